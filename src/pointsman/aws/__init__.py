@@ -1,0 +1,1 @@
+"""One door to AWS: typed methods (`gateway`), one `send` (`transports`), botocore at the end (`wire`)."""

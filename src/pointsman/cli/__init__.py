@@ -1,0 +1,64 @@
+"""The command line: parse → call the use case → show what it returned. No choices are made here.
+
+`main` starts fast: it imports argparse, and what a command needs only once that command runs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from pointsman.aws.operation import Transport
+    from pointsman.aws.transports import Clock
+
+
+def main(
+    arguments: Sequence[str],
+    *,
+    out: TextIO | None = None,
+    err: TextIO | None = None,
+    wrap: Callable[[Transport], Transport] | None = None,
+    clock: Clock | None = None,
+) -> int:
+    """Run one command and return its exit code. `wrap` stands between it and AWS: there tests break calls."""
+    from pointsman.cli import parser
+
+    out, err = out or sys.stdout, err or sys.stderr
+    grammar = parser.build()
+    try:
+        asked = parser.parse(grammar, arguments)
+    except SystemExit as done:
+        return int(done.code or 0)
+    if asked.version:
+        from pointsman import __version__
+
+        print(f"pointsman {__version__}", file=out)
+        return 0
+    if asked.command is None:
+        grammar.print_help(out)
+        return 0
+    from pointsman.cli import commands, terminal
+
+    screen = terminal.Screen(out=out, err=err, json=asked.json, verbose=asked.verbose)
+    with _environment() as environ:
+        try:
+            return commands.run(asked, screen, environ, grammar, wrap=wrap, clock=clock)
+        except BrokenPipeError:
+            # The reader (head, less) went away: nothing is left to say, and Python must not try again at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+
+
+@contextmanager
+def _environment() -> Iterator[Mapping[str, str]]:
+    """The process's own variables, put back afterwards: `--local` points them at the local AWS for botocore to read."""
+    before = dict(os.environ)
+    try:
+        yield os.environ
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

@@ -1,0 +1,205 @@
+"""The botocore transport: sends an operation, translates every failure. The only importer of botocore.
+
+botocore's own retries are off: a lost answer to a mutating call must reach `execute` as `Ambiguous`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import botocore.session
+from botocore import exceptions as theirs
+from botocore.config import Config
+
+from pointsman import __version__, errors
+from pointsman.aws.operation import Operation, R
+
+_CREDENTIALS = "Check AWS_PROFILE, the environment's `profile` or `role_arn` in pointsman.toml, or sign in again."
+_BY_CODE: Mapping[str, type[errors.AwsError]] = {
+    **dict.fromkeys(
+        (
+            "TooManyRequestsException",
+            "ThrottlingException",
+            "ThrottledException",
+            "Throttling",
+            "RequestLimitExceeded",
+            "SlowDown",
+        ),
+        errors.Throttled,
+    ),
+    **dict.fromkeys(
+        ("AccessDeniedException", "AccessDenied", "UnauthorizedOperation", "Forbidden"), errors.AccessDenied
+    ),
+    **dict.fromkeys(
+        (
+            "UnrecognizedClientException",
+            "InvalidClientTokenId",
+            "ExpiredToken",
+            "ExpiredTokenException",
+            "InvalidSignatureException",
+            "SignatureDoesNotMatch",
+            "InvalidAccessKeyId",
+            "MissingAuthenticationToken",
+            "AuthFailure",
+            "IncompleteSignature",
+        ),
+        errors.CredentialsRefused,
+    ),
+    **dict.fromkeys(
+        ("ResourceNotFoundException", "NoSuchBucket", "NoSuchKey", "ChangeSetNotFound", "ChangeSetNotFoundException"),
+        errors.NotFound,
+    ),
+    **dict.fromkeys(("PreconditionFailedException", "PreconditionFailed"), errors.PreconditionFailed),
+    **dict.fromkeys(("ResourceConflictException", "AlreadyExistsException", "OperationAborted"), errors.Conflict),
+}
+_NEXT: Mapping[type[errors.AwsError], str] = {
+    errors.CredentialsRefused: _CREDENTIALS,
+    errors.AccessDenied: "The credentials lack this permission.",
+}
+
+
+class Wire:
+    """Clients are made once per service. Region and endpoint default to botocore's own look-up (AWS_* variables)."""
+
+    def __init__(
+        self,
+        *,
+        region: str | None = None,
+        profile: str | None = None,
+        role_arn: str | None = None,
+        actor: str = "pointsman",
+        timeout: float = 60,
+    ) -> None:
+        self._region = region
+        self._profile = profile
+        self._role_arn = role_arn
+        self._actor = actor
+        self._timeout = timeout
+        self._clients: dict[str, Any] = {}
+        self._session: Any = None
+
+    @property
+    def region(self) -> str:
+        """The region calls go to. Raises UsageError where none is configured."""
+        region = self._region or self._open().get_config_variable("region")
+        if not region:
+            raise _no_region()
+        return str(region)
+
+    def environment(self) -> dict[str, str]:
+        """What a child process needs to reach the same place: the region, and credentials where they are not ambient."""
+        found = {"AWS_REGION": self.region, "AWS_DEFAULT_REGION": self.region}
+        if self._profile or self._role_arn:
+            keys = self._open().get_credentials().get_frozen_credentials()
+            found |= {"AWS_ACCESS_KEY_ID": keys.access_key, "AWS_SECRET_ACCESS_KEY": keys.secret_key}
+            if keys.token:
+                found["AWS_SESSION_TOKEN"] = keys.token
+        return found
+
+    def send(self, operation: Operation[R]) -> R:
+        try:
+            client = self._client(operation.service)
+            method = getattr(client, _snake(operation.action))
+            reply = method(**operation.parameters)
+        except (theirs.BotoCoreError, theirs.ClientError, ValueError) as error:
+            _translate(error, operation)
+        return operation.read(reply)
+
+    def _open(self) -> Any:
+        if self._session is None:
+            try:
+                self._session = botocore.session.Session(profile=self._profile)
+                self._session.get_config_variable("region")  # reads the profile now: a wrong one is named here
+            except theirs.ProfileNotFound as error:
+                raise errors.CredentialsRefused(str(error), next=_CREDENTIALS) from error
+            if self._role_arn:
+                self._assume(self._role_arn)
+        return self._session
+
+    def _assume(self, role_arn: str) -> None:
+        """From here on act as the role: its temporary credentials replace the session's."""
+        sts = self._session.create_client("sts", region_name=self._region, config=self._config())
+        operation = Operation("sts", "AssumeRole", {}, lambda reply: reply, subject=role_arn)
+        try:
+            reply = sts.assume_role(RoleArn=role_arn, RoleSessionName=_session_name(self._actor))
+        except (theirs.BotoCoreError, theirs.ClientError) as error:
+            _translate(error, operation)
+        keys = reply["Credentials"]
+        self._session.set_credentials(keys["AccessKeyId"], keys["SecretAccessKey"], keys["SessionToken"])
+
+    def _config(self) -> Config:
+        return Config(
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            connect_timeout=min(10, self._timeout),
+            read_timeout=self._timeout,
+            user_agent_extra=f"pointsman/{__version__}",
+            s3={"addressing_style": "auto"},
+        )
+
+    def _client(self, service: str) -> Any:
+        if service not in self._clients:
+            session = self._open()
+            self._clients[service] = session.create_client(service, region_name=self._region, config=self._config())
+        return self._clients[service]
+
+
+def _snake(action: str) -> str:
+    return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(action))
+
+
+def _session_name(actor: str) -> str:
+    return "".join(c if c.isalnum() or c in "+=,.@-" else "-" for c in actor)[:64] or "pointsman"
+
+
+def _no_region() -> errors.UsageError:
+    return errors.UsageError(
+        "no AWS region is set", next="Set AWS_REGION, or `region` in the environment's table of pointsman.toml."
+    )
+
+
+def _translate(error: Exception, operation: Operation[Any]) -> NoReturn:
+    where = str(operation)
+    match error:
+        case theirs.ClientError():
+            raise _refused(error, operation) from error
+        case theirs.NoRegionError():
+            raise _no_region() from error
+        case theirs.NoCredentialsError() | theirs.PartialCredentialsError() | theirs.CredentialRetrievalError():
+            raise errors.CredentialsRefused(str(error), where=where, next=_CREDENTIALS) from error
+        case theirs.TokenRetrievalError() | theirs.SSOError() | theirs.ProfileNotFound():
+            raise errors.CredentialsRefused(str(error), where=where, next=_CREDENTIALS) from error
+        case theirs.EndpointConnectionError() | theirs.ConnectTimeoutError() | theirs.ProxyConnectionError():
+            next_ = "Is the endpoint right (AWS_ENDPOINT_URL, region) and the network up?"
+            raise errors.Unreachable(str(error), where=where, next=next_) from error
+        case theirs.HTTPClientError() | theirs.ResponseStreamingError():
+            raise _lost(str(error), operation) from error
+        case _ if "ResponseParser" in type(error).__name__:
+            raise _lost(f"an answer that is not AWS's: {error}", operation) from error
+        case _:
+            raise errors.InvalidRequest(str(error), where=where) from error
+
+
+def _lost(what: str, operation: Operation[Any]) -> errors.AwsError:
+    next_ = "It may have taken effect: `pointsman resume` looks, and goes on from there." if operation.mutates else ""
+    return errors.Ambiguous(what, where=str(operation), next=next_)
+
+
+def _refused(error: Any, operation: Operation[Any]) -> errors.AwsError:
+    told = error.response.get("Error", {})
+    code, what = str(told.get("Code", "")), str(told.get("Message") or error)
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if status >= 500 and _BY_CODE.get(code) is not errors.Throttled:
+        return _lost(f"{code or status}: {what}", operation)
+    kind = _BY_CODE.get(code)
+    if kind is None:
+        by_status = {404: errors.NotFound, 412: errors.PreconditionFailed, 429: errors.Throttled}
+        kind = by_status.get(status, errors.InvalidRequest)
+    if code == "ValidationError" and "does not exist" in what:  # CloudFormation's way to say 404
+        kind = errors.NotFound
+    next_ = _NEXT.get(kind, "")
+    if kind is errors.AccessDenied:
+        next_ = f"The credentials need {operation.service}:{operation.action} on {operation.subject or 'it'}."
+    if code == "CodeStorageExceededException":
+        next_ = "Old versions fill the account's code storage (75 GB by default): delete some, or ask AWS for more."
+    return kind(what, where=str(operation), next=next_, aws_code=code)

@@ -1,0 +1,430 @@
+"""One function per command: what was typed → the use case → the screen. Returns the exit code."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pointsman import config
+from pointsman.cli.terminal import Screen, ago, at
+from pointsman.errors import PointsmanError, UsageError
+from pointsman.model import plain
+
+if TYPE_CHECKING:
+    from pointsman.aws.operation import Transport
+    from pointsman.aws.transports import Clock
+    from pointsman.cli.parser import Parser
+    from pointsman.plan import Plan
+    from pointsman.release import Released
+    from pointsman.world import World
+
+UNCHANGED = 5
+INTERRUPTED = 130
+
+
+class Typed:
+    """One command line, and what it takes to answer it."""
+
+    def __init__(
+        self,
+        asked: argparse.Namespace,
+        screen: Screen,
+        environ: Mapping[str, str],
+        wrap: Callable[[Transport], Transport] | None,
+        clock: Clock | None,
+    ) -> None:
+        self.asked = asked
+        self.screen = screen
+        self.environ = environ
+        self._wrap = wrap
+        self._clock = clock
+        self._world: World | None = None
+
+    def file(self) -> Path:
+        return Path(self.asked.file) if self.asked.file else config.find(Path.cwd())
+
+    @property
+    def world(self) -> World:
+        if self._world is None:
+            from pointsman.cli import local
+            from pointsman.world import Options, World
+
+            project = config.load(self.file())
+            rehearsal = local.join(project.root, wanted=self.asked.local, say=self.screen.say)
+            world = World(
+                project=project,
+                environ=self.environ,
+                options=Options(
+                    approve=getattr(self.asked, "approve", False),
+                    allow_replace=getattr(self.asked, "allow_replace", False),
+                    all_at_once=getattr(self.asked, "all_at_once", False),
+                    wait_s=getattr(self.asked, "wait", 300),
+                ),
+                say=self.screen.say,
+                echo=self.screen.echo,
+                ask=self.screen.ask if self.screen.can_ask else None,
+                local=rehearsal,
+            )
+            if self._wrap:
+                world.wrap = self._wrap
+            if self._clock:
+                world.clock = self._clock
+            self.screen.calls = world.calls
+            self._world = world
+        return self._world
+
+    def close(self) -> None:
+        if self._world is not None:
+            self._world.close()
+
+
+def run(
+    asked: argparse.Namespace,
+    screen: Screen,
+    environ: Mapping[str, str],
+    grammar: Parser,
+    *,
+    wrap: Callable[[Transport], Transport] | None,
+    clock: Clock | None,
+) -> int:
+    """The command's exit code; every expected failure is one clear error and its own code."""
+    typed = Typed(asked, screen, environ, wrap, clock)
+    try:
+        return _dispatch(typed, grammar)
+    except PointsmanError as error:
+        screen.failed(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        screen.failed(PointsmanError("interrupted", next="`pointsman resume` goes on where it stopped."))
+        return INTERRUPTED
+    finally:
+        typed.close()
+
+
+def _dispatch(typed: Typed, grammar: Parser) -> int:
+    match typed.asked.command:
+        case "init":
+            return _init(typed)
+        case "build":
+            return _build(typed)
+        case "deploy":
+            return _deploy(typed)
+        case "promote":
+            return _promote(typed)
+        case "rollback":
+            return _rollback(typed)
+        case "plan":
+            return _plan(typed)
+        case "apply":
+            return _apply(typed)
+        case "resume":
+            return _resume(typed)
+        case "status":
+            return _status(typed)
+        case "versions":
+            return _versions(typed)
+        case "history":
+            return _history(typed)
+        case "diff":
+            return _diff(typed)
+        case "local":
+            from pointsman.cli import local
+
+            return local.run(typed)
+        case "config":
+            return _config(typed)
+        case "completion":
+            import shtab
+
+            typed.screen.print(shtab.complete(grammar, shell=typed.asked.shell))
+            return 0
+        case other:
+            raise UsageError(f"there is no command {other}")
+
+
+def _init(typed: Typed) -> int:
+    from pointsman import adoption
+
+    folder = Path.cwd()
+    path = Path(typed.asked.file) if typed.asked.file else folder / "pointsman.toml"
+    if path.exists() and not typed.asked.force:
+        raise UsageError(f"{path} is there already", next="`pointsman init --force` overwrites it.")
+    found = adoption.look(folder)
+    text = adoption.write(found, name=typed.asked.name, role=typed.asked.role)
+    config.parse(text, file=path)
+    path.write_text(text)
+    screen = typed.screen
+    if not screen.json:
+        screen.print(f"wrote {path}")
+        for note in found.notes:
+            screen.print(f"  {note}")
+        screen.print("Next: read it, then `pointsman plan --local` shows what a deploy would do.")
+    screen.result({"file": str(path), "found": plain(found)})
+    return 0
+
+
+def _build(typed: Typed) -> int:
+    from pointsman import release
+
+    made = [release.build(typed.world, each) for each in typed.world.functions(typed.asked.function)]
+    screen = typed.screen
+    if not screen.json:
+        rows = [
+            (each.function, each.path, _size(each.size), str(each.files), each.sha256, "yes" if each.cached else "no")
+            for each in made
+        ]
+        screen.table(("function", "path", "size", "files", "sha256", "cached"), rows)
+    screen.result(made)
+    return 0
+
+
+def _deploy(typed: Typed) -> int:
+    from pointsman import release
+
+    world, asked = typed.world, typed.asked
+    environment = world.environment(asked.to)
+    done = [release.deploy(world, each, environment, given=asked.build_id) for each in world.functions(asked.function)]
+    return _told(typed, done)
+
+
+def _promote(typed: Typed) -> int:
+    from pointsman import release
+
+    world, asked = typed.world, typed.asked
+    environment = world.environment(asked.to)
+    done = [release.promote(world, each, environment, asked.target) for each in world.functions(asked.function)]
+    return _told(typed, done)
+
+
+def _rollback(typed: Typed) -> int:
+    from pointsman import release
+
+    world, asked = typed.world, typed.asked
+    environment = world.environment(asked.alias)
+    done = [release.roll_back(world, each, environment, asked.target) for each in world.functions(asked.function)]
+    return _told(typed, done)
+
+
+def _told(typed: Typed, done: list[Released]) -> int:
+    screen = typed.screen
+    if not screen.json:
+        for each in done:
+            screen.print(_sentence(each))
+    screen.result(done)
+    unchanged = all(each.outcome == "unchanged" for each in done)
+    return UNCHANGED if unchanged and getattr(typed.asked, "fail_if_unchanged", False) else 0
+
+
+def _sentence(done: Released) -> str:
+    build = f", build {done.build}" if done.build else ""
+    if done.outcome == "unchanged":
+        return (
+            f"{done.function}: nothing to do: {done.why}{f' ({done.build} is that build too)' if done.build else ''}."
+        )
+    was = f" (was version {done.was})" if done.was else ""
+    if not done.moved:
+        return f"{done.function}: {done.alias} serves version {done.version} already{build}."
+    return f"{done.function}: {done.alias} serves version {done.version}{build}{was}."
+
+
+def _plan(typed: Typed) -> int:
+    from pointsman import release
+
+    world, asked = typed.world, typed.asked
+    plans: list[Plan] = []
+    for function in world.functions(asked.function):
+        match asked.planned:
+            case "promote":
+                plans.append(release.plan_promote(world, function, world.environment(asked.to), asked.target))
+            case "rollback":
+                plans.append(release.plan_rollback(world, function, world.environment(asked.alias), asked.target))
+            case _:
+                plans.append(release.plan(world, function, world.environment(asked.to), given=asked.build_id))
+    if asked.out:
+        if len(plans) != 1:
+            raise UsageError("a saved plan is of one function", next="Say which: --function NAME.")
+        release.save(Path(asked.out), plans[0], {"all_at_once": world.options.all_at_once})
+    screen = typed.screen
+    if not screen.json:
+        for each in plans:
+            _show_plan(screen, each)
+        if asked.out:
+            screen.print(f"\nsaved: `pointsman apply {asked.out}` runs exactly this")
+    screen.result(plans)
+    return 0
+
+
+def _show_plan(screen: Screen, plan: Plan) -> None:
+    from pointsman.plan import describe
+
+    build = f" of build {plan.build}" if plan.build else ""
+    screen.print(screen.bold(f"{plan.kind}{build}: {plan.function} → {plan.alias} ({plan.environment})"))
+    if plan.why_nothing:
+        screen.print(f"  nothing to do: {plan.why_nothing}")
+    for number, step in enumerate(plan.steps, 1):
+        screen.print(f"  {number}. {describe(step)}")
+
+
+def _apply(typed: Typed) -> int:
+    from pointsman import release
+
+    return _told(typed, [release.apply(typed.world, release.load(Path(typed.asked.plan_file)))])
+
+
+def _resume(typed: Typed) -> int:
+    from pointsman import release
+
+    run = release.unfinished(typed.world, typed.asked.run_id)
+    if run is None:
+        if typed.asked.run_id:
+            raise UsageError(f"run {typed.asked.run_id} is not open", next="`pointsman history` lists the runs.")
+        if not typed.screen.json:
+            typed.screen.print("Nothing to resume: every run ended.")
+        typed.screen.result([])
+        return 0
+    typed.screen.say(f"resuming {run.command} of {run.function} to {run.alias} (run {run.id} of {run.by})")
+    return _told(typed, [release.resume(typed.world, run)])
+
+
+def _status(typed: Typed) -> int:
+    from pointsman import survey
+
+    world, screen = typed.world, typed.screen
+    found = survey.status(world, world.functions(typed.asked.function))
+    if not screen.json:
+        now = world.clock.now()
+        for index, each in enumerate(found):
+            if index:
+                screen.print()
+            title = f"{each.function}" + (f" ({each.name})" if each.name != each.function else "")
+            screen.print(f"{screen.bold(title)} in {each.account} {each.region}: {each.state}, update {each.update}")
+            rows = [
+                (
+                    row.alias,
+                    row.version + (f" + {row.weight:.0%} on {row.canary}" if row.weight else ""),
+                    row.build or "-",
+                    row.commit[:10] or "-",
+                    f"{ago(now - row.since)} ago" if row.since else "-",
+                    row.by or "-",
+                )
+                for row in each.aliases
+            ]
+            screen.table(("alias", "version", "build", "commit", "since", "by"), rows)
+            for alias in each.missing:
+                screen.print(f"{alias} does not exist yet.")
+            for row in each.aliases:
+                if row.drift:
+                    screen.print(f"{row.alias} was moved outside Pointsman: {row.drift}.")
+            if each.unfinished:
+                screen.print(f"{each.unfinished}. `pointsman resume` goes on.")
+    screen.result(found)
+    return 0
+
+
+def _versions(typed: Typed) -> int:
+    from pointsman import survey
+
+    world, screen = typed.world, typed.screen
+    environment = world.environment(typed.asked.to)
+    found = {each.name: survey.versions(world, each, environment) for each in world.functions(typed.asked.function)}
+    if not screen.json:
+        for name, rows in found.items():
+            screen.print(screen.bold(f"{name}: {len(rows)} versions"))
+            screen.table(
+                ("version", "aliases", "builds", "sha256", "size", "published", "state"),
+                [
+                    (
+                        row.version,
+                        ", ".join(row.aliases) or "-",
+                        ", ".join(row.builds) or "-",
+                        f"{row.sha256[:10]}…",
+                        _size(row.code_size),
+                        row.modified[:19].replace("T", " "),
+                        row.state,
+                    )
+                    for row in rows
+                ],
+            )
+    screen.result(found)
+    return 0
+
+
+def _history(typed: Typed) -> int:
+    from pointsman import survey
+
+    world, screen, asked = typed.world, typed.screen, typed.asked
+    if asked.rebuild:
+        aside, versions, aliases = survey.rebuild(world, world.functions(None))
+        if not screen.json:
+            kept = f" The old one is kept as {aside}." if aside else ""
+            screen.print(f"Wrote {world.ledger_path} anew: {versions} versions, {aliases} aliases.{kept}")
+        screen.result({"set_aside": str(aside) if aside else None, "versions": versions, "aliases": aliases})
+        return 0
+    lines = survey.history(world.ledger, limit=asked.limit, alias=asked.alias)
+    if not screen.json:
+        rows = [(at(line.at), line.function, line.what, line.by or "-") for line in lines]
+        screen.table(("when", "function", "what", "by"), rows)
+        if not rows:
+            screen.print("The ledger is empty: nothing was deployed from here yet.")
+    screen.result(lines)
+    return 0
+
+
+def _diff(typed: Typed) -> int:
+    from pointsman import survey
+
+    world, screen, asked = typed.world, typed.screen, typed.asked
+    environment = world.environment(asked.to)
+    found = {
+        each.name: survey.diff(world, each, environment, asked.a, asked.b) for each in world.functions(asked.function)
+    }
+    if not screen.json:
+        for name, each in found.items():
+            screen.print(screen.bold(f"{name}: {each.a} → {each.b}"))
+            if not each.code and not each.settings:
+                screen.print("  the same code and configuration")
+            if each.code and each.files is None:
+                screen.print("  other code (which files: not known here, their packages are not in this checkout)")
+            for path, what in (each.files or {}).items():
+                screen.print(f"  {what:<8} {path}")
+            for key, (before, after) in each.settings.items():
+                screen.print(f"  {key}: {_setting(key, before)} → {_setting(key, after)}")
+    screen.result(found)
+    return 0
+
+
+def _setting(key: str, value: object) -> str:
+    """A setting on a screen: of environment variables the names only, for values may be secrets."""
+    if key == "Environment" and isinstance(value, dict):
+        return "variables " + ", ".join(sorted(value))
+    return "unset" if value is None else str(value)
+
+
+def _config(typed: Typed) -> int:
+    from pointsman.model import to_json
+
+    screen = typed.screen
+    match typed.asked.config_command:
+        case "explain":
+            text = config.explain(typed.asked.key)
+            if not screen.json:
+                screen.print(text.rstrip())
+            screen.result(text)
+        case "schema":
+            screen.print(to_json(config.schema()).decode()) if not screen.json else screen.result(config.schema())
+        case _:
+            project = config.load(typed.file())
+            if not screen.json:
+                names = ", ".join(project.functions) or "no function"
+                screen.print(f"{project.file} is right: {names}; {len(project.environments)} environments.")
+            screen.result({"file": str(project.file)})
+    return 0
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
+
+
+__all__ = ["Typed", "run"]

@@ -1,0 +1,127 @@
+"""`pointsman local …`, and what `--local` means. The only importer of `localaws`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from pointsman import config
+from pointsman.errors import LocalAwsFailed, UsageError
+from pointsman.localaws import control
+
+if TYPE_CHECKING:
+    from pointsman.cli.commands import Typed
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def directory(root: Path) -> Path:
+    return root / ".pointsman" / "local" / "aws"
+
+
+def join(root: Path, *, wanted: bool, say: Callable[[str], None]) -> bool:
+    """Whether this command is a rehearsal. `--local` starts the local AWS and points this process at it."""
+    if not wanted:
+        # A shell that `local env` prepared is in a rehearsal too: its history is kept apart from the account's.
+        return urlsplit(os.environ.get("AWS_ENDPOINT_URL", "")).hostname in _LOOPBACK
+    running = control.running(directory(root))
+    if running is None:
+        say("starting the local AWS")
+        running = _up(root, None)
+        say(f"the local AWS answers at {running.url}")
+    for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_ROLE_ARN"):
+        os.environ.pop(name, None)
+    os.environ.update(variables(running))
+    return True
+
+
+def variables(running: control.Running) -> dict[str, str]:
+    """What a process needs to reach the local AWS, the AWS SDK for JavaScript v2 (which knows no endpoint) included."""
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "eu-west-1"
+    given = control.environment(running, region=region)
+    preload = f'--require "{control.javascript_v2_preload()}"'
+    options = os.environ.get("NODE_OPTIONS", "")
+    given["NODE_OPTIONS"] = options if preload in options else f"{options} {preload}".strip()
+    return given
+
+
+def run(typed: Typed) -> int:
+    screen, asked = typed.screen, typed.asked
+    root = _root(asked.file)
+    match asked.local_command:
+        case "up":
+            running = _up(root, asked.port)
+            if not screen.json:
+                screen.print(f"The local AWS answers at {running.url} (process {running.pid}).")
+                screen.print('Point a shell at it: eval "$(pointsman local env)"')
+            screen.result(_facts(running))
+        case "down":
+            stopped = control.down(directory(root))
+            if not screen.json:
+                screen.print("The local AWS is down; its state stays." if stopped else "The local AWS was not up.")
+            screen.result({"stopped": stopped})
+        case "status":
+            there = control.running(directory(root))
+            if not screen.json:
+                screen.print(f"up at {there.url} (process {there.pid})" if there else "down")
+            screen.result(_facts(there) if there else {"up": False})
+        case "env":
+            given = variables(_running(root))
+            if not screen.json:
+                for name, value in given.items():
+                    screen.print(f"export {name}='{value}'")
+            screen.result(given)
+        case "logs":
+            _logs(typed, root)
+        case "reset":
+            control.reset(directory(root))
+            for name in ("ledger.db", "ledger.db-wal", "ledger.db-shm"):
+                (directory(root).parent / name).unlink(missing_ok=True)
+            if not screen.json:
+                screen.print("The local AWS is down and has forgotten everything, the rehearsal's ledger too.")
+            screen.result({"reset": True})
+        case other:
+            raise UsageError(f"there is no `pointsman local {other}`")
+    return 0
+
+
+def _logs(typed: Typed, root: Path) -> None:
+    screen = typed.screen
+    if typed.asked.server:
+        path = directory(root) / "server.log"
+        lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+    else:
+        lines = [event.message.rstrip() for event in control.log_events(_running(root), typed.asked.function)]
+    if not screen.json:
+        for line in lines:
+            screen.print(line)
+    screen.result(lines)
+
+
+def _root(file: str | None) -> Path:
+    """The project's folder, or this one: the local AWS can be used without a pointsman.toml."""
+    try:
+        return (Path(file) if file else config.find(Path.cwd())).resolve().parent
+    except UsageError:
+        return Path.cwd()
+
+
+def _up(root: Path, port: int | None) -> control.Running:
+    try:
+        return control.up(directory(root), port=port)
+    except control.LocalAwsError as error:
+        raise LocalAwsFailed(str(error), where="starting the local AWS") from error
+
+
+def _running(root: Path) -> control.Running:
+    running = control.running(directory(root))
+    if running is None:
+        raise LocalAwsFailed("the local AWS is not up", next="Start it: `pointsman local up`.")
+    return running
+
+
+def _facts(running: control.Running) -> dict[str, object]:
+    return {"up": True, "url": running.url, "port": running.port, "pid": running.pid}

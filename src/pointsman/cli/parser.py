@@ -1,0 +1,246 @@
+"""The command line's grammar: every command, its options, its example. Imports argparse and nothing of ours."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+EXIT_CODES = """\
+exit codes:
+  0  done                      3  a gate refused: tests, approval
+  1  failed, and said why      4  lost a race: somebody else changed it first
+  2  wrong usage or file       5  nothing to do, with --fail-if-unchanged
+                             130  interrupted: `pointsman resume` goes on
+"""
+
+GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
+    (
+        "release",
+        (
+            ("init", "look at this folder and write pointsman.toml"),
+            ("build", "make the package only: path, size, digest"),
+            ("deploy", "test, build, publish a version, prove it, move an alias to it"),
+            ("promote", "move an alias to a build, a version, or what another alias serves"),
+            ("rollback", "put an alias back to its previous deployment"),
+            ("plan", "show exactly what a deploy, promote or rollback would call"),
+            ("apply", "run exactly a saved plan, or refuse if the world moved"),
+            ("resume", "go on with a run that was killed or failed"),
+        ),
+    ),
+    (
+        "look",
+        (
+            ("status", "what is live where, since when, from which build"),
+            ("versions", "every published version, its builds and aliases"),
+            ("history", "who moved what, when and why"),
+            ("diff", "how two builds, versions or aliases differ"),
+        ),
+    ),
+    (
+        "set up",
+        (
+            ("local", "the embedded local AWS: up, down, status, logs, env, reset"),
+            ("config", "explain every key, print the JSON Schema, check the file"),
+            ("completion", "a completion script for bash, zsh or tcsh"),
+        ),
+    ),
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """Ends wrong usage with exit code 2, as argparse does, but names the likely command."""
+
+    def error(self, message: str) -> NoReturn:
+        if "invalid choice" in message:
+            from difflib import get_close_matches
+
+            wrong = message.split("'")[1] if "'" in message else ""
+            names = [name for _, group in GROUPS for name, _ in group]
+            if near := get_close_matches(wrong, names, n=1):
+                message = f"there is no command {wrong}; did you mean {near[0]}?"
+        self.exit(2, f"pointsman: {message}\nTry `{self.prog} --help`.\n")
+
+
+def build() -> Parser:  # noqa: PLR0915 (one statement per option: a list, not a procedure)
+    shared = Parser(add_help=False)
+    _shared(shared, argparse.SUPPRESS)
+    top = Parser(
+        prog="pointsman",
+        description="Continuous deployment of versioned AWS Lambda functions.",
+        usage="pointsman [--local] [--json] COMMAND …",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_commands() + "\n" + EXIT_CODES + "\nexample:\n  pointsman --local deploy --to STAGE",
+    )
+    _shared(top, None)
+    top.add_argument("--version", action="store_true", help="print the version and exit")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", help=argparse.SUPPRESS)
+    said = {name: text for _, group in GROUPS for name, text in group}
+
+    def command(name: str, example: str, more: str = "") -> Parser:
+        return commands.add_parser(
+            name,
+            parents=[shared],
+            help=said[name],
+            description=f"{said[name][0].upper()}{said[name][1:]}.{f' {more}' if more else ''}",
+            epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    init = command("init", "pointsman init")
+    init.add_argument("--name", help="the function's name in the file")
+    init.add_argument("--role", help="the execution role's ARN: the function is then created by Pointsman itself")
+    init.add_argument("--force", action="store_true", help="overwrite a pointsman.toml that is there")
+
+    _function(command("build", "pointsman build --json"))
+
+    deploy = command("deploy", "pointsman deploy --to STAGE --build-id 101")
+    _deploying(deploy)
+    _unchanged(deploy)
+
+    promote = command(
+        "promote",
+        "pointsman promote 101 --to PROD",
+        "A name is looked for among builds, aliases, versions; say build:X, version:X or alias:X to be exact.",
+    )
+    _promoting(promote)
+    _unchanged(promote)
+
+    rollback = command(
+        "rollback",
+        "pointsman rollback PROD",
+        "Without --to: the deployment of that alias before the present one. It never asks for approval.",
+    )
+    _rolling_back(rollback)
+
+    plan = command("plan", "pointsman plan --to STAGE --out release.plan && pointsman apply release.plan")
+    kinds = plan.add_subparsers(dest="planned", metavar="deploy|promote|rollback")
+    for name, fill in (("deploy", _deploying), ("promote", _promoting), ("rollback", _rolling_back)):
+        kind = kinds.add_parser(name, parents=[shared], help=said[name], description=f"Plan: {said[name]}.")
+        fill(kind)
+        kind.add_argument("--out", metavar="FILE", help="keep the plan, for `pointsman apply FILE`")
+
+    apply = command("apply", "pointsman apply release.plan")
+    apply.add_argument("plan_file", metavar="FILE")
+    _gates(apply)
+
+    resume = command("resume", "pointsman resume")
+    resume.add_argument("run_id", metavar="RUN", nargs="?", help="the run, when several are open (see `history`)")
+    _gates(resume)
+
+    _function(command("status", "pointsman status"))
+    _function(_to(command("versions", "pointsman versions")))
+    history = command("history", "pointsman history --limit 50")
+    history.add_argument("--alias", help="only moves and runs of this alias")
+    history.add_argument("--limit", type=_positive, default=30, metavar="N", help="how many lines (30)")
+    history.add_argument(
+        "--rebuild", action="store_true", help="set the ledger aside and write a new one from what Lambda knows"
+    )
+    diff = command("diff", "pointsman diff STAGE PROD")
+    diff.add_argument("a", metavar="A", help="a build, version or alias, or $LATEST")
+    diff.add_argument("b", metavar="B")
+    _function(_to(diff))
+
+    _local(command("local", 'eval "$(pointsman local env)" && aws lambda list-functions'), shared)
+
+    config = command("config", "pointsman config explain environment.*.approve")
+    kinds = config.add_subparsers(dest="config_command", metavar="explain|schema|check", required=True)
+    explain = kinds.add_parser("explain", parents=[shared], help="describe every key, or one")
+    explain.add_argument("key", nargs="?", help="a key path, e.g. function.*.build")
+    kinds.add_parser("schema", parents=[shared], help="print the JSON Schema, for editors")
+    kinds.add_parser("check", parents=[shared], help="read the file and name all its problems")
+
+    completion = command("completion", 'eval "$(pointsman completion bash)"')
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    return top
+
+
+def parse(parser: Parser, arguments: Sequence[str]) -> argparse.Namespace:
+    """`pointsman plan --to STAGE` means `plan deploy`."""
+    words = list(arguments)
+    if "plan" in words:
+        at = words.index("plan")
+        kinds = ("deploy", "promote", "rollback", "-h", "--help")
+        if not any(word in kinds for word in words[at + 1 :]):
+            words.insert(at + 1, "deploy")
+    return parser.parse_args(words)
+
+
+def _commands() -> str:
+    lines = []
+    for title, group in GROUPS:
+        lines.append(f"{title}:")
+        lines += [f"  {name:<11}{text}" for name, text in group]
+    return "\n".join(lines) + "\n"
+
+
+def _shared(parser: argparse.ArgumentParser, default: object) -> None:
+    """Options that may stand before or after the command."""
+    flag = default if default is argparse.SUPPRESS else False
+    parser.add_argument("--local", action="store_true", default=flag, help="on the local AWS, started if need be")
+    parser.add_argument("--json", action="store_true", default=flag, help="one JSON document on standard output")
+    parser.add_argument("-v", "--verbose", action="store_true", default=flag, help="progress, also when piped")
+    parser.add_argument("-f", "--file", metavar="FILE", default=default, help="the pointsman.toml to use")
+
+
+def _function(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser.add_argument("--function", metavar="NAME", help="one of the file's functions (default: all)")
+    return parser
+
+
+def _to(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser.add_argument(
+        "--to", metavar="ENV", help="the environment, by name or alias (default: the first of the file)"
+    )
+    return parser
+
+
+def _gates(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--approve", action="store_true", help="approve what asks for approval, as yourself")
+    parser.add_argument("--allow-replace", action="store_true", help="let the stack replace or remove the function")
+    parser.add_argument("--wait", type=_positive, default=300, metavar="SECONDS", help="how long to wait for AWS (300)")
+
+
+def _deploying(parser: argparse.ArgumentParser) -> None:
+    _function(_to(parser))
+    parser.add_argument("--build-id", metavar="ID", help="what to call this build (default: the commit, else a time)")
+    _gates(parser)
+
+
+def _promoting(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", metavar="BUILD|VERSION|ALIAS")
+    parser.add_argument("--to", metavar="ENV", required=True, help="the environment, by name or alias")
+    _function(parser)
+    parser.add_argument("--all-at-once", action="store_true", help="move all traffic at once, whatever `rollout` says")
+    _gates(parser)
+
+
+def _rolling_back(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("alias", metavar="ALIAS", help="the alias or environment to put back")
+    parser.add_argument("--to", dest="target", metavar="BUILD|VERSION", help="this one, not the previous deployment")
+    _function(parser)
+    _gates(parser)
+
+
+def _unchanged(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--fail-if-unchanged", action="store_true", help="exit 5 when there was nothing to do")
+
+
+def _local(parser: argparse.ArgumentParser, shared: Parser) -> None:
+    kinds: Any = parser.add_subparsers(dest="local_command", metavar="up|down|status|logs|env|reset", required=True)
+    up = kinds.add_parser("up", parents=[shared], help="start it (or find it started)")
+    up.add_argument("--port", type=_positive, help="the port (default: a free one)")
+    kinds.add_parser("down", parents=[shared], help="stop it; its state stays")
+    kinds.add_parser("status", parents=[shared], help="is it up, and where")
+    logs = kinds.add_parser("logs", parents=[shared], help="what functions printed")
+    logs.add_argument("function", nargs="?", help="only this function's")
+    logs.add_argument("--server", action="store_true", help="the local AWS's own log")
+    kinds.add_parser("env", parents=[shared], help="export lines for a shell")
+    kinds.add_parser("reset", parents=[shared], help="stop it and forget everything it held")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
+    return number

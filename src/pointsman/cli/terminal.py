@@ -1,0 +1,105 @@
+"""What a person or a program sees: sentences, tables, progress; or one JSON document. Colour only on a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+from pointsman.errors import PointsmanError
+from pointsman.model import plain, to_json
+
+SCHEMA = 1
+
+
+class Screen:
+    def __init__(self, *, out: TextIO, err: TextIO, json: bool, verbose: bool) -> None:
+        self.out = out
+        self.err = err
+        self.json = json
+        self.verbose = verbose
+        self.calls: list[Any] = []
+        self.began = time.monotonic()
+
+    @property
+    def colour(self) -> bool:
+        import os
+
+        return self.out.isatty() and "NO_COLOR" not in os.environ
+
+    @property
+    def progress(self) -> bool:
+        """Whether to tell what is going on: on a terminal always, piped only when asked."""
+        return self.verbose or (self.err.isatty() and not self.json)
+
+    def say(self, line: str) -> None:
+        if self.progress:
+            passed = time.monotonic() - self.began
+            print(f"{passed:6.1f}s  {line}", file=self.err, flush=True)
+
+    def echo(self, line: str) -> None:
+        """A line of a test's own output, as it comes."""
+        if self.progress:
+            print(f"         | {line.rstrip()}", file=self.err, flush=True)
+
+    def ask(self, question: str) -> bool:
+        print(f"{question} [y/N] ", end="", file=self.err, flush=True)
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+    @property
+    def can_ask(self) -> bool:
+        return sys.stdin is not None and sys.stdin.isatty() and self.err.isatty() and not self.json
+
+    def print(self, text: str = "") -> None:
+        print(text, file=self.out)
+
+    def bold(self, text: str) -> str:
+        return f"\033[1m{text}\033[0m" if self.colour else text
+
+    def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        if not rows:
+            return
+        widths = [max(len(str(row[i])) for row in (head, *rows)) for i in range(len(head))]
+        self.print(
+            self.bold("  ".join(name.upper().ljust(width) for name, width in zip(head, widths, strict=True)).rstrip())
+        )
+        for row in rows:
+            self.print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+    # The one JSON document
+
+    def result(self, result: object, *, ok: bool = True) -> None:
+        if self.json:
+            self._document({"schema": SCHEMA, "ok": ok, "result": plain(result), "calls": self._calls()})
+
+    def failed(self, error: PointsmanError) -> None:
+        if self.json:
+            facts = {"schema": SCHEMA, "ok": False, "result": None, "error": plain(error.facts())}
+            self._document({**facts, "calls": self._calls()})
+            return
+        head = f"{error.where}: {error.what}" if error.where else error.what
+        print(f"pointsman: {head}", file=self.err)
+        for line in (error.next, *getattr(error, "__notes__", ())):
+            if line:
+                print(line, file=self.err)
+
+    def _calls(self) -> dict[str, object]:
+        writes = sum(call.mutates for call in self.calls)
+        listed = [{"service": call.service, "action": call.action, "ms": call.ms} for call in self.calls]
+        return {"reads": len(self.calls) - writes, "writes": writes, "list": listed}
+
+    def _document(self, document: dict[str, object]) -> None:
+        print(to_json(document).decode(), file=self.out)
+
+
+def ago(seconds: float) -> str:
+    """A length of time in its largest unit: "12 s", "5 min", "3 h", "8 days"."""
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= size * (2 if unit == "days" else 1):
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def at(epoch: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(epoch))

@@ -1,0 +1,42 @@
+"""What an alias served before: its deployments, read off its moves. Pure.
+
+"The previous version" is not *number − 1* (aliases share one counter): it is the previous *deployment of that alias*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from pointsman.model import Move, Version
+
+
+def deployments(moves: Iterable[Move]) -> tuple[Move, ...]:
+    """The deployments still standing, oldest first: a rollback takes away what it went back over.
+
+    deploy 1, deploy 2, deploy 3, rollback to 2  →  1, 2: rolling back once more leads to 1, not to 3.
+    """
+    standing: list[Move] = []
+    for move in moves:
+        if not standing and move.was is not None:
+            # The first we hear of this alias: it served something before, which is worth going back to.
+            standing.append(Move(alias=move.alias, version=move.was, was=None, kind="observed", at=move.at))
+        versions = [each.version for each in standing]
+        if move.kind == "rollback" and move.version in versions:
+            last = len(versions) - 1 - versions[::-1].index(move.version)
+            del standing[last + 1 :]
+        elif not standing or standing[-1].version != move.version:
+            standing.append(move)
+    return tuple(standing)
+
+
+def previous(moves: Sequence[Move], serving: Version) -> Move | None:
+    """The deployment to roll back to, or None when the alias had none before `serving`.
+
+    Raises ValueError when the newest known deployment is not what the alias serves: somebody moved it, unrecorded.
+    """
+    standing = deployments(moves)
+    if not standing:
+        return None
+    if standing[-1].version != serving:
+        raise ValueError(f"the last recorded deployment is version {standing[-1].version}, not version {serving}")
+    return standing[-2] if len(standing) > 1 else None

@@ -1,0 +1,398 @@
+"""Carries out a `Plan`, step by step, and stops at the first surprise.
+
+Every mutating call says whom it expects to find. A lost answer is resolved by reading back: the step either took
+effect (go on), or nothing changed (send it again, under the same condition), or somebody else was faster (LostRace).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar, assert_never
+
+from pointsman.aws.gateway import Gateway, Package
+from pointsman.aws.transports import Clock
+from pointsman.errors import Ambiguous, Conflict, FunctionFailed, LostRace, NotFound, PreconditionFailed, TimedOut
+from pointsman.model import (
+    LATEST,
+    Alias,
+    AliasName,
+    Bits,
+    BuildId,
+    Configuration,
+    FunctionArn,
+    FunctionName,
+    Routing,
+    Value,
+    Version,
+)
+from pointsman.plan import (
+    ApplyStack,
+    AskApproval,
+    CreateAlias,
+    CreateFunction,
+    Plan,
+    PointAlias,
+    PublishVersion,
+    RunGate,
+    Step,
+    UpdateCode,
+    UpdateConfiguration,
+)
+
+R = TypeVar("R")
+
+
+class Done(Value, frozen=True, kw_only=True):
+    """What came of a plan. `published` is False where Lambda found nothing new and answered an older version."""
+
+    version: Version | None
+    published: bool = False
+    alias: Alias | None = None
+    was: Version | None = None
+    moved: bool = False
+
+
+class Record(Protocol):
+    """What the ledger is told, as soon as it is true."""
+
+    def published(self, function: FunctionArn, version: Version, bits: Bits) -> None: ...
+    def moved(self, function: FunctionArn, alias: AliasName, version: Version, was: Version | None) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hands:
+    """Everything a plan needs from outside. The callables raise GateRefused where a gate says no."""
+
+    gateway: Gateway
+    clock: Clock
+    record: Record
+    package: Callable[[], Package]
+    gate: Callable[[RunGate, FunctionArn | None, Version | None], None]
+    approve: Callable[[AskApproval, Version], None]
+    apply_stack: Callable[[ApplyStack], FunctionName]
+    say: Callable[[str], None]
+    wait_s: float = 300
+
+
+def execute(plan: Plan, hands: Hands) -> Done:
+    run = _Execution(plan, hands)
+    for step in plan.steps:
+        run.carry_out(step)
+    return Done(version=run.version, published=run.published, alias=run.alias, was=run.was, moved=run.moved)
+
+
+def wait_until_settled(
+    gateway: Gateway,
+    clock: Clock,
+    name: str,
+    *,
+    qualifier: str | None = None,
+    wait_s: float,
+    say: Callable[[str], None],
+) -> Configuration:
+    """Polls GetFunction until no update is in progress and nothing Pending. Raises FunctionFailed, TimedOut."""
+    began, delay = clock.now(), 0.2
+    while True:
+        found = gateway.function(name, qualifier)
+        if found is None:
+            raise NotFound(f"{name} is gone", where=f"waiting for {name}")
+        if not in_progress(found):
+            return _sound(found)
+        if clock.now() - began > wait_s:
+            raise TimedOut(
+                f"{name} is still {found.state}, its update {found.update}, after {wait_s:g} s",
+                where=f"waiting for {name}",
+                next="Look at the function in AWS; `pointsman resume` goes on once it is settled.",
+            )
+        if delay > 1:
+            say(f"waiting for {name}: {found.state}, update {found.update}")
+        clock.sleep(delay)
+        delay = min(delay * 1.5, 5.0)
+
+
+def in_progress(found: Configuration) -> bool:
+    return found.update == "InProgress" or found.state == "Pending"
+
+
+def _sound(found: Configuration) -> Configuration:
+    if found.state == "Failed" or found.update == "Failed":
+        reason = found.update_reason if found.update == "Failed" else found.state_reason
+        raise FunctionFailed(
+            f"{found.arn.name} {found.version} ended Failed: {reason or 'AWS gives no reason'}",
+            next="Mend what the reason names, then deploy again.",
+        )
+    return found
+
+
+@dataclass
+class _Execution:
+    plan: Plan
+    hands: Hands
+    name: FunctionName | None = None
+    latest: Configuration | None = None  # as last seen: its revision is what the next call expects
+    revision: str | None = None
+    arn: FunctionArn | None = None
+    version: Version | None = None
+    published: bool = False
+    alias: Alias | None = None
+    was: Version | None = None
+    moved: bool = False
+    _gateway: Gateway = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.name = self.plan.name
+        self.version = self.plan.version
+        self.revision = self.plan.expects.function_revision
+        self._gateway = self.hands.gateway
+
+    def carry_out(self, step: Step) -> None:
+        match step:
+            case ApplyStack():
+                self.name = self.hands.apply_stack(step)
+                self.seen(self.settled())
+            case CreateFunction():
+                self.create_function(step)
+            case UpdateCode():
+                self.update_code(step)
+            case UpdateConfiguration():
+                self.update_configuration(step)
+            case RunGate():
+                version = LATEST if step.against == "latest" else step.version or self.version
+                self.hands.gate(step, self.arn, version)
+            case PublishVersion():
+                self.publish(step)
+            case AskApproval():
+                self.hands.approve(step, self.served(step.version))
+            case CreateAlias():
+                self.create_alias(step)
+            case PointAlias():
+                self.point_alias(step)
+            case _:
+                assert_never(step)
+
+    # The function
+
+    def seen(self, found: Configuration) -> None:
+        self.latest, self.revision, self.arn = found, found.revision, found.arn.unqualified
+
+    def function(self) -> str:
+        if self.name is None:
+            raise FunctionFailed("no function is named", next="Check `provision` in pointsman.toml.")
+        return self.name
+
+    def settled(self, qualifier: str | None = None) -> Configuration:
+        hands = self.hands
+        return wait_until_settled(
+            hands.gateway, hands.clock, self.function(), qualifier=qualifier, wait_s=hands.wait_s, say=hands.say
+        )
+
+    def after_update(self, reply: Configuration) -> None:
+        self.seen(self.settled() if in_progress(reply) else _sound(reply))
+
+    def create_function(self, step: CreateFunction) -> None:
+        name = FunctionName(self.function())
+
+        def look() -> Configuration | None:
+            found = self._gateway.function(name)
+            if found and found.sha256 != step.sha256:
+                raise LostRace(f"somebody else created {name} meanwhile, with other code")
+            return found
+
+        package = self.hands.package()
+        self.after_update(
+            self.surely(lambda: self._gateway.create_function(name, step.settings, package), look, f"creating {name}")
+        )
+        self.hands.say(f"created function {name}")
+
+    def update_code(self, step: UpdateCode) -> None:
+        name, expecting, package = self.function(), self.expected(), self.hands.package()
+
+        def look() -> Configuration | None:
+            found = self._gateway.function(name)
+            if found and found.sha256 == step.sha256 and found.revision != expecting:
+                return found
+            self.must_be_untouched(found, expecting)
+            return None
+
+        reply = self.surely(
+            lambda: self._gateway.update_code(name, package, expecting=expecting, architecture=step.architecture),
+            look,
+            f"updating the code of {name}",
+        )
+        if reply.sha256 != step.sha256:
+            raise FunctionFailed(f"AWS stored other code than was sent: {reply.sha256}, not {step.sha256}")
+        self.after_update(reply)
+        self.hands.say(f"updated $LATEST of {name} to code {step.sha256.short}…")
+
+    def update_configuration(self, step: UpdateConfiguration) -> None:
+        name, expecting = self.function(), self.expected()
+        wanted = {key: value["Variables"] if key == "Environment" else value for key, value in step.settings.items()}
+
+        def look() -> Configuration | None:
+            found = self._gateway.function(name)
+            if found and all((found.settings.get(key) or None) == (value or None) for key, value in wanted.items()):
+                return found
+            self.must_be_untouched(found, expecting)
+            return None
+
+        self.after_update(
+            self.surely(
+                lambda: self._gateway.update_configuration(name, step.settings, expecting=expecting),
+                look,
+                f"updating the configuration of {name}",
+            )
+        )
+        self.hands.say(f"updated the configuration of $LATEST of {name}")
+
+    def publish(self, step: PublishVersion) -> None:
+        name = self.function()
+        if self.latest is None or in_progress(self.latest):
+            self.seen(self.settled())
+        before = self.latest
+        if before is None or before.sha256 != step.sha256:
+            raise self.overtaken(before)
+
+        def look() -> Configuration | None:
+            found = self._gateway.function(name)
+            if found is None or (found.sha256, found.fingerprint) != (step.sha256, before.fingerprint):
+                raise self.overtaken(found)
+            # Publishing changes $LATEST's revision id. Publishing unchanged code again answers the same version.
+            self.revision = found.revision
+            return None
+
+        version = self.surely(
+            lambda: self._gateway.publish(
+                name, sha256=step.sha256, expecting=self.expected(), description=step.description
+            ),
+            look,
+            f"publishing {name}",
+        )
+        if version.state == "Pending":
+            version = self.settled(version.version)
+        _sound(version)
+        self.version, self.arn = version.version, version.arn.unqualified
+        self.published = version.description == step.description
+        self.hands.record.published(self.arn, version.version, version.bits)
+        if self.published:
+            self.hands.say(f"published version {version.version} of {name}, build {step.description}")
+        else:
+            self.hands.say(
+                f"nothing new to publish: version {version.version} of {name} is the same code and configuration"
+            )
+
+    # The alias
+
+    def served(self, version: Version | None) -> Version:
+        served = version or self.version
+        if served is None:
+            raise FunctionFailed("the plan moves an alias to a version it never publishes")
+        return served
+
+    def create_alias(self, step: CreateAlias) -> None:
+        name, version = self.function(), self.served(step.version)
+        description = self.description()
+
+        def look() -> Alias | None:
+            found = self._gateway.alias(name, step.alias)
+            if found and found.routing != Routing(version=version):
+                raise LostRace(f"somebody else created alias {step.alias} meanwhile: it serves {found.routing}")
+            return found
+
+        self.arrived(
+            self.surely(
+                lambda: self._gateway.create_alias(name, step.alias, version, description=description),
+                look,
+                f"creating alias {step.alias}",
+            ),
+            was=None,
+        )
+
+    def point_alias(self, step: PointAlias) -> None:
+        name, version = self.function(), self.served(step.version)
+        routing, expecting = Routing(version=version), self.plan.expects
+        if step.was == version and expecting.alias_routing == str(routing):
+            self.hands.say(f"{step.alias} serves version {version} already")
+            return
+        present = Alias(
+            arn=FunctionArn(account="", region="", name=FunctionName(name), qualifier=step.alias),
+            name=step.alias,
+            routing=Routing(version=step.was),
+            revision=expecting.alias_revision or "",
+        )
+
+        def look() -> Alias | None:
+            found = self._gateway.alias(name, step.alias)
+            if found and found.routing == routing:
+                return found
+            if found and found.revision == expecting.alias_revision:
+                return None
+            what = f"it serves {found.routing} now" if found else "it is gone"
+            raise LostRace(
+                f"somebody else moved {step.alias} meanwhile: {what}, no longer {expecting.alias_routing}",
+                next="Nothing was overwritten. `pointsman status` shows what is live.",
+            )
+
+        self.arrived(
+            self.surely(
+                lambda: self._gateway.point(
+                    present, routing, expecting=present.revision, description=self.description()
+                ),
+                look,
+                f"moving {step.alias}",
+            ),
+            was=step.was,
+        )
+
+    def arrived(self, alias: Alias, *, was: Version | None) -> None:
+        self.alias, self.was, self.moved = alias, was, True
+        self.hands.record.moved(alias.arn.unqualified, alias.name, alias.version, was)
+        before = f", from version {was}" if was else ""
+        self.hands.say(f"{alias.name} serves version {alias.version}{before}")
+
+    def description(self) -> BuildId | str:
+        return self.plan.build or ""
+
+    # Sending
+
+    def surely(self, send: Callable[[], R], look: Callable[[], R | None], where: str) -> R:
+        """Send; on a lost answer or a refused condition look first. `look`: the effect, None if untouched, LostRace."""
+        attempts = 3
+        for attempt in range(attempts):
+            try:
+                return send()
+            except Ambiguous as lost:
+                self.hands.say(f"{where}: no answer ({lost.what}); looking whether it took effect")
+                found = look()
+                if found is not None:
+                    return found
+                if attempt + 1 == attempts:
+                    raise
+            except (PreconditionFailed, Conflict) as refused:
+                # After a lost answer this may be our own call, landed late. Otherwise somebody was faster.
+                found = look() if attempt else None
+                if found is not None:
+                    return found
+                if attempt in (0, attempts - 1):
+                    look()  # says who and what, where it can tell
+                    raise LostRace(
+                        refused.what, where=where, next="Nothing was overwritten. Run the command again to start over."
+                    ) from refused
+        raise AssertionError("unreachable: the last attempt returned or raised")
+
+    def expected(self) -> str:
+        if self.revision is None:
+            self.seen(self.settled())
+        return self.revision or ""
+
+    def must_be_untouched(self, found: Configuration | None, expecting: str) -> None:
+        if found is None or found.revision != expecting:
+            raise self.overtaken(found)
+
+    def overtaken(self, found: Configuration | None) -> LostRace:
+        what = f"$LATEST holds code {found.sha256.short}…, changed {found.modified}" if found else "it is gone"
+        return LostRace(
+            f"somebody else changed {self.name} meanwhile: {what}",
+            where="deploying",
+            next="Nothing of theirs was overwritten or published. Deploy again when they are done.",
+        )

@@ -1,0 +1,296 @@
+"""The ledger: an append-only history of what Lambda forgets, in SQLite. Intent before, outcome after.
+
+One table of entries. What is live, which build is which version, what is half-done: all read off the entries. Every
+entry is durable (WAL, synchronous=FULL) before the call it announces is made, and several processes may write at once.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pointsman.errors import BuildIdTaken, LedgerCorrupt, LedgerError
+from pointsman.model import (
+    AliasName,
+    Bits,
+    Build,
+    BuildId,
+    CodeSha256,
+    FunctionArn,
+    Move,
+    Value,
+    Version,
+    from_json,
+    to_json,
+)
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS entries (
+    seq      INTEGER PRIMARY KEY AUTOINCREMENT,
+    at       REAL NOT NULL,
+    run      TEXT NOT NULL,
+    kind     TEXT NOT NULL,
+    function TEXT NOT NULL,
+    subject  TEXT NOT NULL,
+    body     TEXT NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS by_subject ON entries (kind, function, subject, seq);
+CREATE INDEX IF NOT EXISTS by_run ON entries (run, kind, seq);
+"""
+_VERSION = 1
+
+# Outcomes of a run that leave nothing to resume.
+ENDED = ("done", "unchanged", "refused", "lost")
+
+
+class Entry(Value, frozen=True, kw_only=True):
+    """One line of history. `kind`: run, ended, call, settled, built, published, moved, gate, approved, provisioned."""
+
+    seq: int
+    at: float
+    run: str
+    kind: str
+    function: str
+    subject: str
+    body: dict[str, Any]
+
+
+class Run(Value, frozen=True, kw_only=True):
+    """One command that may change something. `request` is what was asked, enough to ask it again."""
+
+    id: str
+    command: str
+    function: str
+    alias: str
+    request: dict[str, Any]
+    by: str
+    at: float
+    host: str
+    pid: int
+    outcome: str = ""
+    error: str = ""
+    commit: str = ""
+
+
+class Ledger:
+    """Opens (and creates) the file. Raises LedgerCorrupt where it is no ledger, LedgerError where it cannot be used."""
+
+    def __init__(self, path: Path, *, now: Callable[[], float]) -> None:
+        self.path = path
+        self.now = now
+        with self._guard("opening the ledger"):
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise LedgerError(f"cannot create {path.parent}: {error.strerror}") from error
+            self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version > _VERSION:
+                raise LedgerError(
+                    f"{path} was written by a newer Pointsman (format {version})",
+                    next="Update this one: pip install -U.",
+                )
+            if version < _VERSION:
+                self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={_VERSION}; COMMIT;")
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def _guard(self, where: str) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            # Disk full, read-only, locked: the file itself is sound, and nothing was done at AWS without being written.
+            raise LedgerError(
+                f"{self.path}: {error}",
+                where=where,
+                next="Free space or mend the permissions, then `pointsman resume`.",
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise LedgerCorrupt(
+                f"{self.path} is damaged or not a ledger: {error}",
+                where=where,
+                next="`pointsman history --rebuild` sets it aside and writes a new one from what Lambda knows.",
+            ) from error
+
+    # Writing
+
+    def append(self, run: str, kind: str, /, *, function: str = "", subject: str = "", **body: object) -> int:
+        with self._guard(f"writing “{kind}” to the ledger"):
+            cursor = self._db.execute(
+                "INSERT INTO entries (at, run, kind, function, subject, body) VALUES (?, ?, ?, ?, ?, ?)",
+                (self.now(), run, kind, function, subject, to_json(body).decode()),
+            )
+            return int(cursor.lastrowid or 0)
+
+    def start(self, run: Run) -> None:
+        self.append(run.id, "run", function=run.function, subject=run.alias, run=run)
+
+    def end(self, run: str, outcome: str, error: str = "") -> None:
+        self.append(run, "ended", outcome=outcome, error=error)
+
+    def built(self, run: str, function: FunctionArn, build: BuildId, sha256: CodeSha256, **facts: object) -> None:
+        """The id names these bits from now on. Raises BuildIdTaken when it names others already."""
+        with self._guard("writing “built” to the ledger"):
+            self._db.execute("BEGIN IMMEDIATE")
+        try:
+            known = self.build(function, build)
+            if known and known.sha256 != sha256:
+                raise taken(build, known.sha256, sha256, where=f"the ledger {self.path}")
+            if not known or known.version != facts.get("version"):
+                self.append(run, "built", function=str(function), subject=build, sha256=sha256, **facts)
+        finally:
+            with self._guard("writing “built” to the ledger"):
+                self._db.execute("COMMIT")
+
+    def published(self, run: str, function: FunctionArn, version: Version, bits: Bits, build: BuildId) -> None:
+        self.append(
+            run,
+            "published",
+            function=str(function),
+            subject=version,
+            build=build,
+            sha256=bits.sha256,
+            fingerprint=bits.fingerprint,
+        )
+
+    def moved(self, run: str, function: FunctionArn, move: Move) -> None:
+        self.append(run, "moved", function=str(function), subject=move.alias, move=move)
+
+    # Reading
+
+    def _entries(self, where: str, *values: object, newest_first: bool = True, limit: int = -1) -> Iterator[Entry]:
+        order = "DESC" if newest_first else "ASC"
+        with self._guard("reading the ledger"):
+            rows = self._db.execute(
+                f"SELECT seq, at, run, kind, function, subject, body FROM entries WHERE {where}"
+                f" ORDER BY seq {order} LIMIT ?",
+                (*values, limit),
+            ).fetchall()
+        for seq, at, run, kind, function, subject, body in rows:
+            try:
+                parsed = from_json(body, dict[str, Any])
+            except ValueError as error:
+                raise LedgerCorrupt(
+                    f"{self.path}: entry {seq} cannot be read: {error}",
+                    next="`pointsman history --rebuild` sets it aside and writes a new one from what Lambda knows.",
+                ) from error
+            yield Entry(seq=seq, at=at, run=run, kind=kind, function=function, subject=subject, body=parsed)
+
+    def build(self, function: FunctionArn, build: str) -> Build | None:
+        """What is known of a build: its digest, and the version it became, if any."""
+        found: Build | None = None
+        for entry in self._entries(
+            "kind IN ('built', 'published') AND function = ? AND (subject = ? OR body ->> 'build' = ?)",
+            str(function),
+            build,
+            build,
+            newest_first=False,
+        ):
+            body = entry.body
+            version = entry.subject if entry.kind == "published" else body.get("version")
+            found = Build(
+                id=BuildId(build),
+                sha256=CodeSha256(body["sha256"]),
+                version=Version(version) if version else found.version if found else None,
+                fingerprint=body.get("fingerprint", "") or (found.fingerprint if found else ""),
+                commit=body.get("commit", "") or (found.commit if found else ""),
+                at=entry.at,
+            )
+        return found
+
+    def builds(self, function: FunctionArn) -> dict[str, Build]:
+        """Every known build of the function by id, newest first."""
+        ids: dict[str, None] = {}
+        for entry in self._entries("kind IN ('built', 'published') AND function = ?", str(function)):
+            name = entry.subject if entry.kind == "built" else entry.body.get("build")
+            if name:
+                ids.setdefault(name)
+        return {each: build for each in ids if (build := self.build(function, each))}
+
+    def bits(self, function: FunctionArn, version: Version) -> Bits | None:
+        """What was published as that version."""
+        for entry in self._entries(
+            "kind = 'published' AND function = ? AND subject = ?", str(function), str(version), limit=1
+        ):
+            return Bits(sha256=CodeSha256(entry.body["sha256"]), fingerprint=entry.body["fingerprint"])
+        return None
+
+    def version_of(self, function: FunctionArn, bits: Bits) -> Version | None:
+        """The newest version published from exactly these bits, if the ledger knows one."""
+        for entry in self._entries(
+            "kind = 'published' AND function = ? AND body ->> 'sha256' = ? AND body ->> 'fingerprint' = ?",
+            str(function),
+            str(bits.sha256),
+            bits.fingerprint,
+            limit=1,
+        ):
+            return Version(entry.subject)
+        return None
+
+    def moves(self, function: FunctionArn, alias: str | None = None) -> tuple[Move, ...]:
+        """Alias moves, oldest first."""
+        where, values = "kind = 'moved' AND function = ?", [str(function)]
+        if alias:
+            where, values = f"{where} AND subject = ?", [*values, alias]
+        return tuple(
+            from_json(to_json(entry.body["move"]), Move) for entry in self._entries(where, *values, newest_first=False)
+        )
+
+    def runs(self, function: str | None = None) -> Iterator[Run]:
+        """Runs, newest first, each with its outcome ("" while it has none)."""
+        where, values = ("kind = 'run' AND function = ?", [function]) if function else ("kind = 'run'", [])
+        for entry in self._entries(where, *values):
+            run = from_json(to_json(entry.body["run"]), Run)
+            ended = next(self._entries("run = ? AND kind = 'ended'", run.id, limit=1), None)
+            if ended:
+                facts = {"outcome": ended.body["outcome"], "error": ended.body.get("error", "")}
+                run = Run(**{**{f: getattr(run, f) for f in run.__struct_fields__}, **facts})
+            yield run
+
+    def of_run(self, run: str, *kinds: str) -> tuple[Entry, ...]:
+        marks = ", ".join("?" * len(kinds))
+        return tuple(self._entries(f"run = ? AND kind IN ({marks})", run, *kinds, newest_first=False))
+
+    def remembered(self, kind: str, subject: str) -> dict[str, Any] | None:
+        """The newest entry of a kind about a subject, whatever the function."""
+        for entry in self._entries("kind = ? AND subject = ?", kind, subject, limit=1):
+            return entry.body
+        return None
+
+    def entries(self, *, function: str | None = None, limit: int = -1) -> tuple[Entry, ...]:
+        """Everything, newest first."""
+        if function is None:
+            return tuple(self._entries("1", limit=limit))
+        return tuple(self._entries("function = ?", function, limit=limit))
+
+
+def taken(build: str, theirs: str, ours: str, *, where: str) -> BuildIdTaken:
+    return BuildIdTaken(
+        f"build {build} is other code already: {theirs[:12]}… according to {where}, not {ours[:12]}…",
+        next="A build id names one set of bits for good: choose another --build-id.",
+    )
+
+
+class Recorder:
+    """The journal's sink for one run: every mutating AWS call as an intent, then its outcome."""
+
+    def __init__(self, ledger: Ledger, run: str, function: str) -> None:
+        self.ledger = ledger
+        self.run = run
+        self.function = function
+
+    def intended(self, action: str, subject: str) -> int:
+        return self.ledger.append(self.run, "call", function=self.function, subject=subject, action=action)
+
+    def settled(self, intent: int, outcome: str) -> None:
+        self.ledger.append(self.run, "settled", function=self.function, intent=intent, outcome=outcome)
+
+
+__all__ = ["ENDED", "AliasName", "Entry", "Ledger", "Recorder", "Run", "taken"]

@@ -1,0 +1,303 @@
+"""The vocabulary: frozen values, valid once built. Imports nothing of ours.
+
+Texts with rules (`AliasName`, `Version` …) are `str` subclasses that refuse a wrong text in words; structures are
+`msgspec.Struct`s, which serialise (`to_json`) and come back validated (`from_json`).
+"""
+
+from __future__ import annotations
+
+import re
+from enum import IntEnum
+from functools import total_ordering
+from typing import Any, ClassVar, Self, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+
+class Text(str):
+    """A `str` with a rule: building one that breaks it raises ValueError with the rule in words."""
+
+    __slots__ = ()
+    pattern: ClassVar[re.Pattern[str]]
+    rule: ClassVar[str]
+
+    def __new__(cls, text: str) -> Self:
+        if not cls.pattern.fullmatch(text):
+            raise ValueError(f"{text!r} is not {cls.rule}")
+        return super().__new__(cls, text)
+
+
+class FunctionName(Text):
+    __slots__ = ()
+    pattern = re.compile(r"[a-zA-Z0-9-_]{1,64}")
+    rule = "a function name: 1 to 64 letters, digits, hyphens and underscores"
+
+
+class AliasName(Text):
+    """https://docs.aws.amazon.com/lambda/latest/api/API_CreateAlias.html: all digits would read as a version."""
+
+    __slots__ = ()
+    pattern = re.compile(r"(?![0-9]+$)[a-zA-Z0-9-_]{1,128}")
+    rule = "an alias name: 1 to 128 letters, digits, hyphens and underscores, not digits only"
+
+
+class BuildId(Text):
+    """What people call a build. It becomes the version's description, so it stays far below Lambda's 256 characters."""
+
+    __slots__ = ()
+    pattern = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+/@#-]{0,127}")
+    rule = "a build id: 1 to 128 letters, digits and . _ + / @ # -, beginning with a letter or digit"
+
+
+@total_ordering
+class Version(Text):
+    """A published number, `$LATEST`, or `$LATEST.PUBLISHED`. Numbers sort as numbers, before the unpublished ones."""
+
+    __slots__ = ()
+    pattern = re.compile(r"[1-9][0-9]*|\$LATEST(\.PUBLISHED)?")
+    rule = "a version: a whole number, or $LATEST"
+
+    @property
+    def published(self) -> bool:
+        return not self.startswith("$")
+
+    def _order(self) -> tuple[bool, int, str]:
+        return (not self.published, int(self) if self.published else 0, str(self))
+
+    def __lt__(self, other: str) -> bool:
+        return self._order() < Version(other)._order()
+
+    __hash__ = str.__hash__
+
+
+LATEST = Version("$LATEST")
+
+
+class CodeSha256(Text):
+    """Base64 of the SHA-256 of a zip: Lambda's CodeSha256."""
+
+    __slots__ = ()
+    pattern = re.compile(r"[A-Za-z0-9+/]{43}=")
+    rule = "a CodeSha256: base64 of 32 bytes"
+
+    @property
+    def short(self) -> str:
+        return self[:8]
+
+
+class Weight(float):
+    """A share of traffic, in (0, 1]. People see per cent."""
+
+    __slots__ = ()
+
+    def __new__(cls, share: float) -> Self:
+        if not 0 < share <= 1:
+            raise ValueError(f"{share} is not a weight: it must be above 0 and at most 1")
+        return super().__new__(cls, share)
+
+    def __str__(self) -> str:
+        return f"{self * 100:g} %"
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True):
+    """The root of our structures. `kw_only`: two strings must not be mixed up."""
+
+
+class FunctionArn(Value, frozen=True, kw_only=True):
+    """arn:PARTITION:lambda:REGION:ACCOUNT:function:NAME[:QUALIFIER]"""
+
+    account: str
+    region: str
+    name: FunctionName
+    qualifier: str | None = None
+    partition: str = "aws"
+
+    def __str__(self) -> str:
+        tail = f":{self.qualifier}" if self.qualifier else ""
+        return f"arn:{self.partition}:lambda:{self.region}:{self.account}:function:{self.name}{tail}"
+
+    @property
+    def unqualified(self) -> FunctionArn:
+        return msgspec.structs.replace(self, qualifier=None)
+
+    @classmethod
+    def parse(cls, text: str) -> FunctionArn:
+        match text.split(":"):
+            case ["arn", partition, "lambda", region, account, "function", name, *qualifier] if len(qualifier) < 2:
+                return cls(
+                    account=account,
+                    region=region,
+                    name=FunctionName(name),
+                    qualifier=qualifier[0] if qualifier else None,
+                    partition=partition,
+                )
+        raise ValueError(f"{text!r} is not the ARN of a Lambda function")
+
+
+class Canary(Value, frozen=True, kw_only=True):
+    version: Version
+    weight: Weight
+
+
+class Routing(Value, frozen=True, kw_only=True):
+    """Which versions an alias serves. Lambda's rules: at most one more version, never `$LATEST` beside another."""
+
+    version: Version
+    canary: Canary | None = None
+
+    def __post_init__(self) -> None:
+        if self.canary and not (self.version.published and self.canary.version.published):
+            raise ValueError("$LATEST cannot share an alias's traffic with another version")
+        if self.canary and self.canary.version == self.version:
+            raise ValueError(f"version {self.version} cannot be its own canary")
+
+    def __str__(self) -> str:
+        if not self.canary:
+            return f"version {self.version}"
+        return f"version {self.version} and {self.canary.weight} to version {self.canary.version}"
+
+
+class Alias(Value, frozen=True, kw_only=True):
+    arn: FunctionArn
+    name: AliasName
+    routing: Routing
+    revision: str
+    description: str = ""
+
+    @property
+    def version(self) -> Version:
+        return self.routing.version
+
+
+class Configuration(Value, frozen=True, kw_only=True):
+    """A function's `$LATEST`, or one of its versions, as GetFunction answers it.
+
+    `settings` are the parameters that decide how code runs, in AWS's names, canonical and without the description;
+    `fingerprint` is their digest: equal fingerprints and equal `sha256` mean Lambda would publish nothing new.
+    """
+
+    arn: FunctionArn
+    version: Version
+    sha256: CodeSha256
+    revision: str
+    settings: dict[str, Any]
+    fingerprint: str
+    description: str = ""
+    state: str = "Active"
+    state_reason: str = ""
+    update: str = "Successful"
+    update_reason: str = ""
+    modified: str = ""
+    code_size: int = 0
+
+    @property
+    def bits(self) -> Bits:
+        return Bits(sha256=self.sha256, fingerprint=self.fingerprint)
+
+
+def fingerprint(settings: dict[str, Any]) -> str:
+    """The digest of a configuration's settings, whatever the order of its keys."""
+    import hashlib
+
+    return hashlib.sha256(to_json(settings)).hexdigest()
+
+
+class Bits(Value, frozen=True, kw_only=True):
+    """What makes one version behave unlike another: its code and its settings."""
+
+    sha256: CodeSha256
+    fingerprint: str
+
+
+class Artifact(Value, frozen=True, kw_only=True):
+    """A built package: `path` of the zip, `sha256` as Lambda's CodeSha256, sizes in bytes."""
+
+    function: str
+    path: str
+    sha256: CodeSha256
+    size: int
+    unzipped: int
+    files: int
+    cached: bool = False
+
+
+class Build(Value, frozen=True, kw_only=True):
+    """One build of one function. Many builds may be one version: identical bits publish nothing new."""
+
+    id: BuildId
+    sha256: CodeSha256
+    version: Version | None = None
+    fingerprint: str = ""
+    commit: str = ""
+    at: float = 0.0
+
+
+class Verdict(IntEnum):
+    """Ordered from best to worst, so that many verdicts combine by `max`. Failed was measured; error could not be."""
+
+    PASS = 0
+    INCONCLUSIVE = 1
+    ERROR = 2
+    FAIL = 3
+
+
+class TestReport(Value, frozen=True, kw_only=True):
+    """What JUnit files say. `failed` names the failed tests, at most a few."""
+
+    __test__ = False  # pytest: not a test class
+
+    tests: int
+    failures: int
+    errors: int
+    skipped: int
+    failed: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        counts = ((self.failures, "failed"), (self.errors, "with errors"), (self.skipped, "skipped"))
+        return ", ".join((f"{self.tests} tests", *(f"{n} {word}" for n, word in counts if n)))
+
+
+class Move(Value, frozen=True, kw_only=True):
+    """One alias move, as the ledger tells it. `kind` is what was asked: deploy, promote, rollback or observed."""
+
+    alias: AliasName
+    version: Version
+    was: Version | None
+    kind: str
+    at: float
+    by: str = ""
+    build: BuildId | None = None
+
+
+def _encode(value: object) -> object:
+    match value:
+        case str():
+            return str.__str__(value)
+        case float():
+            return float(value)
+        case _:
+            raise NotImplementedError(f"{type(value).__name__} has no JSON form")
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if issubclass(kind, Text | Weight):
+        return kind(value)
+    raise NotImplementedError(f"{kind.__name__} has no JSON form")
+
+
+def to_json(value: object) -> bytes:
+    """Any of our values as JSON, keys in a fixed order: equal values give equal bytes."""
+    return msgspec.json.encode(value, enc_hook=_encode, order="deterministic")
+
+
+def from_json(data: bytes | str, kind: type[T]) -> T:
+    """The value back, validated. Raises msgspec.ValidationError (a ValueError) that names the path."""
+    return msgspec.json.decode(data, type=kind, dec_hook=_decode)
+
+
+def plain(value: object) -> Any:
+    """The value as dicts, lists, strings and numbers."""
+    return msgspec.to_builtins(value, enc_hook=_encode, str_keys=True)

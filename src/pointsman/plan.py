@@ -1,0 +1,402 @@
+"""What is to be done: desired + observed → `Plan`, a tuple of frozen steps, each with its reason. Pure and total.
+
+No clock, no I/O: equal inputs give equal plans, so a saved plan is checked by planning again and comparing. A version
+that a plan is yet to publish has no number: steps after `PublishVersion` leave `version` out and mean that one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias, assert_never
+
+from pointsman.errors import LostRace
+from pointsman.model import (
+    Alias,
+    AliasName,
+    Artifact,
+    Bits,
+    BuildId,
+    CodeSha256,
+    Configuration,
+    FunctionName,
+    Value,
+    Version,
+)
+
+
+class ApplyStack(Value, frozen=True, kw_only=True, tag_field="step"):
+    """Create or update a CloudFormation stack by a change set. `template` is the digest of what is sent."""
+
+    stack: str
+    template: str
+    create: bool
+    reason: str
+
+
+class CreateFunction(Value, frozen=True, kw_only=True, tag_field="step"):
+    sha256: CodeSha256
+    settings: dict[str, Any]
+    reason: str
+
+
+class UpdateCode(Value, frozen=True, kw_only=True, tag_field="step"):
+    sha256: CodeSha256
+    size: int
+    reason: str
+    architecture: str | None = None
+
+
+class UpdateConfiguration(Value, frozen=True, kw_only=True, tag_field="step"):
+    """Only the settings that change, in UpdateFunctionConfiguration's names."""
+
+    settings: dict[str, Any]
+    reason: str
+
+
+class RunGate(Value, frozen=True, kw_only=True, tag_field="step"):
+    gate: Literal["unit", "integration"]
+    against: Literal["source", "latest", "version"]
+    reason: str
+    version: Version | None = None
+
+
+class PublishVersion(Value, frozen=True, kw_only=True, tag_field="step"):
+    sha256: CodeSha256
+    description: BuildId
+    reason: str
+
+
+class AskApproval(Value, frozen=True, kw_only=True, tag_field="step"):
+    alias: AliasName
+    reason: str
+    version: Version | None = None
+
+
+class CreateAlias(Value, frozen=True, kw_only=True, tag_field="step"):
+    alias: AliasName
+    reason: str
+    version: Version | None = None
+
+
+class PointAlias(Value, frozen=True, kw_only=True, tag_field="step"):
+    alias: AliasName
+    was: Version
+    reason: str
+    version: Version | None = None
+
+
+Step: TypeAlias = (
+    ApplyStack
+    | CreateFunction
+    | UpdateCode
+    | UpdateConfiguration
+    | RunGate
+    | PublishVersion
+    | AskApproval
+    | CreateAlias
+    | PointAlias
+)
+WRITES = (ApplyStack, CreateFunction, UpdateCode, UpdateConfiguration, PublishVersion, CreateAlias, PointAlias)
+
+
+class Gate(Value, frozen=True, kw_only=True):
+    """A test that must pass, and when: on the source, on `$LATEST`, or on the published version."""
+
+    name: Literal["unit", "integration"]
+    against: Literal["source", "latest", "version"]
+
+
+class Expects(Value, frozen=True, kw_only=True):
+    """What the plan saw and stands on: the executor's calls are conditional on exactly these."""
+
+    function_revision: str | None = None
+    function_sha256: str | None = None
+    alias_revision: str | None = None
+    alias_routing: str | None = None
+
+
+class Plan(Value, frozen=True, kw_only=True):
+    """`steps` in order, or none and `why_nothing`. `version` is the one meant where no step publishes."""
+
+    kind: Literal["deploy", "promote", "rollback"]
+    function: str
+    environment: str
+    alias: AliasName
+    name: FunctionName | None
+    build: BuildId | None
+    version: Version | None
+    artifact: Artifact | None
+    steps: tuple[Step, ...]
+    expects: Expects
+    why_nothing: str = ""
+
+    @property
+    def writes(self) -> bool:
+        return any(isinstance(step, WRITES) for step in self.steps)
+
+
+class Wanted(Value, frozen=True, kw_only=True):
+    """A deploy, as asked. `settings` are what the file declares (direct); None where somebody else owns them.
+
+    `dropped` names environment variables that an earlier deploy declared and the file no longer does.
+    """
+
+    function: str
+    name: FunctionName | None
+    environment: str
+    alias: AliasName
+    build: BuildId
+    artifact: Artifact
+    gates: tuple[Gate, ...] = ()
+    approve: bool = False
+    settings: dict[str, Any] | None = None
+    dropped: tuple[str, ...] = ()
+    stack: str | None = None
+    template: str = ""
+
+
+class Seen(Value, frozen=True, kw_only=True):
+    """The world before a deploy. `serving` is what the alias's version was published from, if known;
+
+    `published` a version made of exactly the wanted bits. `stack`: whether the template is the one deployed.
+    """
+
+    function: Configuration | None
+    alias: Alias | None = None
+    serving: Bits | None = None
+    published: Version | None = None
+    stack: Literal["absent", "same", "differs"] = "same"
+
+
+def plan_deploy(wanted: Wanted, seen: Seen) -> Plan:
+    """Raises LostRace when the alias is in the middle of somebody's traffic shift."""
+    if seen.alias and seen.alias.routing.canary:
+        raise LostRace(
+            f"{seen.alias.name} is half-way through a shift: it serves {seen.alias.routing}",
+            where=f"planning a deploy to {wanted.alias}",
+            next=f"End it first: `pointsman rollback {wanted.alias}`, or promote one of the two versions.",
+        )
+    steps: list[Step] = [_gate(gate) for gate in wanted.gates if gate.against == "source"]
+    function = seen.function
+    changes = _changes(wanted, function)
+    architecture = _architecture(wanted, function)
+    code_is_new = function is None or architecture or function.sha256 != wanted.artifact.sha256
+    latest_gates = [_gate(gate) for gate in wanted.gates if gate.against == "latest"]
+    version: Version | None = None
+
+    if function and seen.stack == "same" and not changes and not architecture:
+        bits = Bits(sha256=wanted.artifact.sha256, fingerprint=function.fingerprint)
+        if seen.alias and seen.serving == bits:
+            why = f"{wanted.alias} serves exactly this code and configuration already, as version {seen.alias.version}"
+            return _plan(wanted, seen, (), version=seen.alias.version, why_nothing=why)
+        if not latest_gates:
+            version = seen.published
+
+    if version is None:
+        if seen.stack != "same":
+            steps.append(_stack(wanted, create=seen.stack == "absent"))
+        if function is None and seen.stack == "same":
+            settings = {**(wanted.settings or {})}
+            steps.append(CreateFunction(sha256=wanted.artifact.sha256, settings=settings, reason="there is none yet"))
+        else:
+            if code_is_new:
+                steps.append(_code(wanted, function, architecture))
+            if changes:
+                steps.append(UpdateConfiguration(settings=changes, reason=_explain(changes, function)))
+        steps += latest_gates
+        steps.append(
+            PublishVersion(sha256=wanted.artifact.sha256, description=wanted.build, reason=f"build {wanted.build}")
+        )
+    steps += [_gate(gate, version) for gate in wanted.gates if gate.against == "version"]
+    steps += _move(wanted.alias, version, seen.alias, approve=wanted.approve, build=wanted.build)
+    return _plan(wanted, seen, tuple(steps), version=version)
+
+
+def plan_move(
+    kind: Literal["promote", "rollback"],
+    *,
+    function: str,
+    environment: str,
+    alias: AliasName,
+    name: FunctionName,
+    version: Version,
+    seen: Alias | None,
+    build: BuildId | None,
+    approve: bool,
+) -> Plan:
+    """Point an alias at a version that exists. A half-shifted alias is ended by it, whichever version is asked for."""
+    there = seen is not None and seen.routing.version == version and not seen.routing.canary
+    why = f"{alias} serves version {version} already" if there else ""
+    steps = () if there else _move(alias, version, seen, approve=approve, build=build)
+    return Plan(
+        kind=kind,
+        function=function,
+        environment=environment,
+        alias=alias,
+        name=name,
+        build=build,
+        version=version,
+        artifact=None,
+        steps=tuple(steps),
+        expects=_expects(None, seen),
+        why_nothing=why,
+    )
+
+
+def describe(step: Step) -> str:
+    """The step in one line, as `plan` shows it."""
+    match step:
+        case ApplyStack():
+            return f"{'create' if step.create else 'update'} stack {step.stack} by a change set ({step.reason})"
+        case CreateFunction():
+            return f"create the function ({step.reason})"
+        case UpdateCode():
+            return f"upload {_size(step.size)} of code {step.sha256.short}… to $LATEST ({step.reason})"
+        case UpdateConfiguration():
+            return f"change the configuration of $LATEST: {step.reason}"
+        case RunGate(gate="unit"):
+            return "run the unit tests"
+        case RunGate():
+            what = "$LATEST" if step.against == "latest" else _version(step.version)
+            return f"run the integration tests against {what}"
+        case PublishVersion():
+            return f"publish a version of it, described “{step.description}”"
+        case AskApproval():
+            return f"ask for approval to move {step.alias} ({step.reason})"
+        case CreateAlias():
+            return f"create alias {step.alias} for {_version(step.version)}"
+        case PointAlias():
+            return f"move alias {step.alias} from version {step.was} to {_version(step.version)} ({step.reason})"
+        case _:
+            assert_never(step)
+
+
+def differences(saved: Plan, now: Plan) -> tuple[str, ...]:
+    """What makes a saved plan stale, a line each; none when both would do exactly the same."""
+    lines = [
+        f"{name}: the plan has {_show(was)}, now it is {_show(present)}"
+        for name in ("build", "version", "name", "artifact", "expects")
+        if (was := getattr(saved, name)) != (present := getattr(now, name))
+    ]
+    then, today = [describe(step) for step in saved.steps], [describe(step) for step in now.steps]
+    lines += [f"no longer planned: {line}" for line in then if line not in today]
+    lines += [f"not in the plan: {line}" for line in today if line not in then]
+    if now.why_nothing and not saved.why_nothing:
+        lines.append(f"nothing is left to do: {now.why_nothing}")
+    if not lines and saved != now:
+        lines.append("the steps are the same, but what they would send differs")
+    return tuple(lines)
+
+
+def _plan(
+    wanted: Wanted, seen: Seen, steps: tuple[Step, ...], *, version: Version | None, why_nothing: str = ""
+) -> Plan:
+    return Plan(
+        kind="deploy",
+        function=wanted.function,
+        environment=wanted.environment,
+        alias=wanted.alias,
+        name=seen.function.arn.name if seen.function else wanted.name,
+        build=wanted.build,
+        version=version,
+        artifact=wanted.artifact,
+        steps=steps,
+        expects=_expects(seen.function, seen.alias),
+        why_nothing=why_nothing,
+    )
+
+
+def _expects(function: Configuration | None, alias: Alias | None) -> Expects:
+    return Expects(
+        function_revision=function.revision if function else None,
+        function_sha256=function.sha256 if function else None,
+        alias_revision=alias.revision if alias else None,
+        alias_routing=str(alias.routing) if alias else None,
+    )
+
+
+def _stack(wanted: Wanted, *, create: bool) -> ApplyStack:
+    reason = "there is none yet" if create else "the template or its parameters changed"
+    return ApplyStack(stack=wanted.stack or "", template=wanted.template, create=create, reason=reason)
+
+
+def _architecture(wanted: Wanted, function: Configuration | None) -> str | None:
+    """The declared architecture where it is another: it goes with the code, not with the configuration."""
+    declared = (wanted.settings or {}).get("Architectures", [None])[0]
+    present = function.settings.get("Architectures", ["x86_64"])[0] if function else declared
+    return declared if declared != present else None
+
+
+def _code(wanted: Wanted, function: Configuration | None, architecture: str | None) -> UpdateCode:
+    return UpdateCode(
+        sha256=wanted.artifact.sha256,
+        size=wanted.artifact.size,
+        reason=f"$LATEST holds {function.sha256.short}…" if function else "the stack brings a stand-in",
+        architecture=architecture,
+    )
+
+
+def _changes(wanted: Wanted, function: Configuration | None) -> dict[str, Any]:
+    """The declared settings that differ. Environment variables nobody declared here are left as they are."""
+    if wanted.settings is None or function is None:
+        return {}
+    changes: dict[str, Any] = {}
+    for key, value in wanted.settings.items():
+        present = function.description if key == "Description" else function.settings.get(key)
+        if key == "Architectures":
+            continue
+        if key == "Environment":
+            kept = {name: each for name, each in (present or {}).items() if name not in wanted.dropped}
+            if (merged := {**kept, **value["Variables"]}) != (present or {}):
+                changes[key] = {"Variables": merged}
+        elif value != present and (value or present):
+            changes[key] = value
+    return changes
+
+
+def _explain(changes: dict[str, Any], function: Configuration | None) -> str:
+    """Which settings, from what to what; of environment variables the names only, for values may be secrets."""
+    present = function.settings if function else {}
+    lines = []
+    for key, value in changes.items():
+        if key == "Environment":
+            before, after = present.get(key, {}), value["Variables"]
+            names = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+            lines.append(f"environment variables {', '.join(names)}")
+        else:
+            lines.append(f"{key} {present.get(key, 'unset')} → {value}")
+    return "; ".join(lines)
+
+
+def _gate(gate: Gate, version: Version | None = None) -> RunGate:
+    return RunGate(gate=gate.name, against=gate.against, version=version, reason=f"{gate.name} tests must pass")
+
+
+def _move(
+    alias: AliasName, version: Version | None, seen: Alias | None, *, approve: bool, build: BuildId | None
+) -> list[Step]:
+    reason = f"build {build}" if build else "as asked"
+    steps: list[Step] = []
+    if approve:
+        steps.append(AskApproval(alias=alias, version=version, reason="approve = true"))
+    if seen is None:
+        steps.append(CreateAlias(alias=alias, version=version, reason="there is none yet"))
+    else:
+        steps.append(PointAlias(alias=alias, version=version, was=seen.version, reason=reason))
+    return steps
+
+
+def _version(version: Version | None) -> str:
+    return f"version {version}" if version else "the new version"
+
+
+def _size(size: int) -> str:
+    return f"{size / 1_000_000:.1f} MB" if size >= 1_000_000 else f"{size / 1000:.1f} kB"
+
+
+def _show(value: object) -> str:
+    if isinstance(value, Artifact):
+        return f"{value.sha256.short}… ({value.path})"
+    if isinstance(value, Expects):
+        facts = {name: getattr(value, name) for name in value.__struct_fields__}
+        return ", ".join(f"{name} {fact}" for name, fact in facts.items() if fact) or "nothing there"
+    return str(value) if value is not None else "none"

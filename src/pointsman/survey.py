@@ -1,0 +1,388 @@
+"""What there is: status, versions, history, diff. Only looks; works, with less to tell, without a ledger."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from pointsman.config import Environment, Function
+from pointsman.errors import NotFound, UnknownTarget, UsageError
+from pointsman.ledger import Ledger
+from pointsman.model import (
+    LATEST,
+    Alias,
+    AliasName,
+    BuildId,
+    Configuration,
+    FunctionArn,
+    Move,
+    Value,
+    Version,
+    plain,
+)
+from pointsman.release import resolve
+from pointsman.world import Session, World
+
+
+class AliasStatus(Value, frozen=True, kw_only=True):
+    """One alias: what it serves, since when, by whom. `drift`: how it differs from the ledger, "" if it does not."""
+
+    alias: AliasName
+    environment: str
+    version: Version
+    canary: str
+    weight: float | None
+    build: str
+    commit: str
+    since: float | None
+    by: str
+    drift: str
+
+
+class FunctionStatus(Value, frozen=True, kw_only=True):
+    """One function in one place, as far as the credentials of its environments reach."""
+
+    function: str
+    name: str
+    region: str
+    account: str
+    state: str
+    update: str
+    modified: str
+    runtime: str
+    sha256: str
+    aliases: tuple[AliasStatus, ...]
+    missing: tuple[str, ...]
+    unfinished: str = ""
+
+
+class VersionRow(Value, frozen=True, kw_only=True):
+    version: Version
+    builds: tuple[str, ...]
+    aliases: tuple[str, ...]
+    sha256: str
+    modified: str
+    code_size: int
+    state: str
+
+
+class Difference(Value, frozen=True, kw_only=True):
+    """`code` is True where the code differs; `files` names what changed, where both packages are still here."""
+
+    a: str
+    b: str
+    code: bool
+    settings: dict[str, tuple[Any, Any]]
+    files: dict[str, str] | None
+
+
+def places(world: World, function: Function) -> list[tuple[Session, tuple[Environment, ...]]]:
+    """One session per set of credentials and region, with the environments that share it."""
+    found: dict[tuple[str | None, ...], list[Environment]] = defaultdict(list)
+    for each in world.project.environments.values():
+        found[(each.region, each.profile, each.role_arn, each.account)].append(each)
+    return [(world.session(function, group[0]), tuple(group)) for group in found.values()]
+
+
+def status(world: World, functions: tuple[Function, ...]) -> list[FunctionStatus]:
+    return [_status(session, group) for each in functions for session, group in places(world, each)]
+
+
+def _status(session: Session, environments: tuple[Environment, ...]) -> FunctionStatus:
+    name = session.name()
+    latest = session.gateway.function(name)
+    if latest is None:
+        raise NotFound(f"there is no function {name} in {session.wire.region}", next="`pointsman deploy` creates it.")
+    session.check_account(latest.arn)
+    aliases = session.gateway.aliases(name)
+    arn = latest.arn.unqualified
+    by_alias = {each.alias: each.name for each in environments}
+    described = {each.alias: index for index, each in enumerate(environments)}
+    rows = [_alias_status(session, arn, each, by_alias.get(each.name, "")) for each in aliases]
+    rows.sort(key=lambda row: (described.get(row.alias, len(described)), row.alias))
+    there = {each.name for each in aliases}
+    return FunctionStatus(
+        function=session.function.name,
+        name=name,
+        region=arn.region,
+        account=arn.account,
+        state=latest.state,
+        update=latest.update,
+        modified=latest.modified,
+        runtime=latest.settings.get("Runtime", ""),
+        sha256=latest.sha256,
+        aliases=tuple(rows),
+        missing=tuple(str(each.alias) for each in environments if each.alias not in there),
+        unfinished=_unfinished(session),
+    )
+
+
+def _unfinished(session: Session) -> str:
+    from pointsman.release import unfinished
+
+    try:
+        run = unfinished(session.world)
+    except UsageError:
+        return ""
+    if run is None or run.function != session.function.name:
+        return ""
+    return f"{run.command} to {run.alias} (run {run.id}) did not finish: {run.error or 'it was killed'}"
+
+
+def _alias_status(session: Session, arn: FunctionArn, alias: Alias, environment: str) -> AliasStatus:
+    moves = session.ledger.moves(arn, alias.name)
+    last = moves[-1] if moves else None
+    drift = ""
+    if last and last.version != alias.version:
+        drift = f"the ledger's last move was to version {last.version}"
+    known = last if last and not drift else None
+    build = str(known.build) if known and known.build else _build_of(session, arn, alias)
+    made = session.ledger.build(arn, build) if build else None
+    canary = alias.routing.canary
+    return AliasStatus(
+        alias=alias.name,
+        environment=environment,
+        version=alias.version,
+        canary=str(canary.version) if canary else "",
+        weight=float(canary.weight) if canary else None,
+        build=build,
+        commit=made.commit if made else "",
+        since=known.at if known else None,
+        by=known.by if known else "",
+        drift=drift,
+    )
+
+
+def _build_of(session: Session, arn: FunctionArn, alias: Alias) -> str:
+    """The build an alias's version came from: from the ledger, else as the version describes itself."""
+    for name, build in session.ledger.builds(arn).items():
+        if build.version == alias.version:
+            return name
+    if not alias.version.published:
+        return ""
+    found = session.gateway.function(arn.name, alias.version)
+    return found.description if found and BuildId.pattern.fullmatch(found.description) else ""
+
+
+def versions(world: World, function: Function, environment: Environment) -> list[VersionRow]:
+    """Newest first, every page."""
+    session = world.session(function, environment)
+    name = session.name()
+    found = list(session.gateway.versions(name))
+    serving: dict[str, list[str]] = defaultdict(list)
+    for alias in session.gateway.aliases(name):
+        serving[alias.version].append(str(alias.name))
+        if alias.routing.canary:
+            serving[alias.routing.canary.version].append(f"{alias.name} ({alias.routing.canary.weight})")
+    builds: dict[str, list[str]] = defaultdict(list)
+    if found:
+        for build in session.ledger.builds(found[0].arn.unqualified).values():
+            if build.version:
+                builds[build.version].append(str(build.id))
+    rows = [
+        VersionRow(
+            version=each.version,
+            builds=tuple(dict.fromkeys((*builds[each.version], *([each.description] if each.description else [])))),
+            aliases=tuple(serving[each.version]),
+            sha256=each.sha256,
+            modified=each.modified,
+            code_size=each.code_size,
+            state=each.state,
+        )
+        for each in found
+    ]
+    return sorted(rows, key=lambda row: row.version, reverse=True)
+
+
+def diff(world: World, function: Function, environment: Environment, a: str, b: str) -> Difference:
+    """Two builds, versions or aliases side by side: settings always, files where both packages are still here."""
+    session = world.session(function, environment)
+    name = session.name()
+    one, other = _configuration(session, name, a), _configuration(session, name, b)
+    settings = {
+        key: (one.settings.get(key), other.settings.get(key))
+        for key in sorted({*one.settings, *other.settings})
+        if one.settings.get(key) != other.settings.get(key)
+    }
+    code = one.sha256 != other.sha256
+    return Difference(
+        a=_title(a, one),
+        b=_title(b, other),
+        code=code,
+        settings=settings,
+        files=_files(world, one, other) if code else {},
+    )
+
+
+def _configuration(session: Session, name: str, text: str) -> Configuration:
+    if text == LATEST:
+        found = session.gateway.function(name)
+    else:
+        latest = session.gateway.function(name)
+        if latest is None:
+            raise NotFound(f"there is no function {name}", next="`pointsman deploy` creates it.")
+        arn = latest.arn.unqualified
+        version, _build = resolve(session, arn, text)
+        found = session.gateway.function(name, version)
+    if found is None:
+        raise UnknownTarget(f"{text} of {name} is not there", next="`pointsman versions` lists what there is.")
+    return found
+
+
+def _title(asked: str, found: Configuration) -> str:
+    return asked if asked in (found.version, LATEST) else f"{asked} (version {found.version})"
+
+
+def _files(world: World, one: Configuration, other: Configuration) -> dict[str, str] | None:
+    """{path: "added" | "removed" | "changed"}, or None where a package is no longer in this checkout."""
+    import zipfile
+
+    folder = world.project.root / ".pointsman" / "artifacts"
+    contents = []
+    for each in (one, other):
+        path = _artifact(folder, each.sha256)
+        if path is None:
+            return None
+        with zipfile.ZipFile(path) as archive:
+            contents.append({info.filename: info.CRC for info in archive.infolist()})
+    before, after = contents
+    changed: dict[str, str] = {}
+    for name in sorted({*before, *after}):
+        if name not in before:
+            changed[name] = "added"
+        elif name not in after:
+            changed[name] = "removed"
+        elif before[name] != after[name]:
+            changed[name] = "changed"
+    return changed
+
+
+def _artifact(folder: Path, sha256: str) -> Path | None:
+    import base64
+
+    digest = base64.b64decode(sha256).hex()[:16]
+    return next(iter(folder.glob(f"*-{digest}.zip")), None)
+
+
+class Line(Value, frozen=True, kw_only=True):
+    """One line of history."""
+
+    at: float
+    function: str
+    what: str
+    by: str
+    run: str
+    kind: str
+    facts: dict[str, Any]
+
+
+def history(ledger: Ledger, *, limit: int, alias: str | None = None) -> list[Line]:
+    """What was done, newest first: runs and how they ended, versions published, aliases moved, gates, approvals."""
+    by = {run.id: run.by for run in ledger.runs()}
+    ended = {each.run: each.body for each in ledger.entries() if each.kind == "ended"}
+    lines = []
+    for entry in ledger.entries():
+        what = _told(entry.kind, entry.subject, entry.body, ended.get(entry.run))
+        if what and (alias is None or entry.subject == alias):
+            function = entry.function.rsplit(":", 1)[-1]
+            lines.append(
+                Line(
+                    at=entry.at,
+                    function=function,
+                    what=what,
+                    by=by.get(entry.run, ""),
+                    run=entry.run,
+                    kind=entry.kind,
+                    facts=entry.body,
+                )
+            )
+        if len(lines) == limit:
+            break
+    return lines
+
+
+def _told(kind: str, subject: str, body: dict[str, Any], ended: dict[str, Any] | None) -> str:
+    match kind:
+        case "published":
+            return f"published version {subject}, build {body.get('build')}"
+        case "moved":
+            move = body["move"]
+            was = f" (was {move['was']})" if move.get("was") else ""
+            build = f", build {move['build']}" if move.get("build") else ""
+            return f"{move['kind']}: {subject} → version {move['version']}{was}{build}"
+        case "gate":
+            counts = body.get("report") or {}
+            tests = f" ({counts['tests']} tests)" if counts else ""
+            verdict = "passed" if body["verdict"] == "pass" else f"failed: {body['problem']}"
+            return f"{subject} tests {verdict}{tests}"
+        case "approved":
+            return f"{subject} approved by {body['by']}, version {body['version']}"
+        case "run":
+            command = f"{body['run']['command']} to {subject}"
+            if ended is None:
+                return f"{command} began, and did not end"
+            if ended["outcome"] in ("done", "unchanged"):
+                return f"{command}: nothing to do" if ended["outcome"] == "unchanged" else ""
+            return f"{command} ended {ended['outcome']}: {ended['error'].splitlines()[0] if ended['error'] else ''}"
+        case "rebuilt":
+            return f"ledger rebuilt from Lambda: {body['versions']} versions, {body['aliases']} aliases"
+        case _:
+            return ""
+
+
+def rebuild(world: World, functions: tuple[Function, ...]) -> tuple[Path | None, int, int]:
+    """Set a damaged ledger aside; write a new one from what Lambda knows: versions by description, aliases as they are.
+
+    Returns where the old file went (None if there was none), and how many versions and aliases were found.
+    """
+    path = world.ledger_path
+    aside: Path | None = None
+    world.close()
+    if path.exists():
+        stamp = world.run_id()
+        aside = path.with_name(f"{path.name}.{stamp}.damaged")
+        path.rename(aside)
+        for suffix in ("-wal", "-shm"):
+            beside = path.with_name(path.name + suffix)
+            if beside.exists():
+                beside.rename(aside.with_name(aside.name + suffix))
+    found, moved = 0, 0
+    run = world.run_id()
+    for function in functions:
+        for session, _environments in places(world, function):
+            name = session.name()
+            known: dict[Version, BuildId] = {}
+            for each in session.gateway.versions(name):
+                found += 1
+                if BuildId.pattern.fullmatch(each.description):
+                    known[each.version] = BuildId(each.description)
+                    build = known[each.version]
+                    world.ledger.published(run, each.arn.unqualified, each.version, each.bits, build)
+            for alias in session.gateway.aliases(name):
+                moved += 1
+                move = Move(
+                    alias=alias.name,
+                    version=alias.version,
+                    was=None,
+                    kind="observed",
+                    at=world.clock.now(),
+                    build=known.get(alias.version),
+                )
+                world.ledger.moved(run, alias.arn.unqualified, move)
+    world.ledger.append(run, "rebuilt", versions=found, aliases=moved)
+    return aside, found, moved
+
+
+__all__ = [
+    "Difference",
+    "FunctionStatus",
+    "Line",
+    "VersionRow",
+    "diff",
+    "history",
+    "plain",
+    "rebuild",
+    "status",
+    "versions",
+]

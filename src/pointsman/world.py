@@ -1,0 +1,345 @@
+"""What one command works with: the file, the ledger, the door to AWS, the clock, the person asking. Built by the CLI.
+
+A `World` is one command's; a `Session` is one function in one environment, with a gateway of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pointsman.aws.gateway import Gateway, Stack
+from pointsman.aws.operation import Transport
+from pointsman.aws.transports import Call, Clock, Count, Journal, ReadOnly, Retry, Throttle
+from pointsman.config import CloudFormation, Direct, Environment, Existing, Function, Project
+from pointsman.errors import (
+    AccountMismatch,
+    GateRefused,
+    LedgerError,
+    LostRace,
+    NotFound,
+    NotYet,
+    PointsmanError,
+    UnknownTarget,
+    UsageError,
+)
+from pointsman.ledger import Ledger, Recorder, Run
+from pointsman.model import Alias, FunctionArn, FunctionName, Value
+
+if TYPE_CHECKING:
+    from pointsman.aws.wire import Wire
+
+
+class SystemClock:
+    def now(self) -> float:
+        return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+class Actor(Value, frozen=True, kw_only=True):
+    """Who runs this, from which commit, in which CI run ("" where unknown)."""
+
+    by: str
+    commit: str = ""
+    ci: str = ""
+
+
+class Options(Value, frozen=True, kw_only=True):
+    """What the command line adds to the file."""
+
+    approve: bool = False
+    allow_replace: bool = False
+    all_at_once: bool = False
+    wait_s: float = 300
+
+
+@dataclass
+class World:
+    """`ask` puts a yes-or-no question to a person, and is None where there is none. `wrap` is the tests' seam."""
+
+    project: Project
+    environ: Mapping[str, str]
+    options: Options = field(default_factory=Options)
+    clock: Clock = field(default_factory=SystemClock)
+    say: Callable[[str], None] = lambda _line: None
+    echo: Callable[[str], None] | None = None
+    ask: Callable[[str], bool] | None = None
+    wrap: Callable[[Transport], Transport] = lambda transport: transport
+    draw: Callable[[], float] = random.random
+    local: bool = False
+    calls: list[Call] = field(default_factory=list)
+    _ledger: Ledger | None = None
+    _wires: dict[tuple[str | None, ...], tuple[Wire, Count]] = field(default_factory=dict)
+
+    @cached_property
+    def actor(self) -> Actor:
+        return actor(self.environ, self.project.root)
+
+    @property
+    def state(self) -> Path:
+        """Where packages, reports and the ledger lie. A rehearsal keeps its own: its history is not the account's."""
+        home = self.project.root / ".pointsman"
+        return home / "local" if self.local else home
+
+    @property
+    def ledger_path(self) -> Path:
+        url = self.project.ledger.url
+        if not url.startswith("sqlite:"):
+            raise NotYet(
+                f"ledger.url = {url!r}: this version keeps the ledger in SQLite only",
+                next='Use url = "sqlite:.pointsman/ledger.db".',
+            )
+        return self.state / "ledger.db" if self.local else self.project.root / url.removeprefix("sqlite:")
+
+    @property
+    def ledger(self) -> Ledger:
+        if self._ledger is None:
+            self._ledger = Ledger(self.ledger_path, now=self.clock.now)
+        return self._ledger
+
+    def close(self) -> None:
+        if self._ledger is not None:
+            self._ledger.close()
+            self._ledger = None
+
+    # Choosing
+
+    def functions(self, chosen: str | None) -> tuple[Function, ...]:
+        """The functions meant: the one named, or all of the file. Raises UnknownTarget with the likely one."""
+        if chosen is None:
+            return tuple(self.project.functions.values())
+        if chosen not in self.project.functions:
+            raise unknown("function", chosen, self.project.functions, "pointsman.toml has")
+        return (self.project.functions[chosen],)
+
+    def environment(self, to: str | None) -> Environment:
+        """By name or alias; without one, the first of the file."""
+        environments = self.project.environments
+        if not environments:
+            raise UsageError(
+                "pointsman.toml declares no environment", next='Add [environment.staging] alias = "STAGE".'
+            )
+        if to is None:
+            return next(iter(environments.values()))
+        for each in environments.values():
+            if to in (each.name, each.alias):
+                return each
+        there = {name for each in environments.values() for name in (each.name, str(each.alias))}
+        raise unknown("environment or alias", to, there, "pointsman.toml has")
+
+    # The door to AWS
+
+    def wire(self, environment: Environment) -> tuple[Wire, Count]:
+        """One connection per credentials and region. In a rehearsal the local AWS's credentials stand in."""
+        from pointsman.aws.wire import Wire
+
+        region, profile, role = environment.region, environment.profile, environment.role_arn
+        if self.local:
+            profile, role = None, _local_role(environment)
+        key = (region, profile, role)
+        if key not in self._wires:
+            timeout = float(self.environ.get("POINTSMAN_CALL_TIMEOUT", "60"))
+            wire = Wire(region=region, profile=profile, role_arn=role, actor=self.actor.by, timeout=timeout)
+            count = Count(self.wrap(wire), time.perf_counter)
+            count.calls = self.calls
+            self._wires[key] = (wire, count)
+        return self._wires[key]
+
+    def session(self, function: Function, environment: Environment, run: str = "") -> Session:
+        """Without a run the session only looks: every mutating call is refused before it is sent."""
+        wire, counted = self.wire(environment)
+        chain: Transport = counted
+        chain = Journal(chain, Recorder(self.ledger, run, function.name)) if run else ReadOnly(chain)
+        chain = Retry(Throttle(chain, self.clock), self.clock, self.draw)
+        return Session(
+            world=self, function=function, environment=environment, gateway=Gateway(chain), wire=wire, run=run
+        )
+
+    # Runs
+
+    @contextmanager
+    def running(
+        self, command: str, function: Function, environment: Environment, request: dict[str, object]
+    ) -> Iterator[Session]:
+        """One run in the ledger: begun before the first call, ended with its outcome, whatever it is.
+
+        An interrupted or failed run stays open for `resume`; a refused or lost one has nothing to go on with.
+        """
+        run = Run(
+            id=self.run_id(),
+            command=command,
+            function=function.name,
+            alias=environment.alias,
+            request=request,
+            by=self.actor.by,
+            at=self.clock.now(),
+            host=os.uname().nodename,
+            pid=os.getpid(),
+            commit=self.actor.commit,
+        )
+        self.ledger.start(run)
+        session = self.session(function, environment, run.id)
+        try:
+            yield session
+        except BaseException as error:
+            self._end_badly(run.id, error)
+            raise
+        self.ledger.end(run.id, session.outcome)
+
+    def _end_badly(self, run: str, error: BaseException) -> None:
+        match error:
+            case GateRefused() | UsageError():
+                outcome = "refused"
+            case LostRace():
+                outcome = "lost"
+            case _:
+                outcome = "failed"
+        what = error.what if isinstance(error, PointsmanError) else repr(error)
+        try:
+            self.ledger.end(run, outcome, what)
+        except LedgerError as also:
+            # The ledger is full or gone; the first error is the one to tell, and an unended run can be resumed.
+            error.add_note(str(also))
+
+    def run_id(self) -> str:
+        """Sorts by time; the tail keeps two runs of one second apart."""
+        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(self.clock.now()))
+        return f"{stamp}-{int(self.draw() * 16**6):06x}"
+
+
+@dataclass
+class Session:
+    world: World
+    function: Function
+    environment: Environment
+    gateway: Gateway
+    wire: Wire
+    run: str
+    outcome: str = "done"
+    arn: FunctionArn | None = None  # as seen when looking at the world
+    alias: Alias | None = None
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.world.ledger
+
+    @property
+    def say(self) -> Callable[[str], None]:
+        return self.world.say
+
+    @property
+    def source(self) -> Path:
+        return self.world.project.root / self.function.source
+
+    def declared_name(self) -> FunctionName | None:
+        """The function's name as the file alone tells it; None where a stack has to be asked."""
+        match self.function.provision:
+            case Direct(name=name) | Existing(name=name):
+                return FunctionName(name or self.function.name)
+            case CloudFormation():
+                return None
+            case other:
+                raise NotYet(
+                    f'function.{self.function.name}.provision.with = "{type(other).__name__.lower()}" is not built yet',
+                    next='Apply it yourself, and use { with = "existing", name = … } meanwhile.',
+                )
+
+    def name(self) -> FunctionName:
+        """The function's name, from the file, the ledger or the stack (in this order of cost)."""
+        name = self.declared_name()
+        if name:
+            return name
+        known = self.ledger.remembered("provisioned", self.provision_key)
+        if known:
+            return FunctionName(known["name"])
+        from pointsman.provision import cloudformation
+
+        provision = self.function.provision
+        assert isinstance(provision, CloudFormation)
+        looked = cloudformation.look(self.gateway, provision, None, settle=self.settled_stack)
+        if looked.name is None:
+            raise NotFound(f"stack {provision.stack} does not exist yet", next="`pointsman deploy` creates it.")
+        return looked.name
+
+    def settled_stack(self, stack: Stack) -> Stack:
+        from pointsman.provision import cloudformation
+
+        return cloudformation.settled(self.gateway, stack.name, self.world.clock, self.world.options.wait_s)
+
+    @property
+    def provision_key(self) -> str:
+        provision = self.function.provision
+        stack = provision.stack if isinstance(provision, CloudFormation) else ""
+        return f"{self.environment.name}/{stack}/{self.function.name}"
+
+    def check_account(self, arn: FunctionArn | None) -> None:
+        """Before the first write: do the credentials belong to the declared account? An ARN tells without a call."""
+        declared = self.environment.account
+        if declared is None:
+            return
+        account = arn.account if arn else self.gateway.caller_account()
+        if account != declared:
+            raise AccountMismatch(
+                f"the credentials belong to account {account}, but {self.environment.name} is in account {declared}",
+                where=f"environment {self.environment.name}",
+                next="Nothing was changed. Use the right profile, role or credentials.",
+            )
+
+    def test_environment(self, arn: FunctionArn | None, qualifier: str | None) -> dict[str, str]:
+        """What test commands get beside the caller's own environment."""
+        given = {**self.world.environ, **self.wire.environment(), "POINTSMAN_ENVIRONMENT": self.environment.name}
+        if arn:
+            given["POINTSMAN_FUNCTION"] = arn.name
+            given["POINTSMAN_FUNCTION_ARN"] = f"{arn.unqualified}:{qualifier}" if qualifier else str(arn.unqualified)
+        if qualifier:
+            given["POINTSMAN_QUALIFIER"] = qualifier
+        return given
+
+
+def unknown(what: str, name: str, there: object, whose: str) -> UnknownTarget:
+    """An error that names what there is, the likely one first."""
+    from difflib import get_close_matches
+
+    names = sorted(str(each) for each in there)  # type: ignore[attr-defined]
+    near = get_close_matches(name, names, n=3, cutoff=0.4)
+    listed = ", ".join(near or names[:10]) or "none"
+    return UnknownTarget(f"there is no {what} {name}", next=f"{whose}{' (nearest)' if near else ''}: {listed}.")
+
+
+def _local_role(environment: Environment) -> str | None:
+    """The local AWS keeps an account's state apart by whom one acts as: its own account needs no role."""
+    account = environment.account
+    return f"arn:aws:iam::{account}:role/pointsman" if account and account != "123456789012" else None
+
+
+def actor(environ: Mapping[str, str], root: Path) -> Actor:
+    """Who is at work: the CI system's user, else the login name and machine."""
+    by = next((environ[key] for key in _CI_USERS if environ.get(key)), "")
+    if not by:
+        user = environ.get("USER") or environ.get("LOGNAME") or str(os.getuid())
+        by = f"{user}@{os.uname().nodename}"
+    ci = next((environ[key] for key in _CI_RUNS if environ.get(key)), "")
+    return Actor(by=by, commit=git(root, "rev-parse", "HEAD"), ci=ci)
+
+
+_CI_USERS = ("GITHUB_ACTOR", "GITLAB_USER_LOGIN", "CIRCLE_USERNAME", "BUILD_USER_ID", "BITBUCKET_STEP_TRIGGERER_UUID")
+_CI_RUNS = ("GITHUB_RUN_ID", "CI_PIPELINE_URL", "CIRCLE_BUILD_URL", "BUILD_URL", "BITBUCKET_BUILD_NUMBER")
+
+
+def git(root: Path, *arguments: str) -> str:
+    """What git answers, "" where there is no git or no repository."""
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
