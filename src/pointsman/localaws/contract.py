@@ -1,0 +1,86 @@
+"""The words the parts of the local AWS share: what runs, what came of it, and who is asked.
+
+`lambda_` (control plane) decides *which* version a call reaches and hands a `Target` to `execution`,
+which runs it and answers with an `Outcome`. `server` gives both their HTTP requests and the rest of AWS (moto).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request for the Lambda service, already attributed to an account and region."""
+
+    method: str
+    path: str  # still percent-encoded, without the query string
+    query: Mapping[str, str]
+    headers: Mapping[str, str]  # names in lower case
+    body: bytes
+    account: str
+    region: str
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    status: int
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One version of one function, ready to run. Execution environments are shared only by equal `revision`s."""
+
+    account: str
+    region: str
+    function_name: str
+    version: str  # "$LATEST" or a number
+    revision: str  # changes whenever code or configuration does
+    runtime: str
+    handler: str
+    code: Path  # the unpacked package; read-only to the function
+    environment: Mapping[str, str]
+    memory_mb: int
+    timeout_s: float
+    log_group: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one invocation came to. `error` is Lambda's X-Amz-Function-Error ("Unhandled") or None."""
+
+    payload: bytes
+    error: str | None
+    log: bytes  # this invocation's log lines, START to REPORT
+    duration_ms: float
+    billed_ms: int
+    init_ms: float | None  # None when a warm environment answered
+
+
+class Executor(Protocol):
+    """Runs code for real. Implemented in `execution`."""
+
+    async def invoke(
+        self, target: Target, payload: bytes, *, invoked_arn: str, request_id: str, client_context: str | None = None
+    ) -> Outcome: ...
+
+    def runtimes(self) -> tuple[str, ...]:
+        """The Lambda runtime identifiers this machine can run, e.g. ("nodejs20.x", "provided.al2023", "python3.11")."""
+        ...
+
+    async def retire(self, function_name: str, account: str, region: str, version: str | None = None) -> None:
+        """End the environments of a function (or one of its versions) that was changed or deleted."""
+        ...
+
+    async def close(self) -> None:
+        """End every process this executor started."""
+        ...
+
+
+LogSink: TypeAlias = Callable[[Target, str, list[tuple[int, str]]], Awaitable[None]]
+"""(target, log stream name, [(epoch milliseconds, line)]) → written to CloudWatch Logs, group `target.log_group`."""

@@ -1,0 +1,167 @@
+"""The Lambda Runtime API (2018-06-01) on one loopback port: the wire between us and a runtime.
+
+One server per execution environment, because custom bootstraps take `AWS_LAMBDA_RUNTIME_API` as host:port and nothing
+tells their requests apart otherwise. HTTP only: what a request *means* is for the `Listener`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Protocol
+from urllib.parse import unquote
+
+import httptools
+
+PREFIX = "/2018-06-01/runtime/"
+RESPONSE_LIMIT = 6 * 1024 * 1024 + 100  # bytes; the number Lambda's own error text gives
+_REASONS = {
+    200: "OK",
+    202: "Accepted",
+    400: "Bad Request",
+    403: "Forbidden",
+    404: "Not Found",
+    413: "Content Too Large",
+}
+ACCEPTED = 202, b'{"status":"OK"}'
+TOO_LARGE = (
+    413,
+    (
+        b'{"errorType":"RequestEntityTooLarge","errorMessage":"Exceeded maximum allowed payload size (%d bytes)."}'
+        % RESPONSE_LIMIT
+    ),
+)
+UNKNOWN_REQUEST = 400, b'{"errorType":"InvalidRequestID","errorMessage":"Invalid request ID"}'
+WRONG_STATE = 403, b'{"errorType":"InvalidStateTransition","errorMessage":"State transition is not allowed"}'
+NOT_FOUND = 404, b'{"errorType":"NotFound","errorMessage":"404 page not found"}'
+
+Answer = tuple[int, bytes]
+
+
+class Listener(Protocol):
+    """What a runtime can say. Every answer is (status, body); `body is None` means larger than RESPONSE_LIMIT."""
+
+    def next_asked(self, poll: Connection) -> None:
+        """The runtime is free. Keep `poll` and `send` it the next invocation, however much later."""
+
+    def poll_gone(self, poll: Connection) -> None: ...
+
+    def responded(self, request_id: str, body: bytes | None) -> Answer: ...
+
+    def failed(self, request_id: str, body: bytes | None) -> Answer: ...
+
+    def init_failed(self, body: bytes | None) -> Answer: ...
+
+
+class Connection(asyncio.Protocol):
+    """One keep-alive connection of a runtime."""
+
+    def __init__(self, listener: Listener, connections: set[Connection]) -> None:
+        self._listener = listener
+        self._connections = connections
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._url = b""
+        self._body: list[bytes] = []
+        self._size = 0
+        self._wants_continue = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        self._transport = None
+        self._connections.discard(self)
+        self._listener.poll_gone(self)
+
+    def drop(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.drop()
+
+    def send(self, status: int, body: bytes, headers: str = "") -> None:
+        """Answer the request under way; `headers` are whole lines, each ending in CRLF."""
+        if self._transport is None:
+            return
+        # awslambdaric 4.2.2 crashes on an answer without Content-Type
+        head = (
+            f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n{headers}\r\n"
+        )
+        self._transport.write(head.encode() + body)
+
+    # httptools' callbacks, in the order they come
+
+    def on_message_begin(self) -> None:
+        self._url, self._body, self._size, self._wants_continue = b"", [], 0, False
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() == b"expect" and value.lower() == b"100-continue":
+            self._wants_continue = True
+
+    def on_headers_complete(self) -> None:
+        # curl holds a larger body back for a second unless it is asked for
+        if self._wants_continue and self._transport is not None:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        self._size += len(body)
+        if self._size <= RESPONSE_LIMIT:
+            self._body.append(body)
+        else:
+            self._body.clear()
+
+    def on_message_complete(self) -> None:
+        body = b"".join(self._body) if self._size <= RESPONSE_LIMIT else None
+        path = self._url.decode("latin-1")
+        route = path.removeprefix(PREFIX).split("/") if path.startswith(PREFIX) else []
+        match self._parser.get_method(), route:
+            case b"GET", ["invocation", "next"]:
+                self._listener.next_asked(self)
+            case b"POST", ["invocation", request_id, "response"]:
+                self.send(*self._listener.responded(unquote(request_id), body))
+            case b"POST", ["invocation", request_id, "error"]:
+                self.send(*self._listener.failed(unquote(request_id), body))
+            case b"POST", ["init", "error"]:
+                self.send(*self._listener.init_failed(body))
+            case _:
+                self.send(*NOT_FOUND)
+
+
+class RuntimeApi:
+    """A listening port of its own on 127.0.0.1, and the connections made to it."""
+
+    def __init__(self, server: asyncio.Server, address: str, connections: set[Connection]) -> None:
+        self._server = server
+        self._connections = connections
+        self.address = address
+        """host:port, as AWS_LAMBDA_RUNTIME_API has it."""
+
+    @classmethod
+    async def open(cls, listener: Listener) -> RuntimeApi:
+        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listening.bind(("127.0.0.1", 0))
+        connections: set[Connection] = set()
+        server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(listener, connections), sock=listening, backlog=16, start_serving=False
+        )
+        return cls(server, f"127.0.0.1:{listening.getsockname()[1]}", connections)
+
+    async def serve(self) -> None:
+        """Apart from `open`, which does not suspend: cancelled here, the caller has something to close."""
+        await self._server.start_serving()
+
+    def close(self) -> None:
+        self._server.close()
+        for connection in tuple(self._connections):
+            connection.drop()
