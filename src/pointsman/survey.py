@@ -21,7 +21,7 @@ from pointsman.model import (
     Version,
     plain,
 )
-from pointsman.release import resolve
+from pointsman.observe import resolve
 from pointsman.world import Session, World
 
 

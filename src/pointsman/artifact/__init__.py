@@ -1,0 +1,340 @@
+"""Packages: a recipe in, one immutable zip and its digest out. Nothing is written but in `out` and `cache`.
+
+`build` makes a package, `inspect` reads one that exists, `check` says what Lambda would refuse, before any call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Literal, assert_never
+
+from pointsman.errors import BuildFailed, UsageError
+from pointsman.model import Artifact, CodeSha256, Value
+
+if TYPE_CHECKING:
+    from zipfile import ZipInfo
+
+    from pointsman.artifact.archive import Member, Written
+    from pointsman.artifact.dependencies import Tools
+
+__all__ = ["Recipe", "build", "check", "inspect"]
+
+ZIPPED = 50 * 1024 * 1024  # in a request; more goes through S3
+UNZIPPED = 262_144_000
+KEPT = 5
+
+
+class Recipe(Value, frozen=True, kw_only=True):
+    """What to package. `source` is absolute, `artifact` (what `command` makes, or the zip) and `never` relative to it.
+    `include` and `exclude` have .gitignore's rules. `never`: what must not decide a package, like test reports."""
+
+    function: str
+    source: str
+    build: Literal["python", "node", "command", "zip"]
+    handler: str | None = None
+    runtime: str | None = None
+    architecture: str = "x86_64"
+    include: tuple[str, ...] = ("**",)
+    exclude: tuple[str, ...] = ()
+    command: str | None = None
+    artifact: str | None = None
+    never: tuple[str, ...] = ()
+
+
+def build(
+    recipe: Recipe, *, out: Path, cache: Path, environment: Mapping[str, str], say: Callable[[str], None]
+) -> Artifact:
+    """Make `out/<function>-<first 16 hex digits of its SHA-256>.zip`. Raises BuildFailed, UsageError for the recipe.
+
+    Equal sources and locks give equal bytes. `cached`: that zip was there already. The newest five of a function stay.
+    """
+    from pointsman.artifact.dependencies import Tools
+
+    try:
+        return _build(recipe, out.resolve(), Tools(cache.resolve(), environment, say))
+    except (BuildFailed, UsageError) as error:
+        error.where = error.where or f"building {recipe.function}"
+        raise
+
+
+def _build(recipe: Recipe, out: Path, tools: Tools) -> Artifact:
+    from pointsman.artifact import dependencies
+
+    source = Path(recipe.source).resolve()
+    if not source.is_dir():
+        raise BuildFailed(f"there is no folder {source}", next="Correct `source`.")
+    never = [str(source / path) for path in recipe.never] + [str(out), str(tools.cache)]
+    installed = None
+    match recipe.build:
+        case "node":
+            installed = dependencies.install_node(source, tools, architecture=recipe.architecture)
+        case "python":
+            installed = dependencies.install_python(
+                source, tools, runtime=recipe.runtime, architecture=recipe.architecture
+            )
+        case "command" | "zip":
+            source = _ready(recipe, source, tools)
+            if source.is_file():
+                seen = inspect(source, recipe.function)
+                return _keep(recipe.function, out, lambda to: _copied(seen, to))
+        case _:
+            assert_never(recipe.build)
+    members = _gather(recipe, source, installed, never, tools.say)
+    return _keep(recipe.function, out, lambda to: _packed(members, to))
+
+
+def inspect(path: Path, function: str) -> Artifact:
+    """A zip that exists, read whole: Raises BuildFailed for one that is broken or that Lambda could not unzip."""
+    import base64
+    import hashlib
+    import zipfile
+    import zlib
+
+    def refuse(what: str) -> BuildFailed:
+        return BuildFailed(f"{path} {what}", next="Make the zip anew.")
+
+    try:
+        with zipfile.ZipFile(path) as zipped:
+            files = [info for info in zipped.infolist() if not info.is_dir()]
+            for info in files:
+                if info.flag_bits & 0x1:
+                    raise refuse(f"is encrypted ({info.filename})")
+                if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise refuse(f"holds {info.filename} by a compression other than deflate")
+                if info.orig_filename.startswith("/") or ".." in info.orig_filename.split("/"):
+                    raise refuse(f"holds {info.orig_filename}, which lies outside of it")
+                if "\\" in info.orig_filename:
+                    raise refuse(f"holds {info.orig_filename}: a zip's folders are separated by /, not by \\")
+            unzipped = sum(info.file_size for info in files)
+            if unzipped <= UNZIPPED and (broken := zipped.testzip()):
+                raise refuse(f"is damaged: {broken} does not have its checksum")
+    except FileNotFoundError as error:
+        raise BuildFailed(f"there is no {path}") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        raise refuse(f"is not a zip that can be read: {error}") from error
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").digest()
+    return Artifact(
+        function=function,
+        path=str(path),
+        sha256=CodeSha256(base64.b64encode(digest).decode()),
+        size=path.stat().st_size,
+        unzipped=unzipped,
+        files=len(files),
+    )
+
+
+def check(
+    artifact: Artifact, *, handler: str | None, runtime: str | None, bucket: str | None, layers: bool = False
+) -> None:
+    """Raise BuildFailed for what Lambda would refuse, or could not start. With `layers` the handler may be in one."""
+    import zipfile
+
+    where = f"the package of {artifact.function}"
+    with zipfile.ZipFile(artifact.path) as zipped:
+        files = {info.filename: info for info in zipped.infolist() if not info.is_dir()}
+    if not files:
+        raise BuildFailed("it is empty", where=where, next="Look at `source`, `include` and `exclude`.")
+    _refuse_too_large(((name, info.file_size) for name, info in files.items()), where)
+    if artifact.size > ZIPPED and not bucket:
+        raise BuildFailed(
+            f"{artifact.size:,} bytes zipped are more than the {ZIPPED:,} that fit into a request",
+            where=where,
+            next="Set `bucket` in [environment.…] to an S3 bucket of the function's region, or `exclude` more.",
+        )
+    if handler and runtime and not layers and not handler.startswith("/opt/"):  # /opt is where layers are
+        _find_handler(files, handler, runtime, where)
+
+
+def _gather(
+    recipe: Recipe, source: Path, installed: Path | None, never: list[str], say: Callable[[str], None]
+) -> list[Member]:
+    """The files of the sources over those of the dependencies."""
+    from pointsman.artifact.source import choose, closed
+
+    left: list[str] = []
+    chosen = choose(
+        source,
+        include=recipe.include,
+        exclude=recipe.exclude,
+        never=never,
+        handler=recipe.handler,
+        kind="sources" if recipe.build in ("python", "node") else "made",
+        left_out=left,
+    )
+    if left:
+        shown = sorted({f"{name.partition('/')[0]}/…" if "/" in name.rstrip("/") else name for name in left})
+        say(f"left out: {', '.join(shown)} (`include` brings back what it names)")
+    lower = choose(installed, exclude=recipe.exclude, kind="installed") if installed else []
+    members = list({member.name: member for member in (*lower, *chosen)}.values())
+    if not members:
+        raise BuildFailed(f"{source} has no file to package", next="Look at `include` and `exclude`.")
+    closed(members)
+    _refuse_too_large((m.name, 0 if m.link is not None else m.path.stat().st_size) for m in members)
+    return members
+
+
+def _ready(recipe: Recipe, source: Path, tools: Tools) -> Path:
+    """The zip or folder that `artifact` names; by build = "command", made by this very run of the command."""
+    from pointsman.artifact.dependencies import run
+
+    if not recipe.artifact:
+        raise UsageError(f'build = "{recipe.build}" needs `artifact`, the zip or folder to package')
+    path = source / recipe.artifact
+    if recipe.build == "command":
+        if not recipe.command:
+            raise UsageError('build = "command" needs `command`')
+        before = _identity(path)
+        tools.say(f"$ {recipe.command}")
+        run(recipe.command, cwd=source, environment=tools.environment, say=tools.say)
+        if before and _identity(path) == before:
+            raise BuildFailed(
+                f"`{recipe.command}` ended well, but did not touch {recipe.artifact}, which is from before",
+                next="Let the command write it each time (make -B), or correct `artifact`.",
+            )
+    if not path.exists():
+        done = f"`{recipe.command}` ended well, but " if recipe.build == "command" else ""
+        raise BuildFailed(f"{done}there is no {recipe.artifact}", next="Correct `artifact`.")
+    return path.resolve()
+
+
+def _identity(path: Path) -> frozenset[tuple[str, int, int, int, int]]:
+    """What changes when a file, or anything in a folder, is written; empty for nothing at all."""
+    found = [path, *path.rglob("*")] if path.is_dir() else [path] if path.exists() else []
+    stats = [(str(each), each.lstat()) for each in found]
+    return frozenset((name, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for name, s in stats)
+
+
+def _packed(members: list[Member], to: BinaryIO) -> Written:
+    from pointsman.artifact.archive import write
+
+    return write(members, to)
+
+
+def _copied(seen: Artifact, to: BinaryIO) -> Written:
+    import hashlib
+
+    from pointsman.artifact.archive import Written
+
+    data = Path(seen.path).read_bytes()
+    to.write(data)
+    return Written(hashlib.sha256(data).digest(), len(data), seen.unzipped, seen.files)
+
+
+def _keep(function: str, out: Path, write: Callable[[BinaryIO], Written]) -> Artifact:
+    """Write a zip under a name that is taken only when it is complete, and forget the oldest."""
+    import base64
+    import hashlib
+    import os
+    import re
+    import secrets
+
+    out.mkdir(parents=True, exist_ok=True)
+    part = out / f".{function}-{secrets.token_hex(8)}.part"
+    try:
+        with part.open("xb") as file:
+            written = write(file)
+        path = out / f"{function}-{written.digest.hex()[:16]}.zip"
+        cached = path.is_file() and hashlib.sha256(path.read_bytes()).digest() == written.digest
+        if cached:
+            os.utime(path)  # the newest again
+        else:
+            part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    mine = re.compile(rf"{re.escape(function)}-[0-9a-f]{{16}}\.zip")
+    kept = [each for each in out.iterdir() if mine.fullmatch(each.name) and each != path]
+    for old in sorted(kept, key=_modified, reverse=True)[KEPT - 1 :]:
+        old.unlink(missing_ok=True)
+    return Artifact(
+        function=function,
+        path=str(path),
+        sha256=CodeSha256(base64.b64encode(written.digest).decode()),
+        size=written.size,
+        unzipped=written.unzipped,
+        files=written.files,
+        cached=cached,
+    )
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # another build was quicker to forget it
+        return 0.0
+
+
+def _refuse_too_large(sizes: Iterable[tuple[str, int]], where: str = "") -> None:
+    import collections
+
+    total: collections.Counter[str] = collections.Counter()
+    for name, size in sizes:
+        parts = name.split("/")
+        total["/".join(parts[: 2 if parts[0] == "node_modules" else 1])] += size
+    if total.total() > UNZIPPED:
+        largest = ", ".join(f"{name} {size / 1e6:.0f} MB" for name, size in total.most_common(3))
+        raise BuildFailed(
+            f"{total.total():,} bytes unzipped are more than Lambda's {UNZIPPED:,}; the largest: {largest}",
+            where=where,
+            next="`exclude` what the function does not need, or deploy it as a container image.",
+        )
+
+
+def _find_handler(files: Mapping[str, ZipInfo], handler: str, runtime: str, where: str) -> None:
+    """Refuse a handler whose file the runtime would not find. Only runtimes whose search is known are judged."""
+    name = handler.removeprefix("./")
+    folder, _, last = name.rpartition("/")
+    prefix = f"{folder}/" if folder else ""
+    match runtime.rstrip("0123456789.x"):
+        case "nodejs":
+            if "." not in last:
+                raise _malformed(handler, "index.handler", where)
+            stem = prefix + last.partition(".")[0]
+            wanted = [stem + end for end in (".js", ".mjs", ".cjs", "", "/index.js")]
+            wanted += [f"node_modules/{stem}{end}" for end in (".js", "/index.js", "/package.json")]
+        case "python":
+            if "." not in last:
+                raise _malformed(handler, "app.handler", where)
+            stem = name.rpartition(".")[0].replace(".", "/")
+            wanted = [f"{stem}.py", f"{stem}/__init__.py", f"{stem}.pyc"]
+            wanted += [each for each in files if each.startswith(f"{stem}.") and each.endswith(".so")]
+        case "ruby":
+            wanted = [prefix + last.partition(".")[0] + ".rb"]
+        case "provided.al" | "provided":
+            _find_bootstrap(files, name, where)
+            return
+        case _:
+            return
+    links = [each for each, info in files.items() if info.external_attr >> 28 == 0o12]
+    if any(each in files or each.startswith(tuple(f"{link}/" for link in links)) for each in wanted):
+        return
+    near = _near(files, wanted[0])
+    raise BuildFailed(
+        f'handler = "{handler}" is looked for in {wanted[0]}, and that is not in the package',
+        where=where,
+        next=f"Near it: {', '.join(near)}." if near else "Look at `handler`, `source`, `include` and `exclude`.",
+    )
+
+
+def _find_bootstrap(files: Mapping[str, ZipInfo], handler: str, where: str) -> None:
+    """A runtime from a layer (bref …) brings the bootstrap itself, and takes a file of the package as handler."""
+    info = files.get("bootstrap")
+    if info is None and handler not in files:
+        raise BuildFailed("bootstrap is not in the package, and a custom runtime starts by it", where=where)
+    if info and info.create_system == 3 and not info.external_attr >> 16 & 0o111:
+        raise BuildFailed("bootstrap is not executable", where=where, next="chmod +x bootstrap")
+
+
+def _malformed(handler: str, like: str, where: str) -> BuildFailed:
+    return BuildFailed(f'handler = "{handler}" names no function', where=where, next=f'Write it like "{like}".')
+
+
+def _near(files: Iterable[str], wanted: str) -> list[str]:
+    """Up to three of the user's own files that might be meant: the same file elsewhere, or a name much like it."""
+    import difflib
+
+    own = [name for name in files if not name.startswith("node_modules/")][:2000]
+    stem = wanted.rpartition("/")[2].partition(".")[0]
+    same = [name for name in own if name.rpartition("/")[2].partition(".")[0] == stem]
+    return list(dict.fromkeys([*same, *difflib.get_close_matches(wanted, own, 3, 0.6)]))[:3]

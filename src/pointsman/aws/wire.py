@@ -104,7 +104,10 @@ class Wire:
             reply = method(**operation.parameters)
         except (theirs.BotoCoreError, theirs.ClientError, ValueError) as error:
             _translate(error, operation)
-        return operation.read(reply)
+        try:
+            return operation.read(reply)
+        except (KeyError, TypeError, ValueError) as error:  # a proxy's login page, say: nothing that AWS would answer
+            raise _lost(f"an answer that is not AWS's: {error!r}", operation) from error
 
     def _open(self) -> Any:
         if self._session is None:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from pointsman.aws.operation import Transport
     from pointsman.aws.transports import Clock
     from pointsman.cli.parser import Parser
+    from pointsman.hands import Released
     from pointsman.plan import Plan
-    from pointsman.release import Released
     from pointsman.world import World
 
 UNCHANGED = 5
@@ -154,7 +154,7 @@ def _init(typed: Typed) -> int:
     found = adoption.look(folder)
     text = adoption.write(found, name=typed.asked.name, role=typed.asked.role)
     config.parse(text, file=path)
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     screen = typed.screen
     if not screen.json:
         screen.print(f"wrote {path}")

@@ -48,6 +48,16 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
 )
 
 
+class Help(argparse.RawDescriptionHelpFormatter):
+    """`-f, --file FILE`, whatever the Python version: the reference in docs/ is compared with it."""
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        value = self._format_args(action, self._get_default_metavar_for_optional(action))
+        return f"{', '.join(action.option_strings)} {value}"
+
+
 class Parser(argparse.ArgumentParser):
     """Ends wrong usage with exit code 2, as argparse does, but names the likely command."""
 
@@ -69,12 +79,12 @@ def build() -> Parser:  # noqa: PLR0915 (one statement per option: a list, not a
         prog="pointsman",
         description="Continuous deployment of versioned AWS Lambda functions.",
         usage="pointsman [--local] [--json] COMMAND …",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Help,
         epilog=_commands() + "\n" + EXIT_CODES + "\nexample:\n  pointsman --local deploy --to STAGE",
     )
     _shared(top, None)
     top.add_argument("--version", action="store_true", help="print the version and exit")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", help=argparse.SUPPRESS)
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", help=argparse.SUPPRESS, prog="pointsman")
     said = {name: text for _, group in GROUPS for name, text in group}
 
     def command(name: str, example: str, more: str = "") -> Parser:
@@ -84,7 +94,7 @@ def build() -> Parser:  # noqa: PLR0915 (one statement per option: a list, not a
             help=said[name],
             description=f"{said[name][0].upper()}{said[name][1:]}.{f' {more}' if more else ''}",
             epilog=f"example:\n  {example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=Help,
         )
 
     init = command("init", "pointsman init")
@@ -116,7 +126,9 @@ def build() -> Parser:  # noqa: PLR0915 (one statement per option: a list, not a
     plan = command("plan", "pointsman plan --to STAGE --out release.plan && pointsman apply release.plan")
     kinds = plan.add_subparsers(dest="planned", metavar="deploy|promote|rollback")
     for name, fill in (("deploy", _deploying), ("promote", _promoting), ("rollback", _rolling_back)):
-        kind = kinds.add_parser(name, parents=[shared], help=said[name], description=f"Plan: {said[name]}.")
+        kind = kinds.add_parser(
+            name, parents=[shared], help=said[name], description=f"Plan: {said[name]}.", formatter_class=Help
+        )
         fill(kind)
         kind.add_argument("--out", metavar="FILE", help="keep the plan, for `pointsman apply FILE`")
 
@@ -145,10 +157,10 @@ def build() -> Parser:  # noqa: PLR0915 (one statement per option: a list, not a
 
     config = command("config", "pointsman config explain environment.*.approve")
     kinds = config.add_subparsers(dest="config_command", metavar="explain|schema|check", required=True)
-    explain = kinds.add_parser("explain", parents=[shared], help="describe every key, or one")
+    explain = kinds.add_parser("explain", parents=[shared], help="describe every key, or one", formatter_class=Help)
     explain.add_argument("key", nargs="?", help="a key path, e.g. function.*.build")
-    kinds.add_parser("schema", parents=[shared], help="print the JSON Schema, for editors")
-    kinds.add_parser("check", parents=[shared], help="read the file and name all its problems")
+    kinds.add_parser("schema", parents=[shared], help="print the JSON Schema, for editors", formatter_class=Help)
+    kinds.add_parser("check", parents=[shared], help="read the file and name all its problems", formatter_class=Help)
 
     completion = command("completion", 'eval "$(pointsman completion bash)"')
     completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
@@ -228,15 +240,15 @@ def _unchanged(parser: argparse.ArgumentParser) -> None:
 
 def _local(parser: argparse.ArgumentParser, shared: Parser) -> None:
     kinds: Any = parser.add_subparsers(dest="local_command", metavar="up|down|status|logs|env|reset", required=True)
-    up = kinds.add_parser("up", parents=[shared], help="start it (or find it started)")
+    up = kinds.add_parser("up", parents=[shared], help="start it (or find it started)", formatter_class=Help)
     up.add_argument("--port", type=_positive, help="the port (default: a free one)")
-    kinds.add_parser("down", parents=[shared], help="stop it; its state stays")
-    kinds.add_parser("status", parents=[shared], help="is it up, and where")
-    logs = kinds.add_parser("logs", parents=[shared], help="what functions printed")
+    kinds.add_parser("down", parents=[shared], help="stop it; its state stays", formatter_class=Help)
+    kinds.add_parser("status", parents=[shared], help="is it up, and where", formatter_class=Help)
+    logs = kinds.add_parser("logs", parents=[shared], help="what functions printed", formatter_class=Help)
     logs.add_argument("function", nargs="?", help="only this function's")
     logs.add_argument("--server", action="store_true", help="the local AWS's own log")
-    kinds.add_parser("env", parents=[shared], help="export lines for a shell")
-    kinds.add_parser("reset", parents=[shared], help="stop it and forget everything it held")
+    kinds.add_parser("env", parents=[shared], help="export lines for a shell", formatter_class=Help)
+    kinds.add_parser("reset", parents=[shared], help="stop it and forget everything it held", formatter_class=Help)
 
 
 def _positive(text: str) -> int:

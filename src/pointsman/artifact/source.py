@@ -1,0 +1,261 @@
+"""Which files of a folder go into a package, and why not the others. DESIGN.md has the rules in words."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase, translate
+from pathlib import Path
+from posixpath import dirname, isabs, join, normpath, realpath
+from typing import Literal
+
+from pointsman.artifact.archive import Member
+from pointsman.errors import BuildFailed
+
+# Globs over one component of a path. A leading `/`: only at the root; a trailing `/`: only folders.
+BYTECODE = ("__pycache__", "*.py[co]")
+NOISE = (
+    *(".git", ".gitignore", ".gitattributes", ".gitmodules", ".github", ".gitlab-ci.yml", ".circleci", ".hg", ".svn"),
+    *(".pointsman", "/pointsman.toml", *BYTECODE, ".DS_Store", "Thumbs.db", "*.sw[op]", "*~"),
+    *(".venv", "venv/", ".tox", ".nox", "*.egg-info/", ".*_cache", ".hypothesis", ".eslintcache", ".nyc_output"),
+    *(".idea", ".vscode", ".editorconfig", ".terraform*", ".serverless", ".aws-sam", "/cdk.out/"),
+    *(".env*", ".npmrc", ".pypirc", ".netrc", ".aws", ".ssh"),
+)
+MANIFESTS = (  # for tools, not for functions; package.json goes in, for Node asks it what kind of modules these are
+    *(
+        "node_modules/",
+        "/README*",
+        "/CHANGELOG*",
+        "/CONTRIBUTING*",
+        "/package-lock.json",
+        "/npm-shrinkwrap.json",
+        "/yarn.lock",
+    ),
+    *("/pnpm-lock.yaml", "/requirements*.txt", "/pyproject.toml", "/uv.lock", "/tsconfig*.json", "/Makefile"),
+    *("/Dockerfile", "/serverless.y*ml", "/samconfig.toml", "/cdk.json", "*.tf", "*.tfvars", "*.tfstate*"),
+)
+MISSED = (  # what somebody might expect to find in the package
+    *("*.zip", "/target/", "/coverage/", "/htmlcov/", "/xunit-*.xml", "/junit-*.xml", "/scripts/*.sh"),
+    *("/test/", "/tests/", "__tests__/", "/integration-test/", "/integration-tests/", "/integration_test/"),
+    *("/integration_tests/", "/itest/", "/e2e/"),
+)
+RULES = {"sources": NOISE + MANIFESTS + MISSED, "made": NOISE, "installed": BYTECODE}
+TEMPLATES = (".template", ".yaml", ".yml", ".json")  # at the root, when they are CloudFormation's by their content
+KEYS = ("*.p12", "*.pfx", "*.jks", "*.keystore", "*.ppk", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519")
+PERHAPS_KEYS = ("*.pem", "*.key", "*.json")  # a .pem may also be a certificate: its content tells
+
+Kind = Literal["sources", "made", "installed"]
+Matches = Callable[[str], bool]
+
+
+def choose(
+    root: Path,
+    *,
+    include: Sequence[str] = ("**",),
+    exclude: Sequence[str] = (),
+    never: Iterable[str] = (),
+    handler: str | None = None,
+    kind: Kind = "sources",
+    left_out: list[str] | None = None,
+) -> list[Member]:
+    """The files of `root` to package, in no order. Raises BuildFailed naming what cannot or must not be packaged.
+
+    What a default leaves out comes back when an `include` names it (`tests/**` names `tests/`, `**` names nothing);
+    the handler's top folder counts as named. `exclude` and `never` have the last word. No link is followed.
+    Of a folder `made` to be packaged only noise is left out, of `installed` dependencies only bytecode.
+    `left_out` collects what a user might miss.
+    """
+    naming = [text for text in include if not text.startswith("!")]
+    top = re.split(r"[./]", (handler or "").removeprefix("./"))[0]  # of src/index.handler, or tests.echo.handler
+    if top and top != "node_modules":
+        naming.append(f"{top}/**")
+    banned, excluded = matcher([f"/{os.path.relpath(root / path, root)}" for path in never]), matcher(exclude)
+    choice = _Choice(root, naming, matcher(include), lambda name: banned(name) or excluded(name), kind)
+    choice.walk("", ())
+    if left_out is not None:
+        left_out += choice.left_out
+    if refused := sorted(choice.refused):
+        raise BuildFailed(
+            f"private keys would be packaged: {', '.join(refused)}",
+            next=f'Leave them out (exclude = ["{refused[0]}"]), or name them (include = ["**", "{refused[0]}"]).',
+        )
+    return choice.members
+
+
+def matcher(patterns: Sequence[str]) -> Matches:
+    """.gitignore's rules as a predicate over relative `/`-separated names (a folder's ends in `/`)."""
+    if not patterns:
+        return lambda _: False
+    if set(patterns) <= {"*", "**", "/**", "**/*"}:
+        return lambda _: True
+    from pathspec import GitIgnoreSpec  # 60 ms, so only for those who have patterns
+
+    return GitIgnoreSpec.from_lines(patterns).match_file
+
+
+class _Choice:
+    """One walk over a folder, and what it has found so far."""
+
+    def __init__(self, root: Path, naming: list[str], included: Matches, excluded: Matches, kind: Kind) -> None:
+        self.root, self.naming, self.kind = root, naming, kind
+        self.included, self.excluded = included, excluded
+        self.named = functools.cache(self._named)
+        self.members: list[Member] = []
+        self.refused: list[str] = []
+        self.left_out: list[str] = []
+
+    def walk(self, at: str, conditions: tuple[Matches, ...]) -> None:
+        """`conditions`: the includes that brought this folder back; a file in it must be meant by them too."""
+        try:
+            entries = list(os.scandir(self.root / at))
+        except OSError as error:
+            raise _unreadable(at or str(self.root), error) from error
+        for entry in entries:
+            name = at + entry.name
+            folder = entry.is_dir(follow_symlinks=False)
+            shown = f"{name}/" if folder else name
+            if not _is_utf8(name):
+                raise BuildFailed(f"the name of {name!r} is not UTF-8", next="Rename it.")
+            if self.excluded(shown):
+                continue
+            back = {rule: self.named(rule.strip("/")) for rule in _rules(self.kind, name, folder)}
+            meant = (*conditions, *filter(None, back.values()))
+            if None in back.values():
+                if any(rule in MISSED for rule in back):
+                    self.left_out.append(shown)
+            elif folder:
+                self.walk(shown, meant)
+            elif self.included(name) and all(matches(name) for matches in meant):
+                self._add(entry, name)
+
+    def _add(self, entry: os.DirEntry[str], name: str) -> None:
+        path = Path(entry.path)
+        by_name = any(f"/{name}".endswith(f"/{text.strip('/')}") for text in self.naming)
+        foreign = self.kind == "installed" or "node_modules" in name.split("/")  # packages bring keys for their tests
+        try:
+            if entry.is_symlink():
+                self.members.append(Member(name, path, link=_target(self.root, name)))
+            elif not entry.is_file():
+                raise BuildFailed(f"{name} is neither a file nor a folder", next=f'Add exclude = ["{name}"].')
+            elif not (by_name or foreign) and _is_key(path):
+                self.refused.append(name)
+            elif not by_name and self.kind == "sources" and "/" not in name and _is_template(path):
+                self.left_out.append(name)
+            else:
+                self.members.append(Member(name, path, executable=bool(entry.stat().st_mode & 0o100)))
+        except OSError as error:
+            raise _unreadable(name, error) from error
+
+    def _named(self, glob: str) -> Matches | None:
+        texts = [text for text in self.naming if _names(text, glob)]
+        return matcher(texts) if texts else None
+
+
+def closed(members: Iterable[Member]) -> None:
+    """Refuse what would not unzip: links to what is not in the package, and a name that is a file and a folder."""
+    links: dict[str, str] = {}
+    files: set[str] = set()
+    for member in members:
+        if member.link is not None:
+            links[member.name] = member.link
+        else:
+            files.add(member.name)
+    folders = {name[: cut.start()] for name in (*files, *links) for cut in re.finditer("/", name)}
+    for name in folders & (files | links.keys()):
+        raise BuildFailed(f"{name} is a folder, and at once a file or a link: one is from the dependencies")
+    there = files | folders
+
+    def lands(name: str, hops: int) -> bool:
+        done: list[str] = []
+        parts = [part for part in name.split("/") if part not in ("", ".")]
+        for place, part in enumerate(parts):
+            if part == "..":
+                if not done:
+                    return False
+                done.pop()
+                continue
+            done.append(part)
+            here = "/".join(done)
+            if here in links:
+                onward = join(dirname(here), links[here], *parts[place + 1 :])
+                return hops < 40 and lands(onward, hops + 1)  # 40: where Linux gives up too
+        return not done or "/".join(done) in there
+
+    for name, target in links.items():
+        if not lands(name, 0):
+            raise BuildFailed(
+                f"{name} is a link to {target}, which is not in the package",
+                next=f"`include` what it points to, or `exclude` {name}.",
+            )
+
+
+def _rules(kind: Kind, name: str, folder: bool) -> list[str]:
+    """The default rules that leave this entry out by its own name (its folders have been judged before)."""
+    last = name.rpartition("/")[2]
+    if not _any_rule(kind).match(last) and not _any_rule(kind).match(name):
+        return []
+    return [
+        rule
+        for rule in RULES[kind]
+        if (folder or not rule.endswith("/"))
+        and fnmatchcase(name if rule.startswith("/") else last, rule.strip("/"))
+        and (not rule.startswith("/") or rule.strip("/").count("/") == name.count("/"))
+    ]
+
+
+@functools.cache
+def _any_rule(kind: Kind) -> re.Pattern[str]:
+    return re.compile("|".join(translate(rule.strip("/")) for rule in RULES[kind]))
+
+
+def _names(text: str, glob: str) -> bool:
+    """Whether an include's own text names what the glob means: some component of it matches, wildcards as letters."""
+    parts = [part for part in text.split("/") if part]
+    if "/" in glob:
+        return fnmatchcase("/".join(parts), glob)
+    return any(fnmatchcase(part, glob) for part in parts if part.strip("*"))
+
+
+def _target(root: Path, name: str) -> str:
+    """A link's target, relative to the link. An absolute one would be another text in every checkout."""
+    path = root / name
+    written = str(path.readlink())
+    target = os.path.relpath(written, (root / name).parent) if isabs(written) else written
+    lexical = normpath(join(dirname(name), target))
+    if lexical.split("/")[0] == ".." or not Path(realpath(path)).is_relative_to(realpath(root)):
+        raise BuildFailed(
+            f"{name} is a link to {written}, outside of the source folder",
+            next="Copy what it points to into the source folder, or `exclude` the link.",
+        )
+    return target
+
+
+def _is_key(path: Path) -> bool:
+    if any(fnmatchcase(path.name, glob) for glob in KEYS):
+        return True
+    if not any(fnmatchcase(path.name, glob) for glob in PERHAPS_KEYS):
+        return False
+    if path.suffix == ".json" and path.stat().st_size > 8192:  # a service account's key file has about 2,300 bytes
+        return False
+    return re.search(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----(\s|\\n|[A-Za-z0-9+/=]){64}", path.read_bytes()) is not None
+
+
+def _is_template(path: Path) -> bool:
+    if path.suffix not in TEMPLATES or path.stat().st_size > 1 << 20:
+        return False
+    text = path.read_bytes()
+    return b"Resources" in text and b"AWS::" in text
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _unreadable(name: str, error: OSError) -> BuildFailed:
+    return BuildFailed(f"{name} cannot be read: {error.strerror}", next="Make it readable, or `exclude` it.")

@@ -1,0 +1,1038 @@
+"""`pointsman.toml`: what may stand in it, and the frozen values it becomes.
+
+The structs below are the one source: their types and annotations decide what `parse` accepts, what its problems say,
+what `explain` and `config_reference.toml` tell, and the JSON Schema. What a type cannot say is in the rules further
+down.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+import msgspec.inspect as mi
+from msgspec import Meta
+
+from pointsman.errors import ConfigInvalid, UsageError
+from pointsman.model import AliasName, FunctionName, Text, Value
+
+NAME = "pointsman.toml"
+
+_UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_DURATION = re.compile("".join(rf"(?:([0-9]+(?:\.[0-9]+)?){unit}\s*)?" for unit in _UNITS))
+
+
+def _seconds(raw: object) -> float:
+    """A duration ("1h30m", "90s", or a number of seconds) in seconds; ValueError for anything else."""
+    if isinstance(raw, str) and (found := _DURATION.fullmatch(raw.strip())):
+        total = sum(float(count) * unit for count, unit in zip(found.groups(), _UNITS.values(), strict=True) if count)
+    elif isinstance(raw, int | float) and not isinstance(raw, bool):
+        total = raw
+    else:
+        raise ValueError
+    if not 0 < total <= 30 * 86_400:
+        raise ValueError
+    return float(total)
+
+
+def _about(description: str, *examples: object, **extra: object) -> Meta:
+    """What a key is for, and how it may look. extra: derived (filled in when left out), aside (an alternative)."""
+    return Meta(description=description, examples=list(examples) or None, extra=extra or None)
+
+
+def _shape(pattern: str, rule: str, **extra: object) -> Meta:
+    """A string's pattern, and the same in words, as they follow "must be"."""
+    return Meta(pattern=f"^({pattern})$", extra={"rule": rule, **extra})
+
+
+_KEY = Meta(extra={"key": True})  # where a table stands, not a key in it
+
+Filled = Annotated[str, Meta(min_length=1)]
+Name = Annotated[str, _shape("[A-Za-z0-9_-]{1,64}", "a name of 1 to 64 letters, digits, - and _")]
+Duration = Annotated[
+    float,
+    Meta(extra={"read": _seconds, "rule": 'a duration such as "5m", "1h30m" or 90 (seconds), of 30 days at most'}),
+]
+Account = Annotated[str, _shape("[0-9]{12}", "an account id: 12 digits, in quotes")]
+Region = Annotated[str, _shape("[a-z]+(-[a-z]+)+-[0-9]+", 'a region such as "eu-west-1"')]
+Bucket = Annotated[str, _shape("[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "a bucket: 3 to 63 small letters, digits, . and -")]
+Stack = Annotated[str, _shape("[A-Za-z][A-Za-z0-9-]{0,127}", "a letter, then letters, digits and -, 128 at most")]
+Handler = Annotated[str, _shape(r"\S{1,128}", "a handler without spaces, such as index.handler")]
+Variable = Annotated[str, _shape("[A-Za-z][A-Za-z0-9_]+", "a variable's name: a letter, then letters, digits and _")]
+RoleArn = Annotated[
+    str, _shape("arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+", "a role: arn:aws:iam::ACCOUNT:role/NAME")
+]
+LayerArn = Annotated[
+    str,
+    _shape(
+        "arn:aws[a-z-]*:lambda:[a-z0-9-]+:[0-9]{12}:layer:[A-Za-z0-9_-]+:[0-9]+",
+        "the ARN of a layer version, which ends in its number",
+    ),
+]
+# By family rather than by list: next year's runtime must not need a new Pointsman.
+Runtime = Annotated[
+    str,
+    _shape(
+        r"nodejs([0-9]+\.x|4\.3|6\.10|8\.10)?|python[0-9]\.[0-9]+|ruby[0-9]\.[0-9]+|java[0-9]+(\.al[0-9]+)?"
+        r"|dotnet(core[0-9]\.[0-9]|[0-9]+)|go1\.x|provided(\.al[0-9]+)?",
+        'a runtime such as "nodejs22.x", "python3.13" or "provided.al2023"',
+        known=[f"nodejs{n}.x" for n in (18, 20, 22, 24)]
+        + [f"python3.{n}" for n in range(9, 15)]
+        + ["java21", "dotnet8", "ruby3.4", "provided.al2023"],
+    ),
+]
+Slow = Annotated[
+    str,
+    _shape(
+        r"p[0-9]{1,2}(\.[0-9]+)?( ?\* ?[0-9]+(\.[0-9]+)?)?|[0-9]+(\.[0-9]+)?(ms|s)",
+        'a percentile of the old version\'s durations, times a factor ("p99 * 1.5"), or a time ("800ms")',
+    ),
+]
+LedgerUrl = Annotated[
+    str, _shape(r"sqlite:[^\s?#].*|dynamodb://[A-Za-z0-9_.-]{3,255}", '"sqlite:PATH" or "dynamodb://TABLE"')
+]
+BuildKind = Literal["python", "node", "command", "zip", "image"]
+Capability = Literal["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"]
+Ramp = Literal[
+    "AllAtOnce",
+    "Canary10Percent5Minutes",
+    "Canary10Percent10Minutes",
+    "Canary10Percent15Minutes",
+    "Canary10Percent30Minutes",
+    "Linear10PercentEvery1Minute",
+    "Linear10PercentEvery2Minutes",
+    "Linear10PercentEvery3Minutes",
+    "Linear10PercentEvery10Minutes",
+]
+
+
+class Test(Value, frozen=True, kw_only=True):
+    """It gets the function's name, ARN and qualifier as POINTSMAN_FUNCTION, …_FUNCTION_ARN and …_QUALIFIER."""
+
+    __test__ = False  # pytest: not a test class
+
+    run: Annotated[Filled, _about("The shell command, in the source folder; exit code 0 passes.", "npm test")]
+    junit: Annotated[
+        tuple[Filled, ...],
+        _about("JUnit or xunit files it writes, globs allowed. Without any, the exit code alone decides."),
+    ] = ()
+    against: Annotated[
+        Literal["version", "latest"],
+        _about("What integration tests call: the published version, or $LATEST where they name no qualifier."),
+    ] = "version"
+    timeout: Annotated[Duration, _about("After this the command is stopped, and the gate fails.")] = 900.0
+
+
+class Tests(Value, frozen=True, kw_only=True):
+    """The gates of every release of this function: commands of yours."""
+
+    unit: Annotated[
+        Test | None,
+        _about("Run before anything is changed.", {"run": "npm run xunit-test", "junit": "xunit-test.xml"}),
+    ] = None
+    integration: Annotated[
+        Test | None,
+        _about("Run on AWS before an alias moves.", {"run": "npm run xunit-itest", "junit": ["xunit-itest.xml"]}),
+    ] = None
+
+
+class CloudFormation(Value, frozen=True, kw_only=True, tag_field="with", tag="cloudformation"):
+    """A stack owns the function. Changes to its template are made, and shown, as change sets."""
+
+    stack: Annotated[Stack, _about("The stack's name.", "greeting-stack")]
+    function: Annotated[
+        Filled,
+        _about("Its function: the FunctionName, the logical id, or an output with the name or ARN.", "GreetingLambda"),
+    ]
+    template: Annotated[
+        Filled | None,
+        _about("The template's file. Without it the stack is somebody else's, only read.", "cloudformation.template"),
+    ] = None
+    parameters: Annotated[dict[str, str], _about("The template's parameters.", {"LogLevel": "info"})] = msgspec.field(
+        default_factory=dict
+    )
+    capabilities: Annotated[
+        tuple[Capability, ...], _about("What the template may do: roles with names and macros need more than IAM.")
+    ] = ("CAPABILITY_IAM",)
+    tags: Annotated[dict[str, str], _about("The stack's tags.", {"team": "greeters"})] = msgspec.field(
+        default_factory=dict
+    )
+
+
+class Outputs(Value, frozen=True, kw_only=True):
+    """The Terraform outputs that tell what was applied."""
+
+    name: Annotated[Filled, _about("The output with the function's name.")] = "lambda_name"
+    version: Annotated[Filled, _about("The output with the version that the apply published.")] = "lambda_version"
+
+
+class Terraform(Value, frozen=True, kw_only=True, tag_field="with", tag="terraform"):
+    """Terraform owns the function and publishes its versions (`publish = true`)."""
+
+    directory: Annotated[Filled, _about("The folder of the root module.")] = "terraform"
+    workspace: Annotated[Filled | None, _about("The workspace to select.", "staging")] = None
+    variables: Annotated[dict[str, str], _about("Given as TF_VAR_….", {"log_level": "info"})] = msgspec.field(
+        default_factory=dict
+    )
+    outputs: Outputs = Outputs()
+
+
+class Direct(Value, frozen=True, kw_only=True, tag_field="with", tag="direct"):
+    """Pointsman creates the function and keeps these settings; what is left out is left as it is."""
+
+    role: Annotated[RoleArn, _about("The execution role.", "arn:aws:iam::123456789012:role/greeting")]
+    name: Annotated[FunctionName | None, _about("Its name on AWS. Default: the table's name.", "greeting")] = None
+    # The service model's limits; an ordinary function's are lower (10,240 MB, 900 s), and for AWS to enforce.
+    memory: Annotated[
+        Annotated[int, Meta(ge=128, le=32_768)] | None, _about("In MB; the share of CPU grows with it.", 256)
+    ] = None
+    timeout: Annotated[Annotated[int, Meta(ge=1, le=5_400)] | None, _about("Of one invocation, in seconds.", 30)] = None
+    environment: Annotated[
+        dict[Variable, str] | None,
+        _about("All environment variables, 4 KB together. The file is no place for secrets.", {"LOG_LEVEL": "info"}),
+    ] = None
+    description: Annotated[Annotated[str, Meta(max_length=256)] | None, _about("Of $LATEST.", "Greets people")] = None
+    layers: Annotated[
+        Annotated[tuple[LayerArn, ...], Meta(max_length=5)],
+        _about("Layer versions, five at most.", ["arn:aws:lambda:eu-west-1:123456789012:layer:common:7"]),
+    ] = ()
+
+
+class Existing(Value, frozen=True, kw_only=True, tag_field="with", tag="existing"):
+    """Somebody else owns the function's settings; Pointsman brings code, versions and aliases only."""
+
+    name: Annotated[FunctionName, _about("Its name on AWS. Default: the table's name.", "api-backend", derived=True)]
+
+
+Provision: TypeAlias = CloudFormation | Terraform | Direct | Existing
+
+
+class Function(Value, frozen=True, kw_only=True):
+    """One Lambda function. The table may stand many times: one release then covers all of them."""
+
+    name: Annotated[str, _KEY]
+    source: Annotated[Filled, _about("The folder to package.")] = "."
+    handler: Annotated[Handler | None, _about("What Lambda calls; must be in the package.", "index.handler")] = None
+    runtime: Annotated[Runtime | None, _about("What runs the code; decides how it is built.", "nodejs22.x")] = None
+    architecture: Annotated[Literal["x86_64", "arm64"], _about("Dependencies are installed for it.")] = "x86_64"
+    include: Annotated[
+        Annotated[tuple[Filled, ...], Meta(min_length=1)],
+        _about("What of the source goes into the package, in .gitignore's patterns."),
+    ] = ("**",)
+    exclude: Annotated[
+        tuple[Filled, ...], _about("What of that stays out, in .gitignore's patterns.", ["docs/", "*.test.js"])
+    ] = ()
+    build: Annotated[
+        BuildKind,
+        _about(
+            "How the package is made: with Python's or Node's dependencies, by a command, or elsewhere. Default: by "
+            "what is given of command, artifact and image; else by runtime; else by what the source holds.",
+            "node",
+            derived=True,
+        ),
+    ]
+    command: Annotated[
+        Filled | None, _about('With build = "command": the shell command that makes it.', "make package", aside=True)
+    ] = None
+    artifact: Annotated[
+        Filled | None, _about('With build = "command" or "zip": the zip.', "target/greeting.zip", aside=True)
+    ] = None
+    image: Annotated[
+        Filled | None,
+        _about(
+            'With build = "image": the image in ECR.',
+            "123456789012.dkr.ecr.eu-west-1.amazonaws.com/greeting",
+            aside=True,
+        ),
+    ] = None
+    provision: Annotated[
+        Provision, _about("Who owns the function's settings. Default: somebody else (existing).", derived=True)
+    ]
+    test: Tests = Tests()
+
+
+class Rollout(Value, frozen=True, kw_only=True):
+    """Traffic moves little by little, watched, and back by itself. Without this table it moves at once."""
+
+    steps: Annotated[
+        tuple[Annotated[float, Meta(gt=0, le=100)], ...],
+        _about("The new version's share of traffic, step by step, in per cent.", [1, 5, 25, 50]),
+    ] = ()
+    type: Annotated[
+        Ramp | None, _about("One of CodeDeploy's ramps instead.", "Linear10PercentEvery1Minute", aside=True)
+    ] = None
+    bake: Annotated[Duration, _about("How long a step is watched once its weight is confirmed.")] = 300.0
+    errors: Annotated[
+        Annotated[float, Meta(ge=0, lt=1)] | None,
+        _about("The share of failed calls that is tolerated beyond the old version's: 0.001 is 1 in 1000.", 0.001),
+    ] = None
+    slow: Annotated[Slow | None, _about("A call slower than this counts as bad.", "p99 * 1.5")] = None
+    alarms: Annotated[
+        tuple[Filled, ...], _about("CloudWatch alarms; one that turns red rolls back.", ["greeting-5xx"])
+    ] = ()
+    budget: Annotated[
+        Annotated[int, Meta(ge=1, le=1_000_000_000)] | None,
+        _about("How many more requests may fail for a bad release; weight then grows with the evidence.", 50),
+    ] = None
+
+
+class Environment(Value, frozen=True, kw_only=True):
+    """An alias in an account and region, and its policy. `deploy` goes to the first of the file."""
+
+    name: Annotated[str, _KEY]
+    alias: Annotated[AliasName, _about("The alias that callers use.", "PROD")]
+    account: Annotated[
+        Account | None, _about("Refused if the credentials belong to another account.", "123456789012")
+    ] = None
+    region: Annotated[Region | None, _about("Default: AWS_REGION, or the profile's.", "eu-west-1")] = None
+    profile: Annotated[Filled | None, _about("Whose credentials, of ~/.aws/config.", "prod")] = None
+    role_arn: Annotated[
+        RoleArn | None, _about("A role to assume with them.", "arn:aws:iam::123456789012:role/deployer")
+    ] = None
+    bucket: Annotated[Bucket | None, _about("In S3, in the region, for packages above 50 MB.", "greeting-packages")] = (
+        None
+    )
+    approve: Annotated[bool, _about("Moves need a person's approval.")] = False
+    rollout: Rollout | None = None
+
+
+class Branches(Value, frozen=True, kw_only=True):
+    """Aliases named after git branches."""
+
+    preview: Annotated[bool, _about("Give each of them a function URL.")] = False
+    protect: Annotated[
+        tuple[Filled, ...], _about("Aliases and branches that are never deleted.", ["STAGE", "PROD", "main"])
+    ] = ()
+
+
+class Retention(Value, frozen=True, kw_only=True):
+    """What `prune` keeps. A version that an alias names is always kept."""
+
+    keep_deployments: Annotated[Annotated[int, Meta(ge=1, le=10_000)], _about("Of each alias, the newest ones.")] = 10
+    keep_days: Annotated[Annotated[int, Meta(ge=0, le=36_500)], _about("Whatever is younger.")] = 30
+
+
+class Ledger(Value, frozen=True, kw_only=True):
+    """The record of builds, releases and alias moves."""
+
+    url: Annotated[LedgerUrl, _about("A file for one machine; a DynamoDB table for a team.")] = (
+        "sqlite:.pointsman/ledger.db"
+    )
+
+
+class Project(Value, frozen=True, kw_only=True):
+    """The whole file. `root` is its folder: every path in it is relative to that."""
+
+    file: Annotated[Path, _KEY]
+    root: Annotated[Path, _KEY]
+    functions: Annotated[dict[Name, Function], Meta(min_length=1, examples=["greeting"])] = msgspec.field(
+        name="function"
+    )
+    environments: Annotated[dict[Name, Environment], Meta(examples=["production"])] = msgspec.field(
+        name="environment", default_factory=dict
+    )
+    branches: Branches = Branches()
+    retention: Retention = Retention()
+    ledger: Ledger = Ledger()
+
+
+def find(start: Path) -> Path:
+    """The nearest pointsman.toml from `start` upwards; not beyond the git repository that `start` is in."""
+    start = start.resolve()
+    for folder in (start, *start.parents):
+        if (folder / NAME).is_file():
+            return folder / NAME
+        if (folder / ".git").exists():
+            break
+    raise UsageError(
+        f"there is no {NAME} in {start} or above it",
+        next="`pointsman init` looks at the folder and writes one.",
+    )
+
+
+def load(file: Path) -> Project:
+    """The file's project. Raises ConfigInvalid with all its problems, also when it cannot be read."""
+    try:
+        text = file.read_bytes().decode("utf-8-sig")  # Windows editors put a mark in front
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigInvalid(str(file), (f"line {line} is not UTF-8 text; save the file as UTF-8",)) from error
+    except OSError as error:
+        raise ConfigInvalid(str(file), (f"cannot be read: {error.strerror}",)) from error
+    return parse(text, file=file)
+
+
+def parse(text: str, *, file: Path) -> Project:
+    """The project that `text` describes; paths in it are looked up beside `file`. Raises ConfigInvalid."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigInvalid(str(file), (_syntax(str(error), text),)) from error
+    except (RecursionError, ValueError) as error:  # tomllib lets these two through as they are
+        what = "is not TOML that can be read: nested too deeply, or a number of thousands of digits"
+        raise ConfigInvalid(str(file), (what,)) from error
+    reader = _Reader(file.resolve().parent)
+    project = reader.table(_root(), raw, (), {"file": file, "root": reader.root})
+    if reader.problems:
+        raise ConfigInvalid(str(file), tuple(reader.problems))
+    assert isinstance(project, Project)
+    return project
+
+
+def _syntax(message: str, text: str) -> str:
+    """tomllib's message, the place in front and the line itself behind."""
+    found = re.fullmatch(r"(.*?) \(at (?:line ([0-9]+), column ([0-9]+)|end of document)\)", message, re.DOTALL)
+    what, line, column = found.groups() if found else (message, None, None)
+    lines = text.replace("\r\n", "\n").rstrip("\n").split("\n")
+    place = f"line {line}, column {column}" if line else f"line {len(lines)}, at the end"
+    if "overwrite" in what or "twice" in what:
+        what = "a key or table stands twice"
+    there = lines[min(int(line or len(lines)), len(lines)) - 1].strip()
+    return f"{place}: not TOML: {what[:1].lower()}{what[1:]}, in {_shown(there)}"
+
+
+# Reading. `Any` is what TOML gave. A value that is no good becomes _BROKEN, which no rule takes for anything; tables
+# are built around it, so that their other values are still compared, and thrown away once all problems are said.
+
+_BROKEN: Any = object()
+_At: TypeAlias = tuple[str, ...]
+
+
+def _root() -> mi.StructType:
+    kind = mi.type_info(Project)
+    assert isinstance(kind, mi.StructType)
+    return kind
+
+
+def _bare(kind: mi.Type) -> tuple[mi.Type, dict[str, Any]]:
+    """Without its annotations and `| None` (TOML has no null); what the annotations say beside it."""
+    extra: dict[str, Any] = {}
+    while True:
+        match kind:
+            case mi.Metadata(type=inner):
+                extra |= {**(kind.extra_json_schema or {}), **(kind.extra or {})}
+                kind = inner
+            case mi.UnionType(types=types) if any(isinstance(each, mi.NoneType) for each in types):
+                rest = tuple(each for each in types if not isinstance(each, mi.NoneType))
+                kind = rest[0] if len(rest) == 1 else mi.UnionType(types=rest)
+            case _:
+                return kind, extra
+
+
+def _fields(struct: mi.StructType) -> dict[str, tuple[mi.Field, mi.Type, dict[str, Any]]]:
+    """What may be written in its table: key → field, bare type, what its annotations say."""
+    bare = {field.encode_name: (field, *_bare(field.type)) for field in struct.fields}
+    return {key: each for key, each in bare.items() if "key" not in each[2]}
+
+
+def _tables(kind: mi.Type) -> tuple[mi.StructType, ...]:
+    """The tables that may stand under a key; none under a plain value."""
+    match kind:
+        case mi.StructType():
+            return (kind,)
+        case mi.DictType(value_type=mi.StructType() as entry):
+            return (entry,)
+        case mi.UnionType(types=types):
+            return tuple(each for each in types if isinstance(each, mi.StructType))
+        case _:
+            return ()
+
+
+def _default(field: mi.Field) -> Any:
+    return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+
+
+class _Reader:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.problems: list[str] = []
+
+    def problem(self, at: _At, what: str) -> Any:
+        self.problems.append(f"{_dotted(at)} {what}" if at else what)
+        return _BROKEN
+
+    def value(self, kind: mi.Type, raw: Any, at: _At) -> Any:
+        kind, extra = _bare(kind)
+        match kind:
+            case mi.StructType():
+                return self.table(kind, raw, at, {})
+            case mi.UnionType():
+                return self.choice({str(each.tag): each for each in _tables(kind)}, raw, at)
+            case mi.DictType(min_length=least) if isinstance(raw, dict) and len(raw) >= (least or 0):
+                return self.named(kind, raw, at)
+            case mi.VarTupleType(item_type=item_type) if isinstance(raw, str):  # one is a list of one
+                return self.all_good([self.value(item_type, raw, at)])
+            case mi.VarTupleType(item_type=item_type, min_length=least, max_length=most):
+                if isinstance(raw, list) and (least or 0) <= len(raw) <= (most or len(raw)):
+                    places = [(*at[:-1], f"{at[-1]}[{i}]") for i in range(len(raw))]
+                    return self.all_good([self.value(item_type, *each) for each in zip(raw, places, strict=True)])
+            case _ if (fit := _fitting(kind, raw, extra)) is not _BROKEN:
+                return fit
+        options = kind.values if isinstance(kind, mi.LiteralType) else extra.get("known", ())
+        return self.problem(at, f"is {_shown(raw)}; must be {_words(kind, extra, at)}{_guess(raw, options)}")
+
+    def all_good(self, items: list[Any]) -> Any:
+        return _BROKEN if _BROKEN in items else tuple(items)
+
+    def table(self, struct: mi.StructType, raw: Any, at: _At, filled: Mapping[str, Any]) -> Any:
+        """The struct, after all problems of the table are said."""
+        if not isinstance(raw, dict):
+            return self.problem(at, f"is {_shown(raw)}; must be {_words(struct, {}, at)}")
+        fields = _fields(struct)
+        values: dict[str, Any] = dict(filled)
+        for key, item in raw.items():
+            if key in fields:
+                field, _, _ = fields[key]
+                values[field.name] = self.value(field.type, item, (*at, key))
+            elif key != struct.tag_field:
+                self.problem((*at, key), _unknown(key, fields))
+        for key, (field, kind, extra) in fields.items():
+            if field.name in values or "derived" in extra:
+                continue
+            values[field.name] = _default(field)
+            if field.required:
+                values[field.name] = self.problem((*at, key), f"is missing; must be {_words(kind, extra, (*at, key))}")
+        for *below, what in _RULES.get(struct.cls, _no_rules)(values, at, self.root):
+            self.problem((*at, *below), what)
+        return struct.cls(**values)
+
+    def named(self, kind: mi.DictType, raw: dict[str, Any], at: _At) -> dict[str, Any]:
+        """A table of the user's own keys."""
+        read: dict[str, Any] = {}
+        key_kind, extra = _bare(kind.key_type)
+        for key, item in raw.items():
+            here = (*at, key)
+            if _fitting(key_kind, key, extra) is _BROKEN:
+                self.problem(here, f"cannot be called so; must be {_words(key_kind, extra, here)}")
+            if isinstance(kind.value_type, mi.StructType) and isinstance(item, dict):
+                read[key] = self.table(kind.value_type, item, here, {"name": key})
+            elif isinstance(kind.value_type, mi.StructType):
+                self.problem(here, f"is {_shown(item)}; must be in a table with a name, [{_dotted(at)}.NAME]")
+            elif isinstance(item, str):
+                read[key] = item
+            else:
+                # The value is not repeated: a variable may be a secret, and problems end up in CI logs.
+                self.problem(here, f"is {_sort(item)}; must be a string, in quotes")
+        return read
+
+    def choice(self, kinds: Mapping[str, mi.StructType], raw: Any, at: _At) -> Any:
+        """One of several tables, told apart by their `with`."""
+        if not isinstance(raw, dict):
+            return self.problem(at, f'is {_shown(raw)}; must be a table such as {{ with = "{next(iter(kinds))}", … }}')
+        chosen = raw.get("with")
+        if isinstance(chosen, str) and chosen in kinds:
+            return self.table(kinds[chosen], raw, at, {})
+        says = "is missing" if chosen is None else f"is {_shown(chosen)}"
+        return self.problem((*at, "with"), f"{says}; must be {_or(kinds)}{_guess(chosen, kinds)}")
+
+
+def _fitting(kind: mi.Type, raw: Any, extra: Mapping[str, Any]) -> Any:
+    """`raw` as the plain type `kind`, or _BROKEN."""
+    try:
+        if "read" in extra:
+            return extra["read"](raw)
+        match kind, raw:
+            case mi.CustomType(cls=cls), str():
+                return cls(raw)
+            case mi.LiteralType(values=values), str() if raw in values:
+                return raw
+            case mi.BoolType(), bool():
+                return raw
+            case mi.StrType(pattern=pattern, min_length=least, max_length=most), str():
+                fits = len(raw.strip()) >= (least or 0) and (most is None or len(raw) <= most)
+                return raw if fits and (pattern is None or re.fullmatch(pattern, raw)) else _BROKEN
+            case mi.IntType(), int() if not isinstance(raw, bool) and _within(kind, raw):
+                return raw
+            case mi.FloatType(), int() | float() if not isinstance(raw, bool) and _within(kind, raw):
+                return float(raw)
+    except ValueError:
+        pass  # the rule of a Text or of a duration: the caller says it in words
+    return _BROKEN
+
+
+def _within(kind: mi.IntType | mi.FloatType, raw: float) -> bool:
+    """Asked positively, so that nan is never within."""
+    return (
+        (kind.ge is None or raw >= kind.ge)
+        and (kind.gt is None or raw > kind.gt)
+        and (kind.le is None or raw <= kind.le)
+        and (kind.lt is None or raw < kind.lt)
+    )
+
+
+# Rules over several keys of a table: they yield (key, …, problem), and fill in what the file leaves out.
+
+_Problems: TypeAlias = Iterator[tuple[str, ...]]
+
+
+def _no_rules(_values: dict[str, Any], _at: _At, _root: Path) -> _Problems:
+    return iter(())
+
+
+_NEEDS: dict[str, tuple[str, ...]] = {
+    "python": (),
+    "node": (),
+    "command": ("command", "artifact"),
+    "zip": ("artifact",),
+    "image": ("image",),
+}
+_GIVEN = {"command": "command", "artifact": "zip", "image": "image"}
+
+
+def _function(values: dict[str, Any], at: _At, root: Path) -> _Problems:
+    source, runtime, handler = values["source"], values["runtime"], values["handler"]
+    if isinstance(source, str) and not _exists(root, source, Path.is_dir):
+        yield "source", f"is {_shown(source)}; must be a folder, and there is none of this name beside the file"
+    if "build" not in values:
+        given = (build for key, build in _GIVEN.items() if values[key] is not None)
+        values["build"] = next(given, None) or _built(root, source, runtime)
+        if values["build"] is None:
+            yield "build", f"is missing, and neither the runtime nor the source tells it; must be {_or(_NEEDS)}"
+    for key in _GIVEN if values["build"] in _NEEDS else ():
+        if key in _NEEDS[values["build"]]:
+            if values[key] is None:
+                yield key, f'is missing; must be given with build = "{values["build"]}"'
+        elif values[key] is not None:
+            users = [build for build, keys in _NEEDS.items() if key in keys]
+            yield key, f'has no use with build = "{values["build"]}"; must go (or be for build = {_or(users)})'
+    if (
+        isinstance(handler, str)
+        and str(runtime).startswith(("python", "nodejs"))
+        and not re.search(r"[^.]\.[^.]", handler)
+    ):
+        yield "handler", f"is {_shown(handler)}; must be FILE.FUNCTION for {runtime}, such as index.handler"
+    if "provision" not in values:
+        values["provision"] = Existing(name=_own_name(at[-1]))
+
+
+def _built(root: Path, source: Any, runtime: Any) -> str | None:
+    """How to build by the runtime, else by what the source holds; None where neither tells."""
+    for family, build in (("python", "python"), ("nodejs", "node")):
+        if isinstance(runtime, str) and runtime.startswith(family):
+            return build
+    if _BROKEN in (source, runtime) or not _exists(root, source, Path.is_dir):
+        return "python"  # the problem is said already, and nothing is built
+    for build, patterns in (
+        ("node", ("package.json", "index.js", "index.mjs", "index.cjs")),
+        ("python", ("requirements.txt", "pyproject.toml", "*.py")),
+    ):
+        if runtime is None and any(next((root / source).glob(pattern), None) for pattern in patterns):
+            return build
+    return None
+
+
+def _own_name(table: str) -> Any:
+    return FunctionName(table) if FunctionName.pattern.fullmatch(table) else _BROKEN
+
+
+def _exists(root: Path, path: str, kind: Callable[[Path], bool]) -> bool:
+    try:
+        return kind(root / path)
+    except (OSError, ValueError):  # too long, or a null character
+        return False
+
+
+def _cloudformation(values: dict[str, Any], _at: _At, root: Path) -> _Problems:
+    template = values["template"]
+    if isinstance(template, str) and not _exists(root, template, Path.is_file):
+        yield "template", f"is {_shown(template)}; must be a file, and there is none of this name beside this one"
+
+
+def _terraform(values: dict[str, Any], _at: _At, root: Path) -> _Problems:
+    directory = values["directory"]
+    if isinstance(directory, str) and not _exists(root, directory, Path.is_dir):
+        yield "directory", f"is {_shown(directory)}; must be a folder, and there is none of this name beside the file"
+
+
+def _direct(values: dict[str, Any], _at: _At, _root: Path) -> _Problems:
+    variables = values["environment"]
+    if (
+        isinstance(variables, dict)
+        and (size := sum(len(f"{key}{each}".encode()) for key, each in variables.items())) > 4096
+    ):
+        yield "environment", f"is {size} bytes in all; must be 4096 at most"
+
+
+def _existing(values: dict[str, Any], at: _At, _root: Path) -> _Problems:
+    values.setdefault("name", _own_name(at[-2]))  # function.NAME.provision
+    return iter(())
+
+
+def _rollout(values: dict[str, Any], _at: _At, _root: Path) -> _Problems:
+    steps, ramp = values["steps"], values["type"]
+    if _BROKEN in (steps, ramp):
+        return
+    if any(later <= earlier for earlier, later in pairwise(steps)):
+        yield "steps", f"is {toml(steps)}; must go up, each step above the one before"
+    if steps and ramp:
+        yield "type", "stands beside `steps`; must go, or `steps` must"
+    if not steps and not ramp and values["budget"] is None:
+        yield "steps", "is missing; must be given, or `type` or `budget` instead"
+
+
+def _environment(values: dict[str, Any], _at: _At, _root: Path) -> _Problems:
+    account, role = values["account"], values["role_arn"]
+    if isinstance(account, str) and isinstance(role, str) and _account(role) != account:
+        yield "role_arn", f"is a role of account {_account(role)}; must be one of `account`, {account}"
+
+
+def _account(role_arn: str) -> str:
+    return role_arn.split(":")[4]
+
+
+def _project(values: dict[str, Any], _at: _At, _root: Path) -> _Problems:
+    """No two environments may move one alias, no two tables release one function."""
+    places: dict[object, str] = {}
+    for name, each in _entries(values["environments"]):
+        account = each.account or (_account(each.role_arn) if isinstance(each.role_arn, str) else each.profile)
+        place = (each.alias, account, each.region)
+        if _BROKEN not in place and (other := places.setdefault(place, name)) != name:
+            what = f"is {_shown(each.alias)}, which is environment.{other}'s; must be another alias, account or region"
+            yield "environment", name, "alias", what
+    owners: dict[object, str] = {}
+    for name, each in _entries(values["functions"]):
+        match each.provision:
+            case CloudFormation(stack=stack, function=function):
+                owned = (stack, function)
+            case Direct(name=own) | Existing(name=own):
+                owned = ("", own or name)
+            case _:
+                continue
+        if _BROKEN not in owned and (other := owners.setdefault(owned, name)) != name:
+            yield "function", name, f"is the same Lambda function as function.{other}; must be another, or go"
+
+
+def _entries(table: Any) -> Iterable[tuple[str, Any]]:
+    return table.items() if isinstance(table, dict) else ()
+
+
+_RULES: dict[type, Callable[[dict[str, Any], _At, Path], _Problems]] = {
+    Function: _function,
+    CloudFormation: _cloudformation,
+    Terraform: _terraform,
+    Direct: _direct,
+    Existing: _existing,
+    Rollout: _rollout,
+    Environment: _environment,
+    Project: _project,
+}
+
+
+# Words
+
+
+def _words(kind: mi.Type, extra: Mapping[str, Any], at: _At) -> str:
+    """What is allowed, as it follows "must be"."""
+    if "rule" in extra:
+        return str(extra["rule"])
+    match kind:
+        case mi.CustomType(cls=cls) if issubclass(cls, Text):
+            return cls.rule
+        case mi.LiteralType(values=values):
+            return _or(values)
+        case mi.BoolType():
+            return "true or false"
+        case mi.IntType(ge=least, le=most):
+            return f"a whole number from {least} to {most}"
+        case mi.FloatType(ge=None, gt=above, le=most):
+            return f"a number above {above:g} and up to {most:g}"
+        case mi.FloatType(ge=least, lt=most):
+            return f"a number from {least:g} to below {most:g}"
+        case mi.StrType(max_length=int(most)):
+            return f"a string of {most} characters at most"
+        case mi.StrType(min_length=least):
+            return "a string that is not empty" if least else "a string"
+        case mi.VarTupleType(item_type=item_type, min_length=least, max_length=most):
+            size = f", {most} at most" if most else ", one at least" if least else ""
+            return f"a list{size}, each {_words(*_bare(item_type), at)}"
+        case mi.DictType(value_type=mi.StructType()):
+            return f"a table with names, [{_dotted(at)}.NAME]"
+        case mi.StructType():
+            return f"a table, [{_dotted(at)}]"
+        case _:
+            return "a table"
+
+
+def _unknown(key: str, fields: Mapping[str, Any]) -> str:
+    if near := _near(key, fields):
+        return f"is unknown; did you mean `{near}`?"
+    homes = sorted({_dotted(path[:-1]) for path, *_ in _keys() if path[-1] == key and len(path) > 1})
+    elsewhere = f" (`{key}` belongs in [{'] or ['.join(homes)}])" if 0 < len(homes) < 4 else ""
+    return f"is unknown; must be one of {', '.join(fields)}{elsewhere}"
+
+
+def _guess(raw: object, options: Iterable[Any]) -> str:
+    near = _near(raw, options) if isinstance(raw, str) else None
+    return f'; did you mean "{near}"?' if near else ""
+
+
+def _near(word: str, options: Iterable[Any]) -> str | None:
+    from difflib import get_close_matches
+
+    by_lower = {str(each).lower(): str(each) for each in options}
+    found = get_close_matches(word[:80].lower(), by_lower, n=1, cutoff=0.6)
+    return by_lower[found[0]] if found else None
+
+
+def _or(options: Iterable[Any]) -> str:
+    *others, last = (f'"{each}"' for each in options)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _shown(raw: object) -> str:
+    """A value in one line, as in the file."""
+    match raw:
+        case int() if abs(raw) >= 10**60:
+            return "a huge number"  # str() refuses thousands of digits
+        case str() | int() | float():
+            text = toml(raw)
+            return text if len(text) <= 80 else f"{text[:76]}…{text[-1]}"
+        case _:
+            return _sort(raw)
+
+
+def _sort(raw: object) -> str:
+    match raw:
+        case dict():
+            return "a table" if raw else "an empty table"
+        case list():
+            return "a list"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+        case _:
+            return "a date or time"
+
+
+def _dotted(path: _At) -> str:
+    return ".".join(part if re.fullmatch(r"[A-Za-z0-9_*-]+(\[[0-9]+\])?", part) else toml(part) for part in path)
+
+
+def toml(value: object) -> str:
+    """A value as TOML, in one line. ValueError for a string with lone surrogates."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            quoted = msgspec.json.encode(str.__str__(value)).decode()
+            return "".join(each if each.isprintable() else f"\\U{ord(each):08x}" for each in quoted)
+        case float() if value.is_integer() and abs(value) < 1e15:
+            return f"{value:.0f}"
+        case int() | float():
+            return repr(value)
+        case dict():
+            inner = ", ".join(f"{_bare_key(str(key))} = {toml(each)}" for key, each in value.items())
+            return f"{{ {inner} }}" if inner else "{}"
+        case list() | tuple():
+            return f"[{', '.join(toml(each) for each in value)}]"
+        case _:
+            raise TypeError(f"{type(value).__name__} has no TOML form here")
+
+
+def _bare_key(key: str) -> str:
+    return key if re.fullmatch("[A-Za-z0-9_-]+", key) else toml(key)
+
+
+# The reference: `config_reference.toml` is what `explain()` gives.
+
+_PREFACE = """\
+# pointsman.toml: every key there is, with an example. Most have a default: a real file is ten lines.
+# A line that begins with # and no space is an alternative. Paths are relative to this file.
+"""
+
+
+def explain(path: str | None = None) -> str:
+    """The annotated text of all keys, or of one key or table: "environment", "environment.*.rollout.bake"."""
+    if path is None:
+        return f"{_PREFACE}\n{_block(_root(), ())}"
+    wanted = tuple(path.replace('"', "").strip(".[] ").split("."))
+    found = [_piece(*key) for key in _keys() if _matches(key[0], wanted)]
+    if not found:
+        near = _near(path, [_dotted(key[0]) for key in _keys()])
+        raise UsageError(
+            f"{NAME} has no key {path}",
+            next=f"Did you mean {near}?" if near else "`pointsman config explain` shows them all.",
+        )
+    return "\n".join(found)
+
+
+def _matches(pattern: _At, wanted: _At) -> bool:
+    return len(pattern) == len(wanted) and all(own in ("*", part) for own, part in zip(pattern, wanted, strict=True))
+
+
+def _keys(struct: mi.StructType | None = None, at: _At = ()) -> Iterator[tuple[_At, mi.StructType, str]]:
+    """Every key: its path (`*` for a name the user chooses), the table it is in, the key."""
+    struct = struct or _root()
+    if struct.tag_field:
+        yield (*at, struct.tag_field), struct, struct.tag_field
+    for key, (_, kind, _extra) in _fields(struct).items():
+        here = (*at, key)
+        yield here, struct, key
+        if _tables(kind) and isinstance(kind, mi.DictType):
+            here = (*here, "*")
+            yield here, struct, key
+        for each in _tables(kind):
+            yield from _keys(each, here)
+
+
+def _piece(path: _At, struct: mi.StructType, key: str) -> str:
+    """The text of one key or table."""
+    if key == struct.tag_field:
+        return f'# {_dotted(path)}\n# {struct.cls.__doc__}\n{key} = "{struct.tag}"\n'
+    if _tables(_fields(struct)[key][1]):
+        return _subtables(struct, key, path[: -2 if path[-1] == "*" else -1])
+    within = f', with = "{struct.tag}"' if struct.tag_field else ""
+    return "\n".join((f"# {_dotted(path)}{within}", *_lines(struct, key), ""))
+
+
+def _block(
+    struct: mi.StructType, at: _At, *, about: str = "", sample: Any = None, aside: bool = False, terse: bool = False
+) -> str:
+    """A table as annotated TOML, then its sub-tables. aside: commented out; terse: without what was said already."""
+    mark = "#" if aside else ""
+    lines = [f'{mark}{struct.tag_field} = "{struct.tag}"'] if struct.tag_field else []
+    below: list[str] = []
+    seen: set[type] = set()
+    for key, (_, kind, _extra) in _fields(struct).items():
+        if tables := _tables(kind):
+            below.append(_subtables(struct, key, at, aside=aside, terse=tables[0].cls in seen))
+            seen.add(tables[0].cls)
+        else:
+            lines += _lines(struct, key, sample=sample or {}, aside=aside, terse=terse)
+    if not at:
+        return "\n".join(below)
+    said = [f"# {line}" for line in (about, "" if terse else struct.cls.__doc__) if line]
+    return "\n".join((*said, *([f"{mark}[{_dotted(at)}]", *lines] if lines else ()), "", *below))
+
+
+def _subtables(struct: mi.StructType, key: str, at: _At, *, aside: bool = False, terse: bool = False) -> str:
+    """What stands under `key`: of several tables the first, the others as alternatives."""
+    _, kind, extra = _fields(struct)[key]
+    sample = next(iter(extra.get("examples", ())), None)
+    if isinstance(kind, mi.DictType):
+        (entry,) = _tables(kind)
+        return _block(entry, (*at, key, str(sample)), aside=aside)
+    about = str(extra.get("description", ""))
+    return "\n".join(
+        _block(each, (*at, key), about="" if i else about, sample=sample, aside=aside or i > 0, terse=terse)
+        for i, each in enumerate(_tables(kind))
+    )
+
+
+def _lines(
+    struct: mi.StructType,
+    key: str,
+    *,
+    sample: Mapping[str, Any] | None = None,
+    aside: bool = False,
+    terse: bool = False,
+) -> list[str]:
+    """A key as it stands in the reference: what it is for, its default, what is allowed, an example."""
+    from textwrap import wrap
+
+    field, kind, extra = _fields(struct)[key]
+    default = f"{field.default / 60:g}m" if "read" in extra else _default(field)
+    about = str(extra["description"])
+    if field.required and "derived" not in extra:
+        about += " Required."
+    elif default not in (None, (), {}, msgspec.NODEFAULT):
+        about += f" Default: {toml(default)}."
+    said = wrap(about, 116)
+    if "rule" in extra or isinstance(kind, mi.LiteralType | mi.CustomType | mi.IntType | mi.FloatType):
+        said += wrap(_words(kind, extra, ()), 116, initial_indent="  ", subsequent_indent="  ")
+    shown = (sample or {}).get(key, next(iter(extra.get("examples", ())), default is False or default))
+    mark = "#" if aside or "aside" in extra else ""
+    return [*(() if terse else (f"# {line}" for line in said)), f"{mark}{key} = {toml(shown)}"]
+
+
+# The schema
+
+
+def schema() -> dict[str, object]:
+    """JSON Schema (draft 7) for editors. It knows types and patterns, not the rules over several keys."""
+    return {"$schema": "http://json-schema.org/draft-07/schema#", "title": NAME, **_schema(_root())}
+
+
+def _schema(kind: mi.Type) -> dict[str, object]:
+    kind, extra = _bare(kind)
+    said = {key: extra[key] for key in ("description",) if key in extra}
+    match kind:
+        case _ if "read" in extra:
+            return {**said, "type": ["string", "number"], "pattern": r"^\s*([0-9]+(\.[0-9]+)?[dhms]\s*)+$"}
+        case mi.StructType():
+            fields = _fields(kind)
+            tag = {kind.tag_field: {"const": kind.tag}} if kind.tag_field else {}
+            return {
+                "description": str(kind.cls.__doc__),
+                **said,
+                "type": "object",
+                "properties": {**tag, **{key: _schema_with_default(field) for key, (field, *_) in fields.items()}},
+                "required": [
+                    *tag,
+                    *(k for k, (field, _, more) in fields.items() if field.required > ("derived" in more)),
+                ],
+                "additionalProperties": False,
+            }
+        case mi.UnionType(types=types):
+            return {**said, "oneOf": [_schema(each) for each in types]}
+        case mi.DictType(key_type=keys, value_type=values, min_length=least):
+            size = {"minProperties": least} if least else {}
+            names, each = _schema(keys), _schema(values)
+            return {**said, "type": "object", "propertyNames": names, "additionalProperties": each, **size}
+        case mi.VarTupleType(item_type=item_type, min_length=least, max_length=most):
+            item = _schema(item_type)
+            sizes = {key: size for key, size in (("minItems", least), ("maxItems", most)) if size}
+            return {**said, "anyOf": [item, {"type": "array", "items": item, **sizes}]}
+        case mi.LiteralType(values=options):
+            return {**said, "enum": list(options)}
+        case mi.BoolType():
+            return {**said, "type": "boolean"}
+        case mi.CustomType(cls=cls) if issubclass(cls, Text):
+            # Editors compile patterns with JavaScript's u flag, which refuses a range followed by a hyphen: 9-_
+            return {**said, "type": "string", "pattern": f"^{cls.pattern.pattern.replace('9-_', '9_-')}$"}
+        case mi.StrType(pattern=pattern, min_length=least, max_length=most):
+            limits = (("pattern", pattern), ("minLength", least), ("maxLength", most))
+            return {**said, "type": "string", **{key: limit for key, limit in limits if limit}}
+        case mi.IntType() | mi.FloatType():
+            bounds = {"minimum": kind.ge, "exclusiveMinimum": kind.gt, "maximum": kind.le, "exclusiveMaximum": kind.lt}
+            whole = "integer" if isinstance(kind, mi.IntType) else "number"
+            return {**said, "type": whole, **{key: bound for key, bound in bounds.items() if bound is not None}}
+        case _:
+            raise TypeError(f"no schema for {kind}")
+
+
+def _schema_with_default(field: mi.Field) -> dict[str, object]:
+    plain = field.default not in (None, msgspec.NODEFAULT) and not isinstance(field.default, msgspec.Struct)
+    return {**_schema(field.type), **({"default": field.default} if plain else {})}
+
+
+__all__ = [
+    "NAME",
+    "Branches",
+    "CloudFormation",
+    "Direct",
+    "Environment",
+    "Existing",
+    "Function",
+    "Ledger",
+    "Outputs",
+    "Project",
+    "Provision",
+    "Retention",
+    "Rollout",
+    "Terraform",
+    "Test",
+    "Tests",
+    "explain",
+    "find",
+    "load",
+    "parse",
+    "schema",
+    "toml",
+]

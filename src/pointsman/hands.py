@@ -1,0 +1,291 @@
+"""What carrying out a plan takes from outside: the package, the gates, the approval, the stack, the ledger's pen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pointsman import artifact as packaging
+from pointsman.aws.gateway import Package
+from pointsman.config import CloudFormation, Direct, Function, Test
+from pointsman.errors import (
+    GateRefused,
+)
+from pointsman.execute import Done, Hands, execute
+from pointsman.model import (
+    LATEST,
+    AliasName,
+    Artifact,
+    Bits,
+    FunctionArn,
+    FunctionName,
+    Move,
+    TestReport,
+    Value,
+    Version,
+    plain,
+)
+from pointsman.observe import arn_of, remember_provisioned, template
+from pointsman.plan import (
+    ApplyStack,
+    AskApproval,
+    Gate,
+    Plan,
+    RunGate,
+)
+from pointsman.world import Session
+
+
+class Released(Value, frozen=True, kw_only=True):
+    """What a deploy, promote or rollback came to. `outcome`: done, or unchanged where nothing was to be done."""
+
+    command: str
+    function: str
+    name: str
+    environment: str
+    alias: str
+    outcome: str
+    build: str | None
+    version: str | None
+    was: str | None
+    published: bool
+    moved: bool
+    why: str
+    sha256: str | None = None
+    run: str = ""
+    tests: dict[str, TestReport]
+
+
+def carry_out(session: Session, made: Plan, *, tests: dict[str, TestReport] | None = None) -> Released:
+    ledger, reports = session.ledger, dict(tests or {})
+    ledger.append(
+        session.run, "planned", function=session.function.name, subject=made.alias, plan=_without_values(made)
+    )
+    hands = Hands(
+        gateway=session.gateway,
+        clock=session.world.clock,
+        record=_Record(session, made),
+        package=lambda: _package(session, made.artifact),
+        gate=lambda step, arn, version: _gate(session, step, arn, version, reports),
+        approve=lambda step, version: _approve(session, step, version),
+        apply_stack=lambda step: _apply_stack(session, step),
+        say=session.say,
+        wait_s=session.world.options.wait_s,
+    )
+    done = execute(made, hands)
+    _remember(session, made, done)
+    session.outcome = "done" if made.steps else "unchanged"
+    return Released(
+        command=made.kind,
+        function=made.function,
+        name=made.name or (done.alias.arn.name if done.alias else ""),
+        environment=made.environment,
+        alias=made.alias,
+        outcome=session.outcome,
+        build=made.build,
+        version=done.version,
+        was=done.was,
+        published=done.published,
+        moved=done.moved,
+        why=made.why_nothing,
+        sha256=made.artifact.sha256 if made.artifact else None,
+        run=session.run,
+        tests=reports,
+    )
+
+
+def _without_values(made: Plan) -> Any:
+    """The plan as the ledger keeps it: of environment variables the names, never the values."""
+
+    def scrub(value: Any) -> Any:
+        match value:
+            case {"Variables": dict(variables), **rest}:
+                return {**rest, "Variables": dict.fromkeys(variables, "…")}
+            case dict():
+                return {key: scrub(each) for key, each in value.items()}
+            case list():
+                return [scrub(each) for each in value]
+            case _:
+                return value
+
+    return scrub(plain(made))
+
+
+def _remember(session: Session, made: Plan, done: Done) -> None:
+    """What the steps themselves did not tell the ledger: the build's version, a move that had landed already."""
+    ledger, arn = session.ledger, session.arn or (done.alias.arn.unqualified if done.alias else None)
+    if arn is None or done.version is None:
+        return
+    if made.build and made.artifact:
+        ledger.built(
+            session.run,
+            arn,
+            made.build,
+            made.artifact.sha256,
+            version=done.version,
+            size=made.artifact.size,
+            commit=session.world.actor.commit,
+        )
+    if session.alias and not done.moved and session.alias.version == done.version:
+        moves = ledger.moves(arn, made.alias)
+        if not moves or moves[-1].version != done.version:
+            was = moves[-1].version if moves else None
+            _Record(session, made).moved(arn, made.alias, done.version, was)
+    for step in made.steps:
+        if isinstance(step, ApplyStack):
+            remember_provisioned(session, step.template, arn)
+    provision = session.function.provision
+    if made.kind == "deploy" and isinstance(provision, Direct) and provision.environment is not None:
+        variables = sorted(provision.environment)
+        if (ledger.remembered("declared", session.provision_key) or {}).get("variables") != variables:
+            name, key = session.function.name, session.provision_key
+            ledger.append(session.run, "declared", function=name, subject=key, variables=variables)
+
+
+class _Record:
+    """Tells the ledger what became true."""
+
+    def __init__(self, session: Session, made: Plan) -> None:
+        self.session = session
+        self.made = made
+
+    def published(self, function: FunctionArn, version: Version, bits: Bits) -> None:
+        assert self.made.build is not None
+        self.session.ledger.published(self.session.run, function, version, bits, self.made.build)
+
+    def moved(self, function: FunctionArn, alias: AliasName, version: Version, was: Version | None) -> None:
+        world = self.session.world
+        move = Move(
+            alias=alias,
+            version=version,
+            was=was,
+            kind=self.made.kind,
+            at=world.clock.now(),
+            by=world.actor.by,
+            build=self.made.build,
+        )
+        self.session.ledger.moved(self.session.run, function, move)
+
+
+def _package(session: Session, made: Artifact | None) -> Package:
+    assert made is not None, "only a deploy uploads"
+    path = Path(made.path)
+    body = path.read_bytes()
+    if made.size <= packaging.ZIPPED:
+        return Package(zip=body)
+    bucket = session.environment.bucket
+    assert bucket, "packaging.check asks for a bucket first"
+    key = f"pointsman/{made.function}/{made.sha256.replace('/', '_').replace('+', '-').rstrip('=')}.zip"
+    if session.gateway.object_exists(bucket, key):
+        session.say(f"s3://{bucket}/{key} is there already")
+    else:
+        session.say(f"uploading {made.size / 1e6:.1f} MB to s3://{bucket}/{key}")
+        session.gateway.put_object(bucket, key, body)
+    return Package(bucket=bucket, key=key)
+
+
+def _apply_stack(session: Session, step: ApplyStack) -> FunctionName:
+    from pointsman.provision import cloudformation
+
+    provision = session.function.provision
+    assert isinstance(provision, CloudFormation)
+    text = template(session, provision)
+    assert text is not None
+    world = session.world
+    return cloudformation.apply(
+        session.gateway,
+        provision,
+        text,
+        name=f"pointsman-{session.run}",
+        create=step.create,
+        allow_replace=world.options.allow_replace,
+        clock=world.clock,
+        say=session.say,
+        wait_s=max(world.options.wait_s, 900),
+    )
+
+
+def unit_gate(function: Function) -> tuple[Gate, ...]:
+    return (Gate(name="unit", against="source"),) if function.test.unit else ()
+
+
+def release_gates(function: Function) -> tuple[Gate, ...]:
+    test = function.test.integration
+    return (Gate(name="integration", against=test.against),) if test else ()
+
+
+def unit_tests(session: Session) -> dict[str, TestReport]:
+    reports: dict[str, TestReport] = {}
+    for gate in unit_gate(session.function):
+        step = RunGate(gate=gate.name, against=gate.against, reason="before anything else")
+        _gate(session, step, None, None, reports)
+    return reports
+
+
+def _gate(
+    session: Session, step: RunGate, arn: FunctionArn | None, version: Version | None, reports: dict[str, TestReport]
+) -> None:
+    """Run the test, keep its reports, and raise GateRefused where it proves nothing or proves the build bad."""
+    from pointsman import testrun
+
+    test: Test | None = getattr(session.function.test, step.gate)
+    assert test is not None
+    if arn is None and step.against != "source":
+        arn = arn_of(session, session.name())
+    qualifier = version if step.against != "source" else None
+    against = {"source": "", "latest": " against $LATEST", "version": f" against version {version}"}[step.against]
+    session.say(f"{step.gate} tests{against}: {test.run}")
+    run = testrun.run(
+        test.run,
+        cwd=session.source,
+        environment=session.test_environment(arn if qualifier else None, qualifier),
+        junit=test.junit,
+        reports=session.world.state / "reports" / session.run,
+        name=step.gate,
+        timeout_s=test.timeout,
+        echo=session.world.echo,
+    )
+    session.ledger.append(
+        session.run,
+        "gate",
+        function=session.function.name,
+        subject=step.gate,
+        verdict="fail" if run.problem else "pass",
+        problem=run.problem,
+        version=version if version != LATEST else None,
+        report=run.report,
+        log=run.log,
+    )
+    if run.report:
+        reports[step.gate] = run.report
+    if run.problem:
+        raise GateRefused(
+            f"the {step.gate} tests{against} do not pass: {run.problem}",
+            where=f"{step.gate} tests of {session.function.name}",
+            next=f"No alias was moved. Their output: {run.log}",
+        )
+    session.say(f"{step.gate} tests passed: {run.report}" if run.report else f"{step.gate} tests passed")
+
+
+def _approve(session: Session, step: AskApproval, version: Version) -> None:
+    world = session.world
+    what = f"move {step.alias} of {session.function.name} to version {version}"
+    by = world.environ.get("POINTSMAN_APPROVED_BY", "")
+    if not by and world.options.approve:
+        by = world.actor.by
+    if not by and world.ask is not None:
+        if not world.ask(f"{what[0].upper()}{what[1:]}?"):
+            raise GateRefused(
+                f"{world.actor.by} did not approve to {what}", where="approval", next="Nothing was moved."
+            )
+        by = world.actor.by
+    if not by:
+        raise GateRefused(
+            f"environment {session.environment.name} wants an approval to {what}, and there is no terminal to ask on",
+            where="approval",
+            next="Add `--approve`, or set POINTSMAN_APPROVED_BY to the name of who approved.",
+        )
+    session.ledger.append(
+        session.run, "approved", function=session.function.name, subject=step.alias, by=by, version=version
+    )
+    session.say(f"approved by {by}")

@@ -1,0 +1,292 @@
+"""Looking at the world before a release: what is there, what the ledger knows of it, and what a name means.
+
+Reads only, and as few as will do: GetFunction and GetAlias where the ledger knows the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any, Literal
+
+from pointsman.config import CloudFormation, Direct, Existing
+from pointsman.deployments import deployments, previous
+from pointsman.errors import (
+    Drift,
+    FunctionFailed,
+    LostRace,
+    NotFound,
+    UnknownTarget,
+    UsageError,
+)
+from pointsman.execute import in_progress, wait_until_settled
+from pointsman.ledger import taken
+from pointsman.model import (
+    Alias,
+    AliasName,
+    Artifact,
+    Bits,
+    BuildId,
+    Configuration,
+    FunctionArn,
+    FunctionName,
+    Version,
+    to_json,
+)
+from pointsman.plan import (
+    Gate,
+    Seen,
+    Wanted,
+)
+from pointsman.world import Session, unknown
+
+
+def same_build(session: Session, wanted: Wanted, seen: Seen) -> None:
+    """The id must not name other bits already: in the ledger, or on the alias in front of us."""
+    if seen.function is None:
+        return
+    known = session.ledger.build(seen.function.arn.unqualified, wanted.build)
+    if known and known.sha256 != wanted.artifact.sha256:
+        raise taken(wanted.build, known.sha256, wanted.artifact.sha256, where="the ledger")
+    if seen.alias and seen.serving and seen.alias.description == wanted.build:  # noqa: SIM102 (two thoughts)
+        if seen.serving.sha256 != wanted.artifact.sha256:
+            raise taken(wanted.build, seen.serving.sha256, wanted.artifact.sha256, where=f"alias {seen.alias.name}")
+
+
+def search_descriptions(session: Session, wanted: Wanted, function: Configuration) -> None:
+    """Without a ledger entry of this function (a fresh CI machine) the descriptions are all there is to go by."""
+    if session.ledger.builds(function.arn.unqualified):
+        return
+    for version in session.gateway.versions(function.arn.name):
+        if version.description == wanted.build and version.sha256 != wanted.artifact.sha256:
+            raise taken(wanted.build, version.sha256, wanted.artifact.sha256, where=f"version {version.version}")
+
+
+def observe(session: Session, made: Artifact, build: BuildId, *, gates: tuple[Gate, ...]) -> tuple[Wanted, Seen]:
+    """Look at the world: GetFunction and GetAlias where the ledger knows the rest, more where it does not."""
+    provision = session.function.provision
+    name = session.declared_name()
+    stack: Literal["absent", "same", "differs"] = "same"
+    digest = ""
+    function: Configuration | None = None
+    if isinstance(provision, CloudFormation):
+        digest = _template_digest(session, provision)
+        known = session.ledger.remembered("provisioned", session.provision_key) if digest else None
+        if known and known["template"] == digest:
+            function = session.gateway.function(known["name"])
+            if function and str(function.arn.unqualified) == known["arn"]:
+                name = function.arn.name
+            else:
+                function = None
+        if function is None:
+            from pointsman.provision import cloudformation
+
+            looked = cloudformation.look(
+                session.gateway, provision, template(session, provision), settle=session.settled_stack
+            )
+            stack, name = looked.status, looked.name
+    if function is None and name is not None:
+        function = session.gateway.function(name)
+    if function is None and isinstance(provision, Existing):
+        raise NotFound(
+            f"there is no function {name} in {session.wire.region}",
+            where=f"function.{session.function.name}",
+            next="Check its name, the region and the credentials; or let `provision` create it.",
+        )
+    if function is None and isinstance(provision, CloudFormation) and stack == "same":
+        raise NotFound(
+            f"stack {provision.stack} has function {name}, but Lambda does not: it was deleted beside the stack",
+            next="Delete the stack and deploy again, or mend it with `aws cloudformation`.",
+        )
+    session.check_account(function.arn if function else None)
+    if function and in_progress(function):
+        session.say(f"{function.arn.name} is busy: {function.state}, update {function.update}")
+        world = session.world
+        function = wait_until_settled(
+            session.gateway, world.clock, function.arn.name, wait_s=world.options.wait_s, say=session.say
+        )
+    if function and function.state == "Failed":
+        raise FunctionFailed(
+            f"{function.arn.name} is Failed: {function.state_reason or 'AWS gives no reason'}",
+            next="Its creation failed; it must be deleted and created again.",
+        )
+    if function and isinstance(provision, CloudFormation) and stack == "same" and digest:
+        remember_provisioned(session, digest, function.arn)
+    alias_name = session.environment.alias
+    alias = session.gateway.alias(function.arn.name, alias_name) if function else None
+    session.arn, session.alias = (function.arn.unqualified if function else None), alias
+    wanted = Wanted(
+        function=session.function.name,
+        name=name,
+        environment=session.environment.name,
+        alias=alias_name,
+        build=build,
+        artifact=made,
+        gates=gates,
+        approve=session.environment.approve,
+        settings=_settings(session),
+        dropped=_dropped(session),
+        stack=provision.stack if isinstance(provision, CloudFormation) else None,
+        template=digest,
+    )
+    seen = Seen(
+        function=function,
+        alias=alias,
+        serving=_serving(session, alias) if alias else None,
+        published=_published(session, made, function, alias),
+        stack=stack,
+    )
+    return wanted, seen
+
+
+def _serving(session: Session, alias: Alias) -> Bits | None:
+    known = session.ledger.bits(alias.arn.unqualified, alias.version)
+    if known or not alias.version.published:
+        return known
+    found = session.gateway.function(alias.arn.name, alias.version)
+    return found.bits if found else None
+
+
+def _published(session: Session, made: Artifact, function: Configuration | None, alias: Alias | None) -> Version | None:
+    """A version of exactly these bits that the ledger knows and Lambda still has."""
+    if function is None:
+        return None
+    bits = Bits(sha256=made.sha256, fingerprint=function.fingerprint)
+    version = session.ledger.version_of(function.arn.unqualified, bits)
+    if version is None or (alias and alias.version == version):
+        return version
+    found = session.gateway.function(function.arn.name, version)
+    return version if found and found.bits == bits else None
+
+
+def template(session: Session, provision: CloudFormation) -> str | None:
+    if provision.template is None:
+        return None
+    path = session.world.project.root / provision.template
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the template {path}: {error}") from error
+
+
+def _template_digest(session: Session, provision: CloudFormation) -> str:
+    text = template(session, provision)
+    if text is None:
+        return ""
+    asked = to_json([text, provision.stack, provision.function, dict(provision.parameters)])
+    return hashlib.sha256(asked).hexdigest()
+
+
+def remember_provisioned(session: Session, digest: str, arn: FunctionArn) -> None:
+    fact = {"template": digest, "name": arn.name, "arn": str(arn.unqualified)}
+    if session.run and session.ledger.remembered("provisioned", session.provision_key) != fact:
+        session.ledger.append(
+            session.run, "provisioned", function=session.function.name, subject=session.provision_key, **fact
+        )
+
+
+def _settings(session: Session) -> dict[str, Any] | None:
+    provision = session.function.provision
+    if not isinstance(provision, Direct):
+        return None
+    from pointsman.provision import direct
+
+    return direct.settings(session.function, provision)
+
+
+def _dropped(session: Session) -> tuple[str, ...]:
+    """Environment variables an earlier deploy declared and the file does not any more: those are ours to remove."""
+    provision = session.function.provision
+    if not isinstance(provision, Direct):
+        return ()
+    known = session.ledger.remembered("declared", session.provision_key)
+    return tuple(sorted({*(known or {}).get("variables", ())} - {*(provision.environment or {})}))
+
+
+def previous_deployment(session: Session, arn: FunctionArn, alias: Alias) -> tuple[Version, BuildId | None]:
+    name = alias.name
+    moves = session.ledger.moves(arn, name)
+    again = f"Name it: `pointsman rollback {name} --to BUILD|VERSION`; `pointsman versions` lists them."
+    try:
+        found = previous(moves, alias.version)
+    except ValueError as error:
+        raise Drift(
+            f"{name} was moved outside Pointsman: {error}",
+            where=f"looking for {name}'s previous deployment",
+            next=again,
+        ) from error
+    if found is None:
+        known = "this is its first deployment" if deployments(moves) else "the ledger knows no deployment of it"
+        raise UnknownTarget(f"there is nothing to roll {name} back to: {known}", next=again)
+    return found.version, found.build
+
+
+def arn_of(session: Session, name: FunctionName) -> FunctionArn:
+    function = session.gateway.function(name)
+    if function is None:
+        raise NotFound(f"there is no function {name} in {session.wire.region}", next="`pointsman deploy` comes first.")
+    return function.arn.unqualified
+
+
+def described(version: Configuration) -> BuildId | None:
+    try:
+        return BuildId(version.description)
+    except ValueError:
+        return None
+
+
+def resolve(session: Session, arn: FunctionArn, text: str) -> tuple[Version, BuildId | None]:
+    """What BUILD|VERSION|ALIAS means: a build of the ledger, an alias of the file, a description, a version, an alias.
+
+    `build:`, `version:` and `alias:` in front say which. Raises UnknownTarget with the nearest known builds.
+    """
+    kind, _, rest = text.partition(":") if re.match(r"(build|version|alias):", text) else ("", "", text)
+    environments = session.world.project.environments.values()
+    if kind in ("", "build") and (known := session.ledger.build(arn, rest)):
+        if known.version:
+            return known.version, known.id
+        if kind:
+            raise UnknownTarget(f"build {rest} was made, but never published", next="`pointsman deploy` publishes it.")
+    named = next((each for each in environments if rest in (each.name, each.alias)), None)
+    if kind in ("", "alias") and named:
+        return _of_alias(session, arn, named.alias)
+    descriptions: dict[str, Configuration] = {}
+    if kind in ("", "build"):
+        for version in session.gateway.versions(arn.name):
+            same = descriptions.get(version.description)
+            if version.description == rest and same and same.bits != version.bits:
+                raise UnknownTarget(
+                    f"build {rest} is the description of versions {same.version} and {version.version}, which differ",
+                    next=f"Say which: version:{same.version} or version:{version.version}.",
+                )
+            descriptions[version.description] = version
+        if rest in descriptions:
+            return descriptions[rest].version, described(descriptions[rest])
+    if kind in ("", "version") and re.fullmatch(r"[1-9][0-9]*", rest):
+        return Version(rest), None
+    if kind in ("", "alias") and re.fullmatch(AliasName.pattern, rest):
+        return _of_alias(
+            session, arn, AliasName(rest), known=(*session.ledger.builds(arn), *filter(None, descriptions))
+        )
+    raise unknown(kind or "build, version or alias", rest, (*session.ledger.builds(arn), *descriptions), "Builds")
+
+
+def _of_alias(
+    session: Session, arn: FunctionArn, name: AliasName, known: tuple[str, ...] | None = None
+) -> tuple[Version, BuildId | None]:
+    found = session.gateway.alias(arn.name, name)
+    if found is None:
+        if known is not None:
+            raise unknown("build, version or alias", name, known, "Known builds")
+        raise NotFound(f"there is no alias {name} of {arn.name}", next=f"`pointsman deploy --to {name}` makes it.")
+    if not found.version.published:
+        raise UnknownTarget(f"{name} points at {found.version}, which is not published", next="Deploy first.")
+    if found.routing.canary:
+        raise LostRace(
+            f"{name} is half-way through a shift: {found.routing}", next="End the shift first, or say a version."
+        )
+    newest = next((move for move in reversed(session.ledger.moves(arn, name)) if move.version == found.version), None)
+    build = newest.build if newest else None
+    if build is None and found.description:
+        build = BuildId(found.description) if BuildId.pattern.fullmatch(found.description) else None
+    return found.version, build

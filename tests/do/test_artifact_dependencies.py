@@ -1,0 +1,378 @@
+"""Packages with dependencies, installed by the real npm and uv from the real registries (small packages)."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from pointsman.artifact import build, check
+from pointsman.errors import BuildFailed, UsageError
+from pointsman.model import Artifact
+
+from .test_artifact import lay, make, names
+
+UV = str(Path(sys.executable).with_name("uv"))
+
+
+def text(artifact: Artifact, name: str) -> str:
+    return zipfile.ZipFile(artifact.path).read(name).decode()
+
+
+def package_json(**more: object) -> str:
+    return json.dumps({"name": "greeting", "version": "1.0.0", **more})
+
+
+def locked(source: Path) -> Path:
+    subprocess.run(
+        ["npm", "install", "--package-lock-only", "--ignore-scripts", "--no-audit", "--no-fund"],
+        cwd=source,
+        check=True,
+        capture_output=True,
+    )
+    return source
+
+
+def everything(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+# Node
+
+
+def test_npm_brings_production_dependencies_and_leaves_the_sources_alone(tmp_path: Path) -> None:
+    """The root's own scripts (`prepare`: husky …) need what is not there, and are not run; its node_modules stay."""
+    manifest = package_json(
+        dependencies={"ms": "2.1.3"}, devDependencies={"is-number": "7.0.0"}, scripts={"prepare": "false"}
+    )
+    source = locked(lay(tmp_path / "src", {"package.json": manifest, "index.js": ""}))
+    lay(source, {"node_modules/is-number/index.js": "", "node_modules/ms/index.js": "stale"})
+    before = everything(source)
+
+    made = make(source, tmp_path, build="node", handler="index.handler")
+
+    assert [name for name in names(made) if not name.startswith("node_modules/ms/")] == ["index.js", "package.json"]
+    assert "stale" not in text(made, "node_modules/ms/index.js")
+    assert json.loads(text(made, "package.json"))["scripts"] == {"prepare": "false"}
+    assert everything(source) == before
+    there = tmp_path / "there"
+    zipfile.ZipFile(made.path).extractall(there)
+    ran = subprocess.run(
+        ["node", "-p", "require('ms')('2 days')"], cwd=there, check=True, capture_output=True, text=True
+    )
+    assert ran.stdout == "172800000\n"
+
+
+def test_two_checkouts_with_their_own_caches_give_the_same_bytes(tmp_path: Path) -> None:
+    """`mkdirp` has a bin link, which npm would put into .bin; two installs, two paths, two umasks."""
+    made = []
+    lock = ""
+    for place, umask in (("a", 0o022), ("b/c", 0o077)):
+        before = os.umask(umask)
+        try:
+            source = lay(tmp_path / place / "src", {"package.json": package_json(dependencies={"mkdirp": "3.0.1"})})
+            if not lock:
+                lock = (locked(source) / "package-lock.json").read_text()
+            lay(source, {"package-lock.json": lock, "index.js": ""})
+            made.append(make(source, tmp_path / place, build="node"))
+        finally:
+            os.umask(before)
+
+    assert made[0].sha256 == made[1].sha256
+    assert [name for name in names(made[0]) if name.split("/")[1:2] in (["mkdirp"], [])] == names(made[0])
+
+
+def test_dependencies_are_installed_once_until_the_lock_changes(tmp_path: Path) -> None:
+    source = locked(lay(tmp_path / "src", {"package.json": package_json(dependencies={"ms": "2.1.3"}), "index.js": ""}))
+    said: list[list[str]] = [[], [], []]
+
+    make(source, tmp_path, said[0], build="node")
+    lay(source, {"index.js": "changed", "package.json": package_json(dependencies={"ms": "2.1.3"}, version="1.0.1")})
+    make(source, tmp_path, said[1], build="node")
+    lay(source, {"package.json": package_json(dependencies={"ms": "2.1.2"})})
+    third = make(locked(source), tmp_path, said[2], build="node")
+
+    assert [[line for line in lines if "npm ci" in line] for lines in said] == [
+        ["npm ci in a scratch folder"],
+        [],
+        ["npm ci in a scratch folder"],
+    ]
+    assert json.loads(text(third, "node_modules/ms/package.json"))["version"] == "2.1.2"
+    assert not list((tmp_path / "cache").glob(".making-*"))
+
+
+def test_without_a_lock_npm_chooses_and_we_say_so(tmp_path: Path) -> None:
+    source = lay(tmp_path / "src", {"package.json": package_json(dependencies={"ms": "^2.1.0"}), "index.js": ""})
+    said: list[str] = []
+
+    made = make(source, tmp_path, said, build="node")
+
+    assert "node_modules/ms/index.js" in names(made)
+    assert not (source / "package-lock.json").exists()
+    assert "there is no package-lock.json: npm chooses versions now, which stay until dependencies change" in said
+
+
+@pytest.mark.parametrize("with_lock", [True, False])
+def test_local_packages_are_copied_in_with_their_own_dependencies(tmp_path: Path, with_lock: bool) -> None:
+    """npm only links `file:` packages, to a place that does not exist on Lambda. A change of theirs is a change."""
+    lay(
+        tmp_path / "shared",
+        {
+            "package.json": json.dumps({"name": "shared", "version": "1.0.0", "dependencies": {"ms": "2.1.3"}}),
+            "index.js": "exports.two = () => require('ms')('2s')",
+            "node_modules/ms/index.js": "stale",
+        },
+    )
+    manifest = package_json(dependencies={"shared": "file:../shared"})
+    source = lay(tmp_path / "src", {"package.json": manifest, "index.js": "console.log(require('shared').two())"})
+    if with_lock:
+        locked(source)
+
+    made = make(source, tmp_path, build="node")
+    lay(tmp_path / "shared", {"index.js": "exports.two = () => 2"})
+    changed = make(source, tmp_path, build="node")
+
+    for artifact, expected in ((made, "2000\n"), (changed, "2\n")):
+        there = tmp_path / artifact.sha256.short.replace("/", "-")
+        subprocess.run(["unzip", "-q", artifact.path, "-d", there], check=True)
+        ran = subprocess.run(["node", "index.js"], cwd=there, check=True, capture_output=True, text=True)
+        assert ran.stdout == expected
+        assert not [path for path in there.rglob("*") if path.is_symlink()]
+
+
+@pytest.mark.parametrize(("machine", "fits"), [(b"\x3e\0", True), (b"\xb7\0", False)])
+def test_an_addon_compiled_here_must_fit_and_brings_only_itself(tmp_path: Path, machine: bytes, fits: bool) -> None:
+    """What node-gyp leaves beside an addon holds paths of this machine."""
+    addon = b"\x7fELF\2\1\1" + b"\0" * 9 + b"\3\0" + machine
+    shared = lay(tmp_path / "shared", {"package.json": '{"name": "shared", "version": "1.0.0"}'})
+    lay(shared, {"build/config.gypi": "/home/me", "build/Makefile": "", "build/Release/obj.target/fast.o": ""})
+    (shared / "build" / "Release" / "fast.node").write_bytes(addon)
+    manifest = package_json(dependencies={"shared": "file:../shared"})
+    source = locked(lay(tmp_path / "src", {"package.json": manifest, "index.js": ""}))
+
+    if fits:
+        found = [name for name in names(make(source, tmp_path, build="node")) if "/build/" in name]
+        assert found == ["node_modules/shared/build/Release/fast.node"]
+    else:
+        with pytest.raises(BuildFailed, match=r"fast\.node was compiled for this machine, not for Lambda on x86_64"):
+            make(source, tmp_path, build="node")
+
+
+def test_packages_with_one_build_per_platform_bring_lambdas(tmp_path: Path) -> None:
+    """Whatever machine builds: here the arm64 build of an addon, and no other."""
+    source = lay(tmp_path / "src", {"package.json": package_json(dependencies={"@node-rs/crc32": "1.10.6"})})
+
+    made = make(locked(source), tmp_path, build="node", architecture="arm64")
+
+    assert [name for name in names(made) if name.endswith(".node")] == [
+        "node_modules/@node-rs/crc32-linux-arm64-gnu/crc32.linux-arm64-gnu.node"
+    ]
+
+
+def test_without_production_dependencies_npm_is_not_even_looked_for(tmp_path: Path) -> None:
+    source = lay(tmp_path / "src", {"package.json": package_json(devDependencies={"mocha": "2.5.3"}), "index.js": ""})
+
+    from pointsman.artifact import Recipe
+
+    made = build(
+        Recipe(function="greeting", source=str(source), build="node"),
+        out=tmp_path / "out",
+        cache=tmp_path / "cache",
+        environment={"PATH": str(tmp_path)},
+        say=lambda line: None,
+    )
+    assert names(made) == ["index.js", "package.json"]
+    assert not (tmp_path / "cache").exists()
+
+    lay(source, {"package.json": package_json(dependencies={"ms": "2.1.3"})})
+    with pytest.raises(BuildFailed, match=r"npm is not on PATH\nInstall Node\.js"):
+        build(
+            Recipe(function="greeting", source=str(source), build="node"),
+            out=tmp_path / "out",
+            cache=tmp_path / "cache",
+            environment={"PATH": str(tmp_path)},
+            say=lambda line: None,
+        )
+
+
+def test_a_failing_npm_is_quoted_and_leaves_no_cache_entry(tmp_path: Path) -> None:
+    source = locked(lay(tmp_path / "src", {"package.json": package_json(dependencies={"ms": "2.1.3"})}))
+    lay(source, {"package.json": package_json(dependencies={"ms": "2.0.0"})})
+
+    with pytest.raises(
+        BuildFailed, match=r"(?s)^building greeting: `npm ci .* exit code 1:.*ms@2\.0\.0.*commit the lock file"
+    ) as caught:
+        make(source, tmp_path, build="node")
+
+    assert len(str(caught.value).splitlines()) < 25
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [
+        ({"yarn.lock": ""}, r"yarn\.lock cannot be installed from yet.*build = \"command\""),
+        ({"pnpm-lock.yaml": ""}, r"pnpm-lock\.yaml cannot be installed from yet"),
+        ({"package.json": "{"}, "it is not JSON"),
+        ({"package.json": "[]"}, "it is not a JSON object"),
+        ({"package.json": package_json(dependencies={"a": "1"}, workspaces=["x"])}, "npm workspaces cannot"),
+    ],
+)
+def test_what_npm_could_not_install_alike_is_said_in_words(tmp_path: Path, files: dict[str, str], why: str) -> None:
+    source = lay(tmp_path / "src", {"package.json": package_json(dependencies={"ms": "2.1.3"}), **files})
+
+    with pytest.raises(BuildFailed, match=f"(?s){why}"):
+        make(source, tmp_path, build="node")
+
+
+def test_two_builds_at_once_end_with_one_entry_and_equal_bytes(tmp_path: Path) -> None:
+    source = locked(lay(tmp_path / "src", {"package.json": package_json(dependencies={"ms": "2.1.3"}), "index.js": ""}))
+    made: list[Artifact] = []
+    builders = [threading.Thread(target=lambda: made.append(make(source, tmp_path, build="node"))) for _ in range(2)]
+
+    for builder in builders:
+        builder.start()
+    for builder in builders:
+        builder.join()
+
+    assert len(made) == 2
+    assert made[0].sha256 == made[1].sha256
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [Path(made[0].path).name]
+
+
+# Python
+
+
+def test_uv_brings_the_wheels_of_the_functions_python_and_architecture(tmp_path: Path) -> None:
+    source = lay(
+        tmp_path / "src",
+        {
+            "app.py": "import markupsafe, idna",
+            "requirements.txt": "# pinned\n-r more.txt\nmarkupsafe==3.0.2\n",
+            "more.txt": "idna==3.10  # text\ncolorama==0.4.6 ; sys_platform == 'win32'\n",
+        },
+    )
+    before = everything(source)
+
+    made = make(source, tmp_path, runtime="python3.12", architecture="arm64", exclude=("more.txt",))
+
+    assert "markupsafe/_speedups.cpython-312-aarch64-linux-gnu.so" in names(made)
+    assert {name.split("/")[0] for name in names(made)} == {
+        *("app.py", "idna", "markupsafe", "idna-3.10.dist-info", "MarkupSafe-3.0.2.dist-info")
+    }
+    assert not [name for name in names(made) if name.endswith((".pyc", "RECORD", "INSTALLER", "REQUESTED"))]
+    assert everything(source) == before
+    check(made, handler="app.handler", runtime="python3.12", bucket=None)
+
+
+def test_two_python_checkouts_give_the_same_bytes(tmp_path: Path) -> None:
+    """The wheel brings a script, whose first line would be the path of this machine's Python."""
+    digests = set()
+    for place, umask in (("a", 0o022), ("b/c", 0o077)):
+        before = os.umask(umask)
+        try:
+            files = {"app.py": "", "requirements.txt": "charset-normalizer==3.4.0\n"}
+            made = make(lay(tmp_path / place / "src", files), tmp_path / place, runtime="python3.13")
+            digests.add(made.sha256)
+        finally:
+            os.umask(before)
+
+    assert len(digests) == 1
+    assert "charset_normalizer/__init__.py" in names(made)
+    assert not [name for name in names(made) if name.startswith("bin/")]
+
+
+def test_a_project_with_and_without_its_lock(tmp_path: Path) -> None:
+    """uv.lock decides what pyproject.toml leaves open; the development group stays out of both."""
+    project = """
+        [project]
+        name = "greeting"
+        version = "1"
+        requires-python = ">=3.11"
+        dependencies = ["idna>=3.9"]
+        [dependency-groups]
+        dev = ["six"]
+    """
+    source = lay(tmp_path / "src", {"app.py": "", "pyproject.toml": project})
+
+    unlocked = make(source, tmp_path, runtime="python3.13")
+    subprocess.run([UV, "lock", "--quiet", "-P", "idna==3.9"], cwd=source, check=True)
+    lock = (source / "uv.lock").read_text()
+    said: list[str] = []
+    by_lock = make(source, tmp_path, said, runtime="python3.13")
+
+    assert "idna-3.9.dist-info/METADATA" in names(by_lock)
+    assert "idna-3.9.dist-info/METADATA" not in names(unlocked)
+    assert not [name for name in names(by_lock) + names(unlocked) if name.startswith("six")]
+    assert said == ["installing the packages of uv.lock for python3.13 on x86_64"]
+    assert (source / "uv.lock").read_text() == lock
+    assert sorted(path.name for path in source.iterdir()) == ["app.py", "pyproject.toml", "uv.lock"]
+
+
+def test_a_change_in_an_included_requirements_file_is_a_change(tmp_path: Path) -> None:
+    source = lay(tmp_path / "src", {"app.py": "", "requirements.txt": "-r more.txt\n", "more.txt": "idna==3.9\n"})
+
+    first = make(source, tmp_path, runtime="python3.13")
+    lay(source, {"more.txt": "idna==3.10\n"})
+    second = make(source, tmp_path, runtime="python3.13")
+
+    assert "idna-3.9.dist-info/METADATA" in names(first)
+    assert "idna-3.10.dist-info/METADATA" in names(second)
+
+
+def test_a_package_without_a_wheel_is_named_with_what_to_do(tmp_path: Path) -> None:
+    source = lay(tmp_path / "src", {"app.py": "", "requirements.txt": "uWSGI==2.0.21\n"})
+
+    with pytest.raises(BuildFailed) as caught:
+        make(source, tmp_path, runtime="python3.13")
+
+    assert caught.value.next.startswith("uwsgi has no wheel for python3.13 on x86_64-manylinux_2_34. Ask for a version")
+    assert "`uv pip install " in caught.value.what
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [
+        ({"requirements.txt": "-e ./lib\n"}, "requirements.txt asks for the local package `-e ./lib`"),
+        ({"requirements.txt": "idna\n../shared\n"}, "asks for the local package `../shared`"),
+        ({"requirements.txt": "-r gone.txt\n"}, "gone.txt cannot be read: No such file"),
+        ({"pyproject.toml": "[project\n"}, "pyproject.toml: "),
+        ({"pyproject.toml": '[project]\nname="a"\nversion="1"\ndynamic=["dependencies"]\n'}, "requirements.txt"),
+        ({"poetry.lock": ""}, r"poetry.lock cannot be installed from yet\nExport it to requirements.txt"),
+    ],
+)
+def test_what_uv_could_not_install_alike_is_said_in_words(tmp_path: Path, files: dict[str, str], why: str) -> None:
+    with pytest.raises(BuildFailed, match=why):
+        make(lay(tmp_path / "src", {"app.py": "", **files}), tmp_path, runtime="python3.13")
+
+
+def test_dependencies_need_a_runtime_and_nothing_else_does(tmp_path: Path) -> None:
+    source = lay(tmp_path / "src", {"app.py": "", "requirements.txt": "# none yet\n"})
+
+    assert names(make(source, tmp_path)) == ["app.py"]
+    lay(source, {"requirements.txt": "idna==3.10\n"})
+    with pytest.raises(UsageError, match=r"requirements\.txt asks for packages, but runtime = \"\" does not say"):
+        make(source, tmp_path)
+    with pytest.raises(UsageError, match='architecture = "arm" is neither'):
+        make(source, tmp_path, runtime="python3.13", architecture="arm")
+
+
+def test_the_users_own_file_lies_over_a_dependencys(tmp_path: Path) -> None:
+    source = lay(tmp_path / "src", {"idna/codec.py": "mine", "requirements.txt": "idna==3.10\n"})
+
+    made = make(source, tmp_path, runtime="python3.13")
+
+    assert text(made, "idna/codec.py") == "mine"
+    assert "idna/core.py" in names(made)
+    lay(source, {"markupsafe": "a file"})
+    lay(source, {"requirements.txt": "markupsafe==3.0.2\n"})
+    with pytest.raises(BuildFailed, match="markupsafe is a folder, and at once a file"):
+        make(source, tmp_path, runtime="python3.13")
