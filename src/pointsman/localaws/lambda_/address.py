@@ -1,0 +1,69 @@
+"""Which function a caller means: a name, a partial or full ARN, perhaps with a qualifier."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from pointsman.localaws.lambda_.errors import LambdaError, invalid
+
+LATEST = "$LATEST"
+
+_NAME = re.compile(
+    r"(?:arn:(?P<partition>aws[a-zA-Z-]*)?:lambda:)?(?:(?P<region>[a-z]+(?:-[a-z]+)+-\d):)?(?:(?P<account>\d{12}):)?"
+    r"(?:function:)?(?P<name>[a-zA-Z0-9-_.]+)(?::(?P<qualifier>[^:]+))?"
+)
+
+
+def partition_of(region: str) -> str:
+    if region.startswith("cn-"):
+        return "aws-cn"
+    return "aws-us-gov" if region.startswith("us-gov-") else "aws"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One function in one account and region, and the qualifier the caller named (None: none)."""
+
+    account: str
+    region: str
+    name: str
+    qualifier: str | None = None
+
+    @property
+    def arn(self) -> str:
+        """The unqualified ARN."""
+        return f"arn:{partition_of(self.region)}:lambda:{self.region}:{self.account}:function:{self.name}"
+
+    def qualified(self, qualifier: str | None) -> str:
+        return self.arn if qualifier is None else f"{self.arn}:{qualifier}"
+
+
+def address(operation: str, account: str, region: str, function_name: str, qualifier: str | None = None) -> Address:
+    """Read a `FunctionName` (already checked against AWS's pattern) as a caller in `account` and `region` means it."""
+    found = _NAME.fullmatch(function_name)
+    if found is None:  # the callers validate first, so this is a pattern of ours that is narrower than AWS's
+        raise invalid(f"{function_name} is not a function name or ARN that can be understood here.")
+    if (other := found["region"]) is not None and other != region:
+        raise LambdaError(
+            "ResourceNotFoundException",
+            404,
+            f"Functions from '{other}' are not reachable in this region ('{region}')",
+        )
+    if found["qualifier"] is not None and qualifier is not None and found["qualifier"] != qualifier:
+        raise invalid("The derived qualifier from the function name does not match the specified qualifier.")
+    here = Address(account, region, found["name"], qualifier if qualifier is not None else found["qualifier"])
+    if (owner := found["account"]) is not None and owner != account:
+        raise LambdaError("AccessDeniedException", 403, _denied(operation, here, owner), type="")
+    return here
+
+
+def _denied(operation: str, here: Address, owner: str) -> str | None:
+    if operation == "CreateFunction":  # recorded: AWS denies it without a word
+        return None
+    theirs = Address(owner, here.region, here.name).qualified(here.qualifier)
+    action = "InvokeFunction" if operation == "Invoke" else operation
+    return (
+        f"User: arn:{partition_of(here.region)}:iam::{here.account}:root is not authorized to perform: lambda:{action} "
+        f"on resource: {theirs} because no resource-based policy allows the lambda:{action} action"
+    )

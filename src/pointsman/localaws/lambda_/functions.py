@@ -1,0 +1,326 @@
+"""Functions and their versions: create, read, update, publish, list, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from pointsman.localaws.lambda_.address import LATEST, Address
+from pointsman.localaws.lambda_.errors import (
+    LambdaError,
+    ObjectMissing,
+    conflict,
+    function_not_found,
+    invalid,
+    not_built,
+    stale_revision,
+)
+from pointsman.localaws.lambda_.packages import Package, inspect
+from pointsman.localaws.lambda_.settings import MOST_TAGS, changed, digest, fresh, refuse_unbuilt
+from pointsman.localaws.lambda_.store import (
+    PAGE,
+    Store,
+    Version,
+    after_marker,
+    code_digest,
+    marker,
+    new_revision,
+    page_size,
+    version_number,
+)
+from pointsman.localaws.lambda_.wire import Json, validate
+
+MOST_NAME = 64
+
+
+class Functions(Store):
+    # --- create, read, delete ---
+
+    def create_function(self, account: str, region: str, parameters: Json) -> Json:
+        here = self._called_unqualified("CreateFunction", account, region, parameters)
+        if len(here.name) > MOST_NAME:
+            raise invalid(
+                f"1 validation error detected: Value '{here.name}' at 'functionName' failed to satisfy constraint: "
+                f"Member must have length less than or equal to {MOST_NAME}"
+            )
+        if len(tags := parameters.get("Tags", {})) > MOST_TAGS:
+            raise invalid("Number of tags exceeds resource tag limit.")
+        settings = fresh(here.name, parameters, self._runtimes())
+        self._check_role(account, settings["Role"])
+        package = self._package(account, region, parameters["Code"])
+        now = self._now()
+        settings |= _code(package) | {"LastModified": _timestamp(now)}
+        with self._writing():
+            if self._find(here) is not None:
+                raise conflict(f"Function already exist: {here.name}")
+            function = self._db.execute(
+                "INSERT INTO function (account, region, name, tags) VALUES (?, ?, ?, ?)",
+                (account, region, here.name, msgspec.json.encode(tags)),
+            ).lastrowid
+            assert function is not None
+            latest = Version(
+                function,
+                0,
+                settings,
+                digest(settings),
+                new_revision(),
+                new_revision(),
+                "creating",
+                now + self._settle_s,
+            )
+            self._put(latest)
+            reply = self._configuration(here, latest, None)
+            if parameters.get("Publish"):
+                # Recorded: the reply is $LATEST's but for the number; version 1 gets a RevisionId of its own.
+                reply["Version"] = self._publish_new(here, latest, None, latest.settles_at).label
+        return reply
+
+    def get_function(self, account: str, region: str, parameters: Json) -> Json:
+        """`Code.Location` is a path below this service; whoever answers over HTTP puts scheme and host before it."""
+        here = self._called("GetFunction", account, region, parameters)
+        with self._lock:
+            version = self._reached(here)
+            (tags,) = self._db.execute("SELECT tags FROM function WHERE id = ?", (version.function,)).fetchone()
+            reply: Json = {
+                "Configuration": self._configuration(here, version, here.qualifier),
+                "Code": {"RepositoryType": "S3", "Location": f"/2015-03-31/code/{code_digest(version.settings)}.zip"},
+            }
+        if tags != b"{}":
+            reply["Tags"] = msgspec.json.decode(tags)
+        return reply
+
+    def get_function_configuration(self, account: str, region: str, parameters: Json) -> Json:
+        here = self._called("GetFunctionConfiguration", account, region, parameters)
+        with self._lock:
+            return self._configuration(here, self._reached(here), here.qualifier)
+
+    def delete_function(self, account: str, region: str, parameters: Json) -> Json:
+        here = self._called("DeleteFunction", account, region, parameters)
+        if here.qualifier is not None and not here.qualifier.isdecimal() and "$" not in here.qualifier:
+            raise invalid("Deletion of aliases is not currently supported.")  # said of missing functions, too
+        with self._writing():
+            function = self._function(here)
+            if here.qualifier is None:
+                self._db.execute("DELETE FROM function WHERE id = ?", (function,))
+            else:
+                self._delete_version(function, here, here.qualifier)
+        self.changed(here, here.qualifier)
+        return {}
+
+    def _delete_version(self, function: int, here: Address, label: str) -> None:
+        """Deleting a version that is not there is silently fine (recorded)."""
+        if label == LATEST:
+            raise invalid("$LATEST version cannot be deleted without deleting the function.")
+        if not label.isdecimal():
+            raise function_not_found(here.qualified(label))
+        number = version_number(label)
+        named = self._db.execute(
+            "SELECT name FROM alias WHERE function = ?1 AND (version = ?2 OR additional = ?2) ORDER BY name",
+            (function, number),
+        ).fetchall()
+        if named:
+            names = ", ".join(name for (name,) in named)
+            raise conflict(f"Unable to delete version because the following aliases reference it: [{names}]")
+        self._db.execute("DELETE FROM version WHERE function = ? AND number = ?", (function, number))
+
+    # --- update ---
+
+    def update_function_code(self, account: str, region: str, parameters: Json) -> Json:
+        here = self._called_unqualified("UpdateFunctionCode", account, region, parameters)
+        refuse_unbuilt(parameters)
+        if "ImageUri" in parameters:
+            raise invalid("Please don't provide ImageUri when updating a function with packageType Zip.")
+        with self._lock:
+            self._function(here)
+        package = self._package(account, region, parameters, store=not parameters.get("DryRun"))
+        with self._writing():
+            latest = self._latest(here)
+            self._changeable(here, latest)
+            self._expect_revision(parameters, latest)
+            settings = latest.settings | _code(package)
+            if "Architectures" in parameters:
+                settings["Architectures"] = parameters["Architectures"]
+            if parameters.get("DryRun"):
+                return self._configuration(here, replace(latest, settings=settings), None)
+            updated = self._update(latest, settings)
+            if parameters.get("Publish"):
+                version = self._publish(here, updated, None, updated.settles_at)
+                reply = self._configuration(here, version, version.label)
+            else:
+                reply = self._configuration(here, updated, None)
+        self.changed(here, LATEST)
+        return reply
+
+    def update_function_configuration(self, account: str, region: str, parameters: Json) -> Json:
+        here = self._called_unqualified("UpdateFunctionConfiguration", account, region, parameters)
+        if "Role" in parameters:
+            self._check_role(account, parameters["Role"])
+        runtimes = self._runtimes()
+        with self._writing():
+            latest = self._latest(here)
+            self._changeable(here, latest)
+            self._expect_revision(parameters, latest)
+            updated = self._update(latest, changed(latest.settings, parameters, runtimes))
+            reply = self._configuration(here, updated, None)
+        self.changed(here, LATEST)
+        return reply
+
+    def _update(self, latest: Version, settings: Json) -> Version:
+        now = self._now()
+        settings["LastModified"] = _timestamp(now)
+        updated = replace(
+            latest,
+            settings=settings,
+            digest=digest(settings),
+            revision=new_revision(),
+            settled_revision=new_revision(),
+            stage="updating",
+            settles_at=now + self._settle_s,
+            previous=latest.settings,
+        )
+        self._put(updated)
+        return updated
+
+    def _expect_revision(self, given: Json, latest: Version) -> None:
+        if given.get("RevisionId") not in (None, latest.current_revision(self._now())):
+            raise stale_revision()
+
+    # --- publish ---
+
+    def publish_version(self, account: str, region: str, parameters: Json) -> Json:
+        here = self._called_unqualified("PublishVersion", account, region, parameters)
+        refuse_unbuilt(parameters)
+        with self._writing():
+            latest = self._latest(here)
+            self._changeable(here, latest)
+            self._expect_revision(parameters, latest)
+            current = latest.settings["CodeSha256"]
+            if (expected := parameters.get("CodeSha256")) not in (None, current):
+                raise invalid(
+                    f"CodeSHA256 ({expected}) is different from current CodeSHA256 in $LATEST ({current}). "
+                    "Please try again with the CodeSHA256 in $LATEST."
+                )
+            now = self._now()
+            # SnapStart takes its snapshot first; every other version is usable at once (recorded).
+            snapshot = latest.settings["SnapStart"]["ApplyOn"] == "PublishedVersions"
+            version = self._publish(
+                here, latest, parameters.get("Description"), now + self._settle_s if snapshot else now
+            )
+            return self._configuration(here, version, version.label)
+
+    def _publish(self, here: Address, latest: Version, description: str | None, settles_at: float) -> Version:
+        """The last published version if nothing changed since (with its old description), else a new one."""
+        last = self._version(latest.function, self._last_number(here))
+        if last is not None and last.number > 0 and last.digest == latest.digest:
+            return last
+        version = self._publish_new(here, latest, description, settles_at)
+        self._put(latest.revised(self._now()))
+        return version
+
+    def _publish_new(self, here: Address, latest: Version, description: str | None, settles_at: float) -> Version:
+        number = self._last_number(here) + 1
+        self._db.execute("REPLACE INTO numbering VALUES (?, ?, ?, ?)", (here.account, here.region, here.name, number))
+        settings = latest.settings if description is None else latest.settings | {"Description": description}
+        if settings["SnapStart"]["ApplyOn"] == "PublishedVersions":
+            settings = settings | {"SnapStart": settings["SnapStart"] | {"OptimizationStatus": "On"}}
+        revision = new_revision()
+        # `digest` stays that of $LATEST: it is what the next publishing compares with.
+        version = Version(latest.function, number, settings, latest.digest, revision, revision, "creating", settles_at)
+        self._put(version)
+        return version
+
+    def _last_number(self, here: Address) -> int:
+        found = self._db.execute(
+            "SELECT last FROM numbering WHERE account = ? AND region = ? AND name = ?",
+            (here.account, here.region, here.name),
+        ).fetchone()
+        return 0 if found is None else int(found[0])
+
+    # --- lists ---
+
+    def list_versions_by_function(self, account: str, region: str, parameters: Json) -> Json:
+        here = self._called("ListVersionsByFunction", account, region, parameters)
+        size = page_size(parameters)
+        (after,) = after_marker(parameters, -1)
+        with self._lock:
+            found = self._versions(self._function(here), after, size + 1)
+        reply: Json = {"Versions": [self._listed(here, version, version.label) for version in found[:size]]}
+        if len(found) > size:
+            reply["NextMarker"] = marker(found[size - 1].number)
+        return reply
+
+    def list_functions(self, account: str, region: str, parameters: Json) -> Json:
+        """In order of name; with FunctionVersion=ALL every version of each, and qualified ARNs."""
+        validate("ListFunctions", parameters)
+        every = parameters.get("FunctionVersion") == "ALL"
+        size = page_size(parameters)
+        name, after = after_marker(parameters, "", -1)
+        found: list[tuple[Address, Version]] = []
+        with self._lock:
+            functions = self._db.execute(
+                "SELECT id, name FROM function WHERE account = ? AND region = ? AND name >= ? ORDER BY name LIMIT ?",
+                (account, region, name, PAGE + 2),
+            ).fetchall()
+            for function, its_name in functions:
+                wanted = size + 1 - len(found)
+                start = after if its_name == name else -1
+                found += [
+                    (Address(account, region, its_name), version)
+                    for version in self._versions(function, start, wanted if every else min(1, wanted))
+                    if every or version.number == 0
+                ]
+        listed = [self._listed(here, version, version.label if every else None) for here, version in found[:size]]
+        reply: Json = {"Functions": listed}
+        if len(found) > size:
+            here, version = found[size - 1]
+            reply["NextMarker"] = marker(here.name, version.number)
+        return reply
+
+    # --- code and role ---
+
+    def _package(self, account: str, region: str, given: Mapping[str, Any], *, store: bool = True) -> Package:
+        """The code that parameters name. Before any transaction: hashing and writing a big zip must hold up nobody."""
+        if "ImageUri" in given:
+            raise invalid("Please don't provide ImageUri when updating a function with packageType Zip.")
+        if given.get("S3ObjectStorageMode") not in (None, "COPY"):
+            raise not_built("the parameter S3ObjectStorageMode")
+        zipped = given.get("ZipFile")
+        bucket, key = given.get("S3Bucket"), given.get("S3Key")
+        if zipped is not None and (bucket or key):
+            raise invalid("Please do not provide other FunctionCode parameters when providing a ZipFile.")
+        if zipped is None:
+            if not bucket or not key:
+                raise invalid("Please provide a source for function code.")
+            zipped = self._object(account, region, bucket, key, given.get("S3ObjectVersion"))
+        package = inspect(zipped, uploaded="ZipFile" in given)
+        if store:
+            self.packages.add(package, zipped)
+        return package
+
+    def _object(self, account: str, region: str, bucket: str, key: str, version: str | None) -> bytes:
+        if self._read_object is None:
+            raise not_built("code from S3 (it was started without S3)")
+        try:
+            return self._read_object(account, region, bucket, key, version)
+        except ObjectMissing as missing:
+            raise invalid(
+                f"Error occurred while GetObject. S3 Error Code: {missing.code}. S3 Error Message: {missing.message}"
+            ) from missing
+
+    def _check_role(self, account: str, role: str) -> None:
+        if role.split(":")[4] != account:
+            raise LambdaError("AccessDeniedException", 403, "Cross-account pass role is not allowed.", type="")
+        if self._role_exists is not None and not self._role_exists(account, role):
+            raise invalid("The role defined for the function cannot be assumed by Lambda.")
+
+
+def _code(package: Package) -> Json:
+    return {"CodeSha256": package.sha256, "CodeSize": package.size}
+
+
+def _timestamp(now: float) -> str:
+    return datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "+0000")

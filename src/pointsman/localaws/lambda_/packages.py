@@ -1,0 +1,126 @@
+"""Deployment packages on disk, by content: code/<sha256>.zip, and unpacked/<sha256>/ once something runs them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import os
+import shutil
+import stat
+import zipfile
+import zlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from uuid import uuid4
+
+from pointsman.localaws.lambda_.errors import invalid, too_large
+
+MOST_ZIPPED = 52_428_800  # in the request; through S3 only the unzipped size counts
+MOST_UNZIPPED = 262_144_000
+
+_BAD_ZIP = "Could not unzip uploaded file. Please check your file, then try to upload again."
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    digest: str  # SHA-256 of the zip, hexadecimal
+    size: int  # of the zip, in bytes
+
+    @property
+    def sha256(self) -> str:
+        """As AWS writes it (CodeSha256)."""
+        return base64.b64encode(bytes.fromhex(self.digest)).decode()
+
+
+def inspect(zipped: bytes, *, uploaded: bool) -> Package:
+    """What AWS would know of a zip, refused as AWS refuses. `uploaded`: it came in the request, not through S3."""
+    if uploaded and len(zipped) > MOST_ZIPPED:
+        raise too_large(f"Zipped size must be smaller than {MOST_ZIPPED} bytes")
+    try:
+        with zipfile.ZipFile(io.BytesIO(zipped)) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as wrong:
+        raise invalid(_BAD_ZIP) from wrong
+    if not entries:
+        raise invalid("Uploaded file must be a non-empty zip")
+    if any(not _stays_inside(entry.filename) for entry in entries):
+        raise invalid(_BAD_ZIP)
+    if sum(entry.file_size for entry in entries) >= MOST_UNZIPPED:
+        raise invalid(f"Unzipped size must be smaller than {MOST_UNZIPPED} bytes")
+    return Package(hashlib.sha256(zipped).hexdigest(), len(zipped))
+
+
+def _stays_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts
+
+
+class Packages:
+    """The zips of one directory. Safe from several threads: a file appears whole (by renaming) or not at all."""
+
+    def __init__(self, directory: Path) -> None:
+        self._zips = directory / "code"
+        self._unpacked = directory / "unpacked"
+        for folder in (self._zips, self._unpacked):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, package: Package, zipped: bytes) -> None:
+        path = self.zip(package.digest)
+        if not path.exists():
+            draft = path.with_suffix(f".{uuid4().hex}")
+            draft.write_bytes(zipped)
+            draft.replace(path)
+
+    def zip(self, digest: str) -> Path:
+        return self._zips / f"{digest}.zip"
+
+    def unpacked(self, digest: str) -> Path:
+        """The folder with the package's files, unpacked at the first call."""
+        folder = self._unpacked / digest
+        if not folder.is_dir():
+            draft = self._unpacked / f"{digest}.{uuid4().hex}"
+            try:
+                _unpack(self.zip(digest), draft)
+                draft.rename(folder)
+            except (OSError, zipfile.BadZipFile, zlib.error):
+                shutil.rmtree(draft, ignore_errors=True)
+                if not folder.is_dir():  # otherwise another thread was quicker
+                    raise
+        return folder
+
+    def keep_only(self, digests: Collection[str]) -> None:
+        """Remove every package but these. Only at start: later, a process may still read a deleted version's files."""
+        for path in self._zips.iterdir():
+            if path.name.removesuffix(".zip") not in digests:
+                path.unlink()
+        for path in self._unpacked.iterdir():
+            if path.name not in digests:
+                shutil.rmtree(path)
+
+
+def _unpack(source: Path, target: Path) -> None:
+    """Like `unzip`: permissions and symbolic links are kept, which zipfile's own extraction loses."""
+    with zipfile.ZipFile(source) as archive:
+        links: list[tuple[Path, str]] = []
+        target.mkdir()
+        for entry in archive.infolist():
+            path = target / entry.filename
+            mode = entry.external_attr >> 16
+            if entry.is_dir():
+                path.mkdir(parents=True, exist_ok=True)
+            elif stat.S_ISLNK(mode):
+                links.append((path, archive.read(entry).decode()))
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(entry) as packed, path.open("wb") as plain:
+                    shutil.copyfileobj(packed, plain, 1 << 20)
+                # Zips made on Windows, or by writestr(), carry no permissions; Lambda then cannot read them either,
+                # but nobody learns anything from that here.
+                path.chmod((stat.S_IMODE(mode) & 0o777) | 0o644)
+        # Links last, so that no entry can be written through one.
+        for path, destination in links:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if Path(os.path.normpath(path.parent / destination)).is_relative_to(target):
+                path.symlink_to(destination)

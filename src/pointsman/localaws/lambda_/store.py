@@ -1,0 +1,364 @@
+"""What is durable: functions, versions, aliases and version numbers, in one SQLite file.
+
+$LATEST is version 0 of its function, so that lists, sizes and look-ups need no second case. Reads are look-ups on
+primary keys, without a cache that could go stale. Each operation is one transaction; with a write-ahead log that
+survives a kill at any moment.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import RLock
+from typing import Any, Final, Literal, TypeAlias
+from uuid import uuid4
+
+import msgspec
+
+from pointsman.localaws.lambda_.address import LATEST, Address, address, partition_of
+from pointsman.localaws.lambda_.errors import NotReady, function_not_found, invalid, update_in_progress
+from pointsman.localaws.lambda_.packages import Packages
+from pointsman.localaws.lambda_.wire import Json, validate
+
+PAGE: Final = 50  # whatever MaxItems says
+
+RoleExists: TypeAlias = Callable[[str, str], bool]
+"""(account, role ARN)"""
+ReadObject: TypeAlias = Callable[[str, str, str, str, str | None], bytes]
+"""(account, region, bucket, key, object version or None); raises ObjectMissing."""
+Stage: TypeAlias = Literal["creating", "updating"]
+
+_SCHEMA = """
+CREATE TABLE function (
+    id INTEGER PRIMARY KEY, account TEXT NOT NULL, region TEXT NOT NULL, name TEXT NOT NULL, tags BLOB NOT NULL,
+    UNIQUE (account, region, name)
+);
+-- Outlives its function: AWS never uses a number again, even when a function is deleted and made anew.
+CREATE TABLE numbering (
+    account TEXT, region TEXT, name TEXT, last INTEGER NOT NULL, PRIMARY KEY (account, region, name)
+) WITHOUT ROWID;
+CREATE TABLE version (
+    function INTEGER NOT NULL REFERENCES function ON DELETE CASCADE, number INTEGER NOT NULL,
+    settings BLOB NOT NULL, digest TEXT NOT NULL, revision TEXT NOT NULL, settled_revision TEXT NOT NULL,
+    stage TEXT NOT NULL, settles_at REAL NOT NULL, previous BLOB, code TEXT NOT NULL, code_size INTEGER NOT NULL,
+    PRIMARY KEY (function, number)
+) WITHOUT ROWID;
+CREATE INDEX version_code ON version (function, code_size, code);
+CREATE TABLE alias (
+    function INTEGER NOT NULL REFERENCES function ON DELETE CASCADE, name TEXT NOT NULL, description TEXT NOT NULL,
+    version INTEGER NOT NULL, additional INTEGER, weight REAL, revision TEXT NOT NULL,
+    PRIMARY KEY (function, name),
+    FOREIGN KEY (function, version) REFERENCES version,
+    FOREIGN KEY (function, additional) REFERENCES version
+) WITHOUT ROWID;
+CREATE INDEX alias_version ON alias (function, version);
+CREATE INDEX alias_additional ON alias (function, additional);
+PRAGMA user_version = 1;
+"""
+
+_VERSION = "function, number, settings, digest, revision, settled_revision, stage, settles_at, previous"
+_ALIAS = "name, description, version, additional, weight, revision"
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+
+def new_revision() -> str:
+    return str(uuid4())
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version, or $LATEST as number 0. Until `settles_at` (epoch seconds) its `stage` is under way."""
+
+    function: int
+    number: int
+    settings: Json
+    digest: str
+    revision: str
+    settled_revision: str  # takes over at `settles_at`; a published version's never differs
+    stage: Stage
+    settles_at: float
+    previous: Json | None = None  # what invocations still reach while an update is in progress
+
+    @property
+    def label(self) -> str:
+        return version_label(self.number)
+
+    def settled(self, now: float) -> bool:
+        return now >= self.settles_at
+
+    def revised(self, now: float) -> Version:
+        """The same with new revision ids: what publishing or tagging does to $LATEST."""
+        revision = new_revision()
+        return replace(self, revision=revision, settled_revision=revision if self.settled(now) else new_revision())
+
+    def current_revision(self, now: float) -> str:
+        return self.settled_revision if self.settled(now) else self.revision
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    name: str
+    description: str
+    version: int
+    additional: int | None
+    weight: float | None  # the share of calls that `additional` gets; None exactly when it is
+    revision: str
+
+
+def version_label(number: int) -> str:
+    return str(number) if number else LATEST
+
+
+def version_number(label: str) -> int:
+    """The number behind "$LATEST" or digits; −1, which no version has, for anything else."""
+    if label == LATEST:
+        return 0
+    number = int(label) if label.isdecimal() else -1
+    return number if str(number) == label and 0 < number < 1 << 63 else -1
+
+
+def code_digest(settings: Json) -> str:
+    return base64.b64decode(settings["CodeSha256"]).hex()
+
+
+class Store:
+    """The database and what every family of operations asks of it. Thread-safe; one process at a time per directory."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        now: Callable[[], float],
+        settle_s: float,
+        runtimes: Callable[[], tuple[str, ...]],
+        role_exists: RoleExists | None,
+        read_object: ReadObject | None,
+    ) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._now = now
+        self._settle_s = settle_s
+        self._runtimes = runtimes
+        self._role_exists = role_exists
+        self._read_object = read_object
+        self._lock = RLock()
+        self._db = sqlite3.connect(directory / "lambda.db", isolation_level=None, check_same_thread=False)
+        # NORMAL: a killed process loses nothing; only a power cut could undo the last moments.
+        self._db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;")
+        if self._db.execute("PRAGMA user_version").fetchone() == (0,):
+            self._db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+        self.packages = Packages(directory)
+        self.packages.keep_only(self._codes())
+        self.changed: Callable[[Address, str | None], None] = lambda _address, _version: None
+        """Told after code or configuration changed or went away: which function, and which version (None: all)."""
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """One transaction; nothing of it remains when the operation is refused."""
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def _codes(self) -> set[str]:
+        codes = {code for (code,) in self._db.execute("SELECT DISTINCT code FROM version")}
+        under_way = self._db.execute(
+            "SELECT previous FROM function JOIN version ON function = id AND number = 0"
+            " WHERE previous IS NOT NULL AND settles_at > ?",
+            (self._now(),),
+        )
+        return codes | {code_digest(_decode(previous)) for (previous,) in under_way}
+
+    # --- finding ---
+
+    def _called(self, operation: str, account: str, region: str, given: Json) -> Address:
+        """Validate the parameters against AWS's model, and read whom they are about."""
+        validate(operation, given)
+        return address(operation, account, region, given["FunctionName"], given.get("Qualifier"))
+
+    def _called_unqualified(self, operation: str, account: str, region: str, given: Json) -> Address:
+        here = self._called(operation, account, region, given)
+        if here.qualifier is not None:
+            raise invalid(
+                "This operation is permitted on Lambda functions only. Aliases and versions do not support this "
+                "operation. Please specify either a function name or an unqualified function ARN."
+            )
+        return here
+
+    def _find(self, here: Address) -> int | None:
+        found = self._db.execute(
+            "SELECT id FROM function WHERE account = ? AND region = ? AND name = ?",
+            (here.account, here.region, here.name),
+        ).fetchone()
+        return None if found is None else found[0]
+
+    def _function(self, here: Address, qualifier: str | None = None) -> int:
+        """The function's id; `qualifier` only words the refusal, as AWS does."""
+        found = self._find(here)
+        if found is None:
+            raise function_not_found(here.qualified(qualifier))
+        return found
+
+    def _version(self, function: int, number: int) -> Version | None:
+        row = self._db.execute(
+            f"SELECT {_VERSION} FROM version WHERE function = ? AND number = ?", (function, number)
+        ).fetchone()
+        return None if row is None else _as_version(row)
+
+    def _versions(self, function: int, after: int, limit: int) -> list[Version]:
+        rows = self._db.execute(
+            f"SELECT {_VERSION} FROM version WHERE function = ? AND number > ? ORDER BY number LIMIT ?",
+            (function, after, limit),
+        )
+        return [_as_version(row) for row in rows]
+
+    def _latest(self, here: Address) -> Version:
+        latest = self._version(self._function(here), 0)
+        assert latest is not None, "every function has $LATEST: both are written in one transaction"
+        return latest
+
+    def _existing(self, here: Address, label: str) -> Version:
+        """The version `label` ("$LATEST" or a number), or the 404 that names it."""
+        found = self._version(self._function(here, label), version_number(label))
+        if found is None:
+            raise function_not_found(here.qualified(label))
+        return found
+
+    def _alias(self, function: int, name: str) -> Alias | None:
+        row = self._db.execute(
+            f"SELECT {_ALIAS} FROM alias WHERE function = ? AND name = ?", (function, name)
+        ).fetchone()
+        return None if row is None else Alias(*row)
+
+    def _reached(self, here: Address, choose: Callable[[], float] | None = None) -> Version:
+        """The version behind the qualifier; an alias's weight counts when `choose` (a draw from [0, 1)) is given."""
+        if here.qualifier is None:
+            return self._latest(here)
+        if here.qualifier == LATEST or here.qualifier.isdecimal():
+            return self._existing(here, here.qualifier)
+        function = self._function(here, here.qualifier)
+        alias = self._alias(function, here.qualifier)
+        if alias is None:
+            raise function_not_found(here.qualified(here.qualifier))
+        number = alias.version
+        if choose is not None and alias.weight is not None and choose() < alias.weight:
+            assert alias.additional is not None
+            number = alias.additional
+        found = self._version(function, number)
+        assert found is not None, "the schema keeps every version that an alias names"
+        return found
+
+    def _changeable(self, here: Address, latest: Version) -> None:
+        """Refuse while $LATEST is being created or updated."""
+        if not latest.settled(now := self._now()):
+            raise NotReady(latest.settles_at - now) if latest.stage == "creating" else update_in_progress(here.arn)
+
+    # --- writing ---
+
+    def _put(self, version: Version) -> None:
+        self._db.execute(
+            f"INSERT INTO version ({_VERSION}, code, code_size) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET settings = excluded.settings, digest = excluded.digest,"
+            " revision = excluded.revision, settled_revision = excluded.settled_revision, stage = excluded.stage,"
+            " settles_at = excluded.settles_at, previous = excluded.previous, code = excluded.code,"
+            " code_size = excluded.code_size",
+            (
+                version.function,
+                version.number,
+                _encode(version.settings),
+                version.digest,
+                version.revision,
+                version.settled_revision,
+                version.stage,
+                version.settles_at,
+                None if version.previous is None else _encode(version.previous),
+                code_digest(version.settings),
+                version.settings["CodeSize"],
+            ),
+        )
+
+    # --- replies ---
+
+    def _configuration(self, here: Address, version: Version, qualifier: str | None) -> Json:
+        """AWS's FunctionConfiguration, its ARN ending in the qualifier the caller used."""
+        now = self._now()
+        runtime = hashlib.sha256(version.settings["Runtime"].encode()).hexdigest()
+        runtime_arn = f"arn:{partition_of(here.region)}:lambda:{here.region}::runtime:{runtime}"
+        shown = self._listed(here, version, qualifier, now) | {
+            "State": "Active",
+            "RuntimeVersionConfig": {"RuntimeVersionArn": runtime_arn},
+        }
+        if version.settled(now):
+            return shown | {"LastUpdateStatus": "Successful"}
+        # AWS says "created" of updates, too.
+        reason = {"Reason": "The function is being created.", "ReasonCode": "Creating"}
+        match version.stage:
+            case "creating":
+                return shown | {"State": "Pending"} | {f"State{key}": text for key, text in reason.items()}
+            case "updating":
+                late = {f"LastUpdateStatus{key}": text for key, text in reason.items()}
+                return shown | {"LastUpdateStatus": "InProgress"} | late
+
+    def _listed(self, here: Address, version: Version, qualifier: str | None, now: float | None = None) -> Json:
+        """The shorter form of the lists: without states and runtime version."""
+        now = self._now() if now is None else now
+        return version.settings | {
+            "FunctionName": here.name,
+            "FunctionArn": here.qualified(qualifier),
+            "Version": version.label,
+            "RevisionId": version.current_revision(now),
+        }
+
+
+def _as_version(row: tuple[Any, ...]) -> Version:
+    *plain, settles_at, previous = row
+    function, number, settings, digest, revision, settled_revision, stage = plain
+    return Version(
+        function,
+        number,
+        _decode(settings),
+        digest,
+        revision,
+        settled_revision,
+        stage,
+        settles_at,
+        None if previous is None else _decode(previous),
+    )
+
+
+def page_size(given: Json) -> int:
+    return min(int(given.get("MaxItems", PAGE)), PAGE)
+
+
+def marker(*key: Any) -> str:
+    """An opaque NextMarker: the key after which the next page begins."""
+    return base64.urlsafe_b64encode(_encode(key)).decode()
+
+
+def after_marker(given: Json, *first: Any) -> list[Any]:
+    """The key after which this page begins; `first` when no Marker is given."""
+    text = given.get("Marker")
+    if not text:
+        return list(first)
+    try:
+        key = _decode(base64.urlsafe_b64decode(text))
+    except (binascii.Error, ValueError) as wrong:
+        raise invalid("The marker is not one that this operation returned.") from wrong
+    if not isinstance(key, list) or [type(part) for part in key] != [type(part) for part in first]:
+        raise invalid("The marker is not one that this operation returned.")
+    return key

@@ -1,0 +1,146 @@
+"""A deploy and a promote, repeated with each AWS call failing in turn: `resume` ends where an undisturbed run ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pointsman.aws.operation import Transport
+from pointsman.aws.transports import Faults
+from pointsman.errors import Ambiguous, Unreachable
+from tests.journeys.conftest import Answer, Shop
+
+Fault = Callable[[int], dict[str, Any]]
+
+
+def refused(k: int) -> dict[str, Any]:
+    """Call k never reaches AWS."""
+    return {"before": lambda n, _action: Unreachable("connection refused") if n == k else None}
+
+
+def hanging(k: int) -> dict[str, Any]:
+    """Call k times out, and had no effect: all the caller knows is that no answer came."""
+    return {"before": lambda n, _action: Ambiguous("read timed out") if n == k else None}
+
+
+def lost(k: int) -> dict[str, Any]:
+    """Call k takes effect, and its answer is lost."""
+    return {"after": lambda n, _action: Ambiguous("connection closed before the answer") if n == k else None}
+
+
+def dead_from(k: int) -> dict[str, Any]:
+    """From call k on nothing gets through: no retry, no looking after."""
+    return {"before": lambda n, _action: Unreachable("network down") if n >= k else None}
+
+
+def dead_after(k: int) -> dict[str, Any]:
+    """Call k takes effect, its answer is lost, and then nothing gets through any more."""
+    return {
+        "before": lambda n, _action: Unreachable("network down") if n > k else None,
+        "after": lambda n, _action: Ambiguous("connection closed before the answer") if n == k else None,
+    }
+
+
+class Disturbed:
+    """Wraps the door to AWS of every command, counting calls through all of them."""
+
+    def __init__(self, fault: dict[str, Any]) -> None:
+        self.fault = fault
+        self.count = 0
+
+    def __call__(self, inner: Transport) -> Transport:
+        faults = Faults(inner, **self.fault)
+        outer = self
+
+        class Counting:
+            def send(self, operation: Any) -> Any:
+                faults.count = outer.count
+                outer.count += 1
+                return faults.send(operation)
+
+        return Counting()
+
+
+def journey(shop: Shop, wrap: Disturbed | None) -> list[Answer]:
+    """Deploy a second build, promote it; after every command that fails: the network is back, and `resume`."""
+    answers = []
+    for words in (("deploy", "--build-id", "102"), ("promote", "102", "--to", "PROD", "--approve")):
+        answer = shop.run(*words, wrap=wrap) if wrap else shop.run(*words)
+        answers.append(answer)
+        if answer.code != 0:
+            answers.append(shop.run("resume", "--approve"))
+    return answers
+
+
+def end_state(shop: Shop) -> dict[str, Any]:
+    """All that counts: what is published under which description, what the aliases serve, what the ledger finds."""
+    client = shop.aws("lambda")
+    listed = client.list_versions_by_function(FunctionName=shop.name)["Versions"]
+    found = shop.ok("status", "--json").result[0]
+    moves = [line["what"] for line in shop.ok("history", "--limit", "500", "--json").result if line["kind"] == "moved"]
+    return {
+        "versions": [(each["Version"], each["CodeSha256"], each["Description"]) for each in listed],
+        "aliases": [(row["alias"], row["version"], row["build"], row["drift"]) for row in found["aliases"]],
+        "unfinished": found["unfinished"],
+        "moves": sorted(set(moves)),
+    }
+
+
+def prepared(shop: Shop) -> Shop:
+    shop.ok("deploy", "--build-id", "101")
+    shop.ok("promote", "101", "--to", "PROD", "--approve")
+    shop.greet("two")
+    return shop
+
+
+@pytest.fixture
+def undisturbed(shop: Shop) -> tuple[dict[str, Any], int]:
+    prepared(shop)
+    counter = Disturbed({})
+    assert [answer.code for answer in journey(shop, counter)] == [0, 0]
+    return end_state(shop), counter.count
+
+
+FAULTS = [refused, hanging, lost, dead_from, dead_after]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda each: each.__name__)
+def test_whichever_call_fails_resume_ends_where_an_undisturbed_run_ends(
+    shop: Shop, undisturbed: tuple[dict[str, Any], int], fault: Fault, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    expected, calls = undisturbed
+    assert calls >= 8
+    for k in range(calls):
+        again = Shop(
+            folder=tmp_path_factory.mktemp("again") / "project",
+            name=f"{shop.name}-{fault.__name__}-{k}"[:64],
+            aws=shop.aws,
+            role=shop.role,
+            variables=shop.variables,
+        )
+        again.folder.mkdir()
+        again.configure()
+        again.greet("hello")
+        prepared(again)
+
+        answers = journey(again, Disturbed(fault(k)))
+
+        assert end_state(again) == expected, f"call {k}: {[(each.code, each.err) for each in answers]}"
+
+
+def test_a_failure_says_what_to_do_next(shop: Shop) -> None:
+    prepared(shop)
+    answer = shop.run("deploy", "--build-id", "102", wrap=Disturbed(dead_from(4)))
+
+    assert answer.code == 1
+    assert answer.err.startswith("pointsman: ")
+    assert "did not finish" in shop.ok("status").out
+    assert "`pointsman resume` goes on" in shop.ok("status").out
+
+
+def test_nothing_to_resume_is_no_error(shop: Shop) -> None:
+    prepared(shop)
+
+    assert shop.ok("resume").out == "Nothing to resume: every run ended.\n"

@@ -1,0 +1,184 @@
+"""A restart, a kill in the middle, and the packages on disk."""
+
+from __future__ import annotations
+
+import io
+import signal
+import stat
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from pointsman.localaws.lambda_ import LambdaError
+from tests.conform.local_lambda import package
+from tests.localaws.test_state import HERE, Clock, create, opened, publish, reached
+
+
+def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
+    clock = Clock()
+    first = opened(tmp_path, clock)
+    create(first, clock, Tags={"a": "b"})
+    publish(first, clock)
+    publish(first, clock, Description="two")
+    weights = {"AdditionalVersionWeights": {"2": 0.5}}
+    alias = {"FunctionName": "f", "Name": "live", "FunctionVersion": "1", "RoutingConfig": weights}
+    first.create_alias(*HERE, alias)
+    first.delete_alias(*HERE, {"FunctionName": "f", "Name": "never"})
+    publish(first, clock, Timeout=9)
+    first.delete_function(*HERE, {"FunctionName": "f:3"})
+    before = (
+        first.get_function(*HERE, {"FunctionName": "f"}),
+        first.list_versions_by_function(*HERE, {"FunctionName": "f"}),
+        first.list_aliases(*HERE, {"FunctionName": "f"}),
+        first.get_account_settings(*HERE, {}),
+    )
+    first.close()
+
+    second = opened(tmp_path, clock)
+
+    assert before == (
+        second.get_function(*HERE, {"FunctionName": "f"}),
+        second.list_versions_by_function(*HERE, {"FunctionName": "f"}),
+        second.list_aliases(*HERE, {"FunctionName": "f"}),
+        second.get_account_settings(*HERE, {}),
+    )
+    assert publish(second, clock) == "4"
+    assert reached(second, "live") == ("1", "live")
+    second.close()
+
+
+PUBLISHER = """
+import sys
+from pathlib import Path
+from tests.conform.local_lambda import package
+from tests.localaws.test_state import HERE, Clock, create, opened, publish
+clock = Clock()
+state = opened(Path(sys.argv[1]), clock)
+create(state, clock)
+for turn in range(1_000_000):
+    state.update_function_code(*HERE, {"FunctionName": "f", "ZipFile": package(str(turn))})
+    clock.seconds += 1
+    print(publish(state, clock), flush=True)
+"""
+
+
+def test_a_kill_loses_nothing_that_was_answered(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", PUBLISHER, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
+        assert process.stdout is not None
+        for _ in range(25):
+            process.stdout.readline()
+        process.kill()
+        answered = 25 + len(process.stdout.read().splitlines())
+        assert process.wait() == -signal.SIGKILL
+
+    state = opened(tmp_path, clock := Clock(1e10))
+    listed, more = [], {"FunctionName": "f"}
+    while True:
+        page = state.list_versions_by_function(*HERE, more)
+        listed += [int(found["Version"]) for found in page["Versions"] if found["Version"] != "$LATEST"]
+        if "NextMarker" not in page:
+            break
+        more = {"FunctionName": "f", "Marker": page["NextMarker"]}
+
+    # One more may have been written whose answer was never read.
+    assert listed in ([*range(1, answered + 1)], [*range(1, answered + 2)])
+    for number in (listed[0], listed[-1]):
+        target, _ = state.target(*HERE, "f", str(number))
+        assert f"'{number - 1}'" in (target.code / "index.py").read_text()
+    assert publish(state, clock, Timeout=9) == str(listed[-1] + 1)
+    state.close()
+
+
+def test_code_that_no_version_has_is_gone_after_a_restart(tmp_path: Path) -> None:
+    clock = Clock()
+    state = opened(tmp_path, clock)
+    create(state, clock, Publish=True)
+    reached(state)
+    state.update_function_code(*HERE, {"FunctionName": "f", "ZipFile": package("two")})
+    clock.seconds += 1
+    reached(state)
+    state.delete_function(*HERE, {"FunctionName": "f:1"})
+    state.close()
+    assert len(list((tmp_path / "code").iterdir())) == len(list((tmp_path / "unpacked").iterdir())) == 2
+
+    state = opened(tmp_path, clock)
+
+    assert len(list((tmp_path / "code").iterdir())) == len(list((tmp_path / "unpacked").iterdir())) == 1
+    assert reached(state)[0] == "$LATEST"
+    state.close()
+
+
+def test_code_is_kept_while_an_update_still_runs_the_old(tmp_path: Path) -> None:
+    clock = Clock()
+    state = opened(tmp_path, clock)
+    create(state, clock)
+    state.update_function_code(*HERE, {"FunctionName": "f", "ZipFile": package("two")})
+    state.close()
+
+    state = opened(tmp_path, clock)
+
+    target, _ = state.target(*HERE, "f", None)
+    assert "'one'" in (target.code / "index.py").read_text()
+    state.close()
+
+
+def zipped(*entries: tuple[str, int, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, mode, content in entries:
+            entry = zipfile.ZipInfo(name)
+            entry.external_attr = mode << 16
+            archive.writestr(entry, content)
+    return packed.getvalue()
+
+
+def test_unpacking_keeps_permissions_and_links_that_stay_inside(tmp_path: Path) -> None:
+    """`bootstrap` must stay executable; npm's `.bin` is made of links."""
+    clock = Clock()
+    state = opened(tmp_path, clock)
+    code = zipped(
+        ("bootstrap", stat.S_IFREG | 0o755, b"#!/bin/sh\n"),
+        ("deep/er/index.py", stat.S_IFREG | 0o600, b"x"),
+        ("node_modules/", stat.S_IFDIR | 0o755, b""),
+        ("node_modules/.bin/tool", stat.S_IFLNK | 0o777, b"../../bootstrap"),
+        ("escape", stat.S_IFLNK | 0o777, b"../../../etc/passwd"),
+        ("plain", 0, b"no permissions were written"),
+    )
+    create(state, clock, Code={"ZipFile": code})
+
+    folder = state.target(*HERE, "f", None)[0].code
+
+    assert (folder / "bootstrap").stat().st_mode & 0o111 == 0o111
+    assert (folder / "deep/er/index.py").read_bytes() == b"x"
+    assert (folder / "node_modules/.bin/tool").read_bytes() == b"#!/bin/sh\n"
+    assert (folder / "plain").read_bytes() == b"no permissions were written"
+    assert not (folder / "escape").is_symlink()
+    assert state.target(*HERE, "f", None)[0].code == folder
+    state.close()
+
+
+@pytest.mark.parametrize("name", ["../outside", "/absolute", "a/../../outside"])
+def test_a_zip_that_reaches_outside_is_refused(tmp_path: Path, name: str) -> None:
+    clock = Clock()
+    state = opened(tmp_path / "state", clock)
+
+    with pytest.raises(LambdaError, match="Could not unzip uploaded file"):
+        create(state, clock, Code={"ZipFile": zipped((name, 0o644, b"x"))})
+
+    assert not (tmp_path / "outside").exists()
+    assert list((tmp_path / "state/code").iterdir()) == []
+    state.close()
+
+
+def test_an_empty_zip_is_refused(tmp_path: Path) -> None:
+    clock = Clock()
+    state = opened(tmp_path, clock)
+
+    with pytest.raises(LambdaError, match="non-empty zip"):
+        create(state, clock, Code={"ZipFile": zipped()})
+    state.close()
