@@ -151,7 +151,9 @@ class _Record:
 
     def published(self, function: FunctionArn, version: Version, bits: Bits) -> None:
         assert self.made.build is not None
-        self.session.ledger.published(self.session.run, function, version, bits, self.made.build)
+        session = self.session
+        commit = session.world.actor.commit
+        session.ledger.published(session.run, function, version, bits, self.made.build, commit=commit)
 
     def moved(self, function: FunctionArn, alias: AliasName, version: Version, was: Version | None) -> None:
         world = self.session.world
@@ -260,8 +262,8 @@ def _gate(
         reports[step.gate] = run.report
     if run.problem:
         raise GateRefused(
-            f"the {step.gate} tests{against} do not pass: {run.problem}",
-            where=f"{step.gate} tests of {session.function.name}",
+            run.problem,
+            where=f"{step.gate} tests of {session.function.name}{against}",
             next=f"No alias was moved. Their output: {run.log}",
         )
     session.say(f"{step.gate} tests passed: {run.report}" if run.report else f"{step.gate} tests passed")

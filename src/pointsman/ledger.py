@@ -149,7 +149,9 @@ class Ledger:
             with self._guard("writing “built” to the ledger"):
                 self._db.execute("COMMIT")
 
-    def published(self, run: str, function: FunctionArn, version: Version, bits: Bits, build: BuildId) -> None:
+    def published(
+        self, run: str, function: FunctionArn, version: Version, bits: Bits, build: BuildId, *, commit: str = ""
+    ) -> None:
         self.append(
             run,
             "published",
@@ -158,6 +160,7 @@ class Ledger:
             build=build,
             sha256=bits.sha256,
             fingerprint=bits.fingerprint,
+            commit=commit,
         )
 
     def moved(self, run: str, function: FunctionArn, move: Move) -> None:
@@ -187,7 +190,8 @@ class Ledger:
         """What is known of a build: its digest, and the version it became, if any."""
         found: Build | None = None
         for entry in self._entries(
-            "kind IN ('built', 'published') AND function = ? AND (subject = ? OR body ->> 'build' = ?)",
+            # A version number is the subject of what was published: it must not pass for a build id.
+            "function = ? AND (kind = 'built' AND subject = ? OR kind = 'published' AND body ->> 'build' = ?)",
             str(function),
             build,
             build,

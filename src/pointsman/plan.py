@@ -359,7 +359,8 @@ def _explain(changes: dict[str, Any], function: Configuration | None) -> str:
     lines = []
     for key, value in changes.items():
         if key == "Environment":
-            before, after = present.get(key, {}), value["Variables"]
+            before: dict[str, str] = present.get(key, {})
+            after: dict[str, str] = value["Variables"]
             names = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
             lines.append(f"environment variables {', '.join(names)}")
         else:

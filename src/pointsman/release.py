@@ -5,7 +5,6 @@ The only module, with `execute` and `world`, that knows both what decides and wh
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,6 @@ from pointsman.config import Direct, Environment, Function
 from pointsman.errors import (
     BuildFailed,
     Drift,
-    LostRace,
     NotFound,
     NotYet,
     StalePlan,
@@ -25,7 +23,7 @@ from pointsman.errors import (
 )
 from pointsman.execute import in_progress, wait_until_settled
 from pointsman.hands import Released, carry_out, release_gates, unit_gate, unit_tests
-from pointsman.ledger import ENDED, Run
+from pointsman.ledger import Run
 from pointsman.model import (
     Artifact,
     BuildId,
@@ -311,35 +309,6 @@ def _again(session: Session, then: Plan) -> Plan:
 
 
 # Going on after a crash
-
-
-def unfinished(world: World, run_id: str | None = None) -> Run | None:
-    """The newest run that neither ended nor was overtaken by a later one of the same function and alias."""
-    seen: set[tuple[str, str]] = set()
-    host = os.uname().nodename
-    for run in world.ledger.runs():
-        key = (run.function, run.alias)
-        if run_id in (None, run.id) and key not in seen and run.outcome not in ENDED:
-            if not run.outcome and run.host == host and run.pid != os.getpid() and _alive(run.pid):
-                raise LostRace(
-                    f"{run.command} of {run.function} to {run.alias} (run {run.id}) is still under way",
-                    next=f"Wait for process {run.pid} of {run.by}, or end it.",
-                )
-            return run
-        if run_id == run.id:
-            return None
-        seen.add(key)
-    return None
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def resume(world: World, run: Run) -> Released:

@@ -21,8 +21,7 @@ from pointsman.model import (
     Version,
     plain,
 )
-from pointsman.observe import resolve
-from pointsman.world import Session, World
+from pointsman.world import Session, World, unfinished
 
 
 class AliasStatus(Value, frozen=True, kw_only=True):
@@ -119,8 +118,6 @@ def _status(session: Session, environments: tuple[Environment, ...]) -> Function
 
 
 def _unfinished(session: Session) -> str:
-    from pointsman.release import unfinished
-
     try:
         run = unfinished(session.world)
     except UsageError:
@@ -223,6 +220,8 @@ def _configuration(session: Session, name: str, text: str) -> Configuration:
         if latest is None:
             raise NotFound(f"there is no function {name}", next="`pointsman deploy` creates it.")
         arn = latest.arn.unqualified
+        from pointsman.observe import resolve  # not needed for `status`, which must start fast
+
         version, _build = resolve(session, arn, text)
         found = session.gateway.function(name, version)
     if found is None:
@@ -314,8 +313,7 @@ def _told(kind: str, subject: str, body: dict[str, Any], ended: dict[str, Any] |
         case "gate":
             counts = body.get("report") or {}
             tests = f" ({counts['tests']} tests)" if counts else ""
-            verdict = "passed" if body["verdict"] == "pass" else f"failed: {body['problem']}"
-            return f"{subject} tests {verdict}{tests}"
+            return f"{subject} tests passed{tests}" if body["verdict"] == "pass" else f"{subject} tests failed{tests}"
         case "approved":
             return f"{subject} approved by {body['by']}, version {body['version']}"
         case "run":
@@ -324,11 +322,16 @@ def _told(kind: str, subject: str, body: dict[str, Any], ended: dict[str, Any] |
                 return f"{command} began, and did not end"
             if ended["outcome"] in ("done", "unchanged"):
                 return f"{command}: nothing to do" if ended["outcome"] == "unchanged" else ""
-            return f"{command} ended {ended['outcome']}: {ended['error'].splitlines()[0] if ended['error'] else ''}"
+            return f"{command} ended {ended['outcome']}: {_short(ended['error'])}"
         case "rebuilt":
             return f"ledger rebuilt from Lambda: {body['versions']} versions, {body['aliases']} aliases"
         case _:
             return ""
+
+
+def _short(error: str, most: int = 100) -> str:
+    line = error.splitlines()[0] if error else ""
+    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def rebuild(world: World, functions: tuple[Function, ...]) -> tuple[Path | None, int, int]:

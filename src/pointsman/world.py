@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,7 +30,7 @@ from pointsman.errors import (
     UnknownTarget,
     UsageError,
 )
-from pointsman.ledger import Ledger, Recorder, Run
+from pointsman.ledger import ENDED, Ledger, Recorder, Run
 from pointsman.model import Alias, FunctionArn, FunctionName, Value
 
 if TYPE_CHECKING:
@@ -326,8 +325,9 @@ def actor(environ: Mapping[str, str], root: Path) -> Actor:
     """Who is at work: the CI system's user, else the login name and machine."""
     by = next((environ[key] for key in _CI_USERS if environ.get(key)), "")
     if not by:
-        user = environ.get("USER") or environ.get("LOGNAME") or str(os.getuid())
-        by = f"{user}@{os.uname().nodename}"
+        from getpass import getuser
+
+        by = f"{getuser()}@{os.uname().nodename}"
     ci = next((environ[key] for key in _CI_RUNS if environ.get(key)), "")
     return Actor(by=by, commit=git(root, "rev-parse", "HEAD"), ci=ci)
 
@@ -338,8 +338,39 @@ _CI_RUNS = ("GITHUB_RUN_ID", "CI_PIPELINE_URL", "CIRCLE_BUILD_URL", "BUILD_URL",
 
 def git(root: Path, *arguments: str) -> str:
     """What git answers, "" where there is no git or no repository."""
+    import subprocess
+
     try:
         done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
     except OSError:
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def unfinished(world: World, run_id: str | None = None) -> Run | None:
+    """The newest run that neither ended nor was overtaken by a later one of the same function and alias."""
+    seen: set[tuple[str, str]] = set()
+    host = os.uname().nodename
+    for run in world.ledger.runs():
+        key = (run.function, run.alias)
+        if run_id in (None, run.id) and key not in seen and run.outcome not in ENDED:
+            if not run.outcome and run.host == host and run.pid != os.getpid() and _alive(run.pid):
+                raise LostRace(
+                    f"{run.command} of {run.function} to {run.alias} (run {run.id}) is still under way",
+                    next=f"Wait for process {run.pid} of {run.by}, or end it.",
+                )
+            return run
+        if run_id == run.id:
+            return None
+        seen.add(key)
+    return None
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -45,7 +45,7 @@ def run(name: str, **more: object) -> Run:
 
 
 def test_many_builds_are_one_version(ledger: Ledger) -> None:
-    """Lambda publishes identical bits once and keeps the first description: only the ledger finds the later build ids."""
+    """Lambda publishes identical bits once, under the first description: only the ledger finds the later build ids."""
     bits = Bits(sha256=ONE, fingerprint="f")
     ledger.published("r1", ARN, Version("1"), bits, BuildId("101"))
     ledger.built("r2", ARN, BuildId("102"), ONE, version=Version("1"))
@@ -64,6 +64,17 @@ def test_a_build_id_names_one_set_of_bits_for_good(ledger: Ledger) -> None:
     ledger.built("r2", ARN, BuildId("101"), ONE, version=Version("1"))
     with pytest.raises(BuildIdTaken, match="build 101 is other code already"):
         ledger.built("r3", ARN, BuildId("101"), TWO)
+
+
+def test_a_version_number_is_not_a_build_id(ledger: Ledger) -> None:
+    """Build 4 may be version 3: asking for build 3 must not answer with what happens to be version 3."""
+    ledger.published("r1", ARN, Version("3"), Bits(sha256=ONE, fingerprint="f"), BuildId("4"))
+    assert ledger.build(ARN, "3") is None
+
+    ledger.published("r2", ARN, Version("2"), Bits(sha256=TWO, fingerprint="f"), BuildId("3"))
+    found = ledger.build(ARN, "3")
+    assert found is not None
+    assert found.version == "2"
 
 
 def test_functions_of_different_accounts_do_not_share_builds(ledger: Ledger) -> None:

@@ -104,13 +104,26 @@ def test_code_that_no_version_has_is_gone_after_a_restart(tmp_path: Path) -> Non
     reached(state)
     state.delete_function(*HERE, {"FunctionName": "f:1"})
     state.close()
-    assert len(list((tmp_path / "code").iterdir())) == len(list((tmp_path / "unpacked").iterdir())) == 2
+    assert len(list((tmp_path / "code").iterdir())) == 2
 
     state = opened(tmp_path, clock)
 
-    assert len(list((tmp_path / "code").iterdir())) == len(list((tmp_path / "unpacked").iterdir())) == 1
+    assert len(list((tmp_path / "code").iterdir())) == 1
     assert reached(state)[0] == "$LATEST"
     state.close()
+
+
+def test_code_is_unpacked_outside_the_project_for_its_owner_alone(tmp_path: Path) -> None:
+    """Node looks for modules in every folder above: a dependency missing from the package must be missing."""
+    clock = Clock()
+    state = opened(tmp_path / "project" / ".pointsman", clock)
+    create(state, clock)
+    target, _ = state.target(*HERE, "f", None)
+
+    assert tmp_path not in target.code.parents
+    assert not target.code.parents[1].parent.stat().st_mode & 0o077
+    state.close()
+    assert not target.code.exists()
 
 
 def test_code_is_kept_while_an_update_still_runs_the_old(tmp_path: Path) -> None:

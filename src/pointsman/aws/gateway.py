@@ -341,6 +341,16 @@ class Gateway:
             ChangeSetName=name,
         )
 
+    def delete_stack(self, stack: str) -> None:
+        self._send(
+            "DeleteStack",
+            lambda _reply: None,
+            service="cloudformation",
+            mutates=True,
+            subject=stack,
+            StackName=stack,
+        )
+
     def delete_change_set(self, stack: str, name: str) -> None:
         self._send(
             "DeleteChangeSet",

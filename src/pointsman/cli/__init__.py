@@ -28,7 +28,7 @@ def main(
     from pointsman.cli import parser
 
     out, err = out or sys.stdout, err or sys.stderr
-    grammar = parser.build()
+    grammar = parser.build(parser.the_command(arguments))
     try:
         asked = parser.parse(grammar, arguments)
     except SystemExit as done:
@@ -46,7 +46,7 @@ def main(
     screen = terminal.Screen(out=out, err=err, json=asked.json, verbose=asked.verbose)
     with _environment() as environ:
         try:
-            return commands.run(asked, screen, environ, grammar, wrap=wrap, clock=clock)
+            return commands.run(asked, screen, environ, wrap=wrap, clock=clock)
         except BrokenPipeError:
             # The reader (head, less) went away: nothing is left to say, and Python must not try again at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -15,7 +15,6 @@ from pointsman.model import plain
 if TYPE_CHECKING:
     from pointsman.aws.operation import Transport
     from pointsman.aws.transports import Clock
-    from pointsman.cli.parser import Parser
     from pointsman.hands import Released
     from pointsman.plan import Plan
     from pointsman.world import World
@@ -84,7 +83,6 @@ def run(
     asked: argparse.Namespace,
     screen: Screen,
     environ: Mapping[str, str],
-    grammar: Parser,
     *,
     wrap: Callable[[Transport], Transport] | None,
     clock: Clock | None,
@@ -92,7 +90,7 @@ def run(
     """The command's exit code; every expected failure is one clear error and its own code."""
     typed = Typed(asked, screen, environ, wrap, clock)
     try:
-        return _dispatch(typed, grammar)
+        return _dispatch(typed)
     except PointsmanError as error:
         screen.failed(error)
         return error.exit_code
@@ -103,7 +101,7 @@ def run(
         typed.close()
 
 
-def _dispatch(typed: Typed, grammar: Parser) -> int:
+def _dispatch(typed: Typed) -> int:
     match typed.asked.command:
         case "init":
             return _init(typed)
@@ -138,7 +136,9 @@ def _dispatch(typed: Typed, grammar: Parser) -> int:
         case "completion":
             import shtab
 
-            typed.screen.print(shtab.complete(grammar, shell=typed.asked.shell))
+            from pointsman.cli import parser
+
+            typed.screen.print(shtab.complete(parser.build(), shell=typed.asked.shell))
             return 0
         case other:
             raise UsageError(f"there is no command {other}")
@@ -275,8 +275,9 @@ def _apply(typed: Typed) -> int:
 
 def _resume(typed: Typed) -> int:
     from pointsman import release
+    from pointsman.world import unfinished
 
-    run = release.unfinished(typed.world, typed.asked.run_id)
+    run = unfinished(typed.world, typed.asked.run_id)
     if run is None:
         if typed.asked.run_id:
             raise UsageError(f"run {typed.asked.run_id} is not open", next="`pointsman history` lists the runs.")
@@ -331,7 +332,7 @@ def _versions(typed: Typed) -> int:
     found = {each.name: survey.versions(world, each, environment) for each in world.functions(typed.asked.function)}
     if not screen.json:
         for name, rows in found.items():
-            screen.print(screen.bold(f"{name}: {len(rows)} versions"))
+            screen.print(screen.bold(f"{name}: {len(rows)} version{'' if len(rows) == 1 else 's'}"))
             screen.table(
                 ("version", "aliases", "builds", "sha256", "size", "published", "state"),
                 [

@@ -7,8 +7,10 @@ import time
 from collections.abc import Sequence
 from typing import Any, TextIO
 
+import msgspec
+
 from pointsman.errors import PointsmanError
-from pointsman.model import plain, to_json
+from pointsman.model import plain
 
 SCHEMA = 1
 
@@ -90,7 +92,7 @@ class Screen:
         return {"reads": len(self.calls) - writes, "writes": writes, "list": listed}
 
     def _document(self, document: dict[str, object]) -> None:
-        print(to_json(document).decode(), file=self.out)
+        print(msgspec.json.encode(document).decode(), file=self.out)
 
 
 def ago(seconds: float) -> str:

@@ -12,6 +12,8 @@ from pointsman.config import CloudFormation
 from pointsman.errors import Ambiguous, Conflict, FunctionFailed, GateRefused, NotFound, TimedOut, UsageError
 from pointsman.model import FunctionName, Value
 
+# Stacks that hold nothing: reviewed and never made, deleted, or rolled back while being created.
+_NEVER_WAS = ("REVIEW_IN_PROGRESS", "DELETE_COMPLETE", "ROLLBACK_COMPLETE")
 _NO_CHANGE = ("didn't contain changes", "No updates are to be performed")
 
 
@@ -26,13 +28,13 @@ def look(gateway: Gateway, wanted: CloudFormation, template: str | None, *, sett
     stack = gateway.stack(wanted.stack)
     if stack is not None and stack.status.endswith("_IN_PROGRESS") and stack.status != "REVIEW_IN_PROGRESS":
         stack = settle(stack)
-    if stack is None or stack.status in ("REVIEW_IN_PROGRESS", "DELETE_COMPLETE"):
+    if stack is None or stack.status in _NEVER_WAS:
         if template is None:
             raise NotFound(
                 f"there is no stack {wanted.stack}", next="Name its `template` in pointsman.toml to have it created."
             )
         return Looked(status="absent", stack=None, name=None)
-    if stack.status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"):
+    if stack.status in ("ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"):
         raise FunctionFailed(
             f"stack {stack.name} is {stack.status}: {stack.reason or 'its creation failed'}",
             next="It can only be deleted, then deploy again: "
@@ -77,7 +79,13 @@ def apply(
     Raises FunctionFailed with CloudFormation's own reasons when the stack rolls back, GateRefused when the change set
     would remove or replace the function (its versions and aliases would be lost).
     """
-    present = None if create else gateway.stack(wanted.stack)
+    present = gateway.stack(wanted.stack)
+    if create and present and present.status == "ROLLBACK_COMPLETE":
+        say(f"stack {wanted.stack} rolled back when it was to be created: deleting what is left of it")
+        gateway.delete_stack(wanted.stack)
+        _poll(clock, lambda: gateway.stack(wanted.stack), _gone, f"the deletion of stack {wanted.stack}", wait_s)
+    if create:
+        present = None
     parameters: dict[str, str | None] = dict.fromkeys(present.parameters) if present else {}
     parameters |= wanted.parameters
     names = set(_parameters(template)) if present else set()
@@ -181,6 +189,10 @@ def _poll(clock: Clock, ask: Callable[[], Any], done: Callable[[Any], bool], wha
         clock.sleep(delay)
         delay = min(delay * 1.5, 5.0)
     return found
+
+
+def _gone(stack: Stack | None) -> bool:
+    return stack is None or stack.status == "DELETE_COMPLETE"
 
 
 def _equal(deployed: Any, template: str) -> bool:

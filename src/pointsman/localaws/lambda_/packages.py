@@ -8,6 +8,7 @@ import io
 import os
 import shutil
 import stat
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Collection
@@ -57,12 +58,26 @@ def _stays_inside(name: str) -> bool:
     return not path.is_absolute() and ".." not in path.parts
 
 
+def _outside(directory: Path) -> Path:
+    """A folder for this directory's unpacked code, of this user alone, that lies in no project.
+
+    Node looks for modules in every folder above the code: unpacked inside a project, a function whose package lacks a
+    dependency would find it in the project's own node_modules, and work here though not on AWS.
+    """
+    home = Path(tempfile.gettempdir()) / f"pointsman-{os.getuid()}"
+    home.mkdir(mode=0o700, exist_ok=True)
+    facts = home.lstat()
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o077:
+        raise PermissionError(f"{home} belongs to somebody else or is open to others: remove it")
+    return home / hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:16]
+
+
 class Packages:
     """The zips of one directory. Safe from several threads: a file appears whole (by renaming) or not at all."""
 
     def __init__(self, directory: Path) -> None:
         self._zips = directory / "code"
-        self._unpacked = directory / "unpacked"
+        self._unpacked = _outside(directory) / "unpacked"
         for folder in (self._zips, self._unpacked):
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -89,6 +104,10 @@ class Packages:
                 if not folder.is_dir():  # otherwise another thread was quicker
                     raise
         return folder
+
+    def close(self) -> None:
+        """Remove what was unpacked: it is made again when something runs."""
+        shutil.rmtree(self._unpacked.parent, ignore_errors=True)
 
     def keep_only(self, digests: Collection[str]) -> None:
         """Remove every package but these. Only at start: later, a process may still read a deleted version's files."""

@@ -162,6 +162,7 @@ class Store:
     def close(self) -> None:
         with self._lock:
             self._db.close()
+            self.packages.close()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -1,0 +1,31 @@
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup demo test lint check bench lock clean
+BIN := .venv/bin
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+setup:  ## .venv and the sample's tools, from the locks; instant when nothing changed
+	@tools/setup
+
+demo: setup  ## a function's whole way to production and back, on the local AWS
+	@tools/demo
+
+test: setup  ## every test
+	@$(BIN)/pytest -n 2
+
+lint: setup  ## style, types, architecture, and what no file may name
+	@tools/lint
+
+# The tests come last: their closing line is the last that CI shows.
+check: lint demo test  ## all that CI does
+
+bench: setup  ## every measurement in bench/
+	@for each in bench/*.py; do [ -e "$$each" ] || continue; echo "== $$each"; $(BIN)/python "$$each" || exit 1; done
+
+lock: setup  ## rewrite the locks from pyproject.toml and package.json
+	@tools/lock
+
+clean:  ## remove what the other targets made
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist examples/greeting/node_modules
