@@ -278,19 +278,19 @@ class Line(Value, frozen=True, kw_only=True):
 
 def history(ledger: Ledger, *, limit: int, alias: str | None = None) -> list[Line]:
     """What was done, newest first: runs and how they ended, versions published, aliases moved, gates, approvals."""
-    by = {run.id: run.by for run in ledger.runs()}
+    runs = {run.id: run for run in ledger.runs()}
     ended = {each.run: each.body for each in ledger.entries() if each.kind == "ended"}
     lines = []
     for entry in ledger.entries():
         what = _told(entry.kind, entry.subject, entry.body, ended.get(entry.run))
         if what and (alias is None or entry.subject == alias):
-            function = entry.function.rsplit(":", 1)[-1]
+            run = runs.get(entry.run)
             lines.append(
                 Line(
                     at=entry.at,
-                    function=function,
+                    function=run.function if run else entry.function.rsplit(":", 1)[-1],
                     what=what,
-                    by=by.get(entry.run, ""),
+                    by=run.by if run else "",
                     run=entry.run,
                     kind=entry.kind,
                     facts=entry.body,

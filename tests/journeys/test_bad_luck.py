@@ -50,19 +50,48 @@ def test_a_function_that_is_missing(shop: Shop) -> None:
     assert f"there is no function {shop.name} in eu-west-1" in answer.err
 
 
-def test_another_account_than_declared_is_refused_before_the_first_write(shop: Shop) -> None:
-    shop.configure(more='account = "210987654321"\n')
+@pytest.mark.parametrize("words", [("deploy",), ("promote", "101", "--to", "PROD", "--approve"), ("rollback", "STAGE")])
+def test_another_account_than_declared_is_refused_before_the_first_write(shop: Shop, words: tuple[str, ...]) -> None:
+    """The ARN of the first thing looked at tells whose credentials these are, without a call of its own."""
     shop.ok("deploy", "--build-id", "101")
+    text = (shop.folder / "pointsman.toml").read_text()
+    for alias in ('alias = "STAGE"', 'alias   = "PROD"'):
+        text = text.replace(alias, f'{alias}\naccount = "123456789012"')
+    shop.write("pointsman.toml", text)
+    shop.greet("two")
 
-    # A rehearsal acts in the declared account; with real credentials of another one the ARN gives it away.
-    promoted = shop.run("promote", "101", "--to", "PROD", "--approve", "--json")
-    assert promoted.code != 0
-    assert promoted.document["calls"]["writes"] == 0
+    class OfAnotherAccount:
+        def __init__(self, inner: Transport) -> None:
+            self.inner = inner
 
+        def send(self, operation: Any) -> Any:
+            def read(reply: Any) -> Any:
+                said = json.dumps({k: v for k, v in reply.items() if k != "ResponseMetadata"}, default=str)
+                return operation.read(json.loads(said.replace("123456789012", "210987654321")))
+
+            return self.inner.send(operation._replace(read=read))
+
+    refused = shop.run(*words, "--json", wrap=OfAnotherAccount)
+
+    assert refused.code == 1
+    assert refused.document["error"]["code"] == "account_mismatch"
+    assert "210987654321" in refused.document["error"]["what"]
+    assert refused.calls[1] == 0
+
+
+def test_a_rehearsal_acts_in_the_declared_account(shop: Shop) -> None:
+    """The local AWS keeps accounts apart: an environment in another one starts from nothing there."""
     text = (shop.folder / "pointsman.toml").read_text()
     shop.write("pointsman.toml", text.replace('alias = "STAGE"', 'alias = "STAGE"\naccount = "210987654321"'))
-    deployed = shop.run("deploy", "--json")
-    assert deployed.document["calls"]["writes"] <= 1  # AssumeRole is a read; creating there starts from nothing
+    text = (shop.folder / "pointsman.toml").read_text()
+    shop.write("pointsman.toml", text.replace("123456789012:role", "210987654321:role"))
+
+    answer = shop.run("deploy", "--build-id", "101")
+
+    # There is no such role in that account: what AWS says of it, and nothing in the account of the others.
+    assert answer.code == 1
+    assert "role" in answer.err
+    assert shop.name not in str(shop.aws("lambda").list_functions())
 
 
 def test_a_package_that_is_too_large_is_refused_before_any_call(shop: Shop) -> None:
@@ -195,6 +224,80 @@ def test_an_alias_somebody_creates_meanwhile_is_not_overwritten(shop: Shop) -> N
     assert slow.code == 4
     assert "somebody else created alias PROD" in slow.err
     assert shop.serves("PROD") == "1"
+
+
+def test_two_processes_deploying_at_once_leave_what_one_of_them_meant(shop: Shop) -> None:
+    """Two checkouts, two ledgers, one function: whoever loses says so, and the alias serves one whole build."""
+    shop.ok("deploy", "--build-id", "first")
+    folders = []
+    for word in ("red", "blue"):
+        folder = shop.folder.parent / word
+        folder.mkdir()
+        (folder / "pointsman.toml").write_text((shop.folder / "pointsman.toml").read_text())
+        (folder / "index.py").write_text(f"def handler(event, context):\n    return {{'word': '{word}'}}\n")
+        folders.append(folder)
+    command = [sys.executable, "-m", "pointsman", "deploy", "--build-id"]
+    started = [
+        subprocess.Popen(
+            [*command, folder.name],
+            cwd=folder,
+            env={**os.environ, **shop.variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for folder in folders
+    ]
+    ended = [(process, *process.communicate(timeout=120)) for process in started]
+
+    codes = sorted(process.returncode for process, _out, _err in ended)
+    assert codes in ([0, 0], [0, 4]), ended
+    alias = shop.alias("STAGE")
+    assert alias is not None
+    word = shop.invoke("STAGE")["word"]
+    assert alias["Description"] == word
+    if codes == [0, 4]:
+        (winner,) = [process for process, _out, _err in ended if process.returncode == 0]
+        assert word == folders[started.index(winner)].name
+        (loser,) = [err for process, _out, err in ended if process.returncode == 4]
+        assert "somebody else" in loser or "revision" in loser.lower()
+
+
+FULL = """
+    import resource, signal, sys
+    from pointsman.cli import main
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limit = int(sys.argv[1])
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    sys.exit(main(sys.argv[2:]))
+"""
+
+
+def test_a_disk_that_fills_up_in_the_middle_of_a_deploy(shop: Shop) -> None:
+    """No file may grow past a limit: the ledger meets what it meets on a full disk, at one point after another."""
+    shop.ok("deploy", "--build-id", "first")
+    failed = 0
+    for limit in (20_000, 40_000, 60_000, 80_000, 100_000, 140_000, 180_000):
+        shop.greet(f"limit {limit}")
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(FULL), str(limit), "deploy", "--build-id", f"b{limit}"],
+            cwd=shop.folder,
+            env={**os.environ, **shop.variables},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            failed += 1
+            assert done.returncode == 1, done.stderr
+            assert "ledger" in done.stderr
+            assert "Traceback" not in done.stderr
+            resumed = shop.run("resume")
+            assert resumed.code == 0, resumed.err
+            shop.ok("deploy", "--build-id", f"b{limit}")
+        assert shop.invoke("STAGE")["word"] == f"limit {limit}"
+    assert failed >= 2
 
 
 def test_throttling_is_waited_out_and_never_shown(shop: Shop) -> None:
