@@ -11,6 +11,7 @@ from pointsman.aws.operation import Transport
 from pointsman.aws.transports import Faults
 from pointsman.errors import Ambiguous, Unreachable
 from tests.journeys.conftest import Answer, Shop
+from tests.journeys.test_cloudformation import template
 
 Fault = Callable[[int], dict[str, Any]]
 
@@ -128,6 +129,45 @@ def test_whichever_call_fails_resume_ends_where_an_undisturbed_run_ends(
         answers = journey(again, Disturbed(fault(k)))
 
         assert end_state(again) == expected, f"call {k}: {[(each.code, each.err) for each in answers]}"
+
+
+def from_nothing(shop: Shop) -> Shop:
+    """A stack that is still to be made, with a function whose name is given."""
+    shop.write("stack.json", template(name=shop.name))
+    shop.configure(
+        provision=f'{{ with = "cloudformation", stack = "{shop.name}", template = "stack.json", function = "Greeter" }}'
+    )
+    return shop
+
+
+def stacked_journey(shop: Shop, wrap: Disturbed | None) -> None:
+    for words in (("deploy", "--build-id", "101"), ("promote", "101", "--to", "PROD", "--approve")):
+        answer = shop.run(*words, wrap=wrap) if wrap else shop.run(*words)
+        if answer.code != 0:
+            shop.run("resume", "--approve")
+
+
+@pytest.mark.parametrize("fault", [refused, lost, dead_after], ids=lambda each: each.__name__)
+def test_from_an_empty_account_too(shop: Shop, fault: Fault, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The first deploy of all: the stack is made by change set, and any of those calls may fail."""
+    counter = Disturbed({})
+    stacked_journey(from_nothing(shop), counter)
+    expected = end_state(shop)
+    assert counter.count >= 15
+    for k in range(counter.count):
+        again = Shop(
+            folder=tmp_path_factory.mktemp("again") / "project",
+            name=f"{shop.name}-s-{fault.__name__.replace('_', '-')}-{k}"[:64],
+            aws=shop.aws,
+            role=shop.role,
+            variables=shop.variables,
+        )
+        again.folder.mkdir()
+        again.greet("hello")
+
+        stacked_journey(from_nothing(again), Disturbed(fault(k)))
+
+        assert end_state(again) == expected, f"call {k} of {counter.count}"
 
 
 def test_a_failure_says_what_to_do_next(shop: Shop) -> None:

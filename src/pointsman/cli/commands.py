@@ -138,7 +138,7 @@ def _dispatch(typed: Typed) -> int:
 
             from pointsman.cli import parser
 
-            typed.screen.print(shtab.complete(parser.build(), shell=typed.asked.shell))
+            typed.screen.print(shtab.complete(parser.build(listed=True), shell=typed.asked.shell))
             return 0
         case other:
             raise UsageError(f"there is no command {other}")

@@ -72,8 +72,11 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"pointsman: {message}\nTry `{self.prog} --help`.\n")
 
 
-def build(only: str | None = None) -> Parser:
-    """The whole grammar, or (to start fast: each command costs 0.3 ms) that of one command."""
+def build(only: str | None = None, *, listed: bool = False) -> Parser:
+    """The whole grammar, or (to start fast: each command costs 0.3 ms) that of one command.
+
+    Help has its own list of commands, in groups; completion needs argparse's, `listed`.
+    """
     shared = Parser(add_help=False)
     _shared(shared, argparse.SUPPRESS)
     top = Parser(
@@ -85,7 +88,8 @@ def build(only: str | None = None) -> Parser:
     )
     _shared(top, None)
     top.add_argument("--version", action="store_true", help="print the version and exit")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", help=argparse.SUPPRESS, prog="pointsman")
+    said = "what to do" if listed else argparse.SUPPRESS
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", help=said, prog="pointsman")
     for _title, group in GROUPS:
         for name, text in group:
             if only in (None, name):

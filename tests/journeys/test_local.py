@@ -1,0 +1,130 @@
+"""`pointsman local …` and `--local`: a local AWS of the project's own, and nothing left of it afterwards."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.journeys.conftest import Shop
+
+
+@pytest.fixture
+def alone(shop: Shop) -> Iterator[Shop]:
+    """A shop whose shell knows nothing of any local AWS."""
+    shop.variables = {"AWS_PROFILE": "somebody-elses"}
+    yield shop
+    shop.run("local", "down")
+
+
+def alive(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def test_local_starts_one_when_there_is_none_and_down_leaves_nothing(alone: Shop) -> None:
+    assert alone.ok("local", "status").out == "down\n"
+
+    refused = alone.run("--local", "deploy", "--build-id", "101")
+    assert refused.code == 1
+    assert "role" in refused.err  # the role is one of another local AWS
+
+    facts = alone.ok("local", "status", "--json").result
+    assert facts["up"] is True
+    assert alive(facts["pid"])
+    assert alone.ok("local", "up", "--json").result["pid"] == facts["pid"]
+
+    assert alone.ok("local", "down").out == "The local AWS is down; its state stays.\n"
+    assert not alive(facts["pid"])
+    assert alone.ok("local", "down").out == "The local AWS was not up.\n"
+
+
+def test_env_points_a_shell_at_it(alone: Shop) -> None:
+    nothing = alone.run("local", "env")
+    assert nothing.code == 1
+    assert "pointsman local up" in nothing.err
+
+    alone.ok("local", "up")
+    lines = alone.ok("local", "env").out
+    shell = f"{lines}\necho $AWS_ENDPOINT_URL $AWS_REGION $AWS_ACCESS_KEY_ID ${{AWS_PROFILE:-none}}"
+    said = subprocess.run(
+        ["sh", "-c", shell], capture_output=True, text=True, check=True, env={"PATH": os.environ["PATH"]}
+    ).stdout.split()
+
+    assert said[0] == alone.ok("local", "status", "--json").result["url"]
+    assert said[1] == "eu-west-1"
+    assert len(said) == 4
+
+
+def test_it_takes_the_port_it_is_given_and_says_when_it_cannot(alone: Shop) -> None:
+    url = alone.ok("local", "up", "--json").result["url"]
+    port = url.rsplit(":", 1)[1]
+    alone.ok("local", "down")
+
+    assert alone.ok("local", "up", "--port", port, "--json").result["url"] == url
+    elsewhere = alone.folder / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "pointsman.toml").write_text((alone.folder / "pointsman.toml").read_text())
+    other = Shop(folder=elsewhere, name=alone.name, aws=alone.aws, role=alone.role, variables=alone.variables)
+    taken = other.run("local", "up", "--port", port)
+    assert taken.code == 1
+    assert port in taken.err
+
+
+def test_a_rehearsal_has_a_ledger_of_its_own_and_reset_forgets_both(alone: Shop) -> None:
+    template = """
+Resources:
+  Role:
+    Type: AWS::IAM::Role
+    Properties:
+      AssumeRolePolicyDocument:
+        Version: "2012-10-17"
+        Statement: [{Effect: Allow, Principal: {Service: lambda.amazonaws.com}, Action: "sts:AssumeRole"}]
+  Greeter:
+    Type: AWS::Lambda::Function
+    Properties:
+      Handler: index.handler
+      Runtime: RUNTIME
+      Role: !GetAtt Role.Arn
+      Code: {ZipFile: "def handler(event, context): return 1"}
+"""
+    from tests.journeys.conftest import control_runtime
+
+    alone.write("stack.yaml", template.replace("RUNTIME", control_runtime()))
+    alone.configure(provision='{ with = "cloudformation", stack = "s", template = "stack.yaml", function = "Greeter" }')
+    alone.ok("--local", "deploy", "--build-id", "101")
+    assert not (alone.folder / ".pointsman" / "ledger.db").exists()
+    assert "deploy: STAGE → version 1, build 101" in alone.ok("--local", "history").out
+
+    alone.ok("local", "down")
+    assert "101" in alone.ok("--local", "status").out, "state survives a restart"
+    alone.greet("two")
+    alone.ok("--local", "deploy", "--build-id", "102")
+
+    name = alone.ok("--local", "status", "--json").result[0]["name"]
+    given = alone.ok("local", "env", "--json").result
+    import botocore.session
+
+    session = botocore.session.Session()
+    session.set_credentials(given["AWS_ACCESS_KEY_ID"], given["AWS_SECRET_ACCESS_KEY"])
+    client = session.create_client("lambda", region_name="eu-west-1", endpoint_url=given["AWS_ENDPOINT_URL"])
+    client.invoke(FunctionName=name, Qualifier="STAGE", Payload=b"{}")
+    until_logged(alone, name)
+
+    alone.ok("local", "reset")
+    assert alone.ok("local", "status").out == "down\n"
+    assert "The ledger is empty" in alone.ok("--local", "history").out
+
+
+def until_logged(shop: Shop, name: str) -> None:
+    """Logs arrive in the background, a moment after the reply."""
+    import time
+
+    for _ in range(200):
+        if "REPORT RequestId" in shop.ok("local", "logs", name).out:
+            return
+        time.sleep(0.02)
+    raise AssertionError(shop.ok("local", "logs", "--server").out)

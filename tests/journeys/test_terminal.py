@@ -1,0 +1,119 @@
+"""What a person at a terminal meets: a question, an answer, colour and progress; and what a pipe does not."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.journeys.conftest import Shop
+
+
+def at_a_terminal(shop: Shop, *words: str, answer: str = "") -> tuple[int, str]:
+    """Run the command on a terminal of its own; type `answer` when it asks."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pointsman", *words],
+        cwd=shop.folder,
+        env={**os.environ, **shop.variables, "TERM": "xterm"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        close_fds=True,
+    )
+    os.close(theirs)
+    said = b""
+    while True:
+        ready, _, _ = select.select([ours], [], [], 60)
+        assert ready, f"nothing more came after: {said!r}"
+        try:
+            part = os.read(ours, 65536)
+        except OSError:  # Linux says EIO when the other end is closed
+            break
+        if not part:
+            break
+        said += part
+        if said.endswith(b"[y/N] ") and answer:
+            os.write(ours, f"{answer}\n".encode())
+            answer = ""
+    os.close(ours)
+    return process.wait(timeout=60), said.decode()
+
+
+def test_promote_asks_and_takes_no_for_an_answer(shop: Shop) -> None:
+    shop.ok("deploy", "--build-id", "101")
+
+    code, said = at_a_terminal(shop, "promote", "101", "--to", "PROD", answer="n")
+
+    assert code == 3
+    assert "Move PROD of greeting to version 1? [y/N]" in said
+    assert shop.serves("PROD") is None
+
+
+def test_promote_asks_and_writes_down_who_said_yes(shop: Shop) -> None:
+    shop.ok("deploy", "--build-id", "101")
+
+    code, said = at_a_terminal(shop, "promote", "101", "--to", "PROD", answer="y")
+
+    assert code == 0, said
+    assert shop.serves("PROD") == "1"
+    approved = [line for line in shop.ok("history", "--json").result if line["kind"] == "approved"]
+    assert approved[0]["facts"]["by"]
+    assert approved[0]["at"] > 0
+
+
+def test_a_terminal_sees_progress_and_a_bold_head(shop: Shop) -> None:
+    code, said = at_a_terminal(shop, "deploy", "--build-id", "101")
+    assert code == 0
+    assert "published version 1" in said
+
+    _code, table = at_a_terminal(shop, "status")
+    assert "\033[1mALIAS" in table
+    assert "\033[" not in shop.ok("status").out
+
+
+def test_init_writes_a_file_that_a_deploy_can_use(shop: Shop) -> None:
+    (shop.folder / "pointsman.toml").unlink()
+    (shop.folder / "index.py").rename(shop.folder / "lambda_function.py")
+    text = (shop.folder / "lambda_function.py").read_text().replace("def handler", "def lambda_handler")
+    shop.write("lambda_function.py", text)
+
+    answer = shop.ok("init", "--name", shop.name, "--role", shop.role)
+    assert "wrote" in answer.out
+    assert shop.run("init").code == 2
+
+    shop.ok("deploy", "--build-id", "101")
+    assert shop.invoke("STAGE")["word"] == "hello"
+
+
+def test_config_explains_checks_and_has_a_schema(shop: Shop) -> None:
+    assert "approve" in shop.ok("config", "explain", "environment.*.approve").out
+    assert shop.ok("config", "check").out.endswith("greeting; 2 environments.\n")
+    assert shop.ok("config", "schema", "--json").result["properties"]["function"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_there_is_completion(shop: Shop, shell: str) -> None:
+    assert "rollback" in shop.ok("completion", shell).out
+
+
+def test_version_and_help(shop: Shop) -> None:
+    from pointsman import __version__
+
+    assert shop.ok("--version").out == f"pointsman {__version__}\n"
+    assert "exit codes:" in shop.ok().out
+
+
+def test_python_dash_m_is_the_same_command(shop: Shop) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pointsman", "--version"], capture_output=True, text=True, check=True, cwd=shop.folder
+    )
+    script = subprocess.run(
+        [str(Path(sys.executable).with_name("pointsman")), "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == script.stdout
