@@ -26,9 +26,7 @@ TRUST = (
 def client(running: control.Running, service: str, *, region: str = "eu-west-1", **more: Any) -> Any:
     given = {"aws_access_key_id": control.ACCOUNT, "aws_secret_access_key": "local"} | more
     config = Config(retries={"total_max_attempts": 1}, read_timeout=60)
-    return boto3.session.Session().client(
-        service, endpoint_url=running.url, region_name=region, config=config, **given
-    )
+    return boto3.session.Session().client(service, endpoint_url=running.url, region_name=region, config=config, **given)
 
 
 def package(source: str, name: str = "index.py") -> bytes:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -76,14 +77,18 @@ def test_the_port_is_the_one_asked_for(directory: Path) -> None:
 def test_a_taken_port_is_said(directory: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(control.LocalAwsError, match=rf"Port {port} on 127\.0\.0\.1 cannot be had: Address already in"):
+        with pytest.raises(
+            control.LocalAwsError, match=rf"Port {port} on 127\.0\.0\.1 cannot be had: Address already in"
+        ):
             control.up(directory, port=port)
     assert control.running(directory) is None
     assert control.up(directory, port=port).port == port
 
 
 def test_two_at_once_are_one(directory: Path) -> None:
-    code = "import sys, pathlib; from pointsman.localaws import control; print(control.up(pathlib.Path(sys.argv[1])).pid)"
+    code = (
+        "import sys, pathlib; from pointsman.localaws import control; print(control.up(pathlib.Path(sys.argv[1])).pid)"
+    )
     with ThreadPoolExecutor(3) as pool:
         ends = list(
             pool.map(
@@ -161,7 +166,9 @@ def test_reset_forgets(directory: Path) -> None:
     assert "QueueUrls" not in client(control.up(directory), "sqs").list_queues()
 
 
-def test_environment_keeps_the_users_profile_out(directory: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_environment_keeps_the_users_profile_out(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "config").write_text("[default]\nregion = us-west-2\nendpoint_url = http://127.0.0.1:1\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     for name, value in control.environment(control.up(directory), account="210987654321").items():
@@ -176,3 +183,15 @@ def test_control_is_quick_to_import() -> None:
     code = "import sys; import pointsman.localaws.control; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"asyncio", "moto", "uvicorn", "botocore", "http.client", "sqlite3"} & set(loaded)
+
+
+def test_a_long_poll_does_not_hold_it_up(directory: Path) -> None:
+    running = control.up(directory)
+    sqs = client(running, "sqs")
+    queue = sqs.create_queue(QueueName="q")["QueueUrl"]
+    with ThreadPoolExecutor(1) as pool:
+        polling = pool.submit(sqs.receive_message, QueueUrl=queue, WaitTimeSeconds=20)
+        began = time.monotonic()
+        assert control.down(directory) is True
+        assert time.monotonic() - began < 12
+        assert polling.exception() is not None

@@ -34,7 +34,9 @@ def echo(aws: control.Running) -> str:
 def saw(aws: control.Running, text: str) -> Any:
     """Whether version 1 of echo logged `text`."""
     return until(
-        lambda: [e.message for e in control.log_events(aws, "echo") if e.message.startswith("saw") and text in e.message],
+        lambda: [
+            e.message for e in control.log_events(aws, "echo") if e.message.startswith("saw") and text in e.message
+        ],
         f"echo sees {text}",
     )
 
@@ -144,7 +146,10 @@ def test_nothing_is_lost_between_concurrent_writers(connect: Client) -> None:
 
     def add(_: int) -> None:
         table.update_item(
-            TableName="t", Key={"k": {"S": "n"}}, UpdateExpression="ADD v :one", ExpressionAttributeValues={":one": {"N": "1"}}
+            TableName="t",
+            Key={"k": {"S": "n"}},
+            UpdateExpression="ADD v :one",
+            ExpressionAttributeValues={":one": {"N": "1"}},
         )
 
     def claim(number: int) -> bool:
@@ -296,3 +301,25 @@ def test_logs_are_followed(aws: control.Running, connect: Client, echo: str) -> 
     connect("lambda").invoke(FunctionName=echo, Payload=b'"second call"')
     assert enough.wait(15)
     assert sum('"first call"' in message for message in got) == 1
+
+
+# --- who may ask ---
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Origin": "http://localhost:3000"}, 200),
+        ({"Host": "bucket.localhost"}, 200),
+        ({"Origin": "https://example.com"}, 403),
+        ({"Host": "example.com"}, 403),  # a name that was made to resolve to this machine
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+    ],
+)
+def test_pages_from_elsewhere_are_not_answered(aws: control.Running, headers: dict[str, str], status: int) -> None:
+    """Creating and invoking a function runs code: no web page may do it."""
+    connection = HTTPConnection("127.0.0.1", aws.port)
+    connection.request("GET", "/2015-03-31/functions/", headers=headers)
+    assert connection.getresponse().status == status
+    connection.close()

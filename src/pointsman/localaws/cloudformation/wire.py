@@ -1,0 +1,488 @@
+"""The API: query parameters in, documents in AWS's shapes out (moto reads and writes the protocol)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from flask import Flask
+from moto.core.exceptions import ServiceException
+from moto.core.responses import ActionResult, BaseResponse, EmptyResult
+from moto.core.utils import convert_to_flask_response
+from moto.moto_server.werkzeug_app import BackendRequest
+
+from pointsman.localaws.cloudformation.stacks import (
+    Change,
+    ChangeSet,
+    Refused,
+    Resource,
+    Stack,
+    Stacks,
+    Wanted,
+    invalid,
+    new_stack,
+)
+from pointsman.localaws.cloudformation.template import Template, TemplateError, parse
+
+_STACK_NAME = re.compile(r"[a-zA-Z][-a-zA-Z0-9]{0,127}")
+_PAGE = 100
+
+
+def application(stacks: Stacks) -> Flask:
+    """A WSGI application for moto's dispatcher."""
+
+    class Bound(CloudFormation):
+        pass
+
+    Bound.stacks = stacks
+    app = Flask("cloudformation")
+    app.debug = True  # exceptions reach the caller of the application, who logs them
+    app.request_class = BackendRequest
+    view = convert_to_flask_response(Bound.dispatch)
+    app.add_url_rule("/", endpoint="cloudformation", view_func=view, methods=["GET", "POST"])
+    return app
+
+
+class _Error(ServiceException):
+    def __init__(self, error: Refused) -> None:
+        super().__init__(str(error))
+        self.code = error.code
+        self.message = str(error)
+        self.status_code = error.status
+
+
+class CloudFormation(BaseResponse):
+    """One method per operation; moto finds it by name."""
+
+    stacks: ClassVar[Stacks]
+
+    def __init__(self) -> None:
+        super().__init__(service_name="cloudformation")
+        self.automated_parameter_parsing = True
+
+    def call_action(self) -> Any:
+        try:
+            return super().call_action()
+        except (Refused, TemplateError) as error:
+            refused = error if isinstance(error, Refused) else invalid(str(error))
+            status, headers, body = self.serialized(ActionResult(_Error(refused)))
+            return status, headers, body
+
+    # --- stacks ---
+
+    def create_stack(self) -> ActionResult:
+        name = self._get_param("StackName")
+        _check_name(name)
+        on_failure = self._get_param("OnFailure", "ROLLBACK")
+        stack = new_stack(
+            self.current_account,
+            self.region,
+            name,
+            protected=self._get_bool("EnableTerminationProtection"),
+            on_failure="DO_NOTHING" if self._get_bool("DisableRollback") else on_failure,
+            timeout_minutes=self._get_param("TimeoutInMinutes"),
+            policy=self._get_param("StackPolicyBody"),
+        )
+        self.stacks.create(stack, self._wanted(None))
+        return ActionResult({"StackId": stack.id})
+
+    def update_stack(self) -> ActionResult:
+        stack = self._stack()
+        self.stacks.update(stack, self._wanted(stack))
+        return ActionResult({"StackId": stack.id})
+
+    def delete_stack(self) -> ActionResult:
+        stack = self.stacks.find(self.current_account, self.region, self._get_param("StackName"))
+        if stack is not None:  # AWS says nothing about one that is not there
+            self.stacks.delete(stack, self._get_param("RetainResources", []))
+        return EmptyResult()
+
+    def describe_stacks(self) -> ActionResult:
+        if self._get_param("StackName"):
+            return ActionResult({"Stacks": [_stack(self._stack())]})
+        there = [s for s in self.stacks.within(self.current_account, self.region) if s.status != "DELETE_COMPLETE"]
+        return self._page("Stacks", [_stack(stack) for stack in reversed(there)])
+
+    def list_stacks(self) -> ActionResult:
+        wanted = self._get_param("StackStatusFilter", [])
+        there = [
+            _summary(stack)
+            for stack in reversed(self.stacks.within(self.current_account, self.region))
+            if not wanted or stack.status in wanted
+        ]
+        return self._page("StackSummaries", there)
+
+    def describe_stack_events(self) -> ActionResult:
+        stack = self._stack()
+        events = [
+            {
+                "StackId": stack.id,
+                "StackName": stack.name,
+                "EventId": event.id,
+                "LogicalResourceId": event.logical_id,
+                "PhysicalResourceId": event.physical_id,
+                "ResourceType": event.type,
+                "ResourceStatus": event.status,
+                "ResourceStatusReason": event.reason,
+                "Timestamp": event.timestamp,
+            }
+            for event in reversed(stack.events)
+        ]
+        return self._page("StackEvents", events)
+
+    def describe_stack_resource(self) -> ActionResult:
+        stack, name = self._stack(), self._get_param("LogicalResourceId")
+        if name not in stack.resources:
+            raise invalid(f"Resource {name} does not exist for stack {stack.name}")
+        found = _described(stack, stack.resources[name])
+        found["LastUpdatedTimestamp"] = found.pop("Timestamp")
+        return ActionResult({"StackResourceDetail": found})
+
+    def describe_stack_resources(self) -> ActionResult:
+        name, physical_id = self._get_param("LogicalResourceId"), self._get_param("PhysicalResourceId")
+        if self._get_param("StackName"):
+            stacks = [self._stack()]
+        else:
+            stacks = self.stacks.within(self.current_account, self.region)
+            stacks = [s for s in stacks if any(r.made.physical_id == physical_id for r in s.resources.values())]
+            if not stacks:
+                raise invalid(f"Stack for {physical_id} does not exist")
+        found = [
+            _described(stack, resource)
+            for stack in stacks
+            for resource in stack.resources.values()
+            if name in (None, resource.logical_id)
+        ]
+        return ActionResult({"StackResources": found})
+
+    def list_stack_resources(self) -> ActionResult:
+        stack = self._stack()
+        found = [_described(stack, resource) for resource in stack.resources.values()]
+        for each in found:
+            each["LastUpdatedTimestamp"] = each.pop("Timestamp")
+        return self._page("StackResourceSummaries", found)
+
+    def get_template(self) -> ActionResult:
+        if name := self._get_param("ChangeSetName"):
+            wanted: Wanted | None = self._change_set(name)[1].wanted
+        else:
+            wanted = self._stack().now
+        text = wanted.template.text if wanted else ""
+        return ActionResult({"TemplateBody": text, "StagesAvailable": ["Original", "Processed"]})
+
+    def get_template_summary(self) -> ActionResult:
+        template = self._template(self._stack() if self._get_param("StackName") else None)
+        return ActionResult(
+            {
+                "Parameters": [_declared(name, slot) for name, slot in template.parameters.items()],
+                "Description": template.description,
+                "Capabilities": list(template.capabilities()),
+                "CapabilitiesReason": _reason(template),
+                "ResourceTypes": sorted({resource["Type"] for resource in template.resources.values()}),
+                "Metadata": json.dumps(template.metadata) if template.metadata is not None else None,
+            }
+        )
+
+    def validate_template(self) -> ActionResult:
+        template = self._template(None)
+        keys = ("ParameterKey", "DefaultValue", "NoEcho", "Description")
+        declared = [_declared(name, slot) for name, slot in template.parameters.items()]
+        return ActionResult(
+            {
+                "Parameters": [{key: each[key] for key in keys if key in each} for each in declared],
+                "Description": template.description,
+                "Capabilities": list(template.capabilities()),
+                "CapabilitiesReason": _reason(template),
+            }
+        )
+
+    def update_termination_protection(self) -> ActionResult:
+        stack = self._stack()
+        stack.protected = self._get_bool("EnableTerminationProtection")
+        return ActionResult({"StackId": stack.id})
+
+    def list_exports(self) -> ActionResult:
+        found = self.stacks.exports(self.current_account, self.region)
+        return self._page(
+            "Exports", [{"ExportingStackId": stack.id, "Name": o.export, "Value": o.value} for stack, o in found]
+        )
+
+    # --- change sets ---
+
+    def create_change_set(self) -> ActionResult:
+        name, type_ = self._get_param("StackName"), self._get_param("ChangeSetType", "UPDATE")
+        existing = self.stacks.find(self.current_account, self.region, name)
+        if type_ == "CREATE":
+            _check_name(name)
+            reviewed = existing is not None and existing.status == "REVIEW_IN_PROGRESS"
+            stack = (
+                existing if existing is not None and reviewed else new_stack(self.current_account, self.region, name)
+            )
+            wanted = self._wanted(None)
+        elif type_ == "UPDATE":
+            stack = self._stack()
+            if stack.status == "REVIEW_IN_PROGRESS":
+                raise invalid(f"Stack [{name}] does not exist")
+            wanted = self._wanted(stack)
+        else:
+            raise NotImplementedError(f"change sets of type {type_}")
+        change_set_name = self._get_param("ChangeSetName")
+        if not _STACK_NAME.fullmatch(change_set_name):
+            raise invalid(
+                f"1 validation error detected: Value '{change_set_name}' at 'changeSetName' failed to satisfy "
+                "constraint: Member must satisfy regular expression pattern: [a-zA-Z][-a-zA-Z0-9]*"
+            )
+        stack.on_failure = self._get_param("OnStackFailure", stack.on_failure)
+        found = self.stacks.propose(
+            stack, wanted, name=change_set_name, type_=type_, description=self._get_param("Description")
+        )
+        return ActionResult({"Id": found.id, "StackId": stack.id})
+
+    def describe_change_set(self) -> ActionResult:
+        stack, found = self._change_set(self._get_param("ChangeSetName"))
+        document = _listed(stack, found) | {
+            "Parameters": _parameters(found.wanted),
+            "NotificationARNs": list(found.wanted.notifications),
+            "Capabilities": list(found.wanted.capabilities),
+            "Tags": _pairs(found.wanted.tags),
+            "Changes": [{"Type": "Resource", "ResourceChange": _change(change)} for change in found.changes],
+        }
+        return ActionResult(document)
+
+    def list_change_sets(self) -> ActionResult:
+        stack = self._stack()
+        return self._page("Summaries", [_listed(stack, found) for found in stack.change_sets.values()])
+
+    def execute_change_set(self) -> ActionResult:
+        self.stacks.execute(*self._change_set(self._get_param("ChangeSetName")))
+        return EmptyResult()
+
+    def delete_change_set(self) -> ActionResult:
+        self.stacks.withdraw(*self._change_set(self._get_param("ChangeSetName")))
+        return EmptyResult()
+
+    # --- parameters ---
+
+    def _stack(self) -> Stack:
+        return self.stacks.get(self.current_account, self.region, self._get_param("StackName"))
+
+    def _change_set(self, name: str) -> tuple[Stack, ChangeSet]:
+        return self.stacks.change_set(self.current_account, self.region, name, self._get_param("StackName"))
+
+    def _wanted(self, stack: Stack | None) -> Wanted:
+        """`stack` is the one to update: its template, parameters and tags may be meant."""
+        before = stack.now if stack is not None else None
+        given: dict[str, str] = {}
+        for each in self._get_param("Parameters", []):
+            key = each["ParameterKey"]
+            if not each.get("UsePreviousValue"):
+                given[key] = each.get("ParameterValue", "")
+            elif before is not None and key in before.parameters:
+                given[key] = before.parameters[key]
+            elif before is None or key not in before.template.parameters:
+                raise invalid(
+                    f"Invalid input for parameter key {key}. Cannot specify usePreviousValue as true "
+                    "for a parameter key not in the previous template"
+                )
+        if (tags := self._get_param("Tags")) is not None:
+            named = {tag["Key"]: tag["Value"] for tag in tags}
+        else:
+            named = dict(before.tags) if before is not None else {}
+        return Wanted(
+            self._template(stack),
+            given,
+            named,
+            tuple(self._get_param("NotificationARNs", before.notifications if before else [])),
+            tuple(self._get_param("Capabilities", [])),
+            self._get_param("RoleARN"),
+        )
+
+    def _template(self, stack: Stack | None) -> Template:
+        body, url = self._get_param("TemplateBody"), self._get_param("TemplateURL")
+        if body:
+            return parse(body)
+        if url:
+            return parse(_read(url, self.current_account))
+        if (
+            stack is not None
+            and stack.now is not None
+            and (self._get_bool("UsePreviousTemplate") or self._get_action() == "GetTemplateSummary")
+        ):
+            return stack.now.template
+        raise invalid("Either Template URL or Template Body must be specified.")
+
+    def _get_bool(self, name: str) -> bool:
+        return str(self._get_param(name, "false")).lower() == "true"
+
+    def _page(self, key: str, found: list[Any]) -> ActionResult:
+        start = int(self._get_param("NextToken") or 0)
+        document: dict[str, Any] = {key: found[start : start + _PAGE]}
+        if len(found) > start + _PAGE:
+            document["NextToken"] = str(start + _PAGE)
+        return ActionResult(document)
+
+
+def _read(url: str, account: str) -> str:
+    """A template in the local S3, by a URL of the path or the virtual-host style."""
+    from urllib.parse import unquote, urlsplit
+
+    from moto.s3.models import s3_backends
+
+    parts = urlsplit(url)
+    host, path = parts.netloc.split(".")[0], unquote(parts.path.lstrip("/"))
+    local = parts.hostname in ("127.0.0.1", "localhost")
+    bucket, _, key = path.partition("/") if local or host.startswith("s3") else (host, "", path)
+    try:
+        found = s3_backends[account]["aws"].get_object(bucket, key)
+    except ServiceException as error:
+        raise invalid(f"S3 error: {error}") from error
+    if found is None:
+        raise invalid("S3 error: The specified key does not exist.")
+    return str(found.value.decode())
+
+
+def _check_name(name: str) -> None:
+    if not _STACK_NAME.fullmatch(name):
+        raise invalid(
+            f"1 validation error detected: Value '{name}' at 'stackName' failed to satisfy constraint: "
+            "Member must satisfy regular expression pattern: [a-zA-Z][-a-zA-Z0-9]*"
+        )
+
+
+# --- documents ---
+
+
+def _stack(stack: Stack) -> dict[str, Any]:
+    now = stack.now
+    return {
+        "StackId": stack.id,
+        "StackName": stack.name,
+        "Description": now.template.description if now else None,
+        "Parameters": _parameters(now) if now else [],
+        "CreationTime": stack.created,
+        "DeletionTime": stack.deleted,
+        "LastUpdatedTime": stack.updated,
+        "StackStatus": stack.status,
+        "StackStatusReason": stack.reason,
+        "DisableRollback": stack.on_failure == "DO_NOTHING",
+        "NotificationARNs": list(now.notifications) if now else [],
+        "TimeoutInMinutes": stack.timeout_minutes,
+        "Capabilities": list(now.capabilities) if now else [],
+        "Outputs": [
+            {"OutputKey": o.key, "OutputValue": o.value, "Description": o.description, "ExportName": o.export}
+            for o in stack.outputs
+        ],
+        "RoleARN": now.role if now else None,
+        "Tags": _pairs(now.tags) if now else [],
+        "EnableTerminationProtection": stack.protected,
+        "DriftInformation": {"StackDriftStatus": "NOT_CHECKED"},
+    }
+
+
+def _summary(stack: Stack) -> dict[str, Any]:
+    keys = (
+        "StackId",
+        "StackName",
+        "CreationTime",
+        "DeletionTime",
+        "LastUpdatedTime",
+        "StackStatus",
+        "StackStatusReason",
+        "DriftInformation",
+    )
+    document = _stack(stack)
+    return {key: document[key] for key in keys} | {"TemplateDescription": document["Description"]}
+
+
+def _described(stack: Stack, resource: Resource) -> dict[str, Any]:
+    """Its status is its last event's, as it is on AWS."""
+    last = next(event for event in reversed(stack.events) if event.logical_id == resource.logical_id)
+    return {
+        "StackName": stack.name,
+        "StackId": stack.id,
+        "LogicalResourceId": resource.logical_id,
+        "PhysicalResourceId": resource.made.physical_id,
+        "ResourceType": resource.type,
+        "Timestamp": last.timestamp,
+        "ResourceStatus": last.status,
+        "ResourceStatusReason": last.reason,
+        "DriftInformation": {"StackResourceDriftStatus": "NOT_CHECKED"},
+    }
+
+
+def _parameters(wanted: Wanted) -> list[dict[str, Any]]:
+    return [
+        {
+            "ParameterKey": name,
+            "ParameterValue": "****"
+            if str(slot.get("NoEcho")).lower() == "true"
+            else str(wanted.parameters.get(name, slot.get("Default"))),
+        }
+        for name, slot in wanted.template.parameters.items()
+    ]
+
+
+def _declared(name: str, slot: Mapping[str, Any]) -> dict[str, Any]:
+    found = {
+        "ParameterKey": name,
+        "ParameterType": slot.get("Type", "String"),
+        "NoEcho": str(slot.get("NoEcho", False)).lower() == "true",
+        "Description": slot.get("Description"),
+        "ParameterConstraints": {"AllowedValues": [str(value) for value in slot.get("AllowedValues", [])]},
+    }
+    return found | ({"DefaultValue": str(slot["Default"])} if "Default" in slot else {})
+
+
+def _reason(template: Template) -> str | None:
+    types = sorted({r["Type"] for r in template.resources.values() if r["Type"].startswith("AWS::IAM::")})
+    return f"The following resource(s) require capabilities: [{', '.join(types)}]" if template.capabilities() else None
+
+
+def _pairs(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"Key": key, "Value": value} for key, value in tags.items()]
+
+
+def _listed(stack: Stack, found: ChangeSet) -> dict[str, Any]:
+    return {
+        "ChangeSetName": found.name,
+        "ChangeSetId": found.id,
+        "StackId": stack.id,
+        "StackName": stack.name,
+        "Description": found.description,
+        "CreationTime": found.created,
+        "ExecutionStatus": found.execution,
+        "Status": found.status,
+        "StatusReason": found.reason,
+        "IncludeNestedStacks": False,
+    }
+
+
+def _change(change: Change) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "Action": change.action,
+        "LogicalResourceId": change.logical_id,
+        "PhysicalResourceId": change.physical_id,
+        "ResourceType": change.type,
+        "Replacement": change.replacement,
+        "Scope": [],
+        "Details": [],
+    }
+    if change.action == "Modify":
+        tags = any(name == "Tags" for name, _ in change.properties)
+        others = any(name != "Tags" for name, _ in change.properties)
+        scopes = (("Properties", others), ("Tags", tags), ("Metadata", change.metadata))
+        document["Scope"] = [scope for scope, is_so in scopes if is_so]
+        for name, recreation in change.properties:
+            target = {"Attribute": "Tags" if name == "Tags" else "Properties", "RequiresRecreation": recreation}
+            if name != "Tags":
+                target["Name"] = name
+            document["Details"].append(
+                {
+                    "Target": target,
+                    "Evaluation": "Dynamic" if recreation == "Conditionally" else "Static",
+                    "ChangeSource": "DirectModification",
+                }
+            )
+    return document

@@ -1,0 +1,338 @@
+"""moto inside our process: its requests, our Lambda where it expects its own, and what Lambda asks of it.
+
+moto takes about a second to import. `load` does it once, in the background; everything here that needs moto waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import io
+import json
+import logging
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+from urllib.parse import unquote_to_bytes
+
+from pointsman.localaws.contract import Response, Target
+from pointsman.localaws.control import ACCOUNT
+from pointsman.localaws.lambda_ import LambdaService, LambdaState, ObjectMissing
+
+if TYPE_CHECKING:
+    from pointsman.localaws.persistence import Snapshots
+
+T = TypeVar("T")
+
+_READ = re.compile(r"(Batch)?(Get|List|Describe|Head|Query|Scan|Filter|Lookup|Search|Validate|Estimate|Preview)")
+_ACTION = re.compile(rb"(?:^|&)Action=(\w+)")
+# moto has no locks of its own here, and read-modify-write by several clients is what these two are used for.
+_LOCKED = ("dynamodb", "s3")
+_ACCOUNT = re.compile(r"\d{12}")
+_HTML = "text/html"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WebRequest:
+    method: str
+    path: str  # percent-encoded
+    query: str
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+    service: str | None  # by its SigV4 scope
+
+    def header(self, name: str) -> str | None:
+        return next((value for given, value in self.headers if given.lower() == name), None)
+
+    @property
+    def action(self) -> str | None:
+        """The operation's name, where it is in a header or the form; None for REST."""
+        if target := self.header("x-amz-target"):
+            return target.rpartition(".")[2]
+        if found := _ACTION.search(self.body[:4096]) or _ACTION.search(self.query.encode()):
+            return found[1].decode()
+        return None
+
+    @property
+    def writes(self) -> bool:
+        if (action := self.action) is not None:
+            return not _READ.match(action)
+        return self.method not in ("GET", "HEAD", "OPTIONS")
+
+
+class MotoBridge:
+    """Thread-safe, but for `serve_lambda`, which comes first. `loop` is where Lambda runs."""
+
+    def __init__(self, directory: Path, *, port: int, loop: asyncio.AbstractEventLoop) -> None:
+        self._directory = directory
+        self._port = port
+        self._loop = loop
+        self._loading = threading.Lock()
+        self._snapshots: Snapshots | None = None
+        self._application: Callable[..., Any] | None = None
+        self._locks = {service: threading.RLock() for service in _LOCKED}
+        self._state: LambdaState | None = None
+        self._service: LambdaService | None = None
+        self._stacks: Any = None
+
+    def serve_lambda(self, state: LambdaState, service: LambdaService) -> None:
+        self._state, self._service = state, service
+
+    def load(self) -> Snapshots:
+        if self._snapshots is not None:
+            return self._snapshots
+        with self._loading:
+            if self._snapshots is None:
+                try:
+                    self._snapshots = self._load()
+                except Exception:
+                    log.exception("moto cannot be loaded")
+                    raise
+        return self._snapshots
+
+    def _load(self) -> Snapshots:
+        # Step Functions' tasks call back over HTTP, at this port of localhost.
+        os.environ["MOTO_PORT"] = str(self._port)
+        from moto.core.common_models import BaseModel
+        from moto.core.config import default_user_config
+        from moto.moto_server.werkzeug_app import DomainDispatcherApplication
+
+        from pointsman.localaws.cloudformation.resources import Kinds
+        from pointsman.localaws.cloudformation.stacks import Stacks
+        from pointsman.localaws.moto_lambda import put_ours_in_place
+        from pointsman.localaws.persistence import Snapshots
+
+        default_user_config["stepfunctions"]["execute_state_machine"] = True
+        default_user_config["iam"]["load_aws_managed_policies"] = True
+        # moto keeps every instance it ever made, for tests; a server would keep every S3 object ever uploaded.
+        cast(Any, BaseModel).__new__ = lambda cls, *_args, **_kwargs: object.__new__(cls)
+        _spare_moto_its_cloudformation()
+        assert self._state is not None
+        put_ours_in_place(self._state, self.invoke)
+        self._stacks = Stacks(Kinds(self._state), saved=self._save_now)
+        snapshots = Snapshots(self._directory, keep=self._stacks.kept, restored=self._stacks.restore)
+        self._application = DomainDispatcherApplication(self._create_app)
+        return snapshots
+
+    def _save_now(self) -> None:
+        """Within a request, so without waiting for it."""
+        self.load().save(quiet_s=0)
+
+    def _create_app(self, service: Any) -> Any:
+        if service == "cloudformation":
+            from pointsman.localaws.cloudformation.wire import application
+
+            return application(self._stacks)
+        from moto.moto_server.werkzeug_app import create_backend_app
+
+        return create_backend_app(service)
+
+    @property
+    def unsaved(self) -> bool:
+        return self._snapshots is not None and self._snapshots.unsaved
+
+    def close(self) -> None:
+        """Save. No request is under way any more; so if moto is just being loaded, nothing has changed."""
+        if self._loading.acquire(blocking=False) and self._snapshots is not None:
+            self._snapshots.close()
+
+    # --- requests ---
+
+    def answer(self, request: WebRequest, access_key: str | None) -> Response:
+        snapshots = self.load()
+        account = self.account(access_key)
+        # A state machine goes on in moto's threads when the request that started it is long answered.
+        writes = request.writes or request.service == "states"
+        waiting = request.action == "ReceiveMessage"  # may last 20 s, and nothing may wait for it
+        with contextlib.ExitStack() as entered:
+            if not waiting:
+                entered.enter_context(snapshots.request(writes=writes))
+            if request.service in self._locks:
+                entered.enter_context(self._locks[request.service])
+            response = self._answer(request, account)
+        if waiting:
+            snapshots.changed()
+        return response
+
+    def _answer(self, request: WebRequest, account: str) -> Response:
+        assert self._application is not None
+        begun: list[tuple[str, list[tuple[str, str]]]] = []
+
+        def start_response(status: str, headers: list[tuple[str, str]], _error: Any = None) -> None:
+            begun.append((status, headers))
+
+        try:
+            body = b"".join(self._application(_environ(request, account), start_response))
+        except NotImplementedError as error:
+            return _refusal(request, 501, "NotImplementedException", f"The local AWS does not do this: {error}")
+        except Exception:
+            log.exception("moto failed at %s %s (%s %s)", request.method, request.path, request.service, request.action)
+            return _refusal(request, 500, "InternalFailure", "moto failed at this request; the log says how.")
+        status, headers = int(begun[-1][0].split()[0]), dict(begun[-1][1])
+        kind = next((value for name, value in headers.items() if name.lower() == "content-type"), "")
+        if status == 404 and kind.startswith(_HTML) and request.service not in (None, "s3"):
+            what = f"{request.service} has no {request.method} {request.path} in the local AWS."
+            return _refusal(request, 501, "NotImplementedException", what)
+        return Response(status, body, headers)
+
+    # --- accounts ---
+
+    def account_at_once(self, access_key: str | None) -> str | None:
+        """The account, or None if only moto can tell: keys that IAM or STS gave out begin with A."""
+        if access_key is None or not access_key.startswith(("AKIA", "ASIA")):
+            return access_key if access_key is not None and _ACCOUNT.fullmatch(access_key) else ACCOUNT
+        return None
+
+    def account(self, access_key: str | None) -> str:
+        if (known := self.account_at_once(access_key)) is not None:
+            return known
+        self.load()
+        from moto.iam.models import get_account_id_from
+
+        return get_account_id_from(str(access_key))
+
+    # --- what Lambda asks ---
+
+    def role_exists(self, account: str, arn: str) -> bool:
+        self.load()
+        from moto.iam.models import iam_backends
+
+        partition = arn.split(":")[1]
+        return any(role.arn == arn for role in list(iam_backends[account][partition].roles.values()))
+
+    def read_object(self, account: str, region: str, bucket: str, key: str, version: str | None) -> bytes:
+        self.load()
+        from moto.core.exceptions import ServiceException
+        from moto.s3.models import s3_backends
+        from moto.utilities.utils import get_partition
+
+        try:
+            found = s3_backends[account][get_partition(region)].get_object(bucket, key, version_id=version)
+        except ServiceException as error:
+            code = "NoSuchBucket" if type(error).__name__ == "MissingBucket" else type(error).__name__
+            raise ObjectMissing(code, str(getattr(error, "message", error))) from error
+        if found is None or not hasattr(found, "value"):  # a delete marker has none
+            raise ObjectMissing(
+                "NoSuchKey" if version is None else "NoSuchVersion", "The specified key does not exist."
+            )
+        return bytes(found.value)
+
+    def write_logs(self, target: Target, stream: str, lines: Sequence[tuple[int, str]]) -> None:
+        snapshots = self.load()
+        from moto.logs.models import logs_backends
+
+        backend = logs_backends[target.account][target.region]
+        with snapshots.request(writes=True):
+            if target.log_group not in backend.groups:
+                backend.create_log_group(target.log_group, {})
+            backend.ensure_log_stream(target.log_group, stream)
+            backend.put_log_events(
+                target.log_group, stream, [{"timestamp": when, "message": line} for when, line in lines]
+            )
+
+    def logs(self, function: str | None, since_ms: int) -> list[dict[str, Any]]:
+        """What functions logged, in every account and region, oldest first. `number` counts within a stream."""
+        self.load()
+        from moto.logs.models import logs_backends
+
+        return sorted(
+            (
+                {"timestamp": e.timestamp, "message": e.message, "group": group.name, "stream": name, "number": number}
+                for regions in list(logs_backends.values())
+                for backend in list(regions.values())
+                for group in list(backend.groups.values())
+                if group.name == f"/aws/lambda/{function}"
+                or (function is None and group.name.startswith("/aws/lambda/"))
+                for name, stream in list(group.streams.items())
+                for number, e in enumerate(list(stream.events))
+                if e.timestamp >= since_ms
+            ),
+            key=lambda event: event["timestamp"],
+        )
+
+    # --- what moto asks of Lambda ---
+
+    def invoke(self, account: str, region: str, function: str, payload: bytes, **options: Any) -> Any:
+        """LambdaService.invoke, from a thread of moto's."""
+        assert self._service is not None
+        return self._on_loop(self._service.invoke(account, region, function, payload, **options))
+
+    def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+def _spare_moto_its_cloudformation() -> None:
+    """Every Fn::GetAtt imports an exception from moto.cloudformation, whose __init__ imports nearly all of moto: a
+    second, and 100 MB. Ours stands in for it, so the package is there, but its __init__ does not run."""
+    spec = importlib.util.find_spec("moto.cloudformation")
+    assert spec is not None
+    sys.modules.setdefault("moto.cloudformation", importlib.util.module_from_spec(spec))
+
+
+# --- WSGI ---
+
+
+def _environ(request: WebRequest, account: str) -> dict[str, Any]:
+    from moto.core.request import (
+        PRESERVED_HEADER_NAMES_ENVIRON_KEY,
+        environ_key_for_header,
+        should_preserve_original_header_name,
+    )
+
+    host = request.header("host") or "127.0.0.1"
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": request.method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": unquote_to_bytes(request.path).decode("latin-1"),
+        "QUERY_STRING": request.query,
+        "RAW_URI": request.path + (f"?{request.query}" if request.query else ""),
+        "REQUEST_URI": request.path + (f"?{request.query}" if request.query else ""),
+        "SERVER_NAME": host.partition(":")[0],
+        "SERVER_PORT": host.partition(":")[2] or "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "REMOTE_ADDR": "127.0.0.1",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(request.body),
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+    }
+    # WSGI cannot tell X_Foo from X-Foo; S3 metadata may have underscores, so moto wants to know how it was spelt.
+    preserved: dict[str, str] = {}
+    for name, value in request.headers:
+        key = environ_key_for_header(name)
+        if "_" in name:
+            if not should_preserve_original_header_name(name):
+                continue
+            preserved[key] = name
+        environ[key] = f"{environ[key]},{value}" if key in environ else value
+    environ.pop("HTTP_TRANSFER_ENCODING", None)  # the body is whole
+    environ["CONTENT_LENGTH"] = str(len(request.body))
+    environ["HTTP_X_MOTO_ACCOUNT_ID"] = account
+    environ[PRESERVED_HEADER_NAMES_ENVIRON_KEY] = preserved
+    return environ
+
+
+def _refusal(request: WebRequest, status: int, code: str, message: str) -> Response:
+    """In the shape the caller's protocol has for errors: JSON, or XML for the query services and S3."""
+    if request.service == "s3" or (request.header("content-type") or "").startswith(
+        "application/x-www-form-urlencoded"
+    ):
+        from xml.sax.saxutils import escape
+
+        error = f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
+        body = error if request.service == "s3" else f"<ErrorResponse>{error}</ErrorResponse>"
+        return Response(status, body.encode(), {"content-type": "text/xml"})
+    document: Mapping[str, str] = {"__type": code, "message": message}
+    headers = {"content-type": "application/x-amz-json-1.1", "x-amzn-errortype": code}
+    return Response(status, json.dumps(document).encode(), headers)

@@ -1,0 +1,146 @@
+"""Our Lambda where moto's other services expect moto's: SNS, S3, SQS, EventBridge, Logs, Secrets Manager and others.
+
+What AWS does asynchronously is an `Event` here, so no service waits for a function that may call that very service.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from typing import Any, NoReturn, cast
+
+from moto.awslambda import models
+from moto.awslambda.models import LambdaBackend
+
+from pointsman.localaws.lambda_ import LambdaState
+
+Invoke = Callable[..., Any]
+"""(account, region, function, payload, **options) → InvokeReply"""
+
+
+def put_ours_in_place(state: LambdaState, invoke: Invoke) -> None:
+    def backend(account: str, region: str) -> _Backend:
+        return _Backend(account, region, state, invoke)
+
+    models.lambda_backends = cast(Any, _Backends(backend))
+    _reach_from_events(invoke)
+
+
+class _Backends:
+    """Looks like a BackendDict: [account][region]."""
+
+    def __init__(self, backend: Callable[[str, str], _Backend]) -> None:
+        self._backend = backend
+
+    def __getitem__(self, account: str) -> _Regions:
+        return _Regions(account, self._backend)
+
+
+class _Regions:
+    def __init__(self, account: str, backend: Callable[[str, str], _Backend]) -> None:
+        self._account = account
+        self._backend = backend
+
+    def __getitem__(self, region: str) -> _Backend:
+        return self._backend(self._account, region)
+
+
+class _Function:
+    """What moto does with a function it has found: ask its ARN, or invoke it without waiting."""
+
+    def __init__(self, account: str, region: str, arn: str, role: str, invoke: Invoke) -> None:
+        self._account = account
+        self._region = region
+        self._invoke = invoke
+        self.function_arn = arn
+        self.role = role
+
+    def invoke(self, body: str, _headers: Any, _response_headers: Any) -> str:
+        self._invoke(self._account, self._region, self.function_arn, body.encode(), invocation_type="Event")
+        return "accepted"  # moto's DynamoDB streams take an empty answer for a failure
+
+
+class _Backend(LambdaBackend):
+    """moto's backend builds the events; functions and invocations are ours. What is neither fails, in words."""
+
+    def __init__(self, account: str, region: str, state: LambdaState, invoke: Invoke) -> None:
+        self.account_id = account
+        self.region_name = region
+        self._state = state
+        self._invoke = invoke
+        self._lambdas: Any = self  # moto's methods look functions up in here
+
+    def get_function(  # type: ignore[override]
+        self, function_name_or_arn: str, qualifier: str | None = None
+    ) -> _Function:
+        given = {"FunctionName": function_name_or_arn} | ({"Qualifier": qualifier} if qualifier else {})
+        found = self._state.get_function_configuration(self.account_id, self.region_name, given)
+        return _Function(self.account_id, self.region_name, found["FunctionArn"], found["Role"], self._invoke)
+
+    get_function_by_name_or_arn_with_qualifier = get_function
+
+    def get_arn(self, arn: str) -> _Function:
+        return self.get_function(arn)
+
+    def invoke(
+        self,
+        function_name: str,
+        qualifier: str | None,
+        body: Any,
+        headers: Any,
+        response_headers: Any,  # noqa: ARG002
+    ) -> bytes:
+        """Waits for the function, as Secrets Manager's rotation does."""
+        payload = body if isinstance(body, bytes) else str(body or "").encode()
+        reply = self._invoke(self.account_id, self.region_name, function_name, payload, qualifier=qualifier)
+        if reply.function_error is not None:
+            response_headers["x-amz-function-error"] = reply.function_error
+        return bytes(reply.payload)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise NotImplementedError(f"moto asks Lambda for {name}, which the local Lambda does not offer")
+
+
+def _reach_from_events(invoke: Invoke) -> None:
+    """EventBridge: moto's rules refuse Lambda targets."""
+    from moto.core.utils import iso_8601_datetime_without_milliseconds, utcfromtimestamp
+    from moto.events import notifications
+    from moto.events.models import Rule
+    from moto.events.utils import EventTemplateParser
+
+    def deliver(account: str, arn: str, event: str) -> None:
+        invoke(account, arn.split(":")[3], arn, event.encode(), invocation_type="Event")
+
+    def notify(account_id: str, fn_arn: str, event: Any) -> None:
+        deliver(account_id, fn_arn, json.dumps(event))
+
+    theirs = Rule.send_to_targets
+
+    def send_to_targets(self: Any, original_event: Any, transform_input: bool = True) -> None:
+        functions = [target for target in self.targets if target["Arn"].split(":")[2] == "lambda"]
+        if functions and self.event_pattern.matches_event(original_event):
+            event = dict(original_event)
+            if isinstance(event.get("time"), int | float):
+                event["time"] = iso_8601_datetime_without_milliseconds(utcfromtimestamp(event["time"]))
+            for target in functions:
+                deliver(self.account_id, target["Arn"], _input(target, event, EventTemplateParser))
+        if len(functions) < len(self.targets):
+            rest = copy.copy(self)
+            rest.targets = [target for target in self.targets if target not in functions]
+            theirs(rest, original_event, transform_input)
+
+    notifications._invoke_lambda = notify
+    cast(Any, Rule).send_to_targets = send_to_targets
+
+
+def _input(target: dict[str, Any], event: dict[str, Any], parser: Any) -> str:
+    if "Input" in target:
+        return str(target["Input"])
+    if transformer := target.get("InputTransformer"):
+        made = parser.parse(transformer.get("InputTemplate"), transformer.get("InputPathsMap", {}), event)
+        return made if isinstance(made, str) else json.dumps(made)
+    found: Any = event
+    for name in target.get("InputPath", "$").split(".")[1:]:
+        found = found.get(name) if isinstance(found, dict) else None
+    return json.dumps(found)

@@ -1,0 +1,316 @@
+"""One process on 127.0.0.1: Lambda's requests are answered here, all others by moto, in threads."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+from urllib.parse import parse_qsl, urlsplit
+
+import uvicorn
+
+import pointsman
+from pointsman.localaws.contract import Request, Response, Target
+from pointsman.localaws.control import FACTS, LIFE, REGION
+from pointsman.localaws.execution import LocalExecutor
+from pointsman.localaws.lambda_ import LambdaService, LambdaState
+from pointsman.localaws.moto_bridge import MotoBridge, WebRequest
+
+_THREADS = 64  # moto's long polls (SQS) and synchronous invocations hold one each
+_GRACE_S = 5
+
+_LAMBDA_PATH = re.compile(r"/20\d\d-\d\d-\d\d/")
+_SCOPE = re.compile(r"Credential=([^/,\s]+)/\d{8}/([^/,\s]+)/([^/,\s]+)/aws4_request")
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+log = logging.getLogger(__name__)
+
+
+class CannotStart(Exception):
+    """The port is taken, or another local AWS has the directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    directory: Path
+    port: int = 0
+    settle_s: float | None = None
+    ready_fd: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """Who a request says it is from, by its SigV4 scope. Signatures are not checked."""
+
+    access_key: str | None
+    region: str
+    service: str | None
+
+
+def signed(headers: Mapping[str, str], query: Mapping[str, str]) -> Signed:
+    credential = headers.get("authorization", "") or f"Credential={query.get('X-Amz-Credential', '')}"
+    found = _SCOPE.search(credential)
+    return Signed(found[1], found[2], found[3]) if found else Signed(None, REGION, None)
+
+
+class Application:
+    """The ASGI application."""
+
+    def __init__(
+        self,
+        service: LambdaService,
+        moto: MotoBridge,
+        threads: ThreadPoolExecutor,
+        health: Callable[[], Any],
+        stop: Callable[[], None],
+    ) -> None:
+        self._service = service
+        self._moto = moto
+        self._threads = threads
+        self._health = health
+        self._stop = stop
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise RuntimeError(f"{scope['type']} is not served")
+        path = scope["raw_path"].decode("latin-1")
+        query: dict[str, str] = {}
+        for name, value in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True):
+            # A list comes as the name repeated (UntagResource); no value of such a list holds a comma.
+            query[name] = f"{query[name]},{value}" if name in query else value
+        names: list[tuple[str, str]] = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in scope["headers"]]
+        headers = {name.lower(): value for name, value in names}
+        if not _from_here(headers):
+            await _reply(send, scope["method"], _json(403, {"message": "The local AWS answers this machine only."}))
+            return
+        body = await _body(receive)
+        if body is None:
+            return  # the client went away
+        if path.startswith("/_pointsman/"):
+            response = await self._own(scope["method"], path, query)
+        else:
+            who = signed(headers, query)
+            if who.service == "lambda" or (who.service is None and _LAMBDA_PATH.match(path)):
+                account = await self._in_thread_if_slow(who.access_key)
+                response = await self._service.handle(
+                    Request(scope["method"], path, query, headers, body, account, who.region)
+                )
+            else:
+                web = WebRequest(
+                    scope["method"], path, scope["query_string"].decode("latin-1"), names, body, who.service
+                )
+                response = await self._in_thread(lambda: self._moto.answer(web, who.access_key))
+        await _reply(send, scope["method"], response)
+
+    async def _in_thread(self, work: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def _in_thread_if_slow(self, access_key: str | None) -> str:
+        """Twelve digits are an account; only keys that STS or IAM gave out need moto to be asked."""
+        known = self._moto.account_at_once(access_key)
+        return known if known is not None else await self._in_thread(lambda: self._moto.account(access_key))
+
+    async def _own(self, method: str, path: str, query: Mapping[str, str]) -> Response:
+        match method, path.removeprefix("/_pointsman/"):
+            case "GET", "health":
+                return _json(200, self._health())
+            case "POST", "shutdown":
+                self._stop()
+                return _json(202, {})
+            case "GET", "logs":
+                since = int(query.get("since", "0"))
+                return _json(200, await self._in_thread(lambda: self._moto.logs(query.get("function"), since)))
+            case _:
+                return _json(404, {"message": f"The local AWS has no {method} {path}."})
+
+
+def _from_here(headers: Mapping[str, str]) -> bool:
+    """False for what a browser sends for a page from elsewhere: anybody's page could run code here otherwise."""
+    if headers.get("sec-fetch-site") == "cross-site" and _loopback(headers.get("origin")) is not True:
+        return False
+    return _loopback(headers.get("origin")) is not False and _loopback(f"//{headers.get('host', 'localhost')}") is True
+
+
+def _loopback(url: str | None) -> bool | None:
+    if url is None:
+        return None
+    host = urlsplit(url).hostname or ""
+    return host in ("127.0.0.1", "localhost", "::1") or host.endswith(".localhost")
+
+
+def _json(status: int, document: Any) -> Response:
+    return Response(status, json.dumps(document).encode(), {"content-type": "application/json"})
+
+
+async def _body(receive: Receive) -> bytes | None:
+    chunks: list[bytes] = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        chunks.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def _reply(send: Send, method: str, response: Response) -> None:
+    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.headers.items()]
+    if not any(name == b"content-length" for name, _ in headers) and response.status not in (204, 304):
+        headers.append((b"content-length", str(len(response.body)).encode()))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else response.body})
+
+
+# --- the process ---
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM, SIGINT or POST /_pointsman/shutdown; then save and end every function process."""
+    settings.directory.mkdir(parents=True, exist_ok=True)
+    with _life(settings.directory), _listening(settings.port) as listener:
+        asyncio.run(_serve(settings, listener))
+
+
+@contextlib.contextmanager
+def _life(directory: Path) -> Iterator[None]:
+    with (directory / LIFE).open("wb") as life:
+        _hold(life, directory)
+        try:
+            yield
+        finally:
+            (directory / FACTS).unlink(missing_ok=True)
+
+
+def _hold(life: IO[bytes], directory: Path) -> None:
+    deadline = time.monotonic() + 1.0  # whoever asks whether we live holds the lock for an instant, too
+    while True:
+        try:
+            return fcntl.flock(life, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise CannotStart(f"Another local AWS is using {directory}.") from None
+            time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def _listening(port: int) -> Iterator[socket.socket]:
+    # The protocol is named, or asyncio leaves Nagle's algorithm on: head and body of a reply then take 40 ms apart.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise CannotStart(f"Port {port} on 127.0.0.1 cannot be had: {error.strerror}.") from error
+        listener.listen(512)
+        yield listener
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, but signals are ours: its own way raises them again before anything could be saved."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    def stop(self) -> None:
+        self.should_exit = True
+
+
+async def _serve(settings: Settings, listener: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    port = listener.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    started = time.time()
+    logging_thread = ThreadPoolExecutor(1, "logs")
+    threads = ThreadPoolExecutor(_THREADS, "moto")
+
+    async def sink(target: Target, stream: str, lines: list[tuple[int, str]]) -> None:
+        await loop.run_in_executor(logging_thread, moto.write_logs, target, stream, lines)
+
+    executor = LocalExecutor(sink, endpoint=lambda: url)
+    moto = MotoBridge(settings.directory / "moto", port=port, loop=loop)
+    settle: dict[str, Any] = {} if settings.settle_s is None else {"settle_s": settings.settle_s}
+    state = LambdaState(
+        settings.directory / "lambda",
+        runtimes=executor.runtimes,
+        role_exists=moto.role_exists,
+        read_object=moto.read_object,
+        **settle,
+    )
+    service = LambdaService(state, executor)
+    moto.serve_lambda(state, service)
+
+    def health() -> dict[str, Any]:
+        return {
+            "pid": os.getpid(),
+            "url": url,
+            "version": pointsman.__version__,
+            "started": started,
+            "runtimes": executor.runtimes(),
+            "unsaved": moto.unsaved,
+        }
+
+    def ready() -> None:
+        facts = json.dumps({"pid": os.getpid(), "port": port, "url": url, "started": started}).encode()
+        temporary = settings.directory / f"{FACTS}.new"
+        temporary.write_bytes(facts)
+        temporary.rename(settings.directory / FACTS)
+        if settings.ready_fd is not None:
+            os.write(settings.ready_fd, facts + b"\n")
+            os.close(settings.ready_fd)
+        log.info("serving %s at %s", settings.directory, url)
+        threads.submit(moto.load)  # ahead of the first request that needs it
+
+    application = Application(service, moto, threads, health, lambda: setattr(server, "should_exit", True))
+    server = _Server(
+        uvicorn.Config(
+            application,
+            http="httptools",
+            loop="asyncio",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=True,
+            ws="none",
+            timeout_keep_alive=65,
+            timeout_graceful_shutdown=_GRACE_S,
+        ),
+        ready,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.stop)
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        await service.close()
+        await executor.close()
+        await loop.run_in_executor(logging_thread, moto.close)
+        threads.shutdown(wait=False, cancel_futures=True)
+        logging_thread.shutdown()
+        state.close()
+        log.info("stopped")
