@@ -9,10 +9,11 @@ help:  ## this list
 setup:  ## .venv and the sample's tools, from the locks; instant when nothing changed
 	@tools/setup
 
-demo: setup  ## a function's whole way to production and back, on the local AWS
-	@tools/demo
+demo: setup  ## a function's whole way to production and back, on the local AWS (KEEP=1 leaves it up)
+	@tools/demo $(if $(KEEP),--keep)
 
-test: setup  ## every test
+test:  ## every test
+	@tools/setup curl unzip zip
 	@$(BIN)/pytest -n 2
 
 lint: setup  ## style, types, architecture, and what no file may name

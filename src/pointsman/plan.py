@@ -341,7 +341,7 @@ def _changes(wanted: Wanted, function: Configuration | None) -> dict[str, Any]:
         return {}
     changes: dict[str, Any] = {}
     for key, value in wanted.settings.items():
-        present = function.description if key == "Description" else function.settings.get(key)
+        present: Any = function.description if key == "Description" else function.settings.get(key)
         if key == "Architectures":
             continue
         if key == "Environment":

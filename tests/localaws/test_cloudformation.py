@@ -492,7 +492,7 @@ def test_exports_are_imported_and_guarded(cf: Any, name: str) -> None:
 
 
 def test_the_template_may_be_yaml_in_s3(cf: Any, connect: Client, aws: control.Running, name: str) -> None:
-    text = f"""
+    text = """
 AWSTemplateFormatVersion: 2010-09-09
 Conditions:
   Here: !Equals [!Ref AWS::Region, eu-west-1]
@@ -502,11 +502,11 @@ Resources:
     Properties:
       AssumeRolePolicyDocument:
         Version: 2012-10-17
-        Statement: [{{Effect: Allow, Principal: {{Service: lambda.amazonaws.com}}, Action: 'sts:AssumeRole'}}]
+        Statement: [{Effect: Allow, Principal: {Service: lambda.amazonaws.com}, Action: 'sts:AssumeRole'}]
   F:
     Type: AWS::Lambda::Function
     Properties:
-      FunctionName: !Sub '${{AWS::StackName}}-f'
+      FunctionName: !Sub '${AWS::StackName}-f'
       Runtime: python3.11
       Handler: index.handler
       Role: !GetAtt Role.Arn

@@ -111,7 +111,7 @@ def test_conditions_and_mappings() -> None:
         ("Resources: {A: {Type: T, Condition: C}}", "Unresolved condition dependency C"),
         (
             "Transform: AWS::Serverless-2016-10-31\nResources: {A: {Type: T}}",
-            "runs no transforms or macros: AWS::Serverless",
+            "runs no transforms or macros: AWS::S",
         ),
     ],
 )
@@ -122,7 +122,8 @@ def test_templates_that_are_refused(text: str, words: str) -> None:
 
 def test_yaml_is_read_as_cloudformation_reads_it() -> None:
     found = parse(
-        "Resources:\n  A:\n    Type: T\n    Properties:\n      V: 2012-10-17\n      W: !Sub ['${x}', {x: !GetAtt A.B}]\n"
+        "Resources:\n  A:\n    Type: T\n    Properties:\n"
+        "      V: 2012-10-17\n      W: !Sub ['${x}', {x: !GetAtt A.B}]\n"
     )
     assert found.resources["A"]["Properties"] == {
         "V": "2012-10-17",

@@ -118,9 +118,8 @@ def test_a_fifty_megabyte_body_arrives(connect: Client) -> None:
     """Lambda's own limit refuses it, not the server."""
     with pytest.raises(ClientError) as refused:
         connect("lambda").invoke(FunctionName="echo", Payload=b'"' + b"x" * 50_000_000 + b'"')
-    assert refused.value.response["Error"]["Code"] == "RequestTooLargeException" or (
-        refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 413
-    )
+    assert refused.value.response["Error"]["Code"] == "RequestEntityTooLargeException"
+    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 413
 
 
 def test_connections_are_kept_alive(aws: control.Running) -> None:
@@ -229,6 +228,13 @@ def test_sns_reaches_an_alias(aws: control.Running, connect: Client, echo: str) 
     connect("sns").subscribe(TopicArn=topic, Protocol="lambda", Endpoint=echo)
     connect("sns").publish(TopicArn=topic, Message="from-sns")
     assert saw(aws, "from-sns")
+
+
+def test_a_publisher_does_not_suffer_for_a_function_that_is_gone(connect: Client) -> None:
+    topic = connect("sns").create_topic(Name="forlorn")["TopicArn"]
+    gone = f"arn:aws:lambda:eu-west-1:{control.ACCOUNT}:function:gone"
+    connect("sns").subscribe(TopicArn=topic, Protocol="lambda", Endpoint=gone)
+    assert connect("sns").publish(TopicArn=topic, Message="m")["MessageId"]
 
 
 def test_an_s3_notification_reaches_an_alias(aws: control.Running, connect: Client, echo: str) -> None:

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn, cast
 
 from moto.awslambda import models
 from moto.awslambda.models import LambdaBackend
 
-from pointsman.localaws.lambda_ import LambdaState
+from pointsman.localaws.lambda_ import LambdaError, LambdaState
+
+log = logging.getLogger(__name__)
 
 Invoke = Callable[..., Any]
 """(account, region, function, payload, **options) → InvokeReply"""
@@ -84,22 +88,36 @@ class _Backend(LambdaBackend):
         return self.get_function(arn)
 
     def invoke(
-        self,
-        function_name: str,
-        qualifier: str | None,
-        body: Any,
-        headers: Any,
-        response_headers: Any,  # noqa: ARG002
+        self, function_name: str, qualifier: str | None, body: Any, headers: Any, response_headers: Any
     ) -> bytes:
         """Waits for the function, as Secrets Manager's rotation does."""
+        del headers
         payload = body if isinstance(body, bytes) else str(body or "").encode()
         reply = self._invoke(self.account_id, self.region_name, function_name, payload, qualifier=qualifier)
         if reply.function_error is not None:
             response_headers["x-amz-function-error"] = reply.function_error
         return bytes(reply.payload)
 
+    # AWS tells neither publisher nor writer when their function is gone.
+
+    def send_sns_message(self, *args: Any, **named: Any) -> None:
+        with _said_in_the_log("SNS"):
+            super().send_sns_message(*args, **named)
+
+    def send_log_event(self, *args: Any, **named: Any) -> None:
+        with _said_in_the_log("a log subscription"):
+            super().send_log_event(*args, **named)
+
     def __getattr__(self, name: str) -> NoReturn:
         raise NotImplementedError(f"moto asks Lambda for {name}, which the local Lambda does not offer")
+
+
+@contextmanager
+def _said_in_the_log(source: str) -> Iterator[None]:
+    try:
+        yield
+    except LambdaError as error:
+        log.warning("%s could not deliver to Lambda: %s", source, error)
 
 
 def _reach_from_events(invoke: Invoke) -> None:
@@ -110,7 +128,8 @@ def _reach_from_events(invoke: Invoke) -> None:
     from moto.events.utils import EventTemplateParser
 
     def deliver(account: str, arn: str, event: str) -> None:
-        invoke(account, arn.split(":")[3], arn, event.encode(), invocation_type="Event")
+        with _said_in_the_log("EventBridge"):
+            invoke(account, arn.split(":")[3], arn, event.encode(), invocation_type="Event")
 
     def notify(account_id: str, fn_arn: str, event: Any) -> None:
         deliver(account_id, fn_arn, json.dumps(event))

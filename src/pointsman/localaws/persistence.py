@@ -216,18 +216,18 @@ class _Pickler(pickle.Pickler):
         self.digests: set[str] = set()
         self.types: set[type] = set()
         s3 = sys.modules.get("moto.s3.models")
-        self._key_type: type | tuple[()] = s3.FakeKey if s3 else ()
+        self._key_type: Any = s3.FakeKey if s3 else ()
         iam = sys.modules.get("moto.iam.models")
-        self._policy_type: type | tuple[()] = iam.AWSManagedPolicy if iam else ()
+        self._policy_type: Any = iam.AWSManagedPolicy if iam else ()
 
     def persistent_id(self, value: Any) -> Any:
         return str(value) if type(value) is _Content else None
 
     def reducer_override(self, value: Any) -> Any:
         self.types.add(type(value))
-        if self._key_type and isinstance(value, self._key_type):
+        if isinstance(value, self._key_type):
             return _key, (type(value), *self._key_state(value))
-        if self._policy_type and isinstance(value, self._policy_type):  # 1,600 of them, 4 MB, and always the same
+        if isinstance(value, self._policy_type):  # 1,600 of them, 4 MB, and always the same
             return _aws_policy, (value.name, value.account_id, value.partition, value.id, value.attachment_count)
         if type(value) in _LOCKS:
             return _LOCKS[type(value)], ()
