@@ -1,0 +1,6 @@
+"""AWS on this machine. Stands apart: it imports nothing else of pointsman's, and only `pointsman local` imports it.
+
+Reading order: `contract` (the shared words) → `control` (up, down, reach it) → `server` (one process, and who answers
+what) → `lambda_` (Lambda's control plane) and `execution` (functions as processes) → `moto_bridge`, `moto_lambda`,
+`persistence` (the rest of AWS) → `cloudformation`.
+"""

@@ -95,21 +95,23 @@ class Snapshots:
             self._dirty.wait()
             if self._closing.wait(self._pause_s):
                 return
-            began = time.monotonic()
             try:
-                self.save()
-            except Exception:  # the next change tries again; what a full disk says must be in the log
+                rest_s = 4 * self.save()  # a large state must not take more than a fifth of the time
+            except Exception:  # a full disk, say: it must be in the log, and be tried again
                 log.exception("the state of moto could not be saved")
-            self._closing.wait(4 * (time.monotonic() - began))  # a large state must not take more than a fifth
+                self._dirty.set()
+                rest_s = 5.0
+            self._closing.wait(rest_s)
 
-    def save(self, quiet_s: float = _QUIET_S) -> None:
-        """Write everything; wait at most `quiet_s` seconds for the requests under way."""
+    def save(self, quiet_s: float = _QUIET_S) -> float:
+        """Write everything; wait at most `quiet_s` seconds for the requests under way. Returns the seconds it took."""
         with self._one_save:
             self._dirty.clear()
             with self._gate:
                 # Not for ever: a request may itself be waiting for one that would have to wait for us.
                 self._gate.wait_for(lambda: self._requests == 0, timeout=quiet_s)
                 self._saving = True
+            began = time.monotonic()
             try:
                 data, digests = self._pickled()
             finally:
@@ -122,6 +124,7 @@ class Snapshots:
             for path in self._objects.iterdir():
                 if path.name not in digests:
                     path.unlink()
+            return time.monotonic() - began
 
     def _pickled(self) -> tuple[bytes, set[str]]:
         for attempt in range(5):
