@@ -24,6 +24,7 @@ from pointsman.model import (
     Value,
     Version,
     plain,
+    size,
 )
 from pointsman.observe import arn_of, remember_provisioned, template
 from pointsman.plan import (
@@ -181,7 +182,7 @@ def _package(session: Session, made: Artifact | None) -> Package:
     if session.gateway.object_exists(bucket, key):
         session.say(f"s3://{bucket}/{key} is there already")
     else:
-        session.say(f"uploading {made.size / 1e6:.1f} MB to s3://{bucket}/{key}")
+        session.say(f"uploading {size(made.size)} to s3://{bucket}/{key}")
         session.gateway.put_object(bucket, key, body)
     return Package(bucket=bucket, key=key)
 

@@ -272,6 +272,14 @@ class Move(Value, frozen=True, kw_only=True):
     build: BuildId | None = None
 
 
+def size(count: int) -> str:
+    """A number of bytes as people read it: "812 B", "2.1 kB", "34.7 MB"."""
+    for unit, word in ((1_000_000, "MB"), (1000, "kB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {word}"
+    return f"{count} B"
+
+
 def _encode(value: object) -> object:
     match value:
         case str():

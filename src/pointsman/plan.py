@@ -20,6 +20,7 @@ from pointsman.model import (
     FunctionName,
     Value,
     Version,
+    size,
 )
 
 
@@ -250,7 +251,7 @@ def describe(step: Step) -> str:
         case CreateFunction():
             return f"create the function ({step.reason})"
         case UpdateCode():
-            return f"upload {_size(step.size)} of code {step.sha256.short}… to $LATEST ({step.reason})"
+            return f"upload {size(step.size)} of code {step.sha256.short}… to $LATEST ({step.reason})"
         case UpdateConfiguration():
             return f"change the configuration of $LATEST: {step.reason}"
         case RunGate(gate="unit"):
@@ -388,10 +389,6 @@ def _move(
 
 def _version(version: Version | None) -> str:
     return f"version {version}" if version else "the new version"
-
-
-def _size(size: int) -> str:
-    return f"{size / 1_000_000:.1f} MB" if size >= 1_000_000 else f"{size / 1000:.1f} kB"
 
 
 def _show(value: object) -> str:

@@ -31,6 +31,7 @@ from pointsman.model import (
     Value,
     from_json,
     plain,
+    size,
     to_json,
 )
 from pointsman.observe import arn_of, described, observe, previous_deployment, resolve, same_build, search_descriptions
@@ -77,8 +78,7 @@ def build(world: World, function: Function) -> Artifact:
     made = packaging.build(
         recipe, out=home / "artifacts", cache=home / "cache", environment=world.environ, say=world.say
     )
-    size = f"{made.size / 1e6:.1f} MB" if made.size >= 1e6 else f"{made.size / 1e3:.1f} kB"
-    world.say(f"packaged {function.name}: {made.files} files, {size}, {made.sha256.short}…")
+    world.say(f"packaged {function.name}: {made.files} files, {size(made.size)}, {made.sha256.short}…")
     return made
 
 

@@ -71,6 +71,14 @@ class Shop:
         assert answer.code == 0, f"{words}: exit {answer.code}\n{answer.out}{answer.err}"
         return answer
 
+    def another(self, folder: Path, name: str) -> Shop:
+        """A second project with a function of its own, on the same local AWS, nothing deployed."""
+        folder.mkdir()
+        made = Shop(folder=folder, name=name[:64], aws=self.aws, role=self.role, variables=self.variables)
+        made.configure()
+        made.greet("hello")
+        return made
+
     def write(self, path: str, text: str) -> None:
         target = self.folder / path
         target.parent.mkdir(parents=True, exist_ok=True)

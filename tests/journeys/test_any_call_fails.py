@@ -114,16 +114,7 @@ def test_whichever_call_fails_resume_ends_where_an_undisturbed_run_ends(
     expected, calls = undisturbed
     assert calls >= 8
     for k in range(calls):
-        again = Shop(
-            folder=tmp_path_factory.mktemp("again") / "project",
-            name=f"{shop.name}-{fault.__name__}-{k}"[:64],
-            aws=shop.aws,
-            role=shop.role,
-            variables=shop.variables,
-        )
-        again.folder.mkdir()
-        again.configure()
-        again.greet("hello")
+        again = shop.another(tmp_path_factory.mktemp("again") / "project", f"{shop.name}-{fault.__name__}-{k}")
         prepared(again)
 
         answers = journey(again, Disturbed(fault(k)))
@@ -155,15 +146,9 @@ def test_from_an_empty_account_too(shop: Shop, fault: Fault, tmp_path_factory: p
     expected = end_state(shop)
     assert counter.count >= 15
     for k in range(counter.count):
-        again = Shop(
-            folder=tmp_path_factory.mktemp("again") / "project",
-            name=f"{shop.name}-s-{fault.__name__.replace('_', '-')}-{k}"[:64],
-            aws=shop.aws,
-            role=shop.role,
-            variables=shop.variables,
+        again = shop.another(
+            tmp_path_factory.mktemp("again") / "project", f"{shop.name}-s-{fault.__name__.replace('_', '-')}-{k}"
         )
-        again.folder.mkdir()
-        again.greet("hello")
 
         stacked_journey(from_nothing(again), Disturbed(fault(k)))
 

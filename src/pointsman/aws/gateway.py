@@ -321,46 +321,16 @@ class Gateway:
         )
 
     def change_set(self, stack: str, name: str) -> ChangeSet | None:
-        return self._or_none(
-            "DescribeChangeSet",
-            _change_set,
-            service="cloudformation",
-            subject=stack,
-            StackName=stack,
-            ChangeSetName=name,
-        )
+        return self._or_none("DescribeChangeSet", _change_set, **_of_stack(stack, ChangeSetName=name))
 
     def execute_change_set(self, stack: str, name: str) -> None:
-        self._send(
-            "ExecuteChangeSet",
-            lambda _reply: None,
-            service="cloudformation",
-            mutates=True,
-            subject=stack,
-            StackName=stack,
-            ChangeSetName=name,
-        )
-
-    def delete_stack(self, stack: str) -> None:
-        self._send(
-            "DeleteStack",
-            lambda _reply: None,
-            service="cloudformation",
-            mutates=True,
-            subject=stack,
-            StackName=stack,
-        )
+        self._send("ExecuteChangeSet", _nothing, mutates=True, **_of_stack(stack, ChangeSetName=name))
 
     def delete_change_set(self, stack: str, name: str) -> None:
-        self._send(
-            "DeleteChangeSet",
-            lambda _reply: None,
-            service="cloudformation",
-            mutates=True,
-            subject=stack,
-            StackName=stack,
-            ChangeSetName=name,
-        )
+        self._send("DeleteChangeSet", _nothing, mutates=True, **_of_stack(stack, ChangeSetName=name))
+
+    def delete_stack(self, stack: str) -> None:
+        self._send("DeleteStack", _nothing, mutates=True, **_of_stack(stack))
 
     # S3, for packages too large for a request
 
@@ -374,7 +344,7 @@ class Gateway:
         digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
         self._send(
             "PutObject",
-            lambda _reply: None,
+            _nothing,
             service="s3",
             mutates=True,
             subject=f"s3://{bucket}/{key}",
@@ -383,6 +353,14 @@ class Gateway:
             Body=body,
             ChecksumSHA256=digest,
         )
+
+
+def _of_stack(stack: str, **more: str) -> dict[str, Any]:
+    return {"service": "cloudformation", "subject": stack, "StackName": stack, **more}
+
+
+def _nothing(_reply: Reply) -> None:
+    """For replies that say only that it was done."""
 
 
 def configuration(reply: Reply) -> Configuration:

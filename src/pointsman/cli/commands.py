@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pointsman import config
 from pointsman.cli.terminal import Screen, ago, at
 from pointsman.errors import PointsmanError, UsageError
-from pointsman.model import plain
+from pointsman.model import plain, size
 
 if TYPE_CHECKING:
     from pointsman.aws.operation import Transport
@@ -172,7 +172,7 @@ def _build(typed: Typed) -> int:
     screen = typed.screen
     if not screen.json:
         rows = [
-            (each.function, each.path, _size(each.size), str(each.files), each.sha256, "yes" if each.cached else "no")
+            (each.function, each.path, size(each.size), str(each.files), each.sha256, "yes" if each.cached else "no")
             for each in made
         ]
         screen.table(("function", "path", "size", "files", "sha256", "cached"), rows)
@@ -341,7 +341,7 @@ def _versions(typed: Typed) -> int:
                         ", ".join(row.aliases) or "-",
                         ", ".join(row.builds) or "-",
                         f"{row.sha256[:10]}…",
-                        _size(row.code_size),
+                        size(row.code_size),
                         row.modified[:19].replace("T", " "),
                         row.state,
                     )
@@ -422,10 +422,6 @@ def _config(typed: Typed) -> int:
                 screen.print(f"{project.file} is right: {names}; {len(project.environments)} environments.")
             screen.result({"file": str(project.file)})
     return 0
-
-
-def _size(size: int) -> str:
-    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
 
 
 __all__ = ["Typed", "run"]
