@@ -1,4 +1,7 @@
-"""Time our zip of an installed tree beside `zip` and `shutil.make_archive`: python bench/package.py FOLDER [RUNS]"""
+"""Time our zip of an installed tree beside `zip` and `shutil.make_archive`: python bench/package.py [FOLDER [RUNS]]
+
+Without a folder: the botocore that is installed here, 28 MB in some 2,000 files.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+import botocore
 
 from pointsman.artifact.archive import write
 from pointsman.artifact.source import choose, closed
@@ -54,4 +59,5 @@ def measure(make: Callable[[], Path], runs: int) -> tuple[float, int]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).resolve(), int(sys.argv[2]) if len(sys.argv) > 2 else 3)
+    chosen = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(botocore.__file__).parent
+    main(chosen.resolve(), int(sys.argv[2]) if len(sys.argv) > 2 else 3)

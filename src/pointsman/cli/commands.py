@@ -224,9 +224,10 @@ def _sentence(done: Released) -> str:
             f"{done.function}: nothing to do: {done.why}{f' ({done.build} is that build too)' if done.build else ''}."
         )
     was = f" (was version {done.was})" if done.was else ""
+    tests = "".join(f" {name.capitalize()} tests: {report}." for name, report in done.tests.items())
     if not done.moved:
         return f"{done.function}: {done.alias} serves version {done.version} already{build}."
-    return f"{done.function}: {done.alias} serves version {done.version}{build}{was}."
+    return f"{done.function}: {done.alias} serves version {done.version}{build}{was}.{tests}"
 
 
 def _plan(typed: Typed) -> int:
