@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -267,18 +270,32 @@ def _plain(folder: Path, notes: list[str]) -> Candidate:
             r"^(?:async )?def (\w+)\(\s*event\b", text, re.M
         )
         version = re.search(r"requires-python\s*=\s*\"[~>=]*\s*(3\.(?:9|1[0-4]))\b", _text(folder / "pyproject.toml"))
-        runtime = f"python{version[1]}" if version else "python3.13"
+        # Without a word of it in the folder: what this machine has, so that it can be rehearsed here.
+        runtime = f"python{version[1] if version else python_here()}"
     else:
         called = re.search(r"exports\.(handler)\b|export\s+(?:const|let|(?:async\s+)?function)\s+(handler)\b", text)
         called = called or re.search(r"exports\.(\w+)\s*=", text)
         version = re.search(r"(18|20|22|24)\b", str(_table(package.get("engines")).get("node", "")))
-        runtime = f"nodejs{version[1]}.x" if version else "nodejs22.x"
+        runtime = f"nodejs{version[1] if version else node_here()}.x"
     function = next(filter(None, called.groups()), "") if called else ""
     if not function:
         function = "lambda_handler" if name.endswith(".py") else "handler"
         notes.append(f"{name} has no {function} that was recognised: check `handler`.")
     handler = f"{name.removeprefix('./').rpartition('.')[0]}.{function}"
     return _candidate(folder, ".", owner, notes, handler=handler, runtime=runtime)
+
+
+def python_here() -> str:
+    """This Python, as far as Lambda has it."""
+    return f"3.{max(10, min(14, sys.version_info.minor))}"
+
+
+def node_here() -> str:
+    """The major of this machine's Node where Lambda has it, else the newest long-lived one."""
+    node = shutil.which("node")
+    said = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout if node else ""
+    found = re.match(r"v(18|20|22|24)\.", said)
+    return found[1] if found else "22"
 
 
 def _candidate(

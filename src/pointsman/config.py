@@ -112,7 +112,7 @@ Ramp = Literal[
 
 
 class Test(Value, frozen=True, kw_only=True):
-    """It gets the function's name, ARN and qualifier as POINTSMAN_FUNCTION, …_FUNCTION_ARN and …_QUALIFIER."""
+    """A gate that runs a command. It gets POINTSMAN_FUNCTION; integration tests the ARN and the qualifier too."""
 
     __test__ = False  # pytest: not a test class
 

@@ -17,8 +17,8 @@ def deployments(moves: Iterable[Move]) -> tuple[Move, ...]:
     """
     standing: list[Move] = []
     for move in moves:
-        if not standing and move.was is not None:
-            # The first we hear of this alias: it served something before, which is worth going back to.
+        if move.was is not None and (not standing or standing[-1].version != move.was):
+            # It came from where no entry had put it (another machine's deployment): worth going back to as well.
             standing.append(Move(alias=move.alias, version=move.was, was=None, kind="observed", at=move.at))
         versions = [each.version for each in standing]
         if move.kind == "rollback" and move.version in versions:

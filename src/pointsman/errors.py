@@ -26,7 +26,8 @@
     ├── BuildFailed               1  the package could not be made, or Lambda would refuse it
     ├── LedgerError               1  the ledger cannot be read or written
     │   └── LedgerCorrupt            it can be rebuilt: `pointsman history --rebuild`
-    └── LocalAwsFailed            1  the local AWS did not start or stop
+    ├── LocalAwsFailed            1  the local AWS did not start or stop
+    └── Interrupted             130  by Ctrl-C, or by whoever ended the process
 
 An error says *where* (what was being done), *what* (the cause, with the numbers) and *next* (what to do about it).
 """
@@ -190,3 +191,8 @@ class LedgerCorrupt(LedgerError):
 
 class LocalAwsFailed(PointsmanError):
     code = "local_aws"
+
+
+class Interrupted(PointsmanError):
+    exit_code = 130
+    code = "interrupted"

@@ -98,7 +98,7 @@ def wait_until_settled(
         if found is None:
             raise NotFound(f"{name} is gone", where=f"waiting for {name}")
         if not in_progress(found):
-            return _sound(found)
+            return sound(found)
         if clock.now() - began > wait_s:
             raise TimedOut(
                 f"{name} is still {found.state}, its update {found.update}, after {wait_s:g} s",
@@ -115,7 +115,8 @@ def in_progress(found: Configuration) -> bool:
     return found.update == "InProgress" or found.state == "Pending"
 
 
-def _sound(found: Configuration) -> Configuration:
+def sound(found: Configuration) -> Configuration:
+    """The same, or FunctionFailed with AWS's reason where it ended Failed."""
     if found.state == "Failed" or found.update == "Failed":
         reason = found.update_reason if found.update == "Failed" else found.state_reason
         raise FunctionFailed(
@@ -188,7 +189,7 @@ class _Execution:
         )
 
     def after_update(self, reply: Configuration) -> None:
-        self.seen(self.settled() if in_progress(reply) else _sound(reply))
+        self.seen(self.settled() if in_progress(reply) else sound(reply))
 
     def create_function(self, step: CreateFunction) -> None:
         name = FunctionName(self.function())
@@ -206,6 +207,8 @@ class _Execution:
         self.hands.say(f"created function {name}")
 
     def update_code(self, step: UpdateCode) -> None:
+        if self.latest and self.latest.sha256 == step.sha256 and not step.architecture:
+            return  # the stack left it there
         name, expecting, package = self.function(), self.expected(), self.hands.package()
 
         def look() -> Configuration | None:
@@ -231,7 +234,8 @@ class _Execution:
 
         def look() -> Configuration | None:
             found = self._gateway.function(name)
-            if found and all((found.settings.get(key) or None) == (value or None) for key, value in wanted.items()):
+            present = {**found.settings, "Description": found.description} if found else {}
+            if found and all((present.get(key) or None) == (value or None) for key, value in wanted.items()):
                 return found
             self.must_be_untouched(found, expecting)
             return None
@@ -247,8 +251,11 @@ class _Execution:
 
     def publish(self, step: PublishVersion) -> None:
         name = self.function()
-        if self.latest is None or in_progress(self.latest):
+        if self.latest is None:
+            # Nothing was sent since the plan looked: what is published must be what was planned, and tested.
             self.seen(self.settled())
+            if self.revision != self.plan.expects.function_revision:
+                raise self.overtaken(self.latest)
         before = self.latest
         if before is None or before.sha256 != step.sha256:
             raise self.overtaken(before)
@@ -270,7 +277,7 @@ class _Execution:
         )
         if version.state == "Pending":
             version = self.settled(version.version)
-        _sound(version)
+        sound(version)
         self.version, self.arn = version.version, version.arn.unqualified
         self.published = version.description == step.description
         self.hands.record.published(self.arn, version.version, version.bits)
@@ -369,15 +376,16 @@ class _Execution:
                 if attempt + 1 == attempts:
                     raise
             except (PreconditionFailed, Conflict) as refused:
-                # After a lost answer this may be our own call, landed late. Otherwise somebody was faster.
-                found = look() if attempt else None
-                if found is not None:
+                # After a lost answer this may be our own call, landed late. Otherwise somebody was faster, and `look`
+                # says who and what. Untouched, and only busy for a moment: again.
+                found = look()
+                if found is not None and attempt:
                     return found
-                if attempt in (0, attempts - 1):
-                    look()  # says who and what, where it can tell
+                if attempt + 1 == attempts or not isinstance(refused, Conflict) or found is not None:
                     raise LostRace(
                         refused.what, where=where, next="Nothing was overwritten. Run the command again to start over."
                     ) from refused
+                self.hands.clock.sleep(1.0)
         raise AssertionError("unreachable: the last attempt returned or raised")
 
     def expected(self) -> str:

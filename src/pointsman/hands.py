@@ -26,10 +26,11 @@ from pointsman.model import (
     plain,
     size,
 )
-from pointsman.observe import arn_of, remember_provisioned, template
+from pointsman.observe import arn_of, declared_before, remember_provisioned, template
 from pointsman.plan import (
     ApplyStack,
     AskApproval,
+    CreateFunction,
     Gate,
     Plan,
     RunGate,
@@ -58,10 +59,8 @@ class Released(Value, frozen=True, kw_only=True):
 
 
 def carry_out(session: Session, made: Plan, *, tests: dict[str, TestReport] | None = None) -> Released:
-    ledger, reports = session.ledger, dict(tests or {})
-    ledger.append(
-        session.run, "planned", function=session.function.name, subject=made.alias, plan=_without_values(made)
-    )
+    reports = dict(tests or {})
+    announce(session, made)
     hands = Hands(
         gateway=session.gateway,
         clock=session.world.clock,
@@ -73,6 +72,12 @@ def carry_out(session: Session, made: Plan, *, tests: dict[str, TestReport] | No
         say=session.say,
         wait_s=session.world.options.wait_s,
     )
+    provision = session.function.provision
+    creates = any(isinstance(step, CreateFunction) for step in made.steps)
+    if session.world.staged and creates and isinstance(provision, Direct):
+        from pointsman.provision import rehearsal
+
+        rehearsal.role(session.gateway, provision.role, session.say)
     done = execute(made, hands)
     _remember(session, made, done)
     session.outcome = "done" if made.steps else "unchanged"
@@ -95,6 +100,26 @@ def carry_out(session: Session, made: Plan, *, tests: dict[str, TestReport] | No
     )
 
 
+def announce(session: Session, made: Plan) -> None:
+    """Write down what is about to be carried out, before any of it is."""
+    name = session.function.name
+    session.ledger.append(session.run, "planned", function=name, subject=made.alias, plan=_without_values(made))
+    if made.kind == "deploy":
+        # What an earlier deploy declared too, until this one is through: if it fails, those are still ours to remove.
+        _declare(session, {*declared_before(session), *_declared_now(session)})
+
+
+def _declared_now(session: Session) -> set[str]:
+    provision = session.function.provision
+    return set(provision.environment or ()) if isinstance(provision, Direct) else set()
+
+
+def _declare(session: Session, variables: set[str]) -> None:
+    if variables != declared_before(session):
+        name, key = session.function.name, session.provision_key
+        session.ledger.append(session.run, "declared", function=name, subject=key, variables=sorted(variables))
+
+
 def _without_values(made: Plan) -> Any:
     """The plan as the ledger keeps it: of environment variables the names, never the values."""
 
@@ -104,7 +129,7 @@ def _without_values(made: Plan) -> Any:
                 return {**rest, "Variables": dict.fromkeys(variables, "…")}
             case dict():
                 return {key: scrub(each) for key, each in value.items()}
-            case list():
+            case list() | tuple():
                 return [scrub(each) for each in value]
             case _:
                 return value
@@ -132,15 +157,8 @@ def _remember(session: Session, made: Plan, done: Done) -> None:
         if not moves or moves[-1].version != done.version:
             was = moves[-1].version if moves else None
             _Record(session, made).moved(arn, made.alias, done.version, was)
-    for step in made.steps:
-        if isinstance(step, ApplyStack):
-            remember_provisioned(session, step.template, arn)
-    provision = session.function.provision
-    if made.kind == "deploy" and isinstance(provision, Direct) and provision.environment is not None:
-        variables = sorted(provision.environment)
-        if (ledger.remembered("declared", session.provision_key) or {}).get("variables") != variables:
-            name, key = session.function.name, session.provision_key
-            ledger.append(session.run, "declared", function=name, subject=key, variables=variables)
+    if made.kind == "deploy":
+        _declare(session, _declared_now(session))
 
 
 class _Record:
@@ -195,7 +213,9 @@ def _apply_stack(session: Session, step: ApplyStack) -> FunctionName:
     text = template(session, provision)
     assert text is not None
     world = session.world
-    return cloudformation.apply(
+    # From the first call on nobody may take the stack for what it was; nor, until it is through, for what it will be.
+    remember_provisioned(session, "", None)
+    name = cloudformation.apply(
         session.gateway,
         provision,
         text,
@@ -206,6 +226,11 @@ def _apply_stack(session: Session, step: ApplyStack) -> FunctionName:
         say=session.say,
         wait_s=max(world.options.wait_s, 900),
     )
+    found = session.gateway.function(name)
+    if found:
+        session.arn = found.arn.unqualified
+        remember_provisioned(session, step.template, session.arn)
+    return name
 
 
 def unit_gate(function: Function) -> tuple[Gate, ...]:

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from pointsman.errors import BuildIdTaken, LedgerCorrupt, LedgerError
 from pointsman.model import (
     AliasName,
@@ -65,6 +67,7 @@ class Run(Value, frozen=True, kw_only=True):
     command: str
     function: str
     alias: str
+    environment: str
     request: dict[str, Any]
     by: str
     at: float
@@ -100,6 +103,15 @@ class Ledger:
 
     def close(self) -> None:
         self._db.close()
+
+    @property
+    def sound(self) -> bool:
+        """Whether every page can be read and there is something to read."""
+        with self._guard("checking the ledger"):
+            return bool(
+                self._db.execute("PRAGMA quick_check").fetchone()[0] == "ok"
+                and self._db.execute("SELECT 1 FROM entries").fetchone()
+            )
 
     @contextmanager
     def _guard(self, where: str) -> Iterator[None]:
@@ -143,7 +155,7 @@ class Ledger:
             known = self.build(function, build)
             if known and known.sha256 != sha256:
                 raise taken(build, known.sha256, sha256, where=f"the ledger {self.path}")
-            if not known or known.version != facts.get("version"):
+            if not known or facts.get("version") not in (None, known.version):
                 self.append(run, "built", function=str(function), subject=build, sha256=sha256, **facts)
         finally:
             with self._guard("writing “built” to the ledger"):
@@ -188,35 +200,22 @@ class Ledger:
 
     def build(self, function: FunctionArn, build: str) -> Build | None:
         """What is known of a build: its digest, and the version it became, if any."""
-        found: Build | None = None
-        for entry in self._entries(
-            # A version number is the subject of what was published: it must not pass for a build id.
-            "function = ? AND (kind = 'built' AND subject = ? OR kind = 'published' AND body ->> 'build' = ?)",
-            str(function),
-            build,
-            build,
-            newest_first=False,
-        ):
-            body = entry.body
-            version = entry.subject if entry.kind == "published" else body.get("version")
-            found = Build(
-                id=BuildId(build),
-                sha256=CodeSha256(body["sha256"]),
-                version=Version(version) if version else found.version if found else None,
-                fingerprint=body.get("fingerprint", "") or (found.fingerprint if found else ""),
-                commit=body.get("commit", "") or (found.commit if found else ""),
-                at=entry.at,
-            )
-        return found
+        # A version number is the subject of what was published: it must not pass for a build id.
+        where = "function = ? AND (kind = 'built' AND subject = ? OR kind = 'published' AND body ->> 'build' = ?)"
+        return _builds(self._entries(where, str(function), build, build, newest_first=False)).get(build)
 
     def builds(self, function: FunctionArn) -> dict[str, Build]:
-        """Every known build of the function by id, newest first."""
-        ids: dict[str, None] = {}
-        for entry in self._entries("kind IN ('built', 'published') AND function = ?", str(function)):
-            name = entry.subject if entry.kind == "built" else entry.body.get("build")
-            if name:
-                ids.setdefault(name)
-        return {each: build for each in ids if (build := self.build(function, each))}
+        """Every known build of the function by id, the newest first."""
+        where = "kind IN ('built', 'published') AND function = ?"
+        found = _builds(self._entries(where, str(function), newest_first=False))
+        return dict(reversed(found.items()))
+
+    def verdict(self, function: str, gate: str, version: Version) -> str:
+        """The newest verdict of a gate on a version of one of the file's functions: pass, fail, or "" for none."""
+        where = "kind = 'gate' AND function = ? AND subject = ? AND body ->> 'version' = ?"
+        for entry in self._entries(where, function, gate, str(version), limit=1):
+            return str(entry.body["verdict"])
+        return ""
 
     def bits(self, function: FunctionArn, version: Version) -> Bits | None:
         """What was published as that version."""
@@ -254,8 +253,7 @@ class Ledger:
             run = from_json(to_json(entry.body["run"]), Run)
             ended = next(self._entries("run = ? AND kind = 'ended'", run.id, limit=1), None)
             if ended:
-                facts = {"outcome": ended.body["outcome"], "error": ended.body.get("error", "")}
-                run = Run(**{**{f: getattr(run, f) for f in run.__struct_fields__}, **facts})
+                run = msgspec.structs.replace(run, outcome=ended.body["outcome"], error=ended.body.get("error", ""))
             yield run
 
     def of_run(self, run: str, *kinds: str) -> tuple[Entry, ...]:
@@ -273,6 +271,27 @@ class Ledger:
         if function is None:
             return tuple(self._entries("1", limit=limit))
         return tuple(self._entries("function = ?", function, limit=limit))
+
+
+def _builds(entries: Iterator[Entry]) -> dict[str, Build]:
+    """Entries of builds, oldest first → builds by id; what a later entry leaves out, an earlier one told."""
+    found: dict[str, Build] = {}
+    for entry in entries:
+        body, published = entry.body, entry.kind == "published"
+        name = body.get("build") if published else entry.subject
+        if not name:
+            continue
+        before = found.pop(name, None)  # popped: the newest entry decides the order
+        version = entry.subject if published else body.get("version")
+        found[name] = Build(
+            id=BuildId(name),
+            sha256=CodeSha256(body["sha256"]),
+            version=Version(version) if version else before.version if before else None,
+            fingerprint=body.get("fingerprint") or (before.fingerprint if before else ""),
+            commit=body.get("commit") or (before.commit if before else ""),
+            at=entry.at,
+        )
+    return found
 
 
 def taken(build: str, theirs: str, ours: str, *, where: str) -> BuildIdTaken:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from enum import IntEnum
-from functools import total_ordering
 from typing import Any, ClassVar, Self, TypeVar
 
 import msgspec
@@ -51,7 +50,6 @@ class BuildId(Text):
     rule = "a build id: 1 to 128 letters, digits and . _ + / @ # -, beginning with a letter or digit"
 
 
-@total_ordering
 class Version(Text):
     """A published number, `$LATEST`, or `$LATEST.PUBLISHED`. Numbers sort as numbers, before the unpublished ones."""
 
@@ -66,8 +64,18 @@ class Version(Text):
     def _order(self) -> tuple[bool, int, str]:
         return (not self.published, int(self) if self.published else 0, str(self))
 
+    # All four: `str` brings its own, by letters, and functools.total_ordering would leave those in place.
     def __lt__(self, other: str) -> bool:
         return self._order() < Version(other)._order()
+
+    def __le__(self, other: str) -> bool:
+        return self._order() <= Version(other)._order()
+
+    def __gt__(self, other: str) -> bool:
+        return self._order() > Version(other)._order()
+
+    def __ge__(self, other: str) -> bool:
+        return self._order() >= Version(other)._order()
 
     __hash__ = str.__hash__
 
@@ -191,6 +199,7 @@ class Configuration(Value, frozen=True, kw_only=True):
     update_reason: str = ""
     modified: str = ""
     code_size: int = 0
+    hidden: str = ""  # why AWS does not show the environment variables ("" where it does)
 
     @property
     def bits(self) -> Bits:

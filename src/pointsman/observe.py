@@ -54,8 +54,8 @@ def same_build(session: Session, wanted: Wanted, seen: Seen) -> None:
 
 
 def search_descriptions(session: Session, wanted: Wanted, function: Configuration) -> None:
-    """Without a ledger entry of this function (a fresh CI machine) the descriptions are all there is to go by."""
-    if session.ledger.builds(function.arn.unqualified):
+    """An id this ledger never heard of may be another machine's: the versions' descriptions tell."""
+    if session.ledger.build(function.arn.unqualified, wanted.build):
         return
     for version in session.gateway.versions(function.arn.name):
         if version.description == wanted.build and version.sha256 != wanted.artifact.sha256:
@@ -87,6 +87,20 @@ def observe(session: Session, made: Artifact, build: BuildId, *, gates: tuple[Ga
             stack, name = looked.status, looked.name
     if function is None and name is not None:
         function = session.gateway.function(name)
+    session.check_account(function.arn if function else None)
+    if function is None and isinstance(provision, Existing) and session.world.staged and session.run:
+        from pointsman.provision import rehearsal
+
+        account = session.gateway.caller_account()
+        name = FunctionName(provision.name)
+        function = rehearsal.stand_in(
+            session.gateway,
+            session.function,
+            name=name,
+            account=account,
+            say=session.say,
+            clock=session.world.clock,
+        )
     if function is None and isinstance(provision, Existing):
         raise NotFound(
             f"there is no function {name} in {session.wire.region}",
@@ -98,7 +112,6 @@ def observe(session: Session, made: Artifact, build: BuildId, *, gates: tuple[Ga
             f"stack {provision.stack} has function {name}, but Lambda does not: it was deleted beside the stack",
             next="Delete the stack and deploy again, or mend it with `aws cloudformation`.",
         )
-    session.check_account(function.arn if function else None)
     if function and in_progress(function):
         session.say(f"{function.arn.name} is busy: {function.state}, update {function.update}")
         world = session.world
@@ -177,12 +190,12 @@ def _template_digest(session: Session, provision: CloudFormation) -> str:
     return hashlib.sha256(asked).hexdigest()
 
 
-def remember_provisioned(session: Session, digest: str, arn: FunctionArn) -> None:
-    fact = {"template": digest, "name": arn.name, "arn": str(arn.unqualified)}
+def remember_provisioned(session: Session, digest: str, arn: FunctionArn | None) -> None:
+    """Which template the stack was last seen to have, and which function; "" and None: look next time."""
+    fact = {"template": digest, "name": arn.name if arn else "", "arn": str(arn.unqualified) if arn else ""}
     if session.run and session.ledger.remembered("provisioned", session.provision_key) != fact:
-        session.ledger.append(
-            session.run, "provisioned", function=session.function.name, subject=session.provision_key, **fact
-        )
+        name, key = session.function.name, session.provision_key
+        session.ledger.append(session.run, "provisioned", function=name, subject=key, **fact)
 
 
 def _settings(session: Session) -> dict[str, Any] | None:
@@ -194,13 +207,18 @@ def _settings(session: Session) -> dict[str, Any] | None:
     return direct.settings(session.function, provision)
 
 
+def declared_before(session: Session) -> set[str]:
+    """The environment variables that deploys of this function have declared."""
+    known = session.ledger.remembered("declared", session.provision_key)
+    return set((known or {}).get("variables", ()))
+
+
 def _dropped(session: Session) -> tuple[str, ...]:
     """Environment variables an earlier deploy declared and the file does not any more: those are ours to remove."""
     provision = session.function.provision
     if not isinstance(provision, Direct):
         return ()
-    known = session.ledger.remembered("declared", session.provision_key)
-    return tuple(sorted({*(known or {}).get("variables", ())} - {*(provision.environment or {})}))
+    return tuple(sorted(declared_before(session) - {*(provision.environment or {})}))
 
 
 def previous_deployment(session: Session, arn: FunctionArn, alias: Alias) -> tuple[Version, BuildId | None]:
@@ -224,6 +242,7 @@ def previous_deployment(session: Session, arn: FunctionArn, alias: Alias) -> tup
 def arn_of(session: Session, name: FunctionName) -> FunctionArn:
     function = session.gateway.function(name)
     if function is None:
+        session.check_account(None)  # with the wrong credentials it is no wonder that it is not there
         raise NotFound(f"there is no function {name} in {session.wire.region}", next="`pointsman deploy` comes first.")
     return function.arn.unqualified
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeAlias, assert_never
 
-from pointsman.errors import LostRace
+from pointsman.errors import LostRace, UsageError
 from pointsman.model import (
     Alias,
     AliasName,
@@ -199,7 +199,8 @@ def plan_deploy(wanted: Wanted, seen: Seen) -> Plan:
             settings = {**(wanted.settings or {})}
             steps.append(CreateFunction(sha256=wanted.artifact.sha256, settings=settings, reason="there is none yet"))
         else:
-            if code_is_new:
+            # A stack that changes may bring its own code: then ours goes up again. (Skipped where it did not.)
+            if code_is_new or seen.stack != "same":
                 steps.append(_code(wanted, function, architecture))
             if changes:
                 steps.append(UpdateConfiguration(settings=changes, reason=_explain(changes, function)))
@@ -331,9 +332,17 @@ def _code(wanted: Wanted, function: Configuration | None, architecture: str | No
     return UpdateCode(
         sha256=wanted.artifact.sha256,
         size=wanted.artifact.size,
-        reason=f"$LATEST holds {function.sha256.short}…" if function else "the stack brings a stand-in",
+        reason=_why_code(wanted, function),
         architecture=architecture,
     )
+
+
+def _why_code(wanted: Wanted, function: Configuration | None) -> str:
+    if function is None:
+        return "the stack brings a stand-in"
+    if function.sha256 == wanted.artifact.sha256:
+        return "if the stack changes it"
+    return f"$LATEST holds {function.sha256.short}…"
 
 
 def _changes(wanted: Wanted, function: Configuration | None) -> dict[str, Any]:
@@ -346,6 +355,12 @@ def _changes(wanted: Wanted, function: Configuration | None) -> dict[str, Any]:
         if key == "Architectures":
             continue
         if key == "Environment":
+            if function.hidden:
+                raise UsageError(
+                    f"AWS does not show the function's environment variables: {function.hidden}",
+                    where=f"planning the configuration of {function.arn.name}",
+                    next="Without seeing them, those of others would be lost. Grant the credentials kms:Decrypt.",
+                )
             kept = {name: each for name, each in (present or {}).items() if name not in wanted.dropped}
             if (merged := {**kept, **value["Variables"]}) != (present or {}):
                 changes[key] = {"Variables": merged}

@@ -6,7 +6,7 @@ The only module, with `execute` and `world`, that knows both what decides and wh
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,27 +15,33 @@ from pointsman.config import Direct, Environment, Function
 from pointsman.errors import (
     BuildFailed,
     Drift,
+    GateRefused,
+    LostRace,
     NotFound,
     NotYet,
     StalePlan,
     UnknownTarget,
     UsageError,
 )
-from pointsman.execute import in_progress, wait_until_settled
-from pointsman.hands import Released, carry_out, release_gates, unit_gate, unit_tests
+from pointsman.execute import in_progress, sound, wait_until_settled
+from pointsman.hands import Released, announce, carry_out, release_gates, unit_gate, unit_tests
 from pointsman.ledger import Run
 from pointsman.model import (
+    Alias,
     Artifact,
     BuildId,
+    FunctionArn,
+    Move,
     TestReport,
     Value,
     from_json,
-    plain,
     size,
     to_json,
 )
 from pointsman.observe import arn_of, described, observe, previous_deployment, resolve, same_build, search_descriptions
 from pointsman.plan import (
+    ApplyStack,
+    CreateFunction,
     Plan,
     PublishVersion,
     Seen,
@@ -44,7 +50,7 @@ from pointsman.plan import (
     plan_deploy,
     plan_move,
 )
-from pointsman.world import Session, World, git
+from pointsman.world import Session, World, git, under_way, unfinished
 
 
 class SavedPlan(Value, frozen=True, kw_only=True):
@@ -91,18 +97,23 @@ def _buildable(function: Function) -> Literal["python", "node", "command", "zip"
     return function.build
 
 
-def build_id(world: World, made: Artifact, given: str | None) -> BuildId:
-    """The one given; else the commit, marked where the tree is not what was committed; else a time."""
+def commit(world: World) -> str:
+    """The commit checked out, short; with a "+" where the folder is not what was committed; "" without git."""
+    world.make_home()
+    sha = git(world.project.root, "rev-parse", "--short", "HEAD")
+    return f"{sha}+" if sha and git(world.project.root, "status", "--porcelain", "--", ".") else sha
+
+
+def build_id(world: World, made: Artifact, given: str | None, at: str) -> BuildId:
+    """The one given; else the commit `at`, with the digest where the tree was not what was committed; else a time."""
     if given is not None:
         try:
             return BuildId(given)
         except ValueError as error:
             raise UsageError(str(error), where="--build-id") from error
-    commit = git(world.project.root, "rev-parse", "--short", "HEAD")
-    if not commit:
+    if not at:
         return BuildId(time.strftime("%Y%m%d-%H%M%S", time.gmtime(world.clock.now())) + f"-{_hex(made.sha256)}")
-    changed = git(world.project.root, "status", "--porcelain", "--", ".")
-    return BuildId(f"{commit}-{_hex(made.sha256)}" if changed else commit)
+    return BuildId(f"{at.rstrip('+')}-{_hex(made.sha256)}" if at.endswith("+") else at)
 
 
 def _hex(sha256: str) -> str:
@@ -116,24 +127,40 @@ def _hex(sha256: str) -> str:
 
 def deploy(world: World, function: Function, environment: Environment, *, given: str | None) -> Released:
     """Unit tests → package → provision → update → publish → integration tests → alias."""
+    _rollout_not_yet(world, environment)
     with world.running("deploy", function, environment, {"build": given}) as session:
+        at = commit(world)  # now: tests may write into the tree
         tests = unit_tests(session)
         made = build(world, function)
-        return _deploy(session, made, build_id(world, made, given), tests=tests)
+        return _deploy(session, made, build_id(world, made, given, at), tests=tests)
 
 
-def _deploy(session: Session, made: Artifact, build: BuildId, *, tests: dict[str, TestReport]) -> Released:
+def _deploy(
+    session: Session,
+    made: Artifact,
+    build: BuildId,
+    *,
+    tests: dict[str, TestReport],
+    check: Callable[[Seen], None] = lambda _seen: None,
+) -> Released:
     _check(made, session.function, session.environment)
     session.ledger.append(session.run, "packaged", function=session.function.name, artifact=made, build=build)
     wanted, seen = observe(session, made, build, gates=release_gates(session.function))
-    return carry_out(session, _planned(session, wanted, seen), tests=tests)
+    check(seen)
+    planned = _planned(session, wanted, seen)
+    if session.arn:
+        # From here on the id is taken, whatever becomes of this run.
+        session.ledger.built(session.run, session.arn, build, made.sha256, commit=session.world.actor.commit)
+    return carry_out(session, planned, tests=tests)
 
 
 def plan(world: World, function: Function, environment: Environment, *, given: str | None) -> Plan:
     """The deploy as it would be carried out now; nothing is changed, and nothing but the package is made."""
+    _rollout_not_yet(world, environment)
     session = world.session(function, environment)
+    at = commit(world)
     made = build(world, function)
-    name = build_id(world, made, given)
+    name = build_id(world, made, given, at)
     _check(made, function, environment)
     gates = (*unit_gate(function), *release_gates(function))
     wanted, seen = observe(session, made, name, gates=gates)
@@ -179,7 +206,7 @@ def _plan_promote(session: Session, target: str) -> Plan:
     found = session.gateway.function(name, version)
     if found is None:
         raise UnknownTarget(
-            f"version {version} of {name} was deleted", next="`pointsman versions` lists what there is."
+            f"there is no version {version} of {name}", next="`pointsman versions` lists what there is."
         )
     known = session.ledger.build(arn, build) if build else None
     if known and known.sha256 != found.sha256:
@@ -187,11 +214,19 @@ def _plan_promote(session: Session, target: str) -> Plan:
             f"build {build} is {known.sha256.short}… in the ledger, but version {version} holds {found.sha256.short}…",
             next="The function was deleted and made anew since: deploy the build again.",
         )
+    if session.ledger.verdict(session.function.name, "integration", version) == "fail":
+        raise GateRefused(
+            f"version {version} did not pass its integration tests",
+            where=f"promoting {target}",
+            next="Deploy that build again: its tests run again, and if they pass it can be promoted.",
+        )
     if in_progress(found):
         world = session.world
         found = wait_until_settled(
             session.gateway, world.clock, name, qualifier=version, wait_s=world.options.wait_s, say=session.say
         )
+    if sound(found).state == "Inactive":
+        session.say(f"version {version} is Inactive: Lambda took back its resources, and its first calls wake it up")
     return plan_move(
         "promote",
         function=session.function.name,
@@ -219,12 +254,16 @@ def _plan_rollback(session: Session, to: str | None) -> Plan:
     name, alias_name = session.name(), session.environment.alias
     alias = session.gateway.alias(name, alias_name)
     if alias is None:
+        session.check_account(None)
         raise NotFound(f"there is no alias {alias_name} of {name}", next="`pointsman status` shows those there are.")
     session.check_account(alias.arn)
     session.arn = arn = alias.arn.unqualified
     session.alias = alias
+    _catch_up(session, arn, alias)
     if to is not None:
         version, build = resolve(session, arn, to)
+        if session.gateway.function(name, version) is None:
+            raise UnknownTarget(f"there is no version {version} of {name}", next="`pointsman versions` lists them.")
     elif alias.routing.canary:
         version, build = alias.version, None  # half-way through a shift: back to the baseline alone
     else:
@@ -242,6 +281,31 @@ def _plan_rollback(session: Session, to: str | None) -> Plan:
     )
 
 
+def _catch_up(session: Session, arn: FunctionArn, alias: Alias) -> None:
+    """A run killed right after its move left the alias where it meant to, and the ledger without it: write it down."""
+    world = session.world
+    run = unfinished(world, but=session.run)
+    if run is None or (run.function, run.environment) != (session.function.name, session.environment.name):
+        return
+    told = _told(world, run)
+    moves = session.ledger.moves(arn, alias.name)
+    if alias.version not in told.versions or (moves and moves[-1].version == alias.version):
+        return
+    was = moves[-1].version if moves else None
+    move = Move(
+        alias=alias.name,
+        version=alias.version,
+        was=was,
+        kind=told.planned.kind if told.planned else run.command,
+        at=world.clock.now(),
+        by=run.by,
+        build=told.planned.build if told.planned else None,
+    )
+    if session.run:
+        session.ledger.moved(run.id, arn, move)
+        session.ledger.end(run.id, "done")
+
+
 def _rollout_not_yet(world: World, environment: Environment) -> None:
     if environment.rollout is not None and not world.options.all_at_once:
         raise NotYet(
@@ -255,8 +319,11 @@ def _rollout_not_yet(world: World, environment: Environment) -> None:
 
 def save(path: Path, made: Plan, asked: Mapping[str, Any]) -> None:
     """Mode 0600: a plan holds the environment variables it would set."""
-    path.touch(mode=0o600)
-    path.write_bytes(to_json(SavedPlan(schema=1, plan=made, asked=dict(asked))))
+    try:
+        path.touch(mode=0o600)
+        path.write_bytes(to_json(SavedPlan(schema=1, plan=made, asked=dict(asked))))
+    except OSError as error:
+        raise UsageError(f"cannot write the plan {path}: {error.strerror}", where="--out") from error
 
 
 def load(path: Path) -> SavedPlan:
@@ -275,11 +342,12 @@ def apply(world: World, saved: SavedPlan) -> Released:
     then = saved.plan
     function = world.functions(then.function)[0]
     environment = world.environment(then.environment)
-    with world.running(then.kind, function, environment, {"plan": plain(then), **saved.asked}) as session:
+    request = {"build": then.build, "target": f"version:{then.version}", **saved.asked}
+    with world.running(then.kind, function, environment, request) as session:
+        announce(session, then)
         if then.artifact:
-            session.ledger.append(
-                session.run, "packaged", function=then.function, artifact=then.artifact, build=then.build
-            )
+            made, build = then.artifact, then.build
+            session.ledger.append(session.run, "packaged", function=then.function, artifact=made, build=build)
         now = _again(session, then)
         if lines := differences(then, now):
             raise StalePlan(
@@ -311,33 +379,91 @@ def _again(session: Session, then: Plan) -> Plan:
 # Going on after a crash
 
 
+class Told(Value, frozen=True, kw_only=True):
+    """What a run, and those it resumed, had decided before it ended. `versions`: where its alias may rightly be."""
+
+    packaged: dict[str, Any] | None
+    planned: Plan | None
+    unit_passed: bool
+    versions: tuple[str, ...]
+
+
+def _told(world: World, run: Run) -> Told:
+    entries = list(world.ledger.of_run(run.id, "packaged", "planned", "gate", "published"))
+    earlier = run.request.get("resumes")
+    while earlier:
+        entries = [*world.ledger.of_run(earlier, "packaged", "planned", "gate", "published"), *entries]
+        before = next((each for each in world.ledger.runs() if each.id == earlier), None)
+        earlier = before.request.get("resumes") if before else None
+    plans = [from_json(to_json(each.body["plan"]), Plan) for each in entries if each.kind == "planned"]
+    published = [each.subject for each in entries if each.kind == "published"]
+    return Told(
+        packaged=next((each.body for each in reversed(entries) if each.kind == "packaged"), None),
+        planned=plans[-1] if plans else None,
+        unit_passed=any(
+            each.kind == "gate" and each.subject == "unit" and each.body["verdict"] == "pass" for each in entries
+        ),
+        versions=tuple({*published, *(str(each.version) for each in plans if each.version)}),
+    )
+
+
 def resume(world: World, run: Run) -> Released:
-    """Ask again what an unfinished run was asked, with what it had already decided: package, build id, version."""
+    """Ask again what an unfinished run was asked, with what it had already decided: package, build id, version.
+
+    Raises LostRace where it is still under way, Drift where somebody else moved on since.
+    """
+    if under_way(run):
+        raise LostRace(
+            f"{run.command} of {run.function} to {run.alias} (run {run.id}) is still under way",
+            next=f"Wait for process {run.pid} of {run.by}, or end it.",
+        )
     function = world.functions(run.function)[0]
-    environment = world.environment(run.alias)
-    entries = world.ledger.of_run(run.id, "packaged", "planned", "gate")
-    packaged = next((entry.body for entry in entries if entry.kind == "packaged"), None)
-    planned = next((entry.body for entry in entries if entry.kind == "planned"), None)
-    request = {**run.request, "resumes": run.id}
-    with world.running(run.command, function, environment, request) as session:
+    environment = world.environment(run.environment)
+    told = _told(world, run)
+    with world.running(run.command, function, environment, {**run.request, "resumes": run.id}) as session:
         if run.command == "deploy":
-            tests: dict[str, TestReport] = {}
-            if packaged and Path(packaged["artifact"]["path"]).exists():
-                artifact = from_json(to_json(packaged["artifact"]), Artifact)
-                made = packaging.inspect(Path(artifact.path), run.function)
-                if made.sha256 != artifact.sha256:
-                    raise BuildFailed(f"{made.path} was changed since run {run.id} made it", next="Deploy again.")
-                return _deploy(session, artifact, BuildId(packaged["build"]), tests=tests)
-            tests = unit_tests(session)
-            made = build(world, function)
-            given = packaged["build"] if packaged else run.request.get("build")
-            return _deploy(session, made, build_id(world, made, given), tests=tests)
-        if planned:
-            then = from_json(to_json(planned["plan"]), Plan)
-            return carry_out(session, _resumed_move(session, then))
+            return _resumed_deploy(session, run, told)
+        if told.planned:
+            return carry_out(session, _resumed_move(session, told.planned))
         target: Any = run.request.get("target")
-        made_plan = _plan_promote(session, target) if run.command == "promote" else _plan_rollback(session, target)
-        return carry_out(session, made_plan)
+        made = _plan_promote(session, target) if run.command == "promote" else _plan_rollback(session, target)
+        return carry_out(session, made)
+
+
+def _resumed_deploy(session: Session, run: Run, told: Told) -> Released:
+    world, packaged = session.world, told.packaged
+    at = commit(world)
+    tests = {} if told.unit_passed else unit_tests(session)
+    if packaged and Path(packaged["artifact"]["path"]).exists():
+        artifact = from_json(to_json(packaged["artifact"]), Artifact)
+        made = packaging.inspect(Path(artifact.path), run.function)
+        if made.sha256 != artifact.sha256:
+            raise BuildFailed(f"{made.path} was changed since run {run.id} made it", next="Deploy again.")
+        name = BuildId(packaged["build"])
+    else:
+        made = build(world, session.function)
+        name = build_id(world, made, packaged["build"] if packaged else run.request.get("build"), at)
+    return _deploy(session, made, name, tests=tests, check=lambda seen: _not_overtaken(told, made, seen))
+
+
+def _not_overtaken(told: Told, made: Artifact, seen: Seen) -> None:
+    """What the interrupted run saw must still be so, or be its own doing; anything else is somebody else's work."""
+    then = told.planned
+    if then is None:
+        return
+    routing = str(seen.alias.routing) if seen.alias else None
+    ours = {f"version {version}" for version in told.versions}
+    sha256 = seen.function.sha256 if seen.function else None
+    own_code = {then.expects.function_sha256, made.sha256}
+    by_stack = any(isinstance(step, ApplyStack | CreateFunction) for step in then.steps)
+    if routing in {then.expects.alias_routing, *ours} and (by_stack or sha256 in own_code):
+        return
+    what = f"{then.alias} is at {routing}" if routing != then.expects.alias_routing else "$LATEST holds other code"
+    raise Drift(
+        f"somebody else went on since the interrupted deploy: {what}",
+        where=f"resuming the deploy of build {then.build}",
+        next="Nothing was changed. Deploy again if this build is still the one you want.",
+    )
 
 
 def _resumed_move(session: Session, then: Plan) -> Plan:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pointsman.config import Environment, Function
-from pointsman.errors import NotFound, UnknownTarget, UsageError
-from pointsman.ledger import Ledger
+from pointsman.errors import LedgerError, NotFound, UnknownTarget, UsageError
+from pointsman.ledger import Ledger, Run
 from pointsman.model import (
     LATEST,
     Alias,
@@ -21,7 +21,7 @@ from pointsman.model import (
     Version,
     plain,
 )
-from pointsman.world import Session, World, unfinished
+from pointsman.world import Session, World, under_way, unfinished
 
 
 class AliasStatus(Value, frozen=True, kw_only=True):
@@ -118,13 +118,13 @@ def _status(session: Session, environments: tuple[Environment, ...]) -> Function
 
 
 def _unfinished(session: Session) -> str:
-    try:
-        run = unfinished(session.world)
-    except UsageError:
-        return ""
+    run = unfinished(session.world)
     if run is None or run.function != session.function.name:
         return ""
-    return f"{run.command} to {run.alias} (run {run.id}) did not finish: {run.error or 'it was killed'}"
+    if under_way(run):
+        return f"{run.command} to {run.alias} is under way (run {run.id}, process {run.pid} of {run.by})"
+    why = run.error or "it was killed"
+    return f"{run.command} to {run.alias} (run {run.id}) did not finish: {why}. `pointsman resume` goes on"
 
 
 def _alias_status(session: Session, arn: FunctionArn, alias: Alias, environment: str) -> AliasStatus:
@@ -279,10 +279,9 @@ class Line(Value, frozen=True, kw_only=True):
 def history(ledger: Ledger, *, limit: int, alias: str | None = None) -> list[Line]:
     """What was done, newest first: runs and how they ended, versions published, aliases moved, gates, approvals."""
     runs = {run.id: run for run in ledger.runs()}
-    ended = {each.run: each.body for each in ledger.entries() if each.kind == "ended"}
     lines = []
     for entry in ledger.entries():
-        what = _told(entry.kind, entry.subject, entry.body, ended.get(entry.run))
+        what = _told(entry.kind, entry.subject, entry.body, runs.get(entry.run))
         if what and (alias is None or entry.subject == alias):
             run = runs.get(entry.run)
             lines.append(
@@ -301,7 +300,7 @@ def history(ledger: Ledger, *, limit: int, alias: str | None = None) -> list[Lin
     return lines
 
 
-def _told(kind: str, subject: str, body: dict[str, Any], ended: dict[str, Any] | None) -> str:
+def _told(kind: str, subject: str, body: dict[str, Any], run: Run | None) -> str:
     match kind:
         case "published":
             return f"published version {subject}, build {body.get('build')}"
@@ -316,13 +315,17 @@ def _told(kind: str, subject: str, body: dict[str, Any], ended: dict[str, Any] |
             return f"{subject} tests passed{tests}" if body["verdict"] == "pass" else f"{subject} tests failed{tests}"
         case "approved":
             return f"{subject} approved by {body['by']}, version {body['version']}"
-        case "run":
-            command = f"{body['run']['command']} to {subject}"
-            if ended is None:
-                return f"{command} began, and did not end"
-            if ended["outcome"] in ("done", "unchanged"):
-                return f"{command}: nothing to do" if ended["outcome"] == "unchanged" else ""
-            return f"{command} ended {ended['outcome']}: {_short(ended['error'])}"
+        case "run" if run:
+            command = f"{run.command} to {subject}"
+            match run.outcome:
+                case "":
+                    return f"{command} began, and did not end"
+                case "done":
+                    return ""  # its steps tell
+                case "unchanged":
+                    return f"{command}: nothing to do"
+                case outcome:
+                    return f"{command} ended {outcome}: {_short(run.error)}"
         case "rebuilt":
             return f"ledger rebuilt from Lambda: {body['versions']} versions, {body['aliases']} aliases"
         case _:
@@ -332,6 +335,19 @@ def _told(kind: str, subject: str, body: dict[str, Any], ended: dict[str, Any] |
 def _short(error: str, most: int = 100) -> str:
     line = error.splitlines()[0] if error else ""
     return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def must_need_rebuilding(world: World) -> None:
+    """Raises UsageError for a ledger that can be read: what Lambda does not know would be lost from it."""
+    try:
+        sound = world.ledger.sound
+    except LedgerError:
+        return
+    if sound:
+        raise UsageError(
+            f"{world.ledger_path} is sound, and knows more than Lambda: approvals, and builds that published nothing",
+            next="`pointsman history --rebuild --force` sets it aside all the same.",
+        )
 
 
 def rebuild(world: World, functions: tuple[Function, ...]) -> tuple[Path | None, int, int]:

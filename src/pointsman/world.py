@@ -75,10 +75,11 @@ class World:
     ask: Callable[[str], bool] | None = None
     wrap: Callable[[Transport], Transport] = lambda transport: transport
     draw: Callable[[], float] = random.random
-    local: bool = False
+    local: bool = False  # a rehearsal: the endpoint is on this machine
+    staged: bool = False  # by `--local`: what the local AWS lacks may be supplied
     calls: list[Call] = field(default_factory=list)
     _ledger: Ledger | None = None
-    _wires: dict[tuple[str | None, ...], tuple[Wire, Count]] = field(default_factory=dict)
+    _wires: dict[tuple[str | None, ...], tuple[Wire, Transport]] = field(default_factory=dict)
 
     @cached_property
     def actor(self) -> Actor:
@@ -89,6 +90,16 @@ class World:
         """Where packages, reports and the ledger lie. A rehearsal keeps its own: its history is not the account's."""
         home = self.project.root / ".pointsman"
         return home / "local" if self.local else home
+
+    def make_home(self) -> None:
+        """The folder for what we keep, which git does not see: else it would make every tree a changed one."""
+        ignore = self.project.root / ".pointsman" / ".gitignore"
+        if not ignore.exists():
+            try:
+                ignore.parent.mkdir(exist_ok=True)
+                ignore.write_text("*\n")
+            except OSError as error:
+                raise LedgerError(f"cannot write {ignore}: {error.strerror}") from error
 
     @property
     def ledger_path(self) -> Path:
@@ -103,6 +114,7 @@ class World:
     @property
     def ledger(self) -> Ledger:
         if self._ledger is None:
+            self.make_home()
             self._ledger = Ledger(self.ledger_path, now=self.clock.now)
         return self._ledger
 
@@ -130,16 +142,21 @@ class World:
             )
         if to is None:
             return next(iter(environments.values()))
-        for each in environments.values():
-            if to in (each.name, each.alias):
-                return each
+        if to in environments:
+            return environments[to]
+        meant = [each for each in environments.values() if each.alias == to]
+        if len(meant) > 1:
+            names = ", ".join(each.name for each in meant)
+            raise UsageError(f"{to} is the alias of several environments", next=f"Say which: {names}.")
+        if meant:
+            return meant[0]
         there = {name for each in environments.values() for name in (each.name, str(each.alias))}
         raise unknown("environment or alias", to, there, "pointsman.toml has")
 
     # The door to AWS
 
-    def wire(self, environment: Environment) -> tuple[Wire, Count]:
-        """One connection per credentials and region. In a rehearsal the local AWS's credentials stand in."""
+    def wire(self, environment: Environment) -> tuple[Wire, Transport]:
+        """One connection, one budget of calls, per credentials and region. A rehearsal has credentials of its own."""
         from pointsman.aws.wire import Wire
 
         region, profile, role = environment.region, environment.profile, environment.role_arn
@@ -151,15 +168,14 @@ class World:
             wire = Wire(region=region, profile=profile, role_arn=role, actor=self.actor.by, timeout=timeout)
             count = Count(self.wrap(wire), time.perf_counter)
             count.calls = self.calls
-            self._wires[key] = (wire, count)
+            self._wires[key] = (wire, Throttle(count, self.clock))
         return self._wires[key]
 
     def session(self, function: Function, environment: Environment, run: str = "") -> Session:
         """Without a run the session only looks: every mutating call is refused before it is sent."""
-        wire, counted = self.wire(environment)
-        chain: Transport = counted
+        wire, chain = self.wire(environment)
         chain = Journal(chain, Recorder(self.ledger, run, function.name)) if run else ReadOnly(chain)
-        chain = Retry(Throttle(chain, self.clock), self.clock, self.draw)
+        chain = Retry(chain, self.clock, self.draw)
         return Session(
             world=self, function=function, environment=environment, gateway=Gateway(chain), wire=wire, run=run
         )
@@ -179,6 +195,7 @@ class World:
             command=command,
             function=function.name,
             alias=environment.alias,
+            environment=environment.name,
             request=request,
             by=self.actor.by,
             at=self.clock.now(),
@@ -203,7 +220,10 @@ class World:
                 outcome = "lost"
             case _:
                 outcome = "failed"
-        what = error.what if isinstance(error, PointsmanError) else repr(error)
+        if isinstance(error, PointsmanError):
+            what = error.what
+        else:
+            what = "interrupted" if isinstance(error, KeyboardInterrupt) else repr(error)
         try:
             self.ledger.end(run, outcome, what)
         except LedgerError as also:
@@ -259,7 +279,7 @@ class Session:
         if name:
             return name
         known = self.ledger.remembered("provisioned", self.provision_key)
-        if known:
+        if known and known["name"]:
             return FunctionName(known["name"])
         from pointsman.provision import cloudformation
 
@@ -278,8 +298,8 @@ class Session:
     @property
     def provision_key(self) -> str:
         provision = self.function.provision
-        stack = provision.stack if isinstance(provision, CloudFormation) else ""
-        return f"{self.environment.name}/{stack}/{self.function.name}"
+        where = f"{provision.stack}/{provision.function}" if isinstance(provision, CloudFormation) else ""
+        return f"{self.environment.name}/{where}/{self.function.name}"
 
     def check_account(self, arn: FunctionArn | None) -> None:
         """Before the first write: do the credentials belong to the declared account? An ARN tells without a call."""
@@ -296,8 +316,18 @@ class Session:
 
     def test_environment(self, arn: FunctionArn | None, qualifier: str | None) -> dict[str, str]:
         """What test commands get beside the caller's own environment."""
-        given = {**self.world.environ, **self.wire.environment(), "POINTSMAN_ENVIRONMENT": self.environment.name}
-        if arn:
+        given = {**self.world.environ, "POINTSMAN_ENVIRONMENT": self.environment.name}
+        if arn is None:
+            known = self.ledger.remembered("provisioned", self.provision_key) or {}
+            if name := self.declared_name() or known.get("name"):
+                given["POINTSMAN_FUNCTION"] = name
+        else:
+            reach = self.wire.environment()
+            if "AWS_ACCESS_KEY_ID" in reach:
+                # Keys of a profile or role: what else names credentials would win over them in some SDKs.
+                for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_ROLE_ARN"):
+                    given.pop(name, None)
+            given |= reach
             given["POINTSMAN_FUNCTION"] = arn.name
             given["POINTSMAN_FUNCTION_ARN"] = f"{arn.unqualified}:{qualifier}" if qualifier else str(arn.unqualified)
         if qualifier:
@@ -347,23 +377,26 @@ def git(root: Path, *arguments: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def unfinished(world: World, run_id: str | None = None) -> Run | None:
-    """The newest run that neither ended nor was overtaken by a later one of the same function and alias."""
-    seen: set[tuple[str, str]] = set()
-    host = os.uname().nodename
+def unfinished(world: World, run_id: str | None = None, *, but: str = "") -> Run | None:
+    """The newest run that neither ended nor was overtaken by a later one of the same function and environment.
+
+    A run that was refused or lost before it called anything overtakes nothing. `but`: a run to leave out, one's own.
+    """
+    overtaken: set[tuple[str, str]] = set()
     for run in world.ledger.runs():
-        key = (run.function, run.alias)
-        if run_id in (None, run.id) and key not in seen and run.outcome not in ENDED:
-            if not run.outcome and run.host == host and run.pid != os.getpid() and _alive(run.pid):
-                raise LostRace(
-                    f"{run.command} of {run.function} to {run.alias} (run {run.id}) is still under way",
-                    next=f"Wait for process {run.pid} of {run.by}, or end it.",
-                )
+        if run.id == but:
+            continue
+        key = (run.function, run.environment)
+        if run_id in (None, run.id) and key not in overtaken and run.outcome not in ENDED:
             return run
-        if run_id == run.id:
-            return None
-        seen.add(key)
+        if run.outcome in ("done", "unchanged") or world.ledger.of_run(run.id, "call"):
+            overtaken.add(key)
     return None
+
+
+def under_way(run: Run) -> bool:
+    """Whether the run's process still lives, as far as this machine can tell."""
+    return not run.outcome and run.host == os.uname().nodename and run.pid != os.getpid() and _alive(run.pid)
 
 
 def _alive(pid: int) -> bool:

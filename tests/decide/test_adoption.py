@@ -74,7 +74,7 @@ def test_a_stack_with_node_sources_and_tests(tmp_path: Path) -> None:
     assert function.provision == CloudFormation(
         stack="greeting-stack", function="Greeting", template="cloudformation.template"
     )
-    assert (function.handler, function.runtime, function.build) == ("index.handler", "nodejs22.x", "node")
+    assert (function.handler, function.runtime, function.build) == ("index.handler", NODE, "node")
     unit, integration = function.test.unit, function.test.integration
     assert unit is not None
     assert integration is not None
@@ -218,22 +218,25 @@ def test_a_plain_folder_is_an_existing_function_or_with_a_role_a_new_one(tmp_pat
     assert existing.provision == Existing(name=FunctionName("greeting"))
     assert (existing.handler, existing.build) == ("lambda_function.lambda_handler", "python")
     assert direct.provision == Direct(role=ROLE)
-    assert (direct.name, direct.runtime) == ("greeting", "python3.13")
+    assert (direct.name, direct.runtime) == ("greeting", f"python{adoption.python_here()}")
+
+
+NODE = f"nodejs{adoption.node_here()}.x"
 
 
 @pytest.mark.parametrize(
     ("files", "handler", "runtime"),
     [
-        ({"index.mjs": "export const handler = 1"}, "index.handler", "nodejs22.x"),
-        ({"index.js": "exports.greet = 1"}, "index.greet", "nodejs22.x"),
+        ({"index.mjs": "export const handler = 1"}, "index.handler", NODE),
+        ({"index.js": "exports.greet = 1"}, "index.greet", NODE),
         (
             {"package.json": {"main": "src/app.js", "engines": {"node": ">=20"}}, "src/app.js": ""},
             "src/app.handler",
             "nodejs20.x",
         ),
-        ({"app.py": "async def run(event, context): pass"}, "app.run", "python3.13"),
+        ({"app.py": "async def run(event, context): pass"}, "app.run", f"python{adoption.python_here()}"),
         ({"main.py": "", "pyproject.toml": 'requires-python = ">=3.11"'}, "main.lambda_handler", "python3.11"),
-        ({"package.json": {"main": "../outside.js"}, "index.js": ""}, "index.handler", "nodejs22.x"),
+        ({"package.json": {"main": "../outside.js"}, "index.js": ""}, "index.handler", NODE),
     ],
 )
 def test_the_handler_of_a_plain_folder(

@@ -159,6 +159,7 @@ def test_a_changed_template_is_applied_and_published_though_the_code_is_the_same
 
     assert told(plan) == [
         "update stack greeting-stack by a change set (the template or its parameters changed)",
+        "upload 2.1 kB of code BBBBBBBB… to $LATEST (if the stack changes it)",
         "publish a version of it, described “101”",
         "move alias STAGE from version 3 to the new version (build 101)",
     ]

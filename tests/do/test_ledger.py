@@ -39,6 +39,7 @@ def run(name: str, **more: object) -> Run:
         "command": "deploy",
         "function": "greeting",
         "alias": "STAGE",
+        "environment": "staging",
         "request": {},
     }
     return Run(**{**facts, "by": "me", "at": 1.0, "host": "h", "pid": 1, **more})  # type: ignore[arg-type]

@@ -28,9 +28,8 @@ def alive(pid: int) -> bool:
 def test_local_starts_one_when_there_is_none_and_down_leaves_nothing(alone: Shop) -> None:
     assert alone.ok("local", "status").out == "down\n"
 
-    refused = alone.run("--local", "deploy", "--build-id", "101")
-    assert refused.code == 1
-    assert "role" in refused.err  # the role is one of another local AWS
+    told = alone.ok("--local", "deploy", "--build-id", "101", "-v")
+    assert "rehearsal: made the role" in told.err  # the account is empty at first
 
     facts = alone.ok("local", "status", "--json").result
     assert facts["up"] is True
@@ -40,6 +39,44 @@ def test_local_starts_one_when_there_is_none_and_down_leaves_nothing(alone: Shop
     assert alone.ok("local", "down").out == "The local AWS is down; its state stays.\n"
     assert not alive(facts["pid"])
     assert alone.ok("local", "down").out == "The local AWS was not up.\n"
+
+
+def test_a_function_of_somebody_else_is_rehearsed_on_a_stand_in(alone: Shop) -> None:
+    alone.configure(provision=f'{{ with = "existing", name = "{alone.name}" }}')
+
+    assert "there is no function" in alone.run("--local", "plan").err
+    told = alone.ok("--local", "deploy", "--build-id", "101", "-v").err
+
+    assert "made a stand-in" in told
+    assert alone.ok("--local", "status", "--json").result[0]["aliases"][0]["build"] == "101"
+
+
+def test_nothing_of_the_users_own_aws_is_reached_from_a_rehearsal(alone: Shop) -> None:
+    alone.variables |= {
+        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
+        "AWS_ENDPOINT_URL_LAMBDA": "http://127.0.0.1:9",
+        "AWS_SESSION_TOKEN": "stale",
+    }
+
+    alone.ok("--local", "deploy", "--build-id", "101")
+
+    lines = alone.ok("local", "env").out.splitlines()
+    assert lines[0].startswith("unset ")
+    for name in (*alone.variables, "AWS_PROFILE"):
+        assert name in lines[0].split()
+
+
+def test_a_server_whose_folder_is_deleted_ends(alone: Shop) -> None:
+    import shutil
+    import time
+
+    pid = alone.ok("local", "up", "--json").result["pid"]
+    shutil.rmtree(alone.folder / ".pointsman")
+
+    deadline = time.monotonic() + 20
+    while alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(pid)
 
 
 def test_env_points_a_shell_at_it(alone: Shop) -> None:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
+import msgspec
+
 from pointsman.aws.operation import Operation, Transport
-from pointsman.errors import NotFound
+from pointsman.errors import AccessDenied, NotFound, NotYet
 from pointsman.model import (
     Alias,
     AliasName,
@@ -52,10 +55,7 @@ class Stack(Value, frozen=True, kw_only=True):
     reason: str
     outputs: dict[str, str]
     parameters: dict[str, str]
-
-    @property
-    def account(self) -> str:
-        return self.id.split(":")[4]
+    change_set: str = ""  # the ARN of the one last executed
 
 
 class Resource(Value, frozen=True, kw_only=True):
@@ -80,6 +80,7 @@ class ChangeSet(Value, frozen=True, kw_only=True):
     reason: str
     execution: str
     changes: tuple[Change, ...]
+    more: str = ""  # the next page's token
 
 
 class Gateway:
@@ -236,6 +237,19 @@ class Gateway:
     def caller_account(self) -> str:
         return self._send("GetCallerIdentity", lambda reply: str(reply["Account"]), service="sts")
 
+    def create_role(self, name: str) -> None:
+        """A role that Lambda may assume and that may do nothing."""
+        statement = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+        self._send(
+            "CreateRole",
+            _nothing,
+            service="iam",
+            mutates=True,
+            subject=name,
+            RoleName=name,
+            AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [statement]}),
+        )
+
     # CloudFormation
 
     def stack(self, name: str) -> Stack | None:
@@ -321,7 +335,14 @@ class Gateway:
         )
 
     def change_set(self, stack: str, name: str) -> ChangeSet | None:
-        return self._or_none("DescribeChangeSet", _change_set, **_of_stack(stack, ChangeSetName=name))
+        """With all its changes, however many pages they take."""
+        found = self._or_none("DescribeChangeSet", _change_set, **_of_stack(stack, ChangeSetName=name))
+        more = found.more if found else ""
+        while found and more:
+            page = self._send("DescribeChangeSet", _change_set, **_of_stack(stack, ChangeSetName=name, NextToken=more))
+            more = page.more
+            found = msgspec.structs.replace(found, changes=(*found.changes, *page.changes), more="")
+        return found
 
     def execute_change_set(self, stack: str, name: str) -> None:
         self._send("ExecuteChangeSet", _nothing, mutates=True, **_of_stack(stack, ChangeSetName=name))
@@ -335,9 +356,12 @@ class Gateway:
     # S3, for packages too large for a request
 
     def object_exists(self, bucket: str, key: str) -> bool:
-        found = self._or_none(
-            "HeadObject", lambda _reply: True, service="s3", subject=f"s3://{bucket}/{key}", Bucket=bucket, Key=key
-        )
+        """False also where S3 will not say: without s3:ListBucket it answers 403 for a key that is not there."""
+        subject = f"s3://{bucket}/{key}"
+        try:
+            found = self._or_none("HeadObject", lambda _: True, service="s3", subject=subject, Bucket=bucket, Key=key)
+        except AccessDenied:
+            return False
         return bool(found)
 
     def put_object(self, bucket: str, key: str, body: bytes) -> None:
@@ -364,7 +388,12 @@ def _nothing(_reply: Reply) -> None:
 
 
 def configuration(reply: Reply) -> Configuration:
-    """A FunctionConfiguration as ours."""
+    """A FunctionConfiguration as ours. Raises NotYet for a container image: its digest is not a zip's."""
+    if reply.get("PackageType") == "Image":
+        raise NotYet(
+            f"{reply['FunctionArn']} is a container image: this version deploys zip packages only",
+            next='Image functions come with `build = "image"`.',
+        )
     settings = _settings(reply)
     return Configuration(
         arn=FunctionArn.parse(reply["FunctionArn"]),
@@ -380,10 +409,14 @@ def configuration(reply: Reply) -> Configuration:
         update_reason=reply.get("LastUpdateStatusReason", ""),
         modified=reply.get("LastModified", ""),
         code_size=reply.get("CodeSize", 0),
+        hidden=reply.get("Environment", {}).get("Error", {}).get("Message", ""),
     )
 
 
-_PLAIN = ("Role", "Handler", "Runtime", "Timeout", "MemorySize", "KMSKeyArn", "Architectures", "FileSystemConfigs")
+_PLAIN = (
+    *("Role", "Handler", "Runtime", "Timeout", "MemorySize", "KMSKeyArn", "Architectures", "FileSystemConfigs"),
+    *("CapacityProviderConfig", "DurableConfig", "TenancyConfig"),
+)
 
 
 def _settings(reply: Reply) -> dict[str, Any]:
@@ -393,6 +426,8 @@ def _settings(reply: Reply) -> dict[str, Any]:
     found["Layers"] = [layer["Arn"] for layer in reply.get("Layers", ())]  # order decides: later layers win
     vpc = reply.get("VpcConfig", {})
     found["VpcConfig"] = {key: sorted(vpc.get(key, ())) for key in ("SubnetIds", "SecurityGroupIds") if vpc.get(key)}
+    if vpc.get("Ipv6AllowedForDualStack"):
+        found["VpcConfig"]["Ipv6AllowedForDualStack"] = True
     found["DeadLetterConfig"] = reply.get("DeadLetterConfig", {}).get("TargetArn")
     found["TracingConfig"] = reply.get("TracingConfig", {}).get("Mode")
     found["EphemeralStorage"] = reply.get("EphemeralStorage", {}).get("Size")
@@ -423,6 +458,7 @@ def _stack(reply: Reply) -> Stack:
         reason=reply.get("StackStatusReason", ""),
         outputs={each["OutputKey"]: each.get("OutputValue", "") for each in reply.get("Outputs", ())},
         parameters={each["ParameterKey"]: each.get("ParameterValue", "") for each in reply.get("Parameters", ())},
+        change_set=reply.get("ChangeSetId", ""),
     )
 
 
@@ -451,6 +487,7 @@ def _change_set(reply: Reply) -> ChangeSet:
         reason=reply.get("StatusReason", ""),
         execution=reply.get("ExecutionStatus", ""),
         changes=tuple(change(each) for each in reply.get("Changes", ()) if "ResourceChange" in each),
+        more=reply.get("NextToken", ""),
     )
 
 

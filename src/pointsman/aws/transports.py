@@ -1,6 +1,6 @@
 """Wrappers around one `send`: each adds one thing, and knows nothing of the others.
 
-Built by `release` from the inside out: wire, Faults (tests), Count, Journal, ReadOnly, Throttle, Retry.
+`World` puts them together, from the inside out: wire, Faults (tests), Count, Throttle, Journal or ReadOnly, Retry.
 """
 
 from __future__ import annotations

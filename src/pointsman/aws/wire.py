@@ -18,7 +18,16 @@ from botocore.parsers import ResponseParserError
 from pointsman import __version__, errors
 from pointsman.aws.operation import Operation, R
 
-_SERVICES = ("cloudformation", "lambda", "s3", "sts", "sso", "sso-oidc", "signin")  # those we call, or sign in with
+_SERVICES = (
+    "cloudformation",
+    "iam",
+    "lambda",
+    "s3",
+    "sts",
+    "sso",
+    "sso-oidc",
+    "signin",
+)  # those we call, or sign in with
 _CREDENTIALS = "Check AWS_PROFILE, the environment's `profile` or `role_arn` in pointsman.toml, or sign in again."
 _BY_CODE: Mapping[str, type[errors.AwsError]] = {
     **dict.fromkeys(
@@ -33,7 +42,7 @@ _BY_CODE: Mapping[str, type[errors.AwsError]] = {
         errors.Throttled,
     ),
     **dict.fromkeys(
-        ("AccessDeniedException", "AccessDenied", "UnauthorizedOperation", "Forbidden"), errors.AccessDenied
+        ("AccessDeniedException", "AccessDenied", "UnauthorizedOperation", "Forbidden", "403"), errors.AccessDenied
     ),
     **dict.fromkeys(
         (
@@ -55,7 +64,10 @@ _BY_CODE: Mapping[str, type[errors.AwsError]] = {
         errors.NotFound,
     ),
     **dict.fromkeys(("PreconditionFailedException", "PreconditionFailed"), errors.PreconditionFailed),
-    **dict.fromkeys(("ResourceConflictException", "AlreadyExistsException", "OperationAborted"), errors.Conflict),
+    **dict.fromkeys(
+        ("ResourceConflictException", "AlreadyExistsException", "EntityAlreadyExists", "OperationAborted"),
+        errors.Conflict,
+    ),
 }
 _NEXT: Mapping[type[errors.AwsError], str] = {
     errors.CredentialsRefused: _CREDENTIALS,
@@ -93,7 +105,8 @@ class Wire:
     @property
     def region(self) -> str:
         """The region calls go to. Raises UsageError where none is configured."""
-        region = self._region or self._open().get_config_variable("region")
+        # botocore itself reads AWS_DEFAULT_REGION only; every other SDK reads AWS_REGION first.
+        region = self._region or os.environ.get("AWS_REGION") or self._open().get_config_variable("region")
         if not region:
             raise _no_region()
         return str(region)
@@ -102,11 +115,21 @@ class Wire:
         """What a child process needs to reach the same place: the region, and credentials that are not ambient."""
         found = {"AWS_REGION": self.region, "AWS_DEFAULT_REGION": self.region}
         if self._profile or self._role_arn:
-            keys = self._open().get_credentials().get_frozen_credentials()
+            keys = self._frozen()
             found |= {"AWS_ACCESS_KEY_ID": keys.access_key, "AWS_SECRET_ACCESS_KEY": keys.secret_key}
             if keys.token:
                 found["AWS_SESSION_TOKEN"] = keys.token
         return found
+
+    def _frozen(self) -> Any:
+        operation = Operation("sts", "GetCredentials", {}, lambda reply: reply, subject=self._profile or "")
+        try:
+            credentials = self._open().get_credentials()
+            if credentials is None:
+                raise theirs.NoCredentialsError
+            return credentials.get_frozen_credentials()
+        except (theirs.BotoCoreError, theirs.ClientError) as error:
+            _translate(error, operation)
 
     def send(self, operation: Operation[R]) -> R:
         try:
@@ -136,7 +159,8 @@ class Wire:
 
     def _assume(self, role_arn: str) -> None:
         """From here on act as the role: its temporary credentials replace the session's."""
-        sts = self._session.create_client("sts", region_name=self._region, config=self._config())
+        region = self._region or os.environ.get("AWS_REGION")
+        sts = self._session.create_client("sts", region_name=region, config=self._config())
         operation = Operation("sts", "AssumeRole", {}, lambda reply: reply, subject=role_arn)
         try:
             reply = sts.assume_role(RoleArn=role_arn, RoleSessionName=_session_name(self._actor))
@@ -157,7 +181,7 @@ class Wire:
     def _client(self, service: str) -> Any:
         if service not in self._clients:
             session = self._open()
-            self._clients[service] = session.create_client(service, region_name=self._region, config=self._config())
+            self._clients[service] = session.create_client(service, region_name=self.region, config=self._config())
         return self._clients[service]
 
 

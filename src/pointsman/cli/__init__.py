@@ -26,6 +26,7 @@ def main(
 ) -> int:
     """Run one command and return its exit code. `wrap` stands between it and AWS: there tests break calls."""
     from pointsman.cli import parser
+    from pointsman.errors import UsageError
 
     out, err = out or sys.stdout, err or sys.stderr
     grammar = parser.build(parser.the_command(arguments))
@@ -33,6 +34,11 @@ def main(
         asked = parser.parse(grammar, arguments)
     except SystemExit as done:
         return int(done.code or 0)
+    except UsageError as wrong:
+        from pointsman.cli import terminal
+
+        terminal.Screen(out=out, err=err, json="--json" in arguments, verbose=False).failed(wrong)
+        return wrong.exit_code
     if asked.version:
         from pointsman import __version__
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pointsman import config
 from pointsman.cli.terminal import Screen, ago, at
-from pointsman.errors import PointsmanError, UsageError
+from pointsman.errors import ConfigInvalid, Interrupted, PointsmanError, UsageError
 from pointsman.model import plain, size
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from pointsman.world import World
 
 UNCHANGED = 5
-INTERRUPTED = 130
 
 
 class Typed:
@@ -65,6 +64,7 @@ class Typed:
                 echo=self.screen.echo,
                 ask=self.screen.ask if self.screen.can_ask else None,
                 local=rehearsal,
+                staged=self.asked.local,
             )
             if self._wrap:
                 world.wrap = self._wrap
@@ -94,9 +94,14 @@ def run(
     except PointsmanError as error:
         screen.failed(error)
         return error.exit_code
+    except OSError as error:
+        # A folder that cannot be written, a full disk: the message names the file.
+        screen.failed(PointsmanError(str(error)))
+        return 1
     except KeyboardInterrupt:
-        screen.failed(PointsmanError("interrupted", next="`pointsman resume` goes on where it stopped."))
-        return INTERRUPTED
+        stopped = Interrupted("interrupted", next="`pointsman resume` goes on where it stopped.")
+        screen.failed(stopped)
+        return stopped.exit_code
     finally:
         typed.close()
 
@@ -153,14 +158,17 @@ def _init(typed: Typed) -> int:
         raise UsageError(f"{path} is there already", next="`pointsman init --force` overwrites it.")
     found = adoption.look(folder)
     text = adoption.write(found, name=typed.asked.name, role=typed.asked.role)
-    config.parse(text, file=path)
+    try:
+        config.parse(text, file=path)
+    except ConfigInvalid as error:
+        raise UsageError("\n".join(error.problems), where="what init was given", next="Nothing was written.") from error
     path.write_text(text, encoding="utf-8")
     screen = typed.screen
     if not screen.json:
         screen.print(f"wrote {path}")
         for note in found.notes:
             screen.print(f"  {note}")
-        screen.print("Next: read it, then `pointsman plan --local` shows what a deploy would do.")
+        screen.print("Next: read it, then rehearse: `pointsman --local deploy`.")
     screen.result({"file": str(path), "found": plain(found)})
     return 0
 
@@ -203,6 +211,11 @@ def _rollback(typed: Typed) -> int:
 
     world, asked = typed.world, typed.asked
     environment = world.environment(asked.alias)
+    if len(world.functions(asked.function)) > 1:
+        raise UsageError(
+            "the file has several functions, and each has a previous deployment of its own",
+            next="Say which: --function NAME. (Moving back a whole release together is not built yet.)",
+        )
     done = [release.roll_back(world, each, environment, asked.target) for each in world.functions(asked.function)]
     return _told(typed, done)
 
@@ -320,7 +333,7 @@ def _status(typed: Typed) -> int:
                 if row.drift:
                     screen.print(f"{row.alias} was moved outside Pointsman: {row.drift}.")
             if each.unfinished:
-                screen.print(f"{each.unfinished}. `pointsman resume` goes on.")
+                screen.print(f"{each.unfinished}.")
     screen.result(found)
     return 0
 
@@ -358,6 +371,8 @@ def _history(typed: Typed) -> int:
 
     world, screen, asked = typed.world, typed.screen, typed.asked
     if asked.rebuild:
+        if not asked.force:
+            survey.must_need_rebuilding(world)
         aside, versions, aliases = survey.rebuild(world, world.functions(None))
         if not screen.json:
             kept = f" The old one is kept as {aside}." if aside else ""
@@ -392,16 +407,17 @@ def _diff(typed: Typed) -> int:
             for path, what in (each.files or {}).items():
                 screen.print(f"  {what:<8} {path}")
             for key, (before, after) in each.settings.items():
-                screen.print(f"  {key}: {_setting(key, before)} → {_setting(key, after)}")
+                screen.print(f"  {key}: {_changed(key, before, after)}")
     screen.result(found)
     return 0
 
 
-def _setting(key: str, value: object) -> str:
-    """A setting on a screen: of environment variables the names only, for values may be secrets."""
-    if key == "Environment" and isinstance(value, dict):
-        return "variables " + ", ".join(sorted(value))
-    return "unset" if value is None else str(value)
+def _changed(key: str, before: Any, after: Any) -> str:
+    """A setting that differs: of environment variables the names only, for values may be secrets."""
+    if key == "Environment":
+        one, other = before or {}, after or {}
+        return f"variables {', '.join(sorted(n for n in {*one, *other} if one.get(n) != other.get(n)))}"
+    return " → ".join("unset" if each is None else str(each) for each in (before, after))
 
 
 def _config(typed: Typed) -> int:

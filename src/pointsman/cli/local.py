@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -32,10 +32,17 @@ def join(root: Path, *, wanted: bool, say: Callable[[str], None]) -> bool:
         say("starting the local AWS")
         running = _up(root, None)
         say(f"the local AWS answers at {running.url}")
-    for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_ROLE_ARN"):
+    given = variables(running)
+    for name in astray(given):
         os.environ.pop(name, None)
-    os.environ.update(variables(running))
+    os.environ.update(given)
     return True
+
+
+def astray(given: Mapping[str, str]) -> list[str]:
+    """The AWS_ variables of this process that would lead elsewhere: a profile, a token, an endpoint of one service …"""
+    kept = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PAGER", "AWS_CA_BUNDLE", "AWS_DEFAULT_OUTPUT")
+    return sorted(name for name in os.environ if name.startswith("AWS_") and name not in given and name not in kept)
 
 
 def variables(running: control.Running) -> dict[str, str]:
@@ -71,6 +78,8 @@ def run(typed: Typed) -> int:
         case "env":
             given = variables(_running(root))
             if not screen.json:
+                if wrong := astray(given):
+                    screen.print(f"unset {' '.join(wrong)}")
                 for name, value in given.items():
                     screen.print(f"export {name}='{value}'")
             screen.result(given)

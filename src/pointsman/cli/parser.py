@@ -1,10 +1,12 @@
-"""The command line's grammar: every command, its options, its example. Imports argparse and nothing of ours."""
+"""The command line's grammar: every command, its options, its example. Starts fast: imports argparse and errors."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
+
+from pointsman.errors import UsageError
 
 EXIT_CODES = """\
 exit codes:
@@ -59,7 +61,7 @@ class Help(argparse.RawDescriptionHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """Ends wrong usage with exit code 2, as argparse does, but names the likely command."""
+    """Raises UsageError for wrong usage, and names the likely command."""
 
     def error(self, message: str) -> NoReturn:
         if "invalid choice" in message:
@@ -69,7 +71,7 @@ class Parser(argparse.ArgumentParser):
             names = [name for _, group in GROUPS for name, _ in group]
             if near := get_close_matches(wrong, names, n=1):
                 message = f"there is no command {wrong}; did you mean {near[0]}?"
-        self.exit(2, f"pointsman: {message}\nTry `{self.prog} --help`.\n")
+        raise UsageError(message, next=f"Try `{self.prog} --help`.")
 
 
 def build(only: str | None = None, *, listed: bool = False) -> Parser:
@@ -162,6 +164,7 @@ def _gates(parser: argparse.ArgumentParser) -> None:
 def _deploying(parser: argparse.ArgumentParser) -> None:
     _function(_to(parser))
     parser.add_argument("--build-id", metavar="ID", help="what to call this build (default: the commit, else a time)")
+    parser.add_argument("--all-at-once", action="store_true", help="move all traffic at once, whatever `rollout` says")
     _gates(parser)
 
 
@@ -187,7 +190,7 @@ def _unchanged(parser: argparse.ArgumentParser) -> None:
 def _local(parser: Parser, shared: Parser) -> None:
     kinds: Any = parser.add_subparsers(dest="local_command", metavar="up|down|status|logs|env|reset", required=True)
     up = kinds.add_parser("up", parents=[shared], help="start it (or find it started)", formatter_class=Help)
-    up.add_argument("--port", type=_positive, help="the port (default: a free one)")
+    up.add_argument("--port", type=_port, help="the port (default: a free one)")
     kinds.add_parser("down", parents=[shared], help="stop it; its state stays", formatter_class=Help)
     kinds.add_parser("status", parents=[shared], help="is it up, and where", formatter_class=Help)
     logs = kinds.add_parser("logs", parents=[shared], help="what functions printed", formatter_class=Help)
@@ -198,10 +201,15 @@ def _local(parser: Parser, shared: Parser) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: 1 to 65535")
+    return int(text)
 
 
 def _init(parser: Parser, _shared: Parser) -> None:
@@ -247,6 +255,7 @@ def _history(parser: Parser, _shared: Parser) -> None:
     parser.add_argument(
         "--rebuild", action="store_true", help="set the ledger aside and write a new one from what Lambda knows"
     )
+    parser.add_argument("--force", action="store_true", help="with --rebuild: also a ledger that is sound")
 
 
 def _diff(parser: Parser, _shared: Parser) -> None:

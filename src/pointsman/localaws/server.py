@@ -239,6 +239,14 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
+async def _end_without(directory: Path, server: _Server) -> None:
+    """End when our directory is deleted under us: nobody could find this process any more to stop it."""
+    while (directory / FACTS).exists():
+        await asyncio.sleep(1)
+    log.warning("%s is gone: ending", directory)
+    server.stop()
+
+
 async def _serve(settings: Settings, listener: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     port = listener.getsockname()[1]
@@ -304,9 +312,11 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
+    watching = loop.create_task(_end_without(settings.directory, server))
     try:
         await server.serve(sockets=[listener])
     finally:
+        watching.cancel()
         await service.close()
         await executor.close()
         await loop.run_in_executor(logging_thread, moto.close)

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any, Literal
 
 from pointsman.aws.gateway import Change, Gateway, Stack
 from pointsman.aws.transports import Clock
 from pointsman.config import CloudFormation
-from pointsman.errors import Ambiguous, Conflict, FunctionFailed, GateRefused, NotFound, TimedOut, UsageError
+from pointsman.errors import (
+    Ambiguous,
+    Conflict,
+    FunctionFailed,
+    GateRefused,
+    LostRace,
+    NotFound,
+    NotYet,
+    TimedOut,
+    UsageError,
+)
 from pointsman.model import FunctionName, Value
 
 # Stacks that hold nothing: reviewed and never made, deleted, or rolled back while being created.
 _NEVER_WAS = ("REVIEW_IN_PROGRESS", "DELETE_COMPLETE", "ROLLBACK_COMPLETE")
+_MOST_TEMPLATE = 51_200  # https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_CreateChangeSet.html
 _NO_CHANGE = ("didn't contain changes", "No updates are to be performed")
 
 
@@ -31,7 +43,10 @@ def look(gateway: Gateway, wanted: CloudFormation, template: str | None, *, sett
     if stack is None or stack.status in _NEVER_WAS:
         if template is None:
             raise NotFound(
-                f"there is no stack {wanted.stack}", next="Name its `template` in pointsman.toml to have it created."
+                f"there is no stack {wanted.stack}",
+                next="`pointsman deploy` creates it."
+                if wanted.template
+                else "Name its `template` in pointsman.toml to have it created.",
             )
         return Looked(status="absent", stack=None, name=None)
     if stack.status in ("ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"):
@@ -40,9 +55,15 @@ def look(gateway: Gateway, wanted: CloudFormation, template: str | None, *, sett
             next="It can only be deleted, then deploy again: "
             f"`aws cloudformation delete-stack --stack-name {stack.name}`.",
         )
-    given = {key: value for key, value in wanted.parameters.items() if stack.parameters.get(key) != value}
+    # A parameter with NoEcho reads "****": whether it is the same cannot be seen, and is taken for granted.
+    given = {k for k, v in wanted.parameters.items() if stack.parameters.get(k) not in (v, "****")}
     same = template is None or (not given and _equal(gateway.stack_template(stack.name), template))
-    name = function_name(gateway, stack, wanted.function)
+    try:
+        name = function_name(gateway, stack, wanted.function)
+    except UsageError:
+        if same:
+            raise
+        name = None  # the stack as it is has no such function; the template that is to come may
     return Looked(status="same" if same else "differs", stack=stack, name=name)
 
 
@@ -54,7 +75,13 @@ def function_name(gateway: Gateway, stack: Stack, function: str) -> FunctionName
             return FunctionName(each.physical_id)
     if function in stack.outputs:
         value = stack.outputs[function]  # a name, or an ARN with or without a qualifier
-        return FunctionName(value.split(":function:", 1)[-1].split(":", 1)[0])
+        try:
+            return FunctionName(value.split(":function:", 1)[1].split(":", 1)[0] if ":function:" in value else value)
+        except ValueError as error:
+            raise UsageError(
+                f"output {function} of stack {stack.name} is neither a function's name nor its ARN: {value}",
+                next="Name an output that is, or the function's logical id.",
+            ) from error
     there = [f"{each.logical_id} ({each.physical_id})" for each in functions]
     raise UsageError(
         f"stack {stack.name} has no function, logical id or output called {function}",
@@ -79,6 +106,17 @@ def apply(
     Raises FunctionFailed with CloudFormation's own reasons when the stack rolls back, GateRefused when the change set
     would remove or replace the function (its versions and aliases would be lost).
     """
+    if len(template.encode()) > _MOST_TEMPLATE:
+        raise NotYet(
+            f"the template has {len(template.encode()):,} bytes; a request takes {_MOST_TEMPLATE:,}, more needs S3",
+            next="Update the stack yourself, and leave `template` out.",
+        )
+    if not re.search(rf"\b{re.escape(wanted.function)}\b(?!::)", template):
+        raise UsageError(
+            f"the template does not mention {wanted.function}",
+            where=f"stack {wanted.stack}",
+            next="`function` must be a FunctionName, logical id or output of it. Nothing was changed.",
+        )
     present = gateway.stack(wanted.stack)
     if create and present and present.status == "ROLLBACK_COMPLETE":
         say(f"stack {wanted.stack} rolled back when it was to be created: deleting what is left of it")
@@ -119,27 +157,38 @@ def apply(
         for change in made.changes:
             say(f"stack {wanted.stack}: {_line(change)}")
         _keep_the_function(gateway, wanted.stack, name, made.changes, allow_replace)
-        if made.execution == "AVAILABLE":
-            try:
+        if made.execution != "AVAILABLE":
+            raise LostRace(
+                f"the change set is {made.execution}: something else changed the stack meanwhile",
+                where=f"stack {wanted.stack}",
+                next="Nothing of it was carried out. Deploy again.",
+            )
+        try:
+            gateway.execute_change_set(wanted.stack, name)
+        except Ambiguous:
+            again = gateway.change_set(wanted.stack, name)
+            # AWS forgets a change set once it is carried out; one that is still available was not begun.
+            if again is not None and again.execution == "AVAILABLE":
                 gateway.execute_change_set(wanted.stack, name)
-            except Ambiguous:
-                again = gateway.change_set(wanted.stack, name)
-                # AWS forgets a change set once it is carried out; one that is still available was not begun.
-                if again is not None and again.execution == "AVAILABLE":
-                    gateway.execute_change_set(wanted.stack, name)
-    stack = settled(gateway, wanted.stack, clock, wait_s)
+    stack = settled(gateway, wanted.stack, clock, wait_s, after=made.id if made.status != "FAILED" else "")
     if made.status != "FAILED" and "ROLLBACK" in stack.status:
         raise _failed(gateway, stack)
     say(f"stack {wanted.stack} is {stack.status}")
     return function_name(gateway, stack, wanted.function)
 
 
-def settled(gateway: Gateway, name: str, clock: Clock, wait_s: float) -> Stack:
-    """The stack once nothing works on it any more. Raises FunctionFailed when it ended badly."""
+def settled(gateway: Gateway, name: str, clock: Clock, wait_s: float, *, after: str = "") -> Stack:
+    """The stack once nothing works on it any more. Raises FunctionFailed when it ended badly.
+
+    `after` is the change set just executed: until the stack names it, what it says is what was before.
+    """
     stack: Stack | None = _poll(
         clock,
         lambda: gateway.stack(name),
-        lambda found: found is None or not found.status.endswith("_IN_PROGRESS"),
+        lambda found: (
+            found is None
+            or (not found.status.endswith("_IN_PROGRESS") and (not found.change_set or after in found.change_set))
+        ),
         f"stack {name}",
         wait_s,
     )
@@ -164,7 +213,8 @@ def _keep_the_function(
     losing = [
         change
         for change in changes
-        if change.type == "AWS::Lambda::Function" and (change.action == "Remove" or change.replacement == "True")
+        if change.type == "AWS::Lambda::Function"
+        and (change.action == "Remove" or change.replacement in ("True", "Conditional"))
     ]
     if losing and not allow_replace:
         gateway.delete_change_set(stack, name)
@@ -192,6 +242,8 @@ def _poll(clock: Clock, ask: Callable[[], Any], done: Callable[[Any], bool], wha
 
 
 def _gone(stack: Stack | None) -> bool:
+    if stack is not None and stack.status == "DELETE_FAILED":
+        raise FunctionFailed(f"stack {stack.name} could not be deleted: {stack.reason}", next="Delete it by hand.")
     return stack is None or stack.status == "DELETE_COMPLETE"
 
 
