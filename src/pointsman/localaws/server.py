@@ -241,7 +241,7 @@ class _Server(uvicorn.Server):
 
 async def _end_without(directory: Path, server: _Server) -> None:
     """End when our directory is deleted under us: nobody could find this process any more to stop it."""
-    while (directory / FACTS).exists():
+    while (directory / LIFE).exists():
         await asyncio.sleep(1)
     log.warning("%s is gone: ending", directory)
     server.stop()
