@@ -60,7 +60,6 @@ class Released(Value, frozen=True, kw_only=True):
 
 def carry_out(session: Session, made: Plan, *, tests: dict[str, TestReport] | None = None) -> Released:
     reports = dict(tests or {})
-    announce(session, made)
     hands = Hands(
         gateway=session.gateway,
         clock=session.world.clock,

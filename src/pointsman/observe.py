@@ -5,6 +5,7 @@ Reads only, and as few as will do: GetFunction and GetAlias where the ledger kno
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 from typing import Any, Literal
@@ -53,10 +54,15 @@ def same_build(session: Session, wanted: Wanted, seen: Seen) -> None:
             raise taken(wanted.build, seen.serving.sha256, wanted.artifact.sha256, where=f"alias {seen.alias.name}")
 
 
+def hex_of(made: Artifact) -> str:
+    """The first digits of a package's digest, as build ids made from it end."""
+    return base64.b64decode(made.sha256).hex()[:8]
+
+
 def search_descriptions(session: Session, wanted: Wanted, function: Configuration) -> None:
     """An id this ledger never heard of may be another machine's: the versions' descriptions tell."""
-    if session.ledger.build(function.arn.unqualified, wanted.build):
-        return
+    if session.ledger.build(function.arn.unqualified, wanted.build) or wanted.build.endswith(hex_of(wanted.artifact)):
+        return  # known here; or named after these very bits
     for version in session.gateway.versions(function.arn.name):
         if version.description == wanted.build and version.sha256 != wanted.artifact.sha256:
             raise taken(wanted.build, version.sha256, wanted.artifact.sha256, where=f"version {version.version}")

@@ -38,7 +38,16 @@ from pointsman.model import (
     size,
     to_json,
 )
-from pointsman.observe import arn_of, described, observe, previous_deployment, resolve, same_build, search_descriptions
+from pointsman.observe import (
+    arn_of,
+    described,
+    hex_of,
+    observe,
+    previous_deployment,
+    resolve,
+    same_build,
+    search_descriptions,
+)
 from pointsman.plan import (
     ApplyStack,
     CreateFunction,
@@ -112,14 +121,8 @@ def build_id(world: World, made: Artifact, given: str | None, at: str) -> BuildI
         except ValueError as error:
             raise UsageError(str(error), where="--build-id") from error
     if not at:
-        return BuildId(time.strftime("%Y%m%d-%H%M%S", time.gmtime(world.clock.now())) + f"-{_hex(made.sha256)}")
-    return BuildId(f"{at.rstrip('+')}-{_hex(made.sha256)}" if at.endswith("+") else at)
-
-
-def _hex(sha256: str) -> str:
-    import base64
-
-    return base64.b64decode(sha256).hex()[:8]
+        return BuildId(time.strftime("%Y%m%d-%H%M%S", time.gmtime(world.clock.now())) + f"-{hex_of(made)}")
+    return BuildId(f"{at.rstrip('+')}-{hex_of(made)}" if at.endswith("+") else at)
 
 
 # Deploying
@@ -176,6 +179,8 @@ def _check(made: Artifact, function: Function, environment: Environment) -> None
 def _planned(session: Session, wanted: Wanted, seen: Seen) -> Plan:
     same_build(session, wanted, seen)
     made = plan_deploy(wanted, seen)
+    if session.run:
+        announce(session, made)
     if any(isinstance(step, PublishVersion) for step in made.steps) and seen.function:
         search_descriptions(session, wanted, seen.function)
     return made
@@ -188,7 +193,12 @@ def promote(world: World, function: Function, environment: Environment, target: 
     """The same bits, another alias: by build id, version or alias."""
     _rollout_not_yet(world, environment)
     with world.running("promote", function, environment, {"target": target}) as session:
-        return carry_out(session, _plan_promote(session, target))
+        return _move(session, _plan_promote(session, target))
+
+
+def _move(session: Session, made: Plan) -> Released:
+    announce(session, made)
+    return carry_out(session, made)
 
 
 def plan_promote(world: World, function: Function, environment: Environment, target: str) -> Plan:
@@ -243,7 +253,7 @@ def _plan_promote(session: Session, target: str) -> Plan:
 def roll_back(world: World, function: Function, environment: Environment, to: str | None) -> Released:
     """One conditional UpdateAlias, to the previous deployment of that alias or to the one named."""
     with world.running("rollback", function, environment, {"target": to}) as session:
-        return carry_out(session, _plan_rollback(session, to))
+        return _move(session, _plan_rollback(session, to))
 
 
 def plan_rollback(world: World, function: Function, environment: Environment, to: str | None) -> Plan:
@@ -424,10 +434,10 @@ def resume(world: World, run: Run) -> Released:
         if run.command == "deploy":
             return _resumed_deploy(session, run, told)
         if told.planned:
-            return carry_out(session, _resumed_move(session, told.planned))
+            return _move(session, _resumed_move(session, told.planned))
         target: Any = run.request.get("target")
         made = _plan_promote(session, target) if run.command == "promote" else _plan_rollback(session, target)
-        return carry_out(session, made)
+        return _move(session, made)
 
 
 def _resumed_deploy(session: Session, run: Run, told: Told) -> Released:

@@ -74,7 +74,7 @@ def test_a_stack_with_node_sources_and_tests(tmp_path: Path) -> None:
     assert function.provision == CloudFormation(
         stack="greeting-stack", function="Greeting", template="cloudformation.template"
     )
-    assert (function.handler, function.runtime, function.build) == ("index.handler", NODE, "node")
+    assert (function.handler, function.runtime, function.build) == ("index.handler", "nodejs22.x", "node")
     unit, integration = function.test.unit, function.test.integration
     assert unit is not None
     assert integration is not None
