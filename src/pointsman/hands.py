@@ -279,6 +279,7 @@ def _gate(
         subject=step.gate,
         verdict="fail" if run.problem else "pass",
         problem=run.problem,
+        arn=str(arn.unqualified) if arn else None,
         version=version if version != LATEST else None,
         report=run.report,
         log=run.log,

@@ -210,10 +210,10 @@ class Ledger:
         found = _builds(self._entries(where, str(function), newest_first=False))
         return dict(reversed(found.items()))
 
-    def verdict(self, function: str, gate: str, version: Version) -> str:
-        """The newest verdict of a gate on a version of one of the file's functions: pass, fail, or "" for none."""
-        where = "kind = 'gate' AND function = ? AND subject = ? AND body ->> 'version' = ?"
-        for entry in self._entries(where, function, gate, str(version), limit=1):
+    def verdict(self, function: FunctionArn, gate: str, version: Version) -> str:
+        """The newest verdict of a gate on a version: pass, fail, or "" for none."""
+        where = "kind = 'gate' AND subject = ? AND body ->> 'arn' = ? AND body ->> 'version' = ?"
+        for entry in self._entries(where, gate, str(function), str(version), limit=1):
             return str(entry.body["verdict"])
         return ""
 

@@ -1,6 +1,6 @@
 """The use cases: deploy, promote, roll back, plan, apply, resume. Each observes, plans, carries out, records.
 
-The only module, with `execute` and `world`, that knows both what decides and what does.
+With its neighbours of the conduct tier, the only module that knows both what decides and what does.
 """
 
 from __future__ import annotations
@@ -25,13 +25,11 @@ from pointsman.errors import (
 )
 from pointsman.execute import in_progress, sound, wait_until_settled
 from pointsman.hands import Released, announce, carry_out, release_gates, unit_gate, unit_tests
+from pointsman.interrupted import Told, catch_up, not_overtaken, told, under_way
 from pointsman.ledger import Run
 from pointsman.model import (
-    Alias,
     Artifact,
     BuildId,
-    FunctionArn,
-    Move,
     TestReport,
     Value,
     from_json,
@@ -49,8 +47,6 @@ from pointsman.observe import (
     search_descriptions,
 )
 from pointsman.plan import (
-    ApplyStack,
-    CreateFunction,
     Plan,
     PublishVersion,
     Seen,
@@ -59,7 +55,7 @@ from pointsman.plan import (
     plan_deploy,
     plan_move,
 )
-from pointsman.world import Session, World, git, under_way, unfinished
+from pointsman.world import Session, World, git
 
 
 class SavedPlan(Value, frozen=True, kw_only=True):
@@ -224,7 +220,7 @@ def _plan_promote(session: Session, target: str) -> Plan:
             f"build {build} is {known.sha256.short}… in the ledger, but version {version} holds {found.sha256.short}…",
             next="The function was deleted and made anew since: deploy the build again.",
         )
-    if session.ledger.verdict(session.function.name, "integration", version) == "fail":
+    if session.ledger.verdict(arn, "integration", version) == "fail":
         raise GateRefused(
             f"version {version} did not pass its integration tests",
             where=f"promoting {target}",
@@ -269,7 +265,7 @@ def _plan_rollback(session: Session, to: str | None) -> Plan:
     session.check_account(alias.arn)
     session.arn = arn = alias.arn.unqualified
     session.alias = alias
-    _catch_up(session, arn, alias)
+    catch_up(session, arn, alias)
     if to is not None:
         version, build = resolve(session, arn, to)
         if session.gateway.function(name, version) is None:
@@ -289,31 +285,6 @@ def _plan_rollback(session: Session, to: str | None) -> Plan:
         build=build,
         approve=False,  # going back must never wait for a signature
     )
-
-
-def _catch_up(session: Session, arn: FunctionArn, alias: Alias) -> None:
-    """A run killed right after its move left the alias where it meant to, and the ledger without it: write it down."""
-    world = session.world
-    run = unfinished(world, but=session.run)
-    if run is None or (run.function, run.environment) != (session.function.name, session.environment.name):
-        return
-    told = _told(world, run)
-    moves = session.ledger.moves(arn, alias.name)
-    if alias.version not in told.versions or (moves and moves[-1].version == alias.version):
-        return
-    was = moves[-1].version if moves else None
-    move = Move(
-        alias=alias.name,
-        version=alias.version,
-        was=was,
-        kind=told.planned.kind if told.planned else run.command,
-        at=world.clock.now(),
-        by=run.by,
-        build=told.planned.build if told.planned else None,
-    )
-    if session.run:
-        session.ledger.moved(run.id, arn, move)
-        session.ledger.end(run.id, "done")
 
 
 def _rollout_not_yet(world: World, environment: Environment) -> None:
@@ -389,34 +360,6 @@ def _again(session: Session, then: Plan) -> Plan:
 # Going on after a crash
 
 
-class Told(Value, frozen=True, kw_only=True):
-    """What a run, and those it resumed, had decided before it ended. `versions`: where its alias may rightly be."""
-
-    packaged: dict[str, Any] | None
-    planned: Plan | None
-    unit_passed: bool
-    versions: tuple[str, ...]
-
-
-def _told(world: World, run: Run) -> Told:
-    entries = list(world.ledger.of_run(run.id, "packaged", "planned", "gate", "published"))
-    earlier = run.request.get("resumes")
-    while earlier:
-        entries = [*world.ledger.of_run(earlier, "packaged", "planned", "gate", "published"), *entries]
-        before = next((each for each in world.ledger.runs() if each.id == earlier), None)
-        earlier = before.request.get("resumes") if before else None
-    plans = [from_json(to_json(each.body["plan"]), Plan) for each in entries if each.kind == "planned"]
-    published = [each.subject for each in entries if each.kind == "published"]
-    return Told(
-        packaged=next((each.body for each in reversed(entries) if each.kind == "packaged"), None),
-        planned=plans[-1] if plans else None,
-        unit_passed=any(
-            each.kind == "gate" and each.subject == "unit" and each.body["verdict"] == "pass" for each in entries
-        ),
-        versions=tuple({*published, *(str(each.version) for each in plans if each.version)}),
-    )
-
-
 def resume(world: World, run: Run) -> Released:
     """Ask again what an unfinished run was asked, with what it had already decided: package, build id, version.
 
@@ -429,21 +372,21 @@ def resume(world: World, run: Run) -> Released:
         )
     function = world.functions(run.function)[0]
     environment = world.environment(run.environment)
-    told = _told(world, run)
+    before = told(world, run)
     with world.running(run.command, function, environment, {**run.request, "resumes": run.id}) as session:
         if run.command == "deploy":
-            return _resumed_deploy(session, run, told)
-        if told.planned:
-            return _move(session, _resumed_move(session, told.planned))
+            return _resumed_deploy(session, run, before)
+        if before.planned:
+            return _move(session, _resumed_move(session, before.planned))
         target: Any = run.request.get("target")
         made = _plan_promote(session, target) if run.command == "promote" else _plan_rollback(session, target)
         return _move(session, made)
 
 
-def _resumed_deploy(session: Session, run: Run, told: Told) -> Released:
-    world, packaged = session.world, told.packaged
+def _resumed_deploy(session: Session, run: Run, before: Told) -> Released:
+    world, packaged = session.world, before.packaged
     at = commit(world)
-    tests = {} if told.unit_passed else unit_tests(session)
+    tests = {} if before.unit_passed else unit_tests(session)
     if packaged and Path(packaged["artifact"]["path"]).exists():
         artifact = from_json(to_json(packaged["artifact"]), Artifact)
         made = packaging.inspect(Path(artifact.path), run.function)
@@ -453,27 +396,7 @@ def _resumed_deploy(session: Session, run: Run, told: Told) -> Released:
     else:
         made = build(world, session.function)
         name = build_id(world, made, packaged["build"] if packaged else run.request.get("build"), at)
-    return _deploy(session, made, name, tests=tests, check=lambda seen: _not_overtaken(told, made, seen))
-
-
-def _not_overtaken(told: Told, made: Artifact, seen: Seen) -> None:
-    """What the interrupted run saw must still be so, or be its own doing; anything else is somebody else's work."""
-    then = told.planned
-    if then is None:
-        return
-    routing = str(seen.alias.routing) if seen.alias else None
-    ours = {f"version {version}" for version in told.versions}
-    sha256 = seen.function.sha256 if seen.function else None
-    own_code = {then.expects.function_sha256, made.sha256}
-    by_stack = any(isinstance(step, ApplyStack | CreateFunction) for step in then.steps)
-    if routing in {then.expects.alias_routing, *ours} and (by_stack or sha256 in own_code):
-        return
-    what = f"{then.alias} is at {routing}" if routing != then.expects.alias_routing else "$LATEST holds other code"
-    raise Drift(
-        f"somebody else went on since the interrupted deploy: {what}",
-        where=f"resuming the deploy of build {then.build}",
-        next="Nothing was changed. Deploy again if this build is still the one you want.",
-    )
+    return _deploy(session, made, name, tests=tests, check=lambda seen: not_overtaken(before, made, seen))
 
 
 def _resumed_move(session: Session, then: Plan) -> Plan:

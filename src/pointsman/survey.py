@@ -8,6 +8,7 @@ from typing import Any
 
 from pointsman.config import Environment, Function
 from pointsman.errors import LedgerError, NotFound, UnknownTarget, UsageError
+from pointsman.interrupted import under_way, unfinished
 from pointsman.ledger import Ledger, Run
 from pointsman.model import (
     LATEST,
@@ -21,7 +22,7 @@ from pointsman.model import (
     Version,
     plain,
 )
-from pointsman.world import Session, World, under_way, unfinished
+from pointsman.world import Session, World
 
 
 class AliasStatus(Value, frozen=True, kw_only=True):

@@ -30,7 +30,7 @@ from pointsman.errors import (
     UnknownTarget,
     UsageError,
 )
-from pointsman.ledger import ENDED, Ledger, Recorder, Run
+from pointsman.ledger import Ledger, Recorder, Run
 from pointsman.model import Alias, FunctionArn, FunctionName, Value
 
 if TYPE_CHECKING:
@@ -375,35 +375,3 @@ def git(root: Path, *arguments: str) -> str:
     except OSError:
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def unfinished(world: World, run_id: str | None = None, *, but: str = "") -> Run | None:
-    """The newest run that neither ended nor was overtaken by a later one of the same function and environment.
-
-    A run that was refused or lost before it called anything overtakes nothing. `but`: a run to leave out, one's own.
-    """
-    overtaken: set[tuple[str, str]] = set()
-    for run in world.ledger.runs():
-        if run.id == but:
-            continue
-        key = (run.function, run.environment)
-        if run_id in (None, run.id) and key not in overtaken and run.outcome not in ENDED:
-            return run
-        if run.outcome in ("done", "unchanged") or world.ledger.of_run(run.id, "call"):
-            overtaken.add(key)
-    return None
-
-
-def under_way(run: Run) -> bool:
-    """Whether the run's process still lives, as far as this machine can tell."""
-    return not run.outcome and run.host == os.uname().nodename and run.pid != os.getpid() and _alive(run.pid)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

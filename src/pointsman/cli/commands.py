@@ -289,7 +289,7 @@ def _apply(typed: Typed) -> int:
 
 def _resume(typed: Typed) -> int:
     from pointsman import release
-    from pointsman.world import unfinished
+    from pointsman.interrupted import unfinished
 
     run = unfinished(typed.world, typed.asked.run_id)
     if run is None:

@@ -1,0 +1,117 @@
+"""Runs that were interrupted: which are open, what they had decided, and whether the world still lets them go on."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from pointsman.errors import Drift
+from pointsman.ledger import ENDED, Run
+from pointsman.model import Alias, Artifact, FunctionArn, Move, Value, from_json, to_json
+from pointsman.plan import ApplyStack, CreateFunction, Plan, Seen
+from pointsman.world import Session, World
+
+
+def unfinished(world: World, run_id: str | None = None, *, but: str = "") -> Run | None:
+    """The newest run that neither ended nor was overtaken by a later one of the same function and environment.
+
+    A run that was refused or lost before it called anything overtakes nothing. `but`: a run to leave out, one's own.
+    """
+    overtaken: set[tuple[str, str]] = set()
+    for run in world.ledger.runs():
+        if run.id == but:
+            continue
+        key = (run.function, run.environment)
+        if run_id in (None, run.id) and key not in overtaken and run.outcome not in ENDED:
+            return run
+        if run.outcome in ("done", "unchanged") or world.ledger.of_run(run.id, "call"):
+            overtaken.add(key)
+    return None
+
+
+def under_way(run: Run) -> bool:
+    """Whether the run's process still lives, as far as this machine can tell."""
+    return not run.outcome and run.host == os.uname().nodename and run.pid != os.getpid() and _alive(run.pid)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+class Told(Value, frozen=True, kw_only=True):
+    """What a run, and those it resumed, had decided before it ended. `versions`: where its alias may rightly be."""
+
+    packaged: dict[str, Any] | None
+    planned: Plan | None
+    unit_passed: bool
+    versions: tuple[str, ...]
+
+
+def told(world: World, run: Run) -> Told:
+    entries = list(world.ledger.of_run(run.id, "packaged", "planned", "gate", "published"))
+    earlier = run.request.get("resumes")
+    while earlier:
+        entries = [*world.ledger.of_run(earlier, "packaged", "planned", "gate", "published"), *entries]
+        before = next((each for each in world.ledger.runs() if each.id == earlier), None)
+        earlier = before.request.get("resumes") if before else None
+    plans = [from_json(to_json(each.body["plan"]), Plan) for each in entries if each.kind == "planned"]
+    published = [each.subject for each in entries if each.kind == "published"]
+    return Told(
+        packaged=next((each.body for each in reversed(entries) if each.kind == "packaged"), None),
+        planned=plans[-1] if plans else None,
+        unit_passed=any(
+            each.kind == "gate" and each.subject == "unit" and each.body["verdict"] == "pass" for each in entries
+        ),
+        versions=tuple({*published, *(str(each.version) for each in plans if each.version)}),
+    )
+
+
+def not_overtaken(before: Told, made: Artifact, seen: Seen) -> None:
+    """What the interrupted run saw must still be so, or be its own doing; anything else is somebody else's work."""
+    then = before.planned
+    if then is None:
+        return
+    routing = str(seen.alias.routing) if seen.alias else None
+    ours = {f"version {version}" for version in before.versions}
+    sha256 = seen.function.sha256 if seen.function else None
+    own_code = {then.expects.function_sha256, made.sha256}
+    by_stack = any(isinstance(step, ApplyStack | CreateFunction) for step in then.steps)
+    if routing in {then.expects.alias_routing, *ours} and (by_stack or sha256 in own_code):
+        return
+    what = f"{then.alias} is at {routing}" if routing != then.expects.alias_routing else "$LATEST holds other code"
+    raise Drift(
+        f"somebody else went on since the interrupted deploy: {what}",
+        where=f"resuming the deploy of build {then.build}",
+        next="Nothing was changed. Deploy again if this build is still the one you want.",
+    )
+
+
+def catch_up(session: Session, arn: FunctionArn, alias: Alias) -> None:
+    """A run killed right after its move left the alias where it meant to, and the ledger without it: write it down."""
+    world = session.world
+    run = unfinished(world, but=session.run)
+    if run is None or (run.function, run.environment) != (session.function.name, session.environment.name):
+        return
+    before = told(world, run)
+    moves = session.ledger.moves(arn, alias.name)
+    if alias.version not in before.versions or (moves and moves[-1].version == alias.version):
+        return
+    was = moves[-1].version if moves else None
+    move = Move(
+        alias=alias.name,
+        version=alias.version,
+        was=was,
+        kind=before.planned.kind if before.planned else run.command,
+        at=world.clock.now(),
+        by=run.by,
+        build=before.planned.build if before.planned else None,
+    )
+    if session.run:
+        session.ledger.moved(run.id, arn, move)
+        session.ledger.end(run.id, "done")
