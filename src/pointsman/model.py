@@ -266,7 +266,7 @@ class TestReport(Value, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         counts = ((self.failures, "failed"), (self.errors, "with errors"), (self.skipped, "skipped"))
-        return ", ".join((f"{self.tests} tests", *(f"{n} {word}" for n, word in counts if n)))
+        return ", ".join((counted(self.tests, "test"), *(f"{n} {word}" for n, word in counts if n)))
 
 
 class Move(Value, frozen=True, kw_only=True):
@@ -279,6 +279,11 @@ class Move(Value, frozen=True, kw_only=True):
     at: float
     by: str = ""
     build: BuildId | None = None
+
+
+def counted(number: int, what: str) -> str:
+    """ "1 file", "3 files"."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def size(count: int) -> str:

@@ -32,6 +32,7 @@ from pointsman.model import (
     BuildId,
     TestReport,
     Value,
+    counted,
     from_json,
     size,
     to_json,
@@ -89,7 +90,7 @@ def build(world: World, function: Function) -> Artifact:
     made = packaging.build(
         recipe, out=home / "artifacts", cache=home / "cache", environment=world.environ, say=world.say
     )
-    world.say(f"packaged {function.name}: {made.files} files, {size(made.size)}, {made.sha256.short}…")
+    world.say(f"packaged {function.name}: {counted(made.files, 'file')}, {size(made.size)}, {made.sha256.short}…")
     return made
 
 

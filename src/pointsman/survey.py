@@ -20,6 +20,7 @@ from pointsman.model import (
     Move,
     Value,
     Version,
+    counted,
     plain,
 )
 from pointsman.world import Session, World
@@ -312,7 +313,7 @@ def _told(kind: str, subject: str, body: dict[str, Any], run: Run | None) -> str
             return f"{move['kind']}: {subject} → version {move['version']}{was}{build}"
         case "gate":
             counts = body.get("report") or {}
-            tests = f" ({counts['tests']} tests)" if counts else ""
+            tests = f" ({counted(counts['tests'], 'test')})" if counts else ""
             return f"{subject} tests passed{tests}" if body["verdict"] == "pass" else f"{subject} tests failed{tests}"
         case "approved":
             return f"{subject} approved by {body['by']}, version {body['version']}"

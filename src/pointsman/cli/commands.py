@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pointsman import config
 from pointsman.cli.terminal import Screen, ago, at
 from pointsman.errors import ConfigInvalid, Interrupted, PointsmanError, UsageError
-from pointsman.model import plain, size
+from pointsman.model import counted, plain, size
 
 if TYPE_CHECKING:
     from pointsman.aws.operation import Transport
@@ -346,7 +346,7 @@ def _versions(typed: Typed) -> int:
     found = {each.name: survey.versions(world, each, environment) for each in world.functions(typed.asked.function)}
     if not screen.json:
         for name, rows in found.items():
-            screen.print(screen.bold(f"{name}: {len(rows)} version{'' if len(rows) == 1 else 's'}"))
+            screen.print(screen.bold(f"{name}: {counted(len(rows), 'version')}"))
             screen.table(
                 ("version", "aliases", "builds", "sha256", "size", "published", "state"),
                 [
