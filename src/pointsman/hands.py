@@ -172,6 +172,11 @@ class _Record:
         session = self.session
         commit = session.world.actor.commit
         session.ledger.published(session.run, function, version, bits, self.made.build, commit=commit)
+        if session.proved_latest:  # what was tested as $LATEST is this version now
+            facts = {"arn": str(function), "version": version, "verdict": "pass", "problem": "", "report": None}
+            session.ledger.append(
+                session.run, "gate", function=session.function.name, subject="integration", log="", **facts
+            )
 
     def moved(self, function: FunctionArn, alias: AliasName, version: Version, was: Version | None) -> None:
         world = self.session.world
@@ -290,8 +295,9 @@ def _gate(
         raise GateRefused(
             run.problem,
             where=f"{step.gate} tests of {session.function.name}{against}",
-            next=f"No alias was moved. Their output: {run.log}",
+            next=f"No alias of {session.function.name} was moved. Their output: {run.log}",
         )
+    session.proved_latest = step.against == "latest"
     session.say(f"{step.gate} tests passed: {run.report}" if run.report else f"{step.gate} tests passed")
 
 

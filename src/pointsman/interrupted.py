@@ -1,47 +1,14 @@
-"""Runs that were interrupted: which are open, what they had decided, and whether the world still lets them go on."""
+"""Runs that were interrupted: what they had decided, and whether the world still lets them go on."""
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from pointsman.errors import Drift
-from pointsman.ledger import ENDED, Run
+from pointsman.ledger import Run
 from pointsman.model import Alias, Artifact, FunctionArn, Move, Value, from_json, to_json
 from pointsman.plan import ApplyStack, CreateFunction, Plan, Seen
 from pointsman.world import Session, World
-
-
-def unfinished(world: World, run_id: str | None = None, *, but: str = "") -> Run | None:
-    """The newest run that neither ended nor was overtaken by a later one of the same function and environment.
-
-    A run that was refused or lost before it called anything overtakes nothing. `but`: a run to leave out, one's own.
-    """
-    overtaken: set[tuple[str, str]] = set()
-    for run in world.ledger.runs():
-        if run.id == but:
-            continue
-        key = (run.function, run.environment)
-        if run_id in (None, run.id) and key not in overtaken and run.outcome not in ENDED:
-            return run
-        if run.outcome in ("done", "unchanged") or world.ledger.of_run(run.id, "call"):
-            overtaken.add(key)
-    return None
-
-
-def under_way(run: Run) -> bool:
-    """Whether the run's process still lives, as far as this machine can tell."""
-    return not run.outcome and run.host == os.uname().nodename and run.pid != os.getpid() and _alive(run.pid)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 class Told(Value, frozen=True, kw_only=True):
@@ -95,7 +62,7 @@ def not_overtaken(before: Told, made: Artifact, seen: Seen) -> None:
 def catch_up(session: Session, arn: FunctionArn, alias: Alias) -> None:
     """A run killed right after its move left the alias where it meant to, and the ledger without it: write it down."""
     world = session.world
-    run = unfinished(world, but=session.run)
+    run = world.ledger.unfinished(but=session.run)
     if run is None or (run.function, run.environment) != (session.function.name, session.environment.name):
         return
     before = told(world, run)

@@ -6,11 +6,12 @@ entry is durable (WAL, synchronous=FULL) before the call it announces is made, a
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -28,6 +29,8 @@ from pointsman.model import (
     from_json,
     to_json,
 )
+
+T = TypeVar("T")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (
@@ -73,6 +76,7 @@ class Run(Value, frozen=True, kw_only=True):
     at: float
     host: str
     pid: int
+    born: str = ""  # when the process began, as the system counts: a process id may be used again
     outcome: str = ""
     error: str = ""
     commit: str = ""
@@ -192,11 +196,20 @@ class Ledger:
             try:
                 parsed = from_json(body, dict[str, Any])
             except ValueError as error:
-                raise LedgerCorrupt(
-                    f"{self.path}: entry {seq} cannot be read: {error}",
-                    next="`pointsman history --rebuild` sets it aside and writes a new one from what Lambda knows.",
-                ) from error
+                raise self._unreadable(seq, error) from error
             yield Entry(seq=seq, at=at, run=run, kind=kind, function=function, subject=subject, body=parsed)
+
+    def _value(self, entry: Entry, key: str, kind: type[T]) -> T:
+        try:
+            return from_json(to_json(entry.body[key]), kind)
+        except (KeyError, ValueError) as error:
+            raise self._unreadable(entry.seq, error) from error
+
+    def _unreadable(self, seq: int, error: Exception) -> LedgerCorrupt:
+        return LedgerCorrupt(
+            f"{self.path}: entry {seq} cannot be read: {error}",
+            next="`pointsman history --rebuild --force` sets it aside and writes a new one from what Lambda knows.",
+        )
 
     def build(self, function: FunctionArn, build: str) -> Build | None:
         """What is known of a build: its digest, and the version it became, if any."""
@@ -210,11 +223,17 @@ class Ledger:
         found = _builds(self._entries(where, str(function), newest_first=False))
         return dict(reversed(found.items()))
 
-    def verdict(self, function: FunctionArn, gate: str, version: Version) -> str:
-        """The newest verdict of a gate on a version: pass, fail, or "" for none."""
-        where = "kind = 'gate' AND subject = ? AND body ->> 'arn' = ? AND body ->> 'version' = ?"
-        for entry in self._entries(where, gate, str(function), str(version), limit=1):
+    def verdict(self, function: FunctionArn, version: Version) -> str:
+        """What the integration tests said of a version: pass, fail, due (they were to run and did not), "" (none)."""
+        where = "kind = 'gate' AND subject = 'integration' AND body ->> 'arn' = ? AND body ->> 'version' = ?"
+        for entry in self._entries(where, str(function), str(version), limit=1):
             return str(entry.body["verdict"])
+        for entry in self._entries(
+            "kind = 'published' AND function = ? AND subject = ?", str(function), str(version), limit=1
+        ):
+            plans = [each.body["plan"]["steps"] for each in self.of_run(entry.run, "planned")]
+            if any(step.get("gate") == "integration" for steps in plans for step in steps):
+                return "due"
         return ""
 
     def bits(self, function: FunctionArn, version: Version) -> Bits | None:
@@ -242,19 +261,33 @@ class Ledger:
         where, values = "kind = 'moved' AND function = ?", [str(function)]
         if alias:
             where, values = f"{where} AND subject = ?", [*values, alias]
-        return tuple(
-            from_json(to_json(entry.body["move"]), Move) for entry in self._entries(where, *values, newest_first=False)
-        )
+        return tuple(self._value(entry, "move", Move) for entry in self._entries(where, *values, newest_first=False))
 
     def runs(self, function: str | None = None) -> Iterator[Run]:
         """Runs, newest first, each with its outcome ("" while it has none)."""
         where, values = ("kind = 'run' AND function = ?", [function]) if function else ("kind = 'run'", [])
         for entry in self._entries(where, *values):
-            run = from_json(to_json(entry.body["run"]), Run)
+            run = self._value(entry, "run", Run)
             ended = next(self._entries("run = ? AND kind = 'ended'", run.id, limit=1), None)
             if ended:
                 run = msgspec.structs.replace(run, outcome=ended.body["outcome"], error=ended.body.get("error", ""))
             yield run
+
+    def unfinished(self, run_id: str | None = None, *, but: str = "") -> Run | None:
+        """The newest run that neither ended nor was overtaken by a later one of the same function and environment.
+
+        A run that was refused or lost before it called anything overtakes nothing. `but`: one to leave out, one's own.
+        """
+        overtaken: set[tuple[str, str]] = set()
+        for run in self.runs():
+            if run.id == but:
+                continue
+            key = (run.function, run.environment)
+            if run_id in (None, run.id) and key not in overtaken and run.outcome not in ENDED:
+                return run
+            if run.outcome in ("done", "unchanged") or self.of_run(run.id, "call"):
+                overtaken.add(key)
+        return None
 
     def of_run(self, run: str, *kinds: str) -> tuple[Entry, ...]:
         marks = ", ".join("?" * len(kinds))
@@ -294,6 +327,34 @@ def _builds(entries: Iterator[Entry]) -> dict[str, Build]:
     return found
 
 
+def born(pid: int) -> str:
+    """When a process of this machine began, "" where it is dead (or a zombie), "?" where the system does not tell."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except FileNotFoundError:
+        if Path("/proc/self/stat").exists():
+            return ""
+    except (OSError, IndexError):
+        return "?"
+    else:
+        return "" if fields[0] in "ZX" else fields[19]
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return ""
+    except PermissionError:
+        pass
+    return "?"
+
+
+def under_way(run: Run) -> bool:
+    """Whether the run's process still lives, as far as this machine can tell."""
+    if run.outcome or run.host != os.uname().nodename or run.pid == os.getpid():
+        return False
+    now = born(run.pid)
+    return now != "" and (now == run.born or "?" in (now, run.born))
+
+
 def taken(build: str, theirs: str, ours: str, *, where: str) -> BuildIdTaken:
     return BuildIdTaken(
         f"build {build} is other code already: {theirs[:12]}… according to {where}, not {ours[:12]}…",
@@ -316,4 +377,4 @@ class Recorder:
         self.ledger.append(self.run, "settled", function=self.function, intent=intent, outcome=outcome)
 
 
-__all__ = ["ENDED", "AliasName", "Entry", "Ledger", "Recorder", "Run", "taken"]
+__all__ = ["ENDED", "AliasName", "Entry", "Ledger", "Recorder", "Run", "born", "taken", "under_way"]

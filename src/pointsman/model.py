@@ -7,10 +7,17 @@ Texts with rules (`AliasName`, `Version` …) are `str` subclasses that refuse a
 from __future__ import annotations
 
 import re
+import sys
 from enum import IntEnum
 from typing import Any, ClassVar, Self, TypeVar
 
-import msgspec
+# msgspec takes a few names from typing_extensions where that is installed, and the same from typing where it is not.
+# Python 3.11 has them all, and without the detour every command starts 7 ms earlier.
+_detour: object = sys.modules.setdefault("typing_extensions", None)  # type: ignore[arg-type]
+import msgspec  # noqa: E402
+
+if _detour is None:
+    del sys.modules["typing_extensions"]
 
 T = TypeVar("T")
 

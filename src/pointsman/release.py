@@ -25,13 +25,15 @@ from pointsman.errors import (
 )
 from pointsman.execute import in_progress, sound, wait_until_settled
 from pointsman.hands import Released, announce, carry_out, release_gates, unit_gate, unit_tests
-from pointsman.interrupted import Told, catch_up, not_overtaken, told, under_way
-from pointsman.ledger import Run
+from pointsman.interrupted import Told, catch_up, not_overtaken, told
+from pointsman.ledger import Run, under_way
 from pointsman.model import (
     Artifact,
     BuildId,
+    FunctionArn,
     TestReport,
     Value,
+    Version,
     counted,
     from_json,
     size,
@@ -125,10 +127,15 @@ def build_id(world: World, made: Artifact, given: str | None, at: str) -> BuildI
 # Deploying
 
 
-def deploy(world: World, function: Function, environment: Environment, *, given: str | None) -> Released:
-    """Unit tests → package → provision → update → publish → integration tests → alias."""
+def deploy(
+    world: World, function: Function, environment: Environment, *, given: str | None, rest: tuple[str, ...] = ()
+) -> Released:
+    """Unit tests → package → provision → update → publish → integration tests → alias.
+
+    `rest` names the functions still to come in the same command, for `resume`.
+    """
     _rollout_not_yet(world, environment)
-    with world.running("deploy", function, environment, {"build": given}) as session:
+    with world.running("deploy", function, environment, {"build": given, "rest": rest}) as session:
         at = commit(world)  # now: tests may write into the tree
         tests = unit_tests(session)
         made = build(world, function)
@@ -203,7 +210,7 @@ def plan_promote(world: World, function: Function, environment: Environment, tar
     return _plan_promote(world.session(function, environment), target)
 
 
-def _plan_promote(session: Session, target: str) -> Plan:
+def _plan_promote(session: Session, target: str, *, asked: BuildId | None = None) -> Plan:
     name = session.name()
     alias = session.gateway.alias(name, session.environment.alias)
     arn = alias.arn.unqualified if alias else arn_of(session, name)
@@ -221,12 +228,7 @@ def _plan_promote(session: Session, target: str) -> Plan:
             f"build {build} is {known.sha256.short}… in the ledger, but version {version} holds {found.sha256.short}…",
             next="The function was deleted and made anew since: deploy the build again.",
         )
-    if session.ledger.verdict(arn, "integration", version) == "fail":
-        raise GateRefused(
-            f"version {version} did not pass its integration tests",
-            where=f"promoting {target}",
-            next="Deploy that build again: its tests run again, and if they pass it can be promoted.",
-        )
+    _must_be_proved(session, arn, version, f"promoting {target}")
     if in_progress(found):
         world = session.world
         found = wait_until_settled(
@@ -242,7 +244,7 @@ def _plan_promote(session: Session, target: str) -> Plan:
         name=name,
         version=version,
         seen=alias,
-        build=build or described(found),
+        build=asked or build or described(found),
         approve=session.environment.approve,
     )
 
@@ -257,7 +259,7 @@ def plan_rollback(world: World, function: Function, environment: Environment, to
     return _plan_rollback(world.session(function, environment), to)
 
 
-def _plan_rollback(session: Session, to: str | None) -> Plan:
+def _plan_rollback(session: Session, to: str | None, *, asked: BuildId | None = None) -> Plan:
     name, alias_name = session.name(), session.environment.alias
     alias = session.gateway.alias(name, alias_name)
     if alias is None:
@@ -267,10 +269,16 @@ def _plan_rollback(session: Session, to: str | None) -> Plan:
     session.arn = arn = alias.arn.unqualified
     session.alias = alias
     catch_up(session, arn, alias)
+    approve = False  # going back must never wait for a signature
     if to is not None:
         version, build = resolve(session, arn, to)
         if session.gateway.function(name, version) is None:
             raise UnknownTarget(f"there is no version {version} of {name}", next="`pointsman versions` lists them.")
+        moves = session.ledger.moves(arn, alias_name)
+        if version not in {each for move in moves for each in (move.version, move.was)}:
+            # The alias never served it: this is no way back, and asks for what a promotion asks for.
+            _must_be_proved(session, arn, version, f"rolling {alias_name} back to {to}")
+            approve = session.environment.approve
     elif alias.routing.canary:
         version, build = alias.version, None  # half-way through a shift: back to the baseline alone
     else:
@@ -283,9 +291,20 @@ def _plan_rollback(session: Session, to: str | None) -> Plan:
         name=name,
         version=version,
         seen=alias,
-        build=build,
-        approve=False,  # going back must never wait for a signature
+        build=asked or build,
+        approve=approve,
     )
+
+
+def _must_be_proved(session: Session, arn: FunctionArn, version: Version, where: str) -> None:
+    verdict = session.ledger.verdict(arn, version)
+    if verdict in ("fail", "due"):
+        what = "did not pass its integration tests" if verdict == "fail" else "never had its integration tests run"
+        raise GateRefused(
+            f"version {version} {what}",
+            where=where,
+            next="Deploy that build again: its tests run again, and if they pass it can be promoted.",
+        )
 
 
 def _rollout_not_yet(world: World, environment: Environment) -> None:
@@ -353,9 +372,9 @@ def _again(session: Session, then: Plan) -> Plan:
             wanted, seen = observe(session, then.artifact, then.build, gates=gates)
             return _planned(session, wanted, seen)
         case "promote":
-            return _plan_promote(session, f"version:{then.version}")
+            return _plan_promote(session, f"version:{then.version}", asked=then.build)
         case "rollback":
-            return _plan_rollback(session, f"version:{then.version}")
+            return _plan_rollback(session, f"version:{then.version}", asked=then.build)
 
 
 # Going on after a crash
@@ -409,4 +428,4 @@ def _resumed_move(session: Session, then: Plan) -> Plan:
             where=f"resuming the {then.kind} to version {then.version}",
             next="Somebody else moved it since. Nothing was changed: ask again for what you want.",
         )
-    return Plan(**{**{name: getattr(now, name) for name in now.__struct_fields__}, "build": then.build})
+    return now

@@ -8,8 +8,7 @@ from typing import Any
 
 from pointsman.config import Environment, Function
 from pointsman.errors import LedgerError, NotFound, UnknownTarget, UsageError
-from pointsman.interrupted import under_way, unfinished
-from pointsman.ledger import Ledger, Run
+from pointsman.ledger import Ledger, Run, under_way
 from pointsman.model import (
     LATEST,
     Alias,
@@ -120,7 +119,7 @@ def _status(session: Session, environments: tuple[Environment, ...]) -> Function
 
 
 def _unfinished(session: Session) -> str:
-    run = unfinished(session.world)
+    run = session.ledger.unfinished()
     if run is None or run.function != session.function.name:
         return ""
     if under_way(run):

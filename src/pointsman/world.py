@@ -30,7 +30,7 @@ from pointsman.errors import (
     UnknownTarget,
     UsageError,
 )
-from pointsman.ledger import Ledger, Recorder, Run
+from pointsman.ledger import Ledger, Recorder, Run, born
 from pointsman.model import Alias, FunctionArn, FunctionName, Value
 
 if TYPE_CHECKING:
@@ -201,6 +201,7 @@ class World:
             at=self.clock.now(),
             host=os.uname().nodename,
             pid=os.getpid(),
+            born=born(os.getpid()),
             commit=self.actor.commit,
         )
         self.ledger.start(run)
@@ -247,6 +248,7 @@ class Session:
     outcome: str = "done"
     arn: FunctionArn | None = None  # as seen when looking at the world
     alias: Alias | None = None
+    proved_latest: bool = False  # the integration tests passed on $LATEST in this run
 
     @property
     def ledger(self) -> Ledger:
@@ -339,7 +341,7 @@ def unknown(what: str, name: str, there: object, whose: str) -> UnknownTarget:
     """An error that names what there is, the likely one first."""
     from difflib import get_close_matches
 
-    names = sorted(str(each) for each in there)  # type: ignore[attr-defined]
+    names = sorted({str(each) for each in there})  # type: ignore[attr-defined]
     near = get_close_matches(name, names, n=3, cutoff=0.4)
     listed = ", ".join(near or names[:10]) or "none"
     return UnknownTarget(f"there is no {what} {name}", next=f"{whose}{' (nearest)' if near else ''}: {listed}.")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
+import textwrap
 from typing import Any
 
 import pytest
 
 from pointsman.aws.operation import Transport
 from tests.journeys.conftest import Shop
-from tests.journeys.test_bad_luck import killed, zipped
+from tests.journeys.test_bad_luck import KILLED, killed, zipped
 from tests.journeys.test_cloudformation import own, template
 
 
@@ -333,7 +335,6 @@ def test_wrong_usage_is_one_json_document_too(shop: Shop, words: tuple[str, ...]
 
 
 def test_sigterm_ends_a_deploy_as_ctrl_c_does_and_its_tests_with_it(shop: Shop) -> None:
-    import os
     import signal
     import time
 
@@ -360,3 +361,82 @@ unit = {{ run = "{sys.executable} slow.py" }}"""
     assert "interrupted" in err
     with pytest.raises(ProcessLookupError):
         os.kill(int(written.read_text()), 0)
+
+
+def test_a_build_whose_tests_were_cut_short_cannot_be_promoted(tested: Shop) -> None:
+    tested.ok("deploy", "--build-id", "101")
+    text = (tested.folder / "pointsman.toml").read_text()
+    tested.write("pointsman.toml", text.replace(f"{sys.executable} check.py", "kill -9 $PPID; sleep 30"))
+    tested.greet("unproved")
+    dead = killed(tested, "never", 0, "SIGKILL", "deploy", "--build-id", "102")
+    assert dead.returncode != 0
+    tested.write("pointsman.toml", text)
+
+    refused = tested.run("promote", "2", "--to", "PROD", "--approve")
+    assert refused.code == 3
+    assert "never had its integration tests run" in refused.err
+
+    tested.ok("resume")
+    tested.ok("promote", "2", "--to", "PROD", "--approve")
+
+
+@pytest.mark.parametrize("against", ["latest", "version"])
+def test_a_proved_build_can_be_promoted_whatever_it_was_proved_against(tested: Shop, against: str) -> None:
+    text = (tested.folder / "pointsman.toml").read_text()
+    tested.write("pointsman.toml", text.replace('junit = "report.xml"', f'junit = "report.xml", against = "{against}"'))
+    tested.ok("deploy", "--build-id", "101")
+
+    tested.ok("promote", "101", "--to", "PROD", "--approve")
+
+
+def test_rolling_back_to_what_an_alias_never_served_is_a_promotion(tested: Shop) -> None:
+    for word in ("one", "two"):
+        tested.greet(word)
+        tested.ok("deploy", "--build-id", word)
+    tested.ok("promote", "two", "--to", "PROD", "--approve")
+    tested.greet("bad")
+    assert tested.run("deploy", "--build-id", "bad").code == 3
+
+    assert tested.run("rollback", "PROD", "--to", "bad").code == 3
+    unsigned = tested.run("rollback", "PROD", "--to", "one")
+    assert unsigned.code == 3
+    assert "wants an approval" in unsigned.err
+    tested.ok("rollback", "PROD", "--to", "one", "--approve")
+    tested.ok("rollback", "PROD", "--to", "two")
+
+
+@pytest.mark.parametrize("more", [(), ("--to", "101")])
+def test_a_planned_rollback_can_be_applied(shop: Shop, more: tuple[str, ...]) -> None:
+    shop.ok("deploy", "--build-id", "101")
+    shop.greet("two")
+    shop.ok("deploy", "--build-id", "102")
+    shop.ok("plan", "rollback", "STAGE", *more, "--out", "p.plan")
+
+    shop.ok("apply", "p.plan")
+
+    assert shop.serves("STAGE") == "1"
+
+
+def test_resume_goes_on_with_the_functions_that_were_still_to_come(shop: Shop) -> None:
+    text = (shop.folder / "pointsman.toml").read_text()
+    section = text[: text.index("[environment.staging]")]
+    second = section.replace("greeting]", "second]").replace(shop.name, f"{shop.name}-2")
+    shop.write("pointsman.toml", section + second + text[text.index("[environment.staging]") :])
+    killed(shop, "before", 2, "SIGKILL", "deploy", "--build-id", "101")
+
+    done = shop.ok("resume", "--json").result
+
+    assert [each["function"] for each in done] == ["greeting", "second"]
+
+
+def test_a_dead_process_that_nobody_reaped_is_not_under_way(shop: Shop) -> None:
+    shop.ok("deploy", "--build-id", "101")
+    shop.greet("two")
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), "before", "2", "SIGKILL", "deploy", "--build-id", "102"]
+    zombie = subprocess.Popen(command, cwd=shop.folder, env={**os.environ, **shop.variables})
+    os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)  # dead, and left unreaped
+
+    shop.ok("resume")
+
+    zombie.wait()
+    assert shop.serves("STAGE") == "2"

@@ -110,7 +110,7 @@ def test_rollback_returns_to_the_previous_deployment_of_that_alias_not_to_the_nu
     nothing = shop.run("rollback", "PROD")
     assert nothing.code == 2
     assert "this is its first deployment" in nothing.err
-    shop.ok("rollback", "PROD", "--to", "b2")
+    shop.ok("rollback", "PROD", "--to", "b2", "--approve")  # PROD never served it: no way back, but a promotion
     assert shop.invoke("PROD")["word"] == "two"
 
 

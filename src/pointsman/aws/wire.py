@@ -241,6 +241,8 @@ def _refused(error: Any, operation: Operation[Any]) -> errors.AwsError:
     next_ = _NEXT.get(kind, "")
     if kind is errors.AccessDenied:
         next_ = f"The credentials need {operation.service}:{operation.action} on {operation.subject or 'it'}."
+    if kind is errors.NotFound:
+        next_ = "`pointsman versions` and `pointsman status` show what there is."
     if code == "CodeStorageExceededException":
         next_ = "Old versions fill the account's code storage (75 GB by default): delete some, or ask AWS for more."
     return kind(what, where=str(operation), next=next_, aws_code=code)

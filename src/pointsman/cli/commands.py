@@ -15,6 +15,7 @@ from pointsman.model import counted, plain, size
 if TYPE_CHECKING:
     from pointsman.aws.operation import Transport
     from pointsman.aws.transports import Clock
+    from pointsman.config import Function
     from pointsman.hands import Released
     from pointsman.plan import Plan
     from pointsman.world import World
@@ -168,7 +169,12 @@ def _init(typed: Typed) -> int:
         screen.print(f"wrote {path}")
         for note in found.notes:
             screen.print(f"  {note}")
-        screen.print("Next: read it, then rehearse: `pointsman --local deploy`.")
+        ready = all(each.handler for each in found.functions)
+        screen.print(
+            "Next: read it, then rehearse: `pointsman --local deploy`."
+            if ready
+            else "Next: fill in what is missing (`pointsman config explain` describes every key)."
+        )
     screen.result({"file": str(path), "found": plain(found)})
     return 0
 
@@ -193,8 +199,14 @@ def _deploy(typed: Typed) -> int:
 
     world, asked = typed.world, typed.asked
     environment = world.environment(asked.to)
-    done = [release.deploy(world, each, environment, given=asked.build_id) for each in world.functions(asked.function)]
-    return _told(typed, done)
+    functions = world.functions(asked.function)
+    names = [each.name for each in functions]
+
+    def deploy(each: Function) -> Released:
+        rest = tuple(names[names.index(each.name) + 1 :])
+        return release.deploy(world, each, environment, given=asked.build_id, rest=rest)
+
+    return _told(typed, _each(functions, deploy))
 
 
 def _promote(typed: Typed) -> int:
@@ -202,8 +214,23 @@ def _promote(typed: Typed) -> int:
 
     world, asked = typed.world, typed.asked
     environment = world.environment(asked.to)
-    done = [release.promote(world, each, environment, asked.target) for each in world.functions(asked.function)]
-    return _told(typed, done)
+    functions = world.functions(asked.function)
+    for each in functions[1:]:
+        release.plan_promote(world, each, environment, asked.target)  # all must be possible before the first moves
+    return _told(typed, _each(functions, lambda each: release.promote(world, each, environment, asked.target)))
+
+
+def _each(functions: tuple[Function, ...], do: Callable[[Function], Released]) -> list[Released]:
+    """One after the other; an error tells what was done before it."""
+    done: list[Released] = []
+    for function in functions:
+        try:
+            done.append(do(function))
+        except PointsmanError as error:
+            for each in done:
+                error.add_note(f"Done before: {_sentence(each)}")
+            raise
+    return done
 
 
 def _rollback(typed: Typed) -> int:
@@ -247,6 +274,8 @@ def _plan(typed: Typed) -> int:
     from pointsman import release
 
     world, asked = typed.world, typed.asked
+    if asked.out and len(world.functions(asked.function)) != 1:
+        raise UsageError("a saved plan is of one function", next="Say which: --function NAME.")
     plans: list[Plan] = []
     for function in world.functions(asked.function):
         match asked.planned:
@@ -257,8 +286,6 @@ def _plan(typed: Typed) -> int:
             case _:
                 plans.append(release.plan(world, function, world.environment(asked.to), given=asked.build_id))
     if asked.out:
-        if len(plans) != 1:
-            raise UsageError("a saved plan is of one function", next="Say which: --function NAME.")
         release.save(Path(asked.out), plans[0], {"all_at_once": world.options.all_at_once})
     screen = typed.screen
     if not screen.json:
@@ -289,9 +316,8 @@ def _apply(typed: Typed) -> int:
 
 def _resume(typed: Typed) -> int:
     from pointsman import release
-    from pointsman.interrupted import unfinished
 
-    run = unfinished(typed.world, typed.asked.run_id)
+    run = typed.world.ledger.unfinished(typed.asked.run_id)
     if run is None:
         if typed.asked.run_id:
             raise UsageError(f"run {typed.asked.run_id} is not open", next="`pointsman history` lists the runs.")
@@ -300,7 +326,15 @@ def _resume(typed: Typed) -> int:
         typed.screen.result([])
         return 0
     typed.screen.say(f"resuming {run.command} of {run.function} to {run.alias} (run {run.id} of {run.by})")
-    return _told(typed, [release.resume(typed.world, run)])
+    world = typed.world
+    done = [release.resume(world, run)]
+    rest = tuple(run.request.get("rest", ()))
+    for index, name in enumerate(rest):  # of a deploy of several functions
+        (function,) = world.functions(name)
+        given = run.request.get("build")
+        environment = world.environment(run.environment)
+        done.append(release.deploy(world, function, environment, given=given, rest=rest[index + 1 :]))
+    return _told(typed, done)
 
 
 def _status(typed: Typed) -> int:

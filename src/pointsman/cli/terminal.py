@@ -77,7 +77,8 @@ class Screen:
 
     def failed(self, error: PointsmanError) -> None:
         if self.json:
-            facts = {"schema": SCHEMA, "ok": False, "result": None, "error": plain(error.facts())}
+            notes = {"notes": notes} if (notes := getattr(error, "__notes__", [])) else {}
+            facts = {"schema": SCHEMA, "ok": False, "result": None, "error": {**plain(error.facts()), **notes}}
             self._document({**facts, "calls": self._calls()})
             return
         head = f"{error.where}: {error.what}" if error.where else error.what
