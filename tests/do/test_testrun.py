@@ -185,7 +185,7 @@ def test_a_report_written_again_with_equal_content_counts(tmp_path: Path, how: s
         ),
         (
             writes('<testsuite><testcase name="a"><error/></testcase></testsuite>') + "; exit 1",
-            "it ended with exit code 1; junit.xml says: 1 tests, 1 with errors (a)",
+            "it ended with exit code 1; junit.xml says: 1 test, 1 with errors (a)",
         ),
     ],
 )
