@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
 import zipfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,52 @@ def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
     assert publish(second, clock) == "4"
     assert reached(second, "live") == ("1", "live")
     second.close()
+
+
+def test_policies_survive_a_restart(tmp_path: Path) -> None:
+    clock = Clock()
+    first = opened(tmp_path, clock)
+    create(first, clock)
+    given = {"StatementId": "s3", "Action": "lambda:InvokeFunction", "Principal": "s3.amazonaws.com"}
+    first.add_permission(*HERE, {"FunctionName": "f"} | given)
+    before = first.get_policy(*HERE, {"FunctionName": "f"})
+    first.close()
+
+    second = opened(tmp_path, clock)
+
+    assert second.get_policy(*HERE, {"FunctionName": "f"}) == before
+    second.close()
+
+
+def test_a_folder_from_before_resource_policies_is_taken_along(tmp_path: Path) -> None:
+    clock = Clock()
+    first = opened(tmp_path, clock)
+    create(first, clock)
+    publish(first, clock)
+    first.close()
+    _back_to_the_first_schema(tmp_path / "lambda.db")
+
+    second = opened(tmp_path, clock)
+
+    given = {"StatementId": "s3", "Action": "lambda:InvokeFunction", "Principal": "s3.amazonaws.com"}
+    second.add_permission(*HERE, {"FunctionName": "f:1"} | given)
+    assert second.get_policy(*HERE, {"FunctionName": "f:1"})["RevisionId"]
+    second.delete_function(*HERE, {"FunctionName": "f:1"})
+    with pytest.raises(LambdaError, match="does not exist"):
+        second.get_policy(*HERE, {"FunctionName": "f:1"})
+    second.close()
+
+
+def _back_to_the_first_schema(file: Path) -> None:
+    """What version 1 of the schema held, and no more: its four tables and their indexes."""
+    first = ("function", "numbering", "version", "alias")
+    with closing(sqlite3.connect(file)) as db:
+        newer = db.execute("SELECT type, name, tbl_name FROM sqlite_master WHERE type IN ('table', 'trigger')")
+        for kind, name, table in newer.fetchall():
+            if kind == "trigger" or table not in first:
+                db.execute(f"DROP {kind} {name}")
+        db.execute("PRAGMA user_version = 1")
+        db.commit()
 
 
 PUBLISHER = """

@@ -69,6 +69,15 @@ def stale_revision() -> LambdaError:
     )
 
 
+def stale_policy() -> LambdaError:
+    return LambdaError(
+        "PreconditionFailedException",
+        412,
+        "The Revision Id provided does not match the latest Revision Id. "
+        "Call the GetPolicy API to retrieve the latest Revision Id",
+    )
+
+
 def too_large(message: str) -> LambdaError:
     return LambdaError("RequestEntityTooLargeException", 413, message, type="")
 

@@ -59,6 +59,7 @@ class LambdaService:
         self._background: set[asyncio.Task[None]] = set()
         state.changed = self._retire
         self._operations: Mapping[str, Operation] = {
+            "AddPermission": state.add_permission,
             "CreateAlias": state.create_alias,
             "CreateFunction": state.create_function,
             "DeleteAlias": state.delete_alias,
@@ -67,11 +68,13 @@ class LambdaService:
             "GetAlias": state.get_alias,
             "GetFunction": state.get_function,
             "GetFunctionConfiguration": state.get_function_configuration,
+            "GetPolicy": state.get_policy,
             "ListAliases": state.list_aliases,
             "ListFunctions": state.list_functions,
             "ListTags": state.list_tags,
             "ListVersionsByFunction": state.list_versions_by_function,
             "PublishVersion": state.publish_version,
+            "RemovePermission": state.remove_permission,
             "TagResource": state.tag_resource,
             "UntagResource": state.untag_resource,
             "UpdateAlias": state.update_alias,

@@ -13,6 +13,7 @@ from pointsman.localaws.lambda_.aliases import Aliases
 from pointsman.localaws.lambda_.errors import NotReady, function_not_found
 from pointsman.localaws.lambda_.functions import Functions
 from pointsman.localaws.lambda_.packages import MOST_UNZIPPED, MOST_ZIPPED
+from pointsman.localaws.lambda_.policies import Policies
 from pointsman.localaws.lambda_.settings import digest
 from pointsman.localaws.lambda_.store import ReadObject, RoleExists, code_digest
 from pointsman.localaws.lambda_.tags import Tags
@@ -22,7 +23,7 @@ MOST_STORED = 80_530_636_800  # 75 GB of code for an account and region
 MOST_CONCURRENT = 1000
 
 
-class LambdaState(Functions, Aliases, Tags):
+class LambdaState(Functions, Aliases, Policies, Tags):
     """One method per operation: (account, region, AWS's parameters) → AWS's reply, or a LambdaError.
 
     Thread-safe; durable in `directory`, which one process uses at a time. An update takes `settle_s` seconds of `now`.
