@@ -557,3 +557,19 @@ def test_a_permission_is_added_to_what_it_names_and_removed_with_the_stack(cf: A
     complete(cf, name, "UPDATE")
     with pytest.raises(ClientError, match="The resource you requested does not exist"):
         connect("lambda").get_policy(FunctionName=made)
+
+
+def test_reserved_concurrency_is_set_changed_and_released(cf: Any, connect: Client, name: str) -> None:
+    def reserved() -> int | None:
+        found = connect("lambda").get_function(FunctionName=physical_id(cf, name, "F"))
+        number: int | None = found.get("Concurrency", {}).get("ReservedConcurrentExecutions")
+        return number
+
+    template = body(Role=ROLE, F=function(ReservedConcurrentExecutions=3))
+    cf.create_stack(StackName=name, TemplateBody=template, Capabilities=IAM)
+    complete(cf, name)
+    assert reserved() == 3
+    for properties, number in (({"ReservedConcurrentExecutions": 5}, 5), ({}, None)):
+        cf.update_stack(StackName=name, TemplateBody=body(Role=ROLE, F=function(**properties)), Capabilities=IAM)
+        complete(cf, name, "UPDATE")
+        assert reserved() == number

@@ -94,6 +94,8 @@ def _back_to_the_first_schema(file: Path) -> None:
         for kind, name, table in newer.fetchall():
             if kind == "trigger" or table not in first:
                 db.execute(f"DROP {kind} {name}")
+        for column in ("reserved", "recursion"):
+            db.execute(f"ALTER TABLE function DROP COLUMN {column}")
         db.execute("PRAGMA user_version = 1")
         db.commit()
 

@@ -1,7 +1,8 @@
 """How Lambda refuses: the codes, HTTP statuses and sentences recorded on AWS.
 
 LambdaError       what AWS would answer
-└── NotReady      ... for now: the version is still being created, and `seconds` says for how long
+├── NotReady      ... for now: the version is still being created, and `seconds` says for how long
+└── Throttled     ... for now: as many invocations run as were reserved
 ObjectMissing     raised by a `read_object` callable: S3's own code and message
 """
 
@@ -28,6 +29,13 @@ class NotReady(LambdaError):
             "The operation cannot be performed at this time. The function is currently in the following state: Pending",
         )
         self.seconds = seconds
+
+
+class Throttled(LambdaError):
+    reason = "ReservedFunctionConcurrentInvocationLimitExceeded"
+
+    def __init__(self) -> None:
+        super().__init__("TooManyRequestsException", 429, "Rate Exceeded.")
 
 
 class ObjectMissing(Exception):

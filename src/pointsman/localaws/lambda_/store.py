@@ -77,7 +77,22 @@ CREATE TRIGGER policy_of_alias AFTER DELETE ON alias BEGIN
 END;
 PRAGMA user_version = 2;
 """
-_SCHEMAS = (_FIRST, _POLICIES)
+_CONTROLS = """
+ALTER TABLE function ADD COLUMN reserved INTEGER;
+ALTER TABLE function ADD COLUMN recursion TEXT NOT NULL DEFAULT 'Terminate';
+CREATE TABLE event_invoke (
+    function INTEGER NOT NULL REFERENCES function ON DELETE CASCADE, qualifier TEXT NOT NULL, settings BLOB NOT NULL,
+    PRIMARY KEY (function, qualifier)
+) WITHOUT ROWID;
+CREATE TRIGGER event_invoke_of_version AFTER DELETE ON version BEGIN
+    DELETE FROM event_invoke WHERE function = OLD.function AND qualifier = CAST(OLD.number AS TEXT);
+END;
+CREATE TRIGGER event_invoke_of_alias AFTER DELETE ON alias BEGIN
+    DELETE FROM event_invoke WHERE function = OLD.function AND qualifier = OLD.name;
+END;
+PRAGMA user_version = 3;
+"""
+_SCHEMAS = (_FIRST, _POLICIES, _CONTROLS)
 """The n-th takes a database from user_version n to n + 1: a folder from before keeps what it holds."""
 
 _VERSION = "function, number, settings, digest, revision, settled_revision, stage, settles_at, previous"
@@ -233,6 +248,10 @@ class Store:
         if found is None:
             raise function_not_found(here.qualified(qualifier))
         return found
+
+    def _reserved(self, function: int) -> int | None:
+        (number,) = self._db.execute("SELECT reserved FROM function WHERE id = ?", (function,)).fetchone()
+        return None if number is None else int(number)
 
     def _version(self, function: int, number: int) -> Version | None:
         row = self._db.execute(
