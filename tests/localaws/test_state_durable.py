@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pointsman.localaws.lambda_ import LambdaError
+from pointsman.localaws.lambda_ import LambdaError, LambdaState
 from tests.conform.local_lambda import package
 from tests.localaws.test_state import HERE, Clock, create, opened, publish, reached
 
@@ -52,19 +52,37 @@ def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
     second.close()
 
 
-def test_policies_survive_a_restart(tmp_path: Path) -> None:
+def test_policies_and_concurrency_survive_a_restart(tmp_path: Path) -> None:
     clock = Clock()
     first = opened(tmp_path, clock)
     create(first, clock)
     given = {"StatementId": "s3", "Action": "lambda:InvokeFunction", "Principal": "s3.amazonaws.com"}
     first.add_permission(*HERE, {"FunctionName": "f"} | given)
-    before = first.get_policy(*HERE, {"FunctionName": "f"})
+    publish(first, clock)
+    first.put_function_concurrency(*HERE, {"FunctionName": "f", "ReservedConcurrentExecutions": 7})
+    first.put_provisioned_concurrency_config(
+        *HERE, {"FunctionName": "f", "Qualifier": "1", "ProvisionedConcurrentExecutions": 2}
+    )
+    first.put_function_event_invoke_config(*HERE, {"FunctionName": "f", "MaximumRetryAttempts": 0})
+    first.put_function_recursion_config(*HERE, {"FunctionName": "f", "RecursiveLoop": "Allow"})
+    before = _everything_else(first)
     first.close()
 
     second = opened(tmp_path, clock)
 
-    assert second.get_policy(*HERE, {"FunctionName": "f"}) == before
+    assert _everything_else(second) == before
     second.close()
+
+
+def _everything_else(state: LambdaState) -> list[object]:
+    named = {"FunctionName": "f"}
+    return [
+        state.get_policy(*HERE, named),
+        state.get_function_concurrency(*HERE, named),
+        state.list_provisioned_concurrency_configs(*HERE, named),
+        state.list_function_event_invoke_configs(*HERE, named),
+        state.get_function_recursion_config(*HERE, named),
+    ]
 
 
 def test_a_folder_from_before_resource_policies_is_taken_along(tmp_path: Path) -> None:

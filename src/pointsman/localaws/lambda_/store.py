@@ -92,7 +92,21 @@ CREATE TRIGGER event_invoke_of_alias AFTER DELETE ON alias BEGIN
 END;
 PRAGMA user_version = 3;
 """
-_SCHEMAS = (_FIRST, _POLICIES, _CONTROLS)
+_PROVISIONED = """
+CREATE TABLE provisioned (
+    function INTEGER NOT NULL REFERENCES function ON DELETE CASCADE, qualifier TEXT NOT NULL, number INTEGER NOT NULL,
+    modified TEXT NOT NULL, settles_at REAL NOT NULL,
+    PRIMARY KEY (function, qualifier)
+) WITHOUT ROWID;
+CREATE TRIGGER provisioned_of_version AFTER DELETE ON version BEGIN
+    DELETE FROM provisioned WHERE function = OLD.function AND qualifier = CAST(OLD.number AS TEXT);
+END;
+CREATE TRIGGER provisioned_of_alias AFTER DELETE ON alias BEGIN
+    DELETE FROM provisioned WHERE function = OLD.function AND qualifier = OLD.name;
+END;
+PRAGMA user_version = 4;
+"""
+_SCHEMAS = (_FIRST, _POLICIES, _CONTROLS, _PROVISIONED)
 """The n-th takes a database from user_version n to n + 1: a folder from before keeps what it holds."""
 
 _VERSION = "function, number, settings, digest, revision, settled_revision, stage, settles_at, previous"
