@@ -1,7 +1,7 @@
 """Concurrency: what is reserved for a function (and the most it gets), and what is kept ready of a version or alias.
 
-A reservation is enforced where invocations start. Provisioned concurrency is kept and shown, no more: nothing is started
-ahead of a call.
+A reservation is enforced where invocations start. Provisioned concurrency is kept and shown, no more: nothing is
+started ahead of a call.
 """
 
 from __future__ import annotations

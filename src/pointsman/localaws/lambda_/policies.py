@@ -126,7 +126,8 @@ class Policies(Store):
             )
             return
         version = self._reached(here)
-        late = revision if version.settled(self._now()) else new_revision()
+        # Only $LATEST changes its RevisionId once more when it settles.
+        late = revision if version.number or version.settled(self._now()) else new_revision()
         self._put(replace(version, revision=revision, settled_revision=late))
 
 
