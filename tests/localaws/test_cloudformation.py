@@ -533,3 +533,43 @@ def test_a_protected_stack_stays(cf: Any, name: str) -> None:
     cf.update_termination_protection(StackName=name, EnableTerminationProtection=False)
     cf.delete_stack(StackName=name)
     until(lambda: name not in [s["StackName"] for s in cf.describe_stacks()["Stacks"]], "it is gone")
+
+
+def test_a_permission_is_added_to_what_it_names_and_removed_with_the_stack(cf: Any, connect: Client, name: str) -> None:
+    permission = {
+        "Type": "AWS::Lambda::Permission",
+        "Properties": {
+            "FunctionName": {"Ref": "F"},
+            "Action": "lambda:InvokeFunction",
+            "Principal": "events.amazonaws.com",
+            "SourceAccount": {"Ref": "AWS::AccountId"},
+        },
+    }
+    cf.create_stack(StackName=name, TemplateBody=body(Role=ROLE, F=function(), P=permission), Capabilities=IAM)
+    complete(cf, name)
+
+    made = physical_id(cf, name, "F")
+    (statement,) = json.loads(connect("lambda").get_policy(FunctionName=made)["Policy"])["Statement"]
+    assert statement["Sid"] == physical_id(cf, name, "P")
+    assert statement["Principal"] == {"Service": "events.amazonaws.com"}
+    assert statement["Condition"] == {"StringEquals": {"AWS:SourceAccount": control.ACCOUNT}}
+    cf.update_stack(StackName=name, TemplateBody=body(Role=ROLE, F=function()), Capabilities=IAM)
+    complete(cf, name, "UPDATE")
+    with pytest.raises(ClientError, match="The resource you requested does not exist"):
+        connect("lambda").get_policy(FunctionName=made)
+
+
+def test_reserved_concurrency_is_set_changed_and_released(cf: Any, connect: Client, name: str) -> None:
+    def reserved() -> int | None:
+        found = connect("lambda").get_function(FunctionName=physical_id(cf, name, "F"))
+        number: int | None = found.get("Concurrency", {}).get("ReservedConcurrentExecutions")
+        return number
+
+    template = body(Role=ROLE, F=function(ReservedConcurrentExecutions=3))
+    cf.create_stack(StackName=name, TemplateBody=template, Capabilities=IAM)
+    complete(cf, name)
+    assert reserved() == 3
+    for properties, number in (({"ReservedConcurrentExecutions": 5}, 5), ({}, None)):
+        cf.update_stack(StackName=name, TemplateBody=body(Role=ROLE, F=function(**properties)), Capabilities=IAM)
+        complete(cf, name, "UPDATE")
+        assert reserved() == number

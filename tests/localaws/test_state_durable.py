@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
 import zipfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from pointsman.localaws.lambda_ import LambdaError
+from pointsman.localaws.lambda_ import LambdaError, LambdaState
 from tests.conform.local_lambda import package
 from tests.localaws.test_state import HERE, Clock, create, opened, publish, reached
 
@@ -48,6 +50,72 @@ def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
     assert publish(second, clock) == "4"
     assert reached(second, "live") == ("1", "live")
     second.close()
+
+
+def test_policies_and_concurrency_survive_a_restart(tmp_path: Path) -> None:
+    clock = Clock()
+    first = opened(tmp_path, clock)
+    create(first, clock)
+    given = {"StatementId": "s3", "Action": "lambda:InvokeFunction", "Principal": "s3.amazonaws.com"}
+    first.add_permission(*HERE, {"FunctionName": "f"} | given)
+    publish(first, clock)
+    first.put_function_concurrency(*HERE, {"FunctionName": "f", "ReservedConcurrentExecutions": 7})
+    first.put_provisioned_concurrency_config(
+        *HERE, {"FunctionName": "f", "Qualifier": "1", "ProvisionedConcurrentExecutions": 2}
+    )
+    first.put_function_event_invoke_config(*HERE, {"FunctionName": "f", "MaximumRetryAttempts": 0})
+    first.put_function_recursion_config(*HERE, {"FunctionName": "f", "RecursiveLoop": "Allow"})
+    before = _everything_else(first)
+    first.close()
+
+    second = opened(tmp_path, clock)
+
+    assert _everything_else(second) == before
+    second.close()
+
+
+def _everything_else(state: LambdaState) -> list[object]:
+    named = {"FunctionName": "f"}
+    return [
+        state.get_policy(*HERE, named),
+        state.get_function_concurrency(*HERE, named),
+        state.list_provisioned_concurrency_configs(*HERE, named),
+        state.list_function_event_invoke_configs(*HERE, named),
+        state.get_function_recursion_config(*HERE, named),
+    ]
+
+
+def test_a_folder_from_before_resource_policies_is_taken_along(tmp_path: Path) -> None:
+    clock = Clock()
+    first = opened(tmp_path, clock)
+    create(first, clock)
+    publish(first, clock)
+    first.close()
+    _back_to_the_first_schema(tmp_path / "lambda.db")
+
+    second = opened(tmp_path, clock)
+
+    given = {"StatementId": "s3", "Action": "lambda:InvokeFunction", "Principal": "s3.amazonaws.com"}
+    second.add_permission(*HERE, {"FunctionName": "f:1"} | given)
+    assert second.get_policy(*HERE, {"FunctionName": "f:1"})["RevisionId"]
+    second.delete_function(*HERE, {"FunctionName": "f:1"})
+    with pytest.raises(LambdaError, match="does not exist"):
+        second.get_policy(*HERE, {"FunctionName": "f:1"})
+    second.close()
+
+
+def _back_to_the_first_schema(file: Path) -> None:
+    """What version 1 of the schema held, and no more: its four tables and their indexes."""
+    first = ("function", "numbering", "version", "alias")
+    with closing(sqlite3.connect(file)) as db:
+        newer = db.execute("SELECT type, name, tbl_name FROM sqlite_master WHERE type IN ('table', 'trigger')")
+        for kind, name, table in newer.fetchall():
+            if kind == "trigger" or table not in first:
+                db.execute(f"DROP {kind} {name}")
+        for column in ("reserved", "recursion"):
+            db.execute(f"ALTER TABLE function DROP COLUMN {column}")
+        db.execute("PRAGMA user_version = 1")
+        db.commit()
 
 
 PUBLISHER = """

@@ -274,7 +274,7 @@ class LambdaFunction(_Lambda):
             number = int(properties["ReservedConcurrentExecutions"])
             given = {"FunctionName": name, "ReservedConcurrentExecutions": number}
             self._call("PutFunctionConcurrency", place, given)
-        elif hasattr(self._state, "delete_function_concurrency"):
+        else:
             self._call("DeleteFunctionConcurrency", place, {"FunctionName": name})
 
     def _tag(self, place: Place, made: Made, before: Json, after: Json) -> None:

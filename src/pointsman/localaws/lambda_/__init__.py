@@ -2,7 +2,8 @@
 
 Reading order: `errors` (how AWS refuses) → `wire` (AWS's service model: routes, shapes, constraints) → `address` (names
 and ARNs) → `settings` (a function's configuration) → `packages` (zips on disk) → `store` (SQLite) → one file per family
-of resources (`functions`, `aliases`, `tags`) → `state` (all of them, and where an invocation goes) → `routes` (HTTP).
+of resources (`functions`, `aliases`, `policies`, `event_invokes`, `concurrency`, `controls`, `tags`) → `state` (all of
+them, and where an invocation goes) → `routes` (HTTP).
 """
 
 from pointsman.localaws.lambda_.errors import LambdaError, ObjectMissing

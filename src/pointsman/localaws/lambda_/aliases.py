@@ -106,8 +106,10 @@ class Aliases(Store):
 
     def _put_alias(self, function: int, alias: Alias) -> None:
         self._db.execute(
-            "REPLACE INTO alias (function, name, description, version, additional, weight, revision)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO alias (function, name, description, version, additional, weight, revision)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET description = excluded.description,"
+            " version = excluded.version, additional = excluded.additional, weight = excluded.weight,"
+            " revision = excluded.revision",
             (function, alias.name, alias.description, alias.version, alias.additional, alias.weight, alias.revision),
         )
 

@@ -1,7 +1,8 @@
 """How Lambda refuses: the codes, HTTP statuses and sentences recorded on AWS.
 
 LambdaError       what AWS would answer
-└── NotReady      ... for now: the version is still being created, and `seconds` says for how long
+├── NotReady      ... for now: the version is still being created, and `seconds` says for how long
+└── Throttled     ... for now: as many invocations run as were reserved
 ObjectMissing     raised by a `read_object` callable: S3's own code and message
 """
 
@@ -28,6 +29,13 @@ class NotReady(LambdaError):
             "The operation cannot be performed at this time. The function is currently in the following state: Pending",
         )
         self.seconds = seconds
+
+
+class Throttled(LambdaError):
+    reason = "ReservedFunctionConcurrentInvocationLimitExceeded"
+
+    def __init__(self) -> None:
+        super().__init__("TooManyRequestsException", 429, "Rate Exceeded.")
 
 
 class ObjectMissing(Exception):
@@ -66,6 +74,15 @@ def stale_revision() -> LambdaError:
         412,
         "The Revision Id provided does not match the latest Revision Id. "
         "Call the GetFunction/GetAlias API to retrieve the latest Revision Id",
+    )
+
+
+def stale_policy() -> LambdaError:
+    return LambdaError(
+        "PreconditionFailedException",
+        412,
+        "The Revision Id provided does not match the latest Revision Id. "
+        "Call the GetPolicy API to retrieve the latest Revision Id",
     )
 
 

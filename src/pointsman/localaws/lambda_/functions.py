@@ -85,12 +85,15 @@ class Functions(Store):
         with self._lock:
             version = self._reached(here)
             (tags,) = self._db.execute("SELECT tags FROM function WHERE id = ?", (version.function,)).fetchone()
+            reserved = self._reserved(version.function)
             reply: Json = {
                 "Configuration": self._configuration(here, version, here.qualifier),
                 "Code": {"RepositoryType": "S3", "Location": f"/2015-03-31/code/{code_digest(version.settings)}.zip"},
             }
         if tags != b"{}":
             reply["Tags"] = msgspec.json.decode(tags)
+        if reserved is not None:
+            reply["Concurrency"] = {"ReservedConcurrentExecutions": reserved}
         return reply
 
     def get_function_configuration(self, account: str, region: str, parameters: Json) -> Json:

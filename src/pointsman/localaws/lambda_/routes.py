@@ -6,6 +6,8 @@ import asyncio
 import base64
 import logging
 import re
+import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ import msgspec
 
 from pointsman.localaws.contract import Executor, Request, Response, Target
 from pointsman.localaws.lambda_.address import Address
-from pointsman.localaws.lambda_.errors import LambdaError, NotReady, not_built, too_large
+from pointsman.localaws.lambda_.errors import LambdaError, NotReady, Throttled, not_built, too_large
 from pointsman.localaws.lambda_.state import LambdaState
 from pointsman.localaws.lambda_.wire import Json, parameters, refusal, reply, route, validate
 
@@ -26,6 +28,7 @@ MOST_SYNCHRONOUS = 6_291_456
 MOST_ASYNCHRONOUS = 1_048_576  # 256 KB until October 2025
 MOST_REPLY = 6_291_556
 LOG_TAIL = 4096
+OLDEST_EVENT_S = 21_600
 _BIG = 65_536  # bytes beyond which parsing would hold up the event loop noticeably
 
 InvocationType: TypeAlias = Literal["RequestResponse", "Event", "DryRun"]
@@ -56,27 +59,51 @@ class LambdaService:
         self._state = state
         self._executor = executor
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._running: Counter[tuple[str, str, str]] = Counter()  # by function
         self._background: set[asyncio.Task[None]] = set()
         state.changed = self._retire
         self._operations: Mapping[str, Operation] = {
+            "AddPermission": state.add_permission,
             "CreateAlias": state.create_alias,
             "CreateFunction": state.create_function,
             "DeleteAlias": state.delete_alias,
             "DeleteFunction": state.delete_function,
+            "DeleteFunctionCodeSigningConfig": state.delete_function_code_signing_config,
+            "DeleteFunctionConcurrency": state.delete_function_concurrency,
+            "DeleteFunctionEventInvokeConfig": state.delete_function_event_invoke_config,
+            "DeleteProvisionedConcurrencyConfig": state.delete_provisioned_concurrency_config,
             "GetAccountSettings": state.get_account_settings,
             "GetAlias": state.get_alias,
             "GetFunction": state.get_function,
+            "GetFunctionCodeSigningConfig": state.get_function_code_signing_config,
+            "GetFunctionConcurrency": state.get_function_concurrency,
             "GetFunctionConfiguration": state.get_function_configuration,
+            "GetFunctionEventInvokeConfig": state.get_function_event_invoke_config,
+            "GetFunctionRecursionConfig": state.get_function_recursion_config,
+            "GetPolicy": state.get_policy,
+            "GetProvisionedConcurrencyConfig": state.get_provisioned_concurrency_config,
+            "GetRuntimeManagementConfig": state.get_runtime_management_config,
             "ListAliases": state.list_aliases,
+            "ListFunctionEventInvokeConfigs": state.list_function_event_invoke_configs,
             "ListFunctions": state.list_functions,
+            "ListFunctionsByCodeSigningConfig": state.list_functions_by_code_signing_config,
+            "ListProvisionedConcurrencyConfigs": state.list_provisioned_concurrency_configs,
             "ListTags": state.list_tags,
             "ListVersionsByFunction": state.list_versions_by_function,
             "PublishVersion": state.publish_version,
+            "PutFunctionCodeSigningConfig": state.put_function_code_signing_config,
+            "PutFunctionConcurrency": state.put_function_concurrency,
+            "PutFunctionEventInvokeConfig": state.put_function_event_invoke_config,
+            "PutFunctionRecursionConfig": state.put_function_recursion_config,
+            "PutProvisionedConcurrencyConfig": state.put_provisioned_concurrency_config,
+            "PutRuntimeManagementConfig": state.put_runtime_management_config,
+            "RemovePermission": state.remove_permission,
             "TagResource": state.tag_resource,
             "UntagResource": state.untag_resource,
             "UpdateAlias": state.update_alias,
             "UpdateFunctionCode": state.update_function_code,
             "UpdateFunctionConfiguration": state.update_function_configuration,
+            "UpdateFunctionEventInvokeConfig": state.update_function_event_invoke_config,
         }
 
     async def close(self) -> None:
@@ -198,7 +225,7 @@ class LambdaService:
                 assert_never(invocation_type)
         if invocation_type == "DryRun":
             return InvokeReply(204, request_id)
-        self._start(run, f"event {request_id} for {function_name}")
+        self._start(partial(_when_free, run), f"event {request_id} for {function_name}")
         return InvokeReply(202, request_id)
 
     async def _run(
@@ -211,9 +238,19 @@ class LambdaService:
         client_context: str | None,
     ) -> InvokeReply:
         target, arn = await _when_active(seek)
-        outcome = await self._executor.invoke(
-            target, payload, invoked_arn=arn, request_id=request_id, client_context=client_context
-        )
+        function = (target.account, target.region, target.function_name)
+        reserved = self._state.reserved(target)
+        if reserved is not None and self._running[function] >= reserved:
+            raise Throttled
+        self._running[function] += 1
+        try:
+            outcome = await self._executor.invoke(
+                target, payload, invoked_arn=arn, request_id=request_id, client_context=client_context
+            )
+        finally:
+            self._running[function] -= 1
+            if not self._running[function]:
+                del self._running[function]
         error, answer = outcome.error, outcome.payload
         if len(answer) > MOST_REPLY:
             message = f"Response payload size exceeded maximum allowed payload size ({MOST_REPLY} bytes)."
@@ -250,6 +287,20 @@ async def _when_active(seek: Seek) -> tuple[Target, str]:
             return await asyncio.to_thread(seek)
         except NotReady as soon:
             await asyncio.sleep(soon.seconds)
+
+
+async def _when_free(run: Callable[[], Awaitable[object]], patience_s: float = OLDEST_EVENT_S) -> None:
+    """AWS tries a throttled event again, for six hours unless told otherwise."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            await run()
+        except Throttled:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.1)
+        else:
+            return
 
 
 def _call(method: Operation, operation: str, path: Mapping[str, str], request: Request) -> Json:

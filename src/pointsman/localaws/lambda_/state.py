@@ -8,21 +8,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pointsman.localaws.contract import Target
-from pointsman.localaws.lambda_.address import LATEST
+from pointsman.localaws.lambda_.address import LATEST, Address
 from pointsman.localaws.lambda_.aliases import Aliases
+from pointsman.localaws.lambda_.concurrency import MOST_CONCURRENT, Concurrency
+from pointsman.localaws.lambda_.controls import Controls
 from pointsman.localaws.lambda_.errors import NotReady, function_not_found
+from pointsman.localaws.lambda_.event_invokes import EventInvokes
 from pointsman.localaws.lambda_.functions import Functions
 from pointsman.localaws.lambda_.packages import MOST_UNZIPPED, MOST_ZIPPED
+from pointsman.localaws.lambda_.policies import Policies
 from pointsman.localaws.lambda_.settings import digest
 from pointsman.localaws.lambda_.store import ReadObject, RoleExists, code_digest
 from pointsman.localaws.lambda_.tags import Tags
 from pointsman.localaws.lambda_.wire import Json, validate
 
 MOST_STORED = 80_530_636_800  # 75 GB of code for an account and region
-MOST_CONCURRENT = 1000
 
 
-class LambdaState(Functions, Aliases, Tags):
+class LambdaState(Functions, Aliases, Policies, EventInvokes, Concurrency, Controls, Tags):
     """One method per operation: (account, region, AWS's parameters) → AWS's reply, or a LambdaError.
 
     Thread-safe; durable in `directory`, which one process uses at a time. An update takes `settle_s` seconds of `now`.
@@ -55,16 +58,23 @@ class LambdaState(Functions, Aliases, Tags):
                 " WHERE account = ? AND region = ?",
                 (account, region),
             ).fetchone()
+            unreserved = self._unreserved(account, region)
         return {
             "AccountLimit": {
                 "TotalCodeSize": MOST_STORED,
                 "CodeSizeUnzipped": MOST_UNZIPPED,
                 "CodeSizeZipped": MOST_ZIPPED,
                 "ConcurrentExecutions": MOST_CONCURRENT,
-                "UnreservedConcurrentExecutions": MOST_CONCURRENT,
+                "UnreservedConcurrentExecutions": unreserved,
             },
             "AccountUsage": {"TotalCodeSize": size, "FunctionCount": functions},
         }
+
+    def reserved(self, target: Target) -> int | None:
+        """How many invocations of the target's function may run at once; None: as many as come."""
+        with self._lock:
+            function = self._find(Address(target.account, target.region, target.function_name))
+            return None if function is None else self._reserved(function)
 
     def target(
         self,

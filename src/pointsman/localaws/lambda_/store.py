@@ -1,4 +1,4 @@
-"""What is durable: functions, versions, aliases and version numbers, in one SQLite file.
+"""What is durable: functions, versions, aliases, version numbers and what hangs on them, in one SQLite file.
 
 $LATEST is version 0 of its function, so that lists, sizes and look-ups need no second case. Reads are look-ups on
 primary keys, without a cache that could go stale. Each operation is one transaction; with a write-ahead log that
@@ -34,7 +34,7 @@ ReadObject: TypeAlias = Callable[[str, str, str, str, str | None], bytes]
 """(account, region, bucket, key, object version or None); raises ObjectMissing."""
 Stage: TypeAlias = Literal["creating", "updating"]
 
-_SCHEMA = """
+_FIRST = """
 CREATE TABLE function (
     id INTEGER PRIMARY KEY, account TEXT NOT NULL, region TEXT NOT NULL, name TEXT NOT NULL, tags BLOB NOT NULL,
     UNIQUE (account, region, name)
@@ -61,6 +61,53 @@ CREATE INDEX alias_version ON alias (function, version);
 CREATE INDEX alias_additional ON alias (function, additional);
 PRAGMA user_version = 1;
 """
+# A qualifier is '' (the function itself), $LATEST, a number or an alias's name. What hangs on it goes with it, however
+# that goes: triggers do it, because one table cannot refer to versions and aliases both.
+_POLICIES = """
+CREATE TABLE policy (
+    function INTEGER NOT NULL REFERENCES function ON DELETE CASCADE, qualifier TEXT NOT NULL,
+    revision TEXT NOT NULL, statements BLOB NOT NULL,
+    PRIMARY KEY (function, qualifier)
+) WITHOUT ROWID;
+CREATE TRIGGER policy_of_version AFTER DELETE ON version BEGIN
+    DELETE FROM policy WHERE function = OLD.function AND qualifier = CAST(OLD.number AS TEXT);
+END;
+CREATE TRIGGER policy_of_alias AFTER DELETE ON alias BEGIN
+    DELETE FROM policy WHERE function = OLD.function AND qualifier = OLD.name;
+END;
+PRAGMA user_version = 2;
+"""
+_CONTROLS = """
+ALTER TABLE function ADD COLUMN reserved INTEGER;
+ALTER TABLE function ADD COLUMN recursion TEXT NOT NULL DEFAULT 'Terminate';
+CREATE TABLE event_invoke (
+    function INTEGER NOT NULL REFERENCES function ON DELETE CASCADE, qualifier TEXT NOT NULL, settings BLOB NOT NULL,
+    PRIMARY KEY (function, qualifier)
+) WITHOUT ROWID;
+CREATE TRIGGER event_invoke_of_version AFTER DELETE ON version BEGIN
+    DELETE FROM event_invoke WHERE function = OLD.function AND qualifier = CAST(OLD.number AS TEXT);
+END;
+CREATE TRIGGER event_invoke_of_alias AFTER DELETE ON alias BEGIN
+    DELETE FROM event_invoke WHERE function = OLD.function AND qualifier = OLD.name;
+END;
+PRAGMA user_version = 3;
+"""
+_PROVISIONED = """
+CREATE TABLE provisioned (
+    function INTEGER NOT NULL REFERENCES function ON DELETE CASCADE, qualifier TEXT NOT NULL, number INTEGER NOT NULL,
+    modified TEXT NOT NULL, settles_at REAL NOT NULL,
+    PRIMARY KEY (function, qualifier)
+) WITHOUT ROWID;
+CREATE TRIGGER provisioned_of_version AFTER DELETE ON version BEGIN
+    DELETE FROM provisioned WHERE function = OLD.function AND qualifier = CAST(OLD.number AS TEXT);
+END;
+CREATE TRIGGER provisioned_of_alias AFTER DELETE ON alias BEGIN
+    DELETE FROM provisioned WHERE function = OLD.function AND qualifier = OLD.name;
+END;
+PRAGMA user_version = 4;
+"""
+_SCHEMAS = (_FIRST, _POLICIES, _CONTROLS, _PROVISIONED)
+"""The n-th takes a database from user_version n to n + 1: a folder from before keeps what it holds."""
 
 _VERSION = "function, number, settings, digest, revision, settled_revision, stage, settles_at, previous"
 _ALIAS = "name, description, version, additional, weight, revision"
@@ -152,8 +199,9 @@ class Store:
         self._db = sqlite3.connect(directory / "lambda.db", isolation_level=None, check_same_thread=False)
         # NORMAL: a killed process loses nothing; only a power cut could undo the last moments.
         self._db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;")
-        if self._db.execute("PRAGMA user_version").fetchone() == (0,):
-            self._db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+        (known,) = self._db.execute("PRAGMA user_version").fetchone()
+        for schema in _SCHEMAS[known:]:
+            self._db.executescript(f"BEGIN; {schema} COMMIT;")
         self.packages = Packages(directory)
         self.packages.keep_only(self._codes())
         self.changed: Callable[[Address, str | None], None] = lambda _address, _version: None
@@ -214,6 +262,10 @@ class Store:
         if found is None:
             raise function_not_found(here.qualified(qualifier))
         return found
+
+    def _reserved(self, function: int) -> int | None:
+        (number,) = self._db.execute("SELECT reserved FROM function WHERE id = ?", (function,)).fetchone()
+        return None if number is None else int(number)
 
     def _version(self, function: int, number: int) -> Version | None:
         row = self._db.execute(

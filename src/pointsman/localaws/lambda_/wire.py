@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 
 from pointsman.localaws.contract import Request, Response
-from pointsman.localaws.lambda_.errors import LambdaError, validation
+from pointsman.localaws.lambda_.errors import LambdaError, Throttled, validation
 
 Json: TypeAlias = dict[str, Any]
 
@@ -348,5 +348,7 @@ def refusal(error: LambdaError) -> Response:
     body: Json = {key: error.message}
     if error.type and error.code != "ValidationException":
         body["Type"] = error.type
+    if isinstance(error, Throttled):
+        body["Reason"] = error.reason
     headers = {"content-type": "application/json", "x-amzn-errortype": error.code}
     return Response(error.status, _encode(body), headers)

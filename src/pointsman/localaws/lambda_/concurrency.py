@@ -1,0 +1,206 @@
+"""Concurrency: what is reserved for a function (and the most it gets), and what is kept ready of a version or alias.
+
+A reservation is enforced where invocations start. Provisioned concurrency is kept and shown, no more: nothing is
+started ahead of a call.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+from pointsman.localaws.lambda_.address import LATEST, Address
+from pointsman.localaws.lambda_.errors import LambdaError, alias_not_found, conflict, function_not_found, invalid
+from pointsman.localaws.lambda_.store import Store, after_marker, marker, page_size, version_number
+from pointsman.localaws.lambda_.wire import Json
+
+MOST_CONCURRENT: Final = 1000
+LEAST_UNRESERVED: Final = 100
+
+
+class Concurrency(Store):
+    def put_function_concurrency(self, account: str, region: str, parameters: Json) -> Json:
+        here = self._called_unqualified("PutFunctionConcurrency", account, region, parameters)
+        number = parameters["ReservedConcurrentExecutions"]
+        with self._writing():
+            function = self._find(here)
+            if function is None:
+                raise function_not_found(here.qualified(LATEST))  # recorded, though no qualifier may be given
+            if number < (ready := self._provisioned(function)):
+                raise invalid(
+                    f"ReservedConcurrentExecutions {number} should not be lower than function's total provisioned "
+                    f"concurrency [{ready}].",
+                    type="",
+                )
+            if self._unreserved(account, region, but=function) - number < LEAST_UNRESERVED:
+                raise invalid(
+                    "Specified ReservedConcurrentExecutions for function decreases account's "
+                    f"UnreservedConcurrentExecution below its minimum value of [{LEAST_UNRESERVED}].",
+                    type="",
+                )
+            self._db.execute("UPDATE function SET reserved = ? WHERE id = ?", (number, function))
+        return {"ReservedConcurrentExecutions": number}
+
+    def get_function_concurrency(self, account: str, region: str, parameters: Json) -> Json:
+        here = self._called_unqualified("GetFunctionConcurrency", account, region, parameters)
+        with self._lock:
+            number = self._reserved(self._function(here))
+        return {} if number is None else {"ReservedConcurrentExecutions": number}
+
+    def delete_function_concurrency(self, account: str, region: str, parameters: Json) -> Json:
+        here = self._called_unqualified("DeleteFunctionConcurrency", account, region, parameters)
+        with self._writing():
+            self._db.execute("UPDATE function SET reserved = NULL WHERE id = ?", (self._function(here),))
+        return {}
+
+    def put_provisioned_concurrency_config(self, account: str, region: str, parameters: Json) -> Json:
+        here = self._called("PutProvisionedConcurrencyConfig", account, region, parameters)
+        if here.qualifier == LATEST:
+            raise invalid("Provisioned Concurrency Configs cannot be applied to unpublished function versions.")
+        number = parameters["ProvisionedConcurrentExecutions"]
+        with self._writing():
+            function = self._provisionable(here)
+            self._check_rivals(function, here)
+            self._check_room(function, here, number)
+            now = self._now()
+            self._db.execute(
+                "REPLACE INTO provisioned (function, qualifier, number, modified, settles_at) VALUES (?, ?, ?, ?, ?)",
+                (function, here.qualifier, number, _seconds(now), now + self._settle_s),
+            )
+            return self._ready(number, _seconds(now), now + self._settle_s)
+
+    def get_provisioned_concurrency_config(self, account: str, region: str, parameters: Json) -> Json:
+        here = self._published("GetProvisionedConcurrencyConfig", account, region, parameters)
+        with self._lock:
+            found = self._db.execute(
+                "SELECT number, modified, settles_at FROM provisioned WHERE function = ? AND qualifier = ?",
+                (self._provisionable(here), here.qualifier),
+            ).fetchone()
+        if found is None:
+            raise LambdaError(
+                "ProvisionedConcurrencyConfigNotFoundException",
+                404,
+                "No Provisioned Concurrency Config found for this function",
+            )
+        return self._ready(*found)
+
+    def delete_provisioned_concurrency_config(self, account: str, region: str, parameters: Json) -> Json:
+        """Deleting one that is not there is silently fine (recorded)."""
+        here = self._published("DeleteProvisionedConcurrencyConfig", account, region, parameters)
+        with self._writing():
+            function = self._provisionable(here)
+            self._db.execute("DELETE FROM provisioned WHERE function = ? AND qualifier = ?", (function, here.qualifier))
+        return {}
+
+    def list_provisioned_concurrency_configs(self, account: str, region: str, parameters: Json) -> Json:
+        here = self._called_unqualified("ListProvisionedConcurrencyConfigs", account, region, parameters)
+        size = page_size(parameters)
+        (after,) = after_marker(parameters, "")
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT qualifier, number, modified, settles_at FROM provisioned WHERE function = ? AND qualifier > ?"
+                " ORDER BY qualifier LIMIT ?",
+                (self._function(here), after, size + 1),
+            ).fetchall()
+        found = [{"FunctionArn": here.qualified(row[0])} | self._ready(*row[1:]) for row in rows[:size]]
+        reply: Json = {"ProvisionedConcurrencyConfigs": found}
+        if len(rows) > size:
+            reply["NextMarker"] = marker(rows[size - 1][0])
+        return reply
+
+    def _published(self, operation: str, account: str, region: str, parameters: Json) -> Address:
+        here = self._called(operation, account, region, parameters)
+        if here.qualifier == LATEST:
+            raise invalid("The function resource provided must be an alias or a published version.")
+        return here
+
+    def _provisionable(self, here: Address) -> int:
+        """The function's id, if the version or alias is there; of an alias the function itself is not spoken of."""
+        assert here.qualifier is not None, "the model requires it"
+        if here.qualifier.isdecimal():
+            return self._existing(here, here.qualifier).function
+        function = self._find(here)
+        if function is None or self._alias(function, here.qualifier) is None:
+            raise alias_not_found(here.qualified(here.qualifier), "Cannot find alias arn")
+        return function
+
+    def _check_rivals(self, function: int, here: Address) -> None:
+        """A version and an alias that reaches it, if only with a weight, cannot both be provisioned."""
+        assert here.qualifier is not None
+        alias = self._alias(function, here.qualifier)
+        if alias is None:
+            if self._db.execute(
+                "SELECT 1 FROM alias JOIN provisioned ON provisioned.function = alias.function AND qualifier = name"
+                " WHERE alias.function = ?1 AND (version = ?2 OR additional = ?2)",
+                (function, version_number(here.qualifier)),
+            ).fetchone():
+                raise conflict("Version is pointed by a Provisioned Concurrency alias")
+            return
+        if alias.version == 0:
+            raise invalid("Provisioned Concurrency Configs cannot be applied to unpublished function versions.")
+        if self._db.execute(
+            "SELECT 1 FROM provisioned WHERE function = ? AND qualifier IN (?, ?)",
+            (function, str(alias.version), str(alias.additional)),
+        ).fetchone():
+            raise conflict(
+                "Alias can't be used for Provisioned Concurrency configuration on an already Provisioned version"
+            )
+        if alias.additional is not None:
+            # AWS documents that it cannot be managed while weights are in place; its sentence is not recorded.
+            raise conflict("Provisioned Concurrency cannot be configured on an alias with a routing configuration")
+
+    def _check_room(self, function: int, here: Address, number: int) -> None:
+        others = self._provisioned(function, but=here.qualifier)
+        reserved = self._reserved(function)
+        if reserved is not None:
+            if others + number > reserved:
+                raise invalid(
+                    "Requested Provisioned Concurrency should not be greater than the reservedConcurrentExecution for "
+                    "function",
+                    type="",
+                )
+            return
+        free = self._unreserved(here.account, here.region, but=function) - others
+        if number > free:
+            raise invalid(
+                "Specified ConcurrentExecutions for function is greater than account's unreserved concurrency "
+                f"[{free}].",
+                type="",
+            )
+        if free - number < LEAST_UNRESERVED:
+            raise invalid(
+                "Specified ConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below "
+                f"its minimum value of [{LEAST_UNRESERVED}].",
+                type="",
+            )
+
+    def _provisioned(self, function: int, but: str | None = None) -> int:
+        (number,) = self._db.execute(
+            "SELECT COALESCE(SUM(number), 0) FROM provisioned WHERE function = ? AND qualifier IS NOT ?",
+            (function, but),
+        ).fetchone()
+        return int(number)
+
+    def _unreserved(self, account: str, region: str, but: int | None = None) -> int:
+        """What functions without a reservation share (`but`: as if that function had none, nothing provisioned)."""
+        (taken,) = self._db.execute(
+            "SELECT COALESCE(SUM(COALESCE("
+            "  reserved, (SELECT SUM(number) FROM provisioned WHERE provisioned.function = id), 0)), 0)"
+            " FROM function WHERE account = ? AND region = ? AND id IS NOT ?",
+            (account, region, but),
+        ).fetchone()
+        return MOST_CONCURRENT - int(taken)
+
+    def _ready(self, number: int, modified: str, settles_at: float) -> Json:
+        ready = self._now() >= settles_at
+        return {
+            "RequestedProvisionedConcurrentExecutions": number,
+            "AvailableProvisionedConcurrentExecutions": number if ready else 0,
+            "AllocatedProvisionedConcurrentExecutions": number if ready else 0,
+            "Status": "READY" if ready else "IN_PROGRESS",
+            "LastModified": modified,
+        }
+
+
+def _seconds(now: float) -> str:
+    return datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds").replace("+00:00", "+0000")

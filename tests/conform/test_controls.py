@@ -1,0 +1,150 @@
+"""Reserved concurrency, code signing, recursion and runtime updates, as recorded on AWS."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.conform.local_lambda import HERE, refused
+
+Create = Callable[..., str]
+ABSENT, WRONG = "ResourceNotFoundException", "InvalidParameterValueException"
+SIGNING = "arn:aws:lambda:{region}:{account}:code-signing-config:csc-0123456789abcdef0"
+
+
+def test_concurrency_is_reserved_and_released(lambda_client: Any, function: Create) -> None:
+    name = function()
+
+    for number in (0, 1):
+        put = lambda_client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=number)
+        assert (put["ResponseMetadata"]["HTTPStatusCode"], put["ReservedConcurrentExecutions"]) == (200, number)
+    assert lambda_client.get_function_concurrency(FunctionName=name)["ReservedConcurrentExecutions"] == 1
+    assert lambda_client.get_function(FunctionName=name)["Concurrency"] == {"ReservedConcurrentExecutions": 1}
+    deleted = lambda_client.delete_function_concurrency(FunctionName=name)
+    assert deleted["ResponseMetadata"]["HTTPStatusCode"] == 204
+    assert "ReservedConcurrentExecutions" not in lambda_client.get_function_concurrency(FunctionName=name)
+    assert "Concurrency" not in lambda_client.get_function(FunctionName=name)
+
+
+def test_no_more_can_be_reserved_than_leaves_the_rest_enough(lambda_client: Any, function: Create) -> None:
+    one, other = function(), function()
+    free = lambda_client.get_account_settings()["AccountLimit"]["UnreservedConcurrentExecutions"]
+    lambda_client.put_function_concurrency(FunctionName=one, ReservedConcurrentExecutions=10)
+
+    code, status, sentence = refused(
+        lambda_client.put_function_concurrency, FunctionName=other, ReservedConcurrentExecutions=free - 109
+    )
+    limits = lambda_client.get_account_settings()["AccountLimit"]
+    lambda_client.put_function_concurrency(FunctionName=one, ReservedConcurrentExecutions=free - 100)
+
+    assert (code, status) == (WRONG, 400)
+    assert sentence == (
+        "Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution "
+        "below its minimum value of [100]."
+    )
+    assert limits["UnreservedConcurrentExecutions"] == free - 10
+
+
+def test_who_may_have_a_reservation(lambda_client: Any, function: Create, account: str, region: str) -> None:
+    latest = f"arn:aws:lambda:{region}:{account}:function:conform-none:$LATEST"
+    call = lambda_client.put_function_concurrency
+
+    assert refused(call, FunctionName="conform-none", ReservedConcurrentExecutions=1) == (
+        ABSENT,
+        404,
+        f"Function not found: {latest}",
+    )
+    assert refused(call, FunctionName=f"{function()}:$LATEST", ReservedConcurrentExecutions=0) == (
+        WRONG,
+        400,
+        "This operation is permitted on Lambda functions only. Aliases and versions do not support this operation. "
+        "Please specify either a function name or an unqualified function ARN.",
+    )
+
+
+def test_nothing_reserved_means_nothing_runs(lambda_client: Any, function: Create) -> None:
+    name = function()
+    lambda_client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
+
+    with pytest.raises(lambda_client.exceptions.TooManyRequestsException) as raised:
+        lambda_client.invoke(FunctionName=name)
+    lambda_client.delete_function_concurrency(FunctionName=name)
+    answer = lambda_client.invoke(FunctionName=name)
+
+    response = raised.value.response
+    assert response["ResponseMetadata"]["HTTPStatusCode"] == 429
+    assert response["Reason"] == "ReservedFunctionConcurrentInvocationLimitExceeded"
+    assert response["Error"]["Message"] == "Rate Exceeded."
+    assert answer["StatusCode"] == 200
+
+
+@pytest.mark.skipif(not HERE, reason="looks into the executor of this process")
+def test_a_throttled_event_runs_when_there_is_room(lambda_client: Any, function: Create, executor: Any) -> None:
+    name = function()
+    arn = lambda_client.get_function_configuration(FunctionName=name)["FunctionArn"]
+    lambda_client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
+
+    assert lambda_client.invoke(FunctionName=name, InvocationType="Event")["StatusCode"] == 202
+    wait = threading.Event().wait
+    wait(0.25)
+    before = (arn, "$LATEST") in executor.ran
+    lambda_client.delete_function_concurrency(FunctionName=name)
+    for _ in range(100):
+        if (arn, "$LATEST") in executor.ran:
+            break
+        wait(0.05)
+
+    assert (before, executor.ran.count((arn, "$LATEST"))) == (False, 1)
+
+
+def test_code_is_not_signed(lambda_client: Any, function: Create, account: str, region: str) -> None:
+    name, signing = function(), SIGNING.format(region=region, account=account)
+    missing = f"Function not found: arn:aws:lambda:{region}:{account}:function:conform-none"
+
+    got = lambda_client.get_function_code_signing_config(FunctionName=name)
+    deleted = lambda_client.delete_function_code_signing_config(FunctionName=name)
+
+    assert set(got) == {"ResponseMetadata"}
+    assert deleted["ResponseMetadata"]["HTTPStatusCode"] == 204
+    for call in (lambda_client.get_function_code_signing_config, lambda_client.delete_function_code_signing_config):
+        assert refused(call, FunctionName="conform-none") == (ABSENT, 404, missing)
+    assert refused(lambda_client.put_function_code_signing_config, FunctionName=name, CodeSigningConfigArn=signing) == (
+        "CodeSigningConfigNotFoundException",
+        404,
+        "The code signing configuration cannot be found. "
+        f"Check that the provided configuration is not deleted: {signing}.",
+    )
+    assert refused(lambda_client.list_functions_by_code_signing_config, CodeSigningConfigArn=signing) == (
+        ABSENT,
+        404,
+        f"The Lambda code signing configuration {signing} can not be found.",
+    )
+
+
+def test_loops_end_unless_allowed(lambda_client: Any, function: Create) -> None:
+    name = function()
+
+    before = lambda_client.get_function_recursion_config(FunctionName=name)["RecursiveLoop"]
+    put = lambda_client.put_function_recursion_config(FunctionName=name, RecursiveLoop="Allow")["RecursiveLoop"]
+    after = lambda_client.get_function_recursion_config(FunctionName=name)["RecursiveLoop"]
+
+    assert (before, put, after) == ("Terminate", "Allow", "Allow")
+    code, status, sentence = refused(lambda_client.put_function_recursion_config, FunctionName=name, RecursiveLoop="x")
+    assert (code, status) == ("ValidationException", 400)
+    assert sentence is not None
+    assert "Member must satisfy enum value set: [" in sentence  # their order on AWS is not that of its model
+
+
+def test_runtimes_are_updated_automatically(lambda_client: Any, function: Create) -> None:
+    name = function()
+
+    put = lambda_client.put_runtime_management_config(FunctionName=name, UpdateRuntimeOn="Auto")
+    got = lambda_client.get_runtime_management_config(FunctionName=name)
+
+    assert put["UpdateRuntimeOn"] == got["UpdateRuntimeOn"] == "Auto"
+    if HERE:
+        refusal = refused(lambda_client.put_runtime_management_config, FunctionName=name, UpdateRuntimeOn="Manual")
+        assert refusal[:2] == ("NotImplementedException", 501)

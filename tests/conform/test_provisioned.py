@@ -1,0 +1,133 @@
+"""Provisioned concurrency as recorded on AWS: on a version or an alias, never on both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tests.conform.local_lambda import package, refused, settle
+
+Create = Callable[..., str]
+ABSENT, WRONG, CONFLICT = "ResourceNotFoundException", "InvalidParameterValueException", "ResourceConflictException"
+NONE = (
+    "ProvisionedConcurrencyConfigNotFoundException",
+    404,
+    "No Provisioned Concurrency Config found for this function",
+)
+
+
+def provision(client: Any, name: str, qualifier: str, number: int = 1) -> dict[str, Any]:
+    reply: dict[str, Any] = client.put_provisioned_concurrency_config(
+        FunctionName=name, Qualifier=qualifier, ProvisionedConcurrentExecutions=number
+    )
+    return reply
+
+
+def refusal(client: Any, name: str, qualifier: str, number: int = 1) -> tuple[str, int, str | None]:
+    given = {"FunctionName": name, "Qualifier": qualifier, "ProvisionedConcurrentExecutions": number}
+    return refused(client.put_provisioned_concurrency_config, **given)
+
+
+def test_a_version_or_its_alias(lambda_client: Any, function: Create) -> None:
+    name = function(Publish=True)
+    lambda_client.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
+    version, alias = ({"FunctionName": name, "Qualifier": qualifier} for qualifier in ("1", "live"))
+
+    assert refused(lambda_client.get_provisioned_concurrency_config, **version) == NONE
+    put = provision(lambda_client, name, "1")
+    assert put.pop("ResponseMetadata")["HTTPStatusCode"] == 202
+    assert put == {
+        "RequestedProvisionedConcurrentExecutions": 1,
+        "AvailableProvisionedConcurrentExecutions": 0,
+        "AllocatedProvisionedConcurrentExecutions": 0,
+        "Status": "IN_PROGRESS",
+        "LastModified": put["LastModified"],
+    }
+    assert refusal(lambda_client, name, "live") == (
+        CONFLICT,
+        409,
+        "Alias can't be used for Provisioned Concurrency configuration on an already Provisioned version",
+    )
+    while (got := lambda_client.get_provisioned_concurrency_config(**version))["Status"] == "IN_PROGRESS":
+        time.sleep(0.05)
+    assert (got["Status"], got["AllocatedProvisionedConcurrentExecutions"]) == ("READY", 1)
+    for _ in range(2):
+        deleted = lambda_client.delete_provisioned_concurrency_config(**version)
+        assert deleted["ResponseMetadata"]["HTTPStatusCode"] == 204
+
+    provision(lambda_client, name, "live")
+    assert refusal(lambda_client, name, "1") == (CONFLICT, 409, "Version is pointed by a Provisioned Concurrency alias")
+    (listed,) = lambda_client.list_provisioned_concurrency_configs(FunctionName=name)["ProvisionedConcurrencyConfigs"]
+    arn = lambda_client.get_function_configuration(FunctionName=name)["FunctionArn"]
+    assert listed["FunctionArn"] == f"{arn}:live"
+    lambda_client.delete_alias(FunctionName=name, Name="live")
+    missing = (ABSENT, 404, f"Cannot find alias arn: {arn}:live")
+    assert refused(lambda_client.get_provisioned_concurrency_config, **alias) == missing
+    assert not lambda_client.list_provisioned_concurrency_configs(FunctionName=name)["ProvisionedConcurrencyConfigs"]
+
+
+def test_weights_count(lambda_client: Any, function: Create) -> None:
+    name = function(Publish=True)
+    lambda_client.update_function_code(FunctionName=name, ZipFile=package("two"))
+    settle(lambda_client, name)
+    lambda_client.publish_version(FunctionName=name)
+    weights = {"AdditionalVersionWeights": {"2": 0.1}}
+    lambda_client.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
+    provision(lambda_client, name, "live")
+    lambda_client.update_alias(FunctionName=name, Name="live", RoutingConfig=weights)
+
+    assert refusal(lambda_client, name, "2")[:2] == (CONFLICT, 409)
+    assert refusal(lambda_client, name, "live", 2)[:2] == (CONFLICT, 409)
+
+
+def test_limits(lambda_client: Any, function: Create) -> None:
+    name = function(Publish=True)
+    free = lambda_client.get_account_settings()["AccountLimit"]["UnreservedConcurrentExecutions"]
+
+    assert refusal(lambda_client, name, "1", free + 1) == (
+        WRONG,
+        400,
+        f"Specified ConcurrentExecutions for function is greater than account's unreserved concurrency [{free}].",
+    )
+    assert refusal(lambda_client, name, "1", free) == (
+        WRONG,
+        400,
+        "Specified ConcurrentExecutions for function decreases account's UnreservedConcurrentExecution "
+        "below its minimum value of [100].",
+    )
+    assert refusal(lambda_client, name, "1", 0)[:2] == ("ValidationException", 400)
+    lambda_client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=2)
+    assert refusal(lambda_client, name, "1", 3)[:2] == (WRONG, 400)
+    provision(lambda_client, name, "1", 2)
+    given = {"FunctionName": name, "ReservedConcurrentExecutions": 1}
+    assert refused(lambda_client.put_function_concurrency, **given)[:2] == (WRONG, 400)
+
+
+def test_what_is_missing(lambda_client: Any, function: Create, account: str, region: str) -> None:
+    name = function()
+    arn = lambda_client.get_function_configuration(FunctionName=name)["FunctionArn"]
+    none = f"arn:aws:lambda:{region}:{account}:function:conform-none"
+
+    for function_name, start in ((name, arn), ("conform-none", none)):
+        for qualifier, words in (("10", "Function not found"), ("noalias", "Cannot find alias arn")):
+            expected = (ABSENT, 404, f"{words}: {start}:{qualifier}")
+            assert refusal(lambda_client, function_name, qualifier) == expected
+            for call in ("get", "delete"):
+                method = getattr(lambda_client, f"{call}_provisioned_concurrency_config")
+                assert refused(method, FunctionName=function_name, Qualifier=qualifier) == expected
+    assert refusal(lambda_client, name, "$LATEST") == (
+        WRONG,
+        400,
+        "Provisioned Concurrency Configs cannot be applied to unpublished function versions.",
+    )
+    assert refused(lambda_client.get_provisioned_concurrency_config, FunctionName=name, Qualifier="$LATEST") == (
+        WRONG,
+        400,
+        "The function resource provided must be an alias or a published version.",
+    )
+    assert refused(lambda_client.list_provisioned_concurrency_configs, FunctionName="conform-none") == (
+        ABSENT,
+        404,
+        f"Function not found: {none}",
+    )
