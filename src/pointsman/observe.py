@@ -31,6 +31,7 @@ from pointsman.model import (
     Configuration,
     FunctionArn,
     FunctionName,
+    Value,
     Version,
     to_json,
 )
@@ -68,69 +69,24 @@ def search_descriptions(session: Session, wanted: Wanted, function: Configuratio
             raise taken(wanted.build, version.sha256, wanted.artifact.sha256, where=f"version {version.version}")
 
 
+class Found(Value, frozen=True, kw_only=True):
+    """Where the function is, and how its stack stands. `template` is the digest of what the stack is to be."""
+
+    function: Configuration | None
+    name: FunctionName | None
+    stack: Literal["absent", "same", "differs"] = "same"
+    template: str = ""
+
+
 def observe(session: Session, made: Artifact, build: BuildId, *, gates: tuple[Gate, ...]) -> tuple[Wanted, Seen]:
     """Look at the world: GetFunction and GetAlias where the ledger knows the rest, more where it does not."""
     provision = session.function.provision
-    name = session.declared_name()
-    stack: Literal["absent", "same", "differs"] = "same"
-    digest = ""
-    function: Configuration | None = None
-    if isinstance(provision, CloudFormation):
-        digest = _template_digest(session, provision)
-        known = session.ledger.remembered("provisioned", session.provision_key) if digest else None
-        if known and known["template"] == digest:
-            function = session.gateway.function(known["name"])
-            if function and str(function.arn.unqualified) == known["arn"]:
-                name = function.arn.name
-            else:
-                function = None
-        if function is None:
-            from pointsman.provision import cloudformation
-
-            looked = cloudformation.look(
-                session.gateway, provision, template(session, provision), settle=session.settled_stack
-            )
-            stack, name = looked.status, looked.name
-    if function is None and name is not None:
-        function = session.gateway.function(name)
-    session.check_account(function.arn if function else None)
-    if function is None and isinstance(provision, Existing) and session.world.staged and session.run:
-        from pointsman.provision import rehearsal
-
-        account = session.gateway.caller_account()
-        name = FunctionName(provision.name)
-        function = rehearsal.stand_in(
-            session.gateway,
-            session.function,
-            name=name,
-            account=account,
-            say=session.say,
-            clock=session.world.clock,
-        )
-    if function is None and isinstance(provision, Existing):
-        raise NotFound(
-            f"there is no function {name} in {session.wire.region}",
-            where=f"function.{session.function.name}",
-            next="Check its name, the region and the credentials; or let `provision` create it.",
-        )
-    if function is None and isinstance(provision, CloudFormation) and stack == "same":
-        raise NotFound(
-            f"stack {provision.stack} has function {name}, but Lambda does not: it was deleted beside the stack",
-            next="Delete the stack and deploy again, or mend it with `aws cloudformation`.",
-        )
-    if function and in_progress(function):
-        session.say(f"{function.arn.name} is busy: {function.state}, update {function.update}")
-        world = session.world
-        function = wait_until_settled(
-            session.gateway, world.clock, function.arn.name, wait_s=world.options.wait_s, say=session.say
-        )
-    if function and function.state == "Failed":
-        raise FunctionFailed(
-            f"{function.arn.name} is Failed: {function.state_reason or 'AWS gives no reason'}",
-            next="Its creation failed; it must be deleted and created again.",
-        )
-    if function and isinstance(provision, CloudFormation) and stack == "same" and digest:
-        remember_provisioned(session, digest, function.arn)
+    found = _find(session)
+    session.check_account(found.function.arn if found.function else None)
+    function = _usable(session, found.function) if found.function else _missing(session, found)
+    name = function.arn.name if function else found.name
+    if function and found.template and found.stack == "same":
+        remember_provisioned(session, found.template, function.arn)
     alias_name = session.environment.alias
     alias = session.gateway.alias(function.arn.name, alias_name) if function else None
     session.arn, session.alias = (function.arn.unqualified if function else None), alias
@@ -146,16 +102,79 @@ def observe(session: Session, made: Artifact, build: BuildId, *, gates: tuple[Ga
         settings=_settings(session),
         dropped=_dropped(session),
         stack=provision.stack if isinstance(provision, CloudFormation) else None,
-        template=digest,
+        template=found.template,
     )
     seen = Seen(
         function=function,
         alias=alias,
         serving=_serving(session, alias) if alias else None,
         published=_published(session, made, function, alias),
-        stack=stack,
+        stack=found.stack,
     )
     return wanted, seen
+
+
+def _find(session: Session) -> Found:
+    """By its declared name; or by its stack, which is asked nothing while the ledger knows the template in place."""
+    provision = session.function.provision
+    name = session.declared_name()
+    if name or not isinstance(provision, CloudFormation):
+        return Found(function=session.gateway.function(name) if name else None, name=name)
+    digest = _template_digest(session, provision)
+    known = session.ledger.remembered("provisioned", session.provision_key) if digest else None
+    if known and known["template"] == digest:
+        function = session.gateway.function(known["name"])
+        if function and str(function.arn.unqualified) == known["arn"]:
+            return Found(function=function, name=function.arn.name, template=digest)
+    from pointsman.provision import cloudformation
+
+    text = template(session, provision)
+    looked = cloudformation.look(session.gateway, provision, text, settle=session.settled_stack)
+    function = session.gateway.function(looked.name) if looked.name else None
+    return Found(function=function, name=looked.name, stack=looked.status, template=digest)
+
+
+def _missing(session: Session, found: Found) -> Configuration | None:
+    """What to do without a function: None where this deploy makes it; NotFound where it ought to be there."""
+    provision, world = session.function.provision, session.world
+    if isinstance(provision, Existing):
+        if world.staged and session.run:
+            from pointsman.provision import rehearsal
+
+            return rehearsal.stand_in(
+                session.gateway,
+                session.function,
+                name=FunctionName(provision.name),
+                account=session.gateway.caller_account(),
+                say=session.say,
+                clock=world.clock,
+            )
+        raise NotFound(
+            f"there is no function {found.name} in {session.wire.region}",
+            where=f"function.{session.function.name}",
+            next="Check its name, the region and the credentials; or let `provision` create it.",
+        )
+    if isinstance(provision, CloudFormation) and found.stack == "same":
+        raise NotFound(
+            f"stack {provision.stack} has function {found.name}, but Lambda does not: it was deleted beside the stack",
+            next="Delete the stack and deploy again, or mend it with `aws cloudformation`.",
+        )
+    return None
+
+
+def _usable(session: Session, function: Configuration) -> Configuration:
+    """The function once it is no longer busy. Raises FunctionFailed where it was never made whole."""
+    if in_progress(function):
+        session.say(f"{function.arn.name} is busy: {function.state}, update {function.update}")
+        world, name = session.world, function.arn.name
+        wait_s = world.options.wait_s
+        function = wait_until_settled(session.gateway, world.clock, name, wait_s=wait_s, say=session.say)
+    if function.state == "Failed":
+        raise FunctionFailed(
+            f"{function.arn.name} is Failed: {function.state_reason or 'AWS gives no reason'}",
+            next="Its creation failed; it must be deleted and created again.",
+        )
+    return function
 
 
 def _serving(session: Session, alias: Alias) -> Bits | None:
