@@ -1,4 +1,4 @@
-"""What is to be done: desired + observed → `Plan`, a tuple of frozen steps, each with its reason. Pure and total.
+"""What is to be done: desired + observed → `Plan`, a tuple of frozen steps, each with its reason. Pure.
 
 No clock, no I/O: equal inputs give equal plans, so a saved plan is checked by planning again and comparing. A version
 that a plan is yet to publish has no number: steps after `PublishVersion` leave `version` out and mean that one.

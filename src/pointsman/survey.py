@@ -1,4 +1,4 @@
-"""What there is: status, versions, history, diff. Only looks; works, with less to tell, without a ledger."""
+"""What there is: status, versions, history, diff. Asks AWS and changes nothing there; `rebuild` writes a new ledger."""
 
 from __future__ import annotations
 
