@@ -126,7 +126,7 @@ def test_an_event_runs_after_the_reply_and_once(tmp_path: Path) -> None:
 
             assert (reply.status, reply.payload, executor.ran) == (202, b"", [])
             await until(lambda: executor.ran)
-            await until(lambda: not service._background)
+            await until(lambda: not service._invocations._background)
             assert [version for _, version in executor.ran] == ["$LATEST"]
 
     run(work)

@@ -1,13 +1,15 @@
 """The control plane of the local Lambda service: which versions and aliases exist, and which version a call reaches.
 
-Reading order: `errors` (how AWS refuses) → `wire` (AWS's service model: routes, shapes, constraints) → `address` (names
-and ARNs) → `settings` (a function's configuration) → `packages` (zips on disk) → `store` (SQLite) → one file per family
-of resources (`functions`, `aliases`, `policies`, `event_invokes`, `concurrency`, `controls`, `tags`) → `state` (all of
-them, and where an invocation goes) → `routes` (HTTP).
+Reading order: `errors` (how AWS refuses) → `wire` (AWS's service model: routes, shapes, constraints) → `address`
+(names and ARNs) → `settings` (a function's configuration) → `packages` (zips on disk) → `schemas` and `store` (SQLite)
+→ one file per family of resources (`functions`, `aliases`, `policies`, `event_invokes`, `concurrency`, `controls`,
+`tags`) → `state` (all of them, and where an invocation goes) → `operations` (the table of them) → `invocations` →
+`routes` (HTTP).
 """
 
 from pointsman.localaws.lambda_.errors import LambdaError, ObjectMissing
-from pointsman.localaws.lambda_.routes import InvokeReply, LambdaService
+from pointsman.localaws.lambda_.invocations import InvokeReply
+from pointsman.localaws.lambda_.routes import LambdaService
 from pointsman.localaws.lambda_.state import LambdaState
 
 __all__ = ["InvokeReply", "LambdaError", "LambdaService", "LambdaState", "ObjectMissing"]

@@ -24,6 +24,7 @@ import msgspec
 from pointsman.localaws.lambda_.address import LATEST, Address, address, partition_of
 from pointsman.localaws.lambda_.errors import NotReady, function_not_found, invalid, update_in_progress
 from pointsman.localaws.lambda_.packages import Packages
+from pointsman.localaws.lambda_.schemas import SCHEMAS
 from pointsman.localaws.lambda_.wire import Json, validate
 
 PAGE: Final = 50  # whatever MaxItems says
@@ -33,81 +34,6 @@ RoleExists: TypeAlias = Callable[[str, str], bool]
 ReadObject: TypeAlias = Callable[[str, str, str, str, str | None], bytes]
 """(account, region, bucket, key, object version or None); raises ObjectMissing."""
 Stage: TypeAlias = Literal["creating", "updating"]
-
-_FIRST = """
-CREATE TABLE function (
-    id INTEGER PRIMARY KEY, account TEXT NOT NULL, region TEXT NOT NULL, name TEXT NOT NULL, tags BLOB NOT NULL,
-    UNIQUE (account, region, name)
-);
--- Outlives its function: AWS never uses a number again, even when a function is deleted and made anew.
-CREATE TABLE numbering (
-    account TEXT, region TEXT, name TEXT, last INTEGER NOT NULL, PRIMARY KEY (account, region, name)
-) WITHOUT ROWID;
-CREATE TABLE version (
-    function INTEGER NOT NULL REFERENCES function ON DELETE CASCADE, number INTEGER NOT NULL,
-    settings BLOB NOT NULL, digest TEXT NOT NULL, revision TEXT NOT NULL, settled_revision TEXT NOT NULL,
-    stage TEXT NOT NULL, settles_at REAL NOT NULL, previous BLOB, code TEXT NOT NULL, code_size INTEGER NOT NULL,
-    PRIMARY KEY (function, number)
-) WITHOUT ROWID;
-CREATE INDEX version_code ON version (function, code_size, code);
-CREATE TABLE alias (
-    function INTEGER NOT NULL REFERENCES function ON DELETE CASCADE, name TEXT NOT NULL, description TEXT NOT NULL,
-    version INTEGER NOT NULL, additional INTEGER, weight REAL, revision TEXT NOT NULL,
-    PRIMARY KEY (function, name),
-    FOREIGN KEY (function, version) REFERENCES version,
-    FOREIGN KEY (function, additional) REFERENCES version
-) WITHOUT ROWID;
-CREATE INDEX alias_version ON alias (function, version);
-CREATE INDEX alias_additional ON alias (function, additional);
-PRAGMA user_version = 1;
-"""
-# A qualifier is '' (the function itself), $LATEST, a number or an alias's name. What hangs on it goes with it, however
-# that goes: triggers do it, because one table cannot refer to versions and aliases both.
-_POLICIES = """
-CREATE TABLE policy (
-    function INTEGER NOT NULL REFERENCES function ON DELETE CASCADE, qualifier TEXT NOT NULL,
-    revision TEXT NOT NULL, statements BLOB NOT NULL,
-    PRIMARY KEY (function, qualifier)
-) WITHOUT ROWID;
-CREATE TRIGGER policy_of_version AFTER DELETE ON version BEGIN
-    DELETE FROM policy WHERE function = OLD.function AND qualifier = CAST(OLD.number AS TEXT);
-END;
-CREATE TRIGGER policy_of_alias AFTER DELETE ON alias BEGIN
-    DELETE FROM policy WHERE function = OLD.function AND qualifier = OLD.name;
-END;
-PRAGMA user_version = 2;
-"""
-_CONTROLS = """
-ALTER TABLE function ADD COLUMN reserved INTEGER;
-ALTER TABLE function ADD COLUMN recursion TEXT NOT NULL DEFAULT 'Terminate';
-CREATE TABLE event_invoke (
-    function INTEGER NOT NULL REFERENCES function ON DELETE CASCADE, qualifier TEXT NOT NULL, settings BLOB NOT NULL,
-    PRIMARY KEY (function, qualifier)
-) WITHOUT ROWID;
-CREATE TRIGGER event_invoke_of_version AFTER DELETE ON version BEGIN
-    DELETE FROM event_invoke WHERE function = OLD.function AND qualifier = CAST(OLD.number AS TEXT);
-END;
-CREATE TRIGGER event_invoke_of_alias AFTER DELETE ON alias BEGIN
-    DELETE FROM event_invoke WHERE function = OLD.function AND qualifier = OLD.name;
-END;
-PRAGMA user_version = 3;
-"""
-_PROVISIONED = """
-CREATE TABLE provisioned (
-    function INTEGER NOT NULL REFERENCES function ON DELETE CASCADE, qualifier TEXT NOT NULL, number INTEGER NOT NULL,
-    modified TEXT NOT NULL, settles_at REAL NOT NULL,
-    PRIMARY KEY (function, qualifier)
-) WITHOUT ROWID;
-CREATE TRIGGER provisioned_of_version AFTER DELETE ON version BEGIN
-    DELETE FROM provisioned WHERE function = OLD.function AND qualifier = CAST(OLD.number AS TEXT);
-END;
-CREATE TRIGGER provisioned_of_alias AFTER DELETE ON alias BEGIN
-    DELETE FROM provisioned WHERE function = OLD.function AND qualifier = OLD.name;
-END;
-PRAGMA user_version = 4;
-"""
-_SCHEMAS = (_FIRST, _POLICIES, _CONTROLS, _PROVISIONED)
-"""The n-th takes a database from user_version n to n + 1: a folder from before keeps what it holds."""
 
 _VERSION = "function, number, settings, digest, revision, settled_revision, stage, settles_at, previous"
 _ALIAS = "name, description, version, additional, weight, revision"
@@ -200,8 +126,8 @@ class Store:
         # NORMAL: a killed process loses nothing; only a power cut could undo the last moments.
         self._db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;")
         (known,) = self._db.execute("PRAGMA user_version").fetchone()
-        for schema in _SCHEMAS[known:]:
-            self._db.executescript(f"BEGIN; {schema} COMMIT;")
+        for step, schema in enumerate(SCHEMAS[known:], known + 1):
+            self._db.executescript(f"BEGIN; {schema} PRAGMA user_version = {step}; COMMIT;")
         self.packages = Packages(directory)
         self.packages.keep_only(self._codes())
         self.changed: Callable[[Address, str | None], None] = lambda _address, _version: None

@@ -1,0 +1,196 @@
+"""Invocations: which version runs, how many at once, what is answered, and what goes on after the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Literal, TypeAlias, assert_never
+from uuid import uuid4
+
+import msgspec
+
+from pointsman.localaws.contract import Executor, Target
+from pointsman.localaws.lambda_.address import Address
+from pointsman.localaws.lambda_.errors import LambdaError, NotReady, Throttled, too_large
+from pointsman.localaws.lambda_.state import LambdaState
+
+MOST_SYNCHRONOUS = 6_291_456
+MOST_ASYNCHRONOUS = 1_048_576  # 256 KB until October 2025
+MOST_REPLY = 6_291_556
+LOG_TAIL = 4096
+OLDEST_EVENT_S = 21_600
+_BIG = 65_536  # bytes beyond which parsing would hold up the event loop noticeably
+
+InvocationType: TypeAlias = Literal["RequestResponse", "Event", "DryRun"]
+LogType: TypeAlias = Literal["None", "Tail"]
+Seek: TypeAlias = Callable[[], tuple[Target, str]]
+
+log: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class InvokeReply:
+    """What Invoke answers: 200 with what ran, 202 (Event) or 204 (DryRun) with nothing but the request id."""
+
+    status: int
+    request_id: str
+    payload: bytes = b""
+    executed_version: str | None = None
+    function_error: str | None = None
+    log_result: str | None = None  # base64, when LogType=Tail asked for it
+
+
+class Invocations:
+    """Runs functions of `state` by `executor`, all from one event loop, and what is left to do in the background."""
+
+    def __init__(self, state: LambdaState, executor: Executor) -> None:
+        self._state = state
+        self._executor = executor
+        self.loop: asyncio.AbstractEventLoop | None = None  # known once anything was asked
+        self._running: Counter[tuple[str, str, str]] = Counter()  # by function
+        self._background: set[asyncio.Task[None]] = set()
+        state.changed = self._retire
+
+    async def close(self) -> None:
+        """Give up what still runs in the background. The executor is its owner's to close."""
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+
+    async def invoke(
+        self,
+        account: str,
+        region: str,
+        function_name: str,
+        payload: bytes,
+        *,
+        qualifier: str | None = None,
+        invocation_type: InvocationType = "RequestResponse",
+        log_type: LogType = "None",
+        client_context: str | None = None,
+        request_id: str | None = None,
+    ) -> InvokeReply:
+        """Run a function as Invoke does: `function_name` is a name or ARN; an alias's weights are drawn each time."""
+        self.loop = asyncio.get_running_loop()
+        request_id = request_id or str(uuid4())
+        if len(payload) > MOST_SYNCHRONOUS:
+            raise too_large(f"Request must be smaller than {MOST_SYNCHRONOUS} bytes for the InvokeFunction operation")
+        if invocation_type == "Event" and len(payload) > MOST_ASYNCHRONOUS:
+            raise too_large(
+                f"{len(payload)} byte payload is too large for the Event invocation type "
+                f"(limit {MOST_ASYNCHRONOUS} bytes)"
+            )
+        if len(payload) > _BIG:
+            await asyncio.to_thread(_check_json, payload)
+        else:
+            _check_json(payload)
+        seek = partial(self._state.target, account, region, function_name, qualifier)
+        run = partial(
+            self._run, seek, payload or b"{}", request_id=request_id, log_type=log_type, client_context=client_context
+        )
+        match invocation_type:
+            case "RequestResponse":
+                return await run()
+            case "Event" | "DryRun":
+                with suppress(NotReady):  # it exists, which is all that is asked before the reply
+                    await asyncio.to_thread(seek)
+            case _:
+                assert_never(invocation_type)
+        if invocation_type == "DryRun":
+            return InvokeReply(204, request_id)
+        self._start(partial(_when_free, run), f"event {request_id} for {function_name}")
+        return InvokeReply(202, request_id)
+
+    async def _run(
+        self,
+        seek: Seek,
+        payload: bytes,
+        *,
+        request_id: str,
+        log_type: LogType,
+        client_context: str | None,
+    ) -> InvokeReply:
+        target, arn = await _when_active(seek)
+        function = (target.account, target.region, target.function_name)
+        reserved = self._state.reserved(target)
+        if reserved is not None and self._running[function] >= reserved:
+            raise Throttled
+        self._running[function] += 1
+        try:
+            outcome = await self._executor.invoke(
+                target, payload, invoked_arn=arn, request_id=request_id, client_context=client_context
+            )
+        finally:
+            self._running[function] -= 1
+            if not self._running[function]:
+                del self._running[function]
+        error, answer = outcome.error, outcome.payload
+        if len(answer) > MOST_REPLY:
+            message = f"Response payload size exceeded maximum allowed payload size ({MOST_REPLY} bytes)."
+            answer = msgspec.json.encode({"errorMessage": message, "errorType": "Function.ResponseSizeTooLarge"})
+            error = "Unhandled"
+        tail = base64.b64encode(outcome.log[-LOG_TAIL:]).decode() if log_type == "Tail" else None
+        return InvokeReply(200, request_id, answer, target.version, error, tail)
+
+    # --- in the background ---
+
+    def _retire(self, here: Address, version: str | None) -> None:
+        """End environments of what changed. Called in whatever thread changed it (CloudFormation's, for one)."""
+        if self.loop is None or self.loop.is_closed():  # nothing runs yet, or any more
+            return
+        ending = partial(self._executor.retire, here.name, here.account, here.region, version)
+        self.loop.call_soon_threadsafe(self._start, ending, f"retiring {here.qualified(version)}")
+
+    def _start(self, work: Callable[[], Awaitable[object]], what: str) -> None:
+        async def watched() -> None:
+            try:
+                await work()
+            except Exception:
+                log.exception("%s failed", what)
+
+        task = asyncio.ensure_future(watched())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+async def _when_active(seek: Seek) -> tuple[Target, str]:
+    """AWS holds an invocation back while the version is being created; so do we."""
+    while True:
+        try:
+            return await asyncio.to_thread(seek)
+        except NotReady as soon:
+            await asyncio.sleep(soon.seconds)
+
+
+async def _when_free(run: Callable[[], Awaitable[object]], patience_s: float = OLDEST_EVENT_S) -> None:
+    """AWS tries a throttled event again, for six hours unless told otherwise."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            await run()
+        except Throttled:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.1)
+        else:
+            return
+
+
+def _check_json(payload: bytes) -> None:
+    if not payload:
+        return
+    try:
+        msgspec.json.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
+        raise LambdaError(
+            "InvalidRequestContentException",
+            400,
+            f"Could not parse request body into json: Could not parse payload into json: {wrong}",
+        ) from wrong

@@ -1,0 +1,62 @@
+"""Which of Lambda's operations are answered, by what, and where an answer falls short of AWS's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias
+
+from pointsman.localaws.lambda_.state import LambdaState
+from pointsman.localaws.lambda_.wire import Json
+
+Operation: TypeAlias = Callable[[LambdaState, str, str, Json], Json]
+"""(state, account, region, AWS's parameters) → AWS's reply"""
+
+OPERATIONS: Final[Mapping[str, Operation]] = {
+    "AddPermission": LambdaState.add_permission,
+    "CreateAlias": LambdaState.create_alias,
+    "CreateFunction": LambdaState.create_function,
+    "DeleteAlias": LambdaState.delete_alias,
+    "DeleteFunction": LambdaState.delete_function,
+    "DeleteFunctionCodeSigningConfig": LambdaState.delete_function_code_signing_config,
+    "DeleteFunctionConcurrency": LambdaState.delete_function_concurrency,
+    "DeleteFunctionEventInvokeConfig": LambdaState.delete_function_event_invoke_config,
+    "DeleteProvisionedConcurrencyConfig": LambdaState.delete_provisioned_concurrency_config,
+    "GetAccountSettings": LambdaState.get_account_settings,
+    "GetAlias": LambdaState.get_alias,
+    "GetFunction": LambdaState.get_function,
+    "GetFunctionCodeSigningConfig": LambdaState.get_function_code_signing_config,
+    "GetFunctionConcurrency": LambdaState.get_function_concurrency,
+    "GetFunctionConfiguration": LambdaState.get_function_configuration,
+    "GetFunctionEventInvokeConfig": LambdaState.get_function_event_invoke_config,
+    "GetFunctionRecursionConfig": LambdaState.get_function_recursion_config,
+    "GetPolicy": LambdaState.get_policy,
+    "GetProvisionedConcurrencyConfig": LambdaState.get_provisioned_concurrency_config,
+    "GetRuntimeManagementConfig": LambdaState.get_runtime_management_config,
+    "ListAliases": LambdaState.list_aliases,
+    "ListFunctionEventInvokeConfigs": LambdaState.list_function_event_invoke_configs,
+    "ListFunctions": LambdaState.list_functions,
+    "ListFunctionsByCodeSigningConfig": LambdaState.list_functions_by_code_signing_config,
+    "ListProvisionedConcurrencyConfigs": LambdaState.list_provisioned_concurrency_configs,
+    "ListTags": LambdaState.list_tags,
+    "ListVersionsByFunction": LambdaState.list_versions_by_function,
+    "PublishVersion": LambdaState.publish_version,
+    "PutFunctionCodeSigningConfig": LambdaState.put_function_code_signing_config,
+    "PutFunctionConcurrency": LambdaState.put_function_concurrency,
+    "PutFunctionEventInvokeConfig": LambdaState.put_function_event_invoke_config,
+    "PutFunctionRecursionConfig": LambdaState.put_function_recursion_config,
+    "PutProvisionedConcurrencyConfig": LambdaState.put_provisioned_concurrency_config,
+    "PutRuntimeManagementConfig": LambdaState.put_runtime_management_config,
+    "RemovePermission": LambdaState.remove_permission,
+    "TagResource": LambdaState.tag_resource,
+    "UntagResource": LambdaState.untag_resource,
+    "UpdateAlias": LambdaState.update_alias,
+    "UpdateFunctionCode": LambdaState.update_function_code,
+    "UpdateFunctionConfiguration": LambdaState.update_function_configuration,
+    "UpdateFunctionEventInvokeConfig": LambdaState.update_function_event_invoke_config,
+}
+
+INVOCATIONS: Final = ("Invoke", "InvokeAsync")
+"""Answered by `Invocations`."""
+
+PARTIAL: Final[Mapping[str, str]] = {}
+"""Operation → in what its answers differ from AWS's, in a sentence for the docs. Not named: answered as AWS answers."""

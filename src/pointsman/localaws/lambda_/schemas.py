@@ -1,0 +1,73 @@
+"""The tables of the local Lambda, one step for each family of resources, and how a database from before gets there."""
+
+from __future__ import annotations
+
+from typing import Final
+
+
+def _goes_with_qualifier(table: str) -> str:
+    """Triggers that delete a row of `table` with the version or alias it hangs on, however that goes.
+
+    A qualifier is '' (the function itself), $LATEST, a number or an alias's name: no column can refer to all of them.
+    """
+    return f"""
+CREATE TRIGGER {table}_of_version AFTER DELETE ON version BEGIN
+    DELETE FROM {table} WHERE function = OLD.function AND qualifier = CAST(OLD.number AS TEXT);
+END;
+CREATE TRIGGER {table}_of_alias AFTER DELETE ON alias BEGIN
+    DELETE FROM {table} WHERE function = OLD.function AND qualifier = OLD.name;
+END;
+"""
+
+
+_FUNCTIONS = """
+CREATE TABLE function (
+    id INTEGER PRIMARY KEY, account TEXT NOT NULL, region TEXT NOT NULL, name TEXT NOT NULL, tags BLOB NOT NULL,
+    UNIQUE (account, region, name)
+);
+-- Outlives its function: AWS never uses a number again, even when a function is deleted and made anew.
+CREATE TABLE numbering (
+    account TEXT, region TEXT, name TEXT, last INTEGER NOT NULL, PRIMARY KEY (account, region, name)
+) WITHOUT ROWID;
+CREATE TABLE version (
+    function INTEGER NOT NULL REFERENCES function ON DELETE CASCADE, number INTEGER NOT NULL,
+    settings BLOB NOT NULL, digest TEXT NOT NULL, revision TEXT NOT NULL, settled_revision TEXT NOT NULL,
+    stage TEXT NOT NULL, settles_at REAL NOT NULL, previous BLOB, code TEXT NOT NULL, code_size INTEGER NOT NULL,
+    PRIMARY KEY (function, number)
+) WITHOUT ROWID;
+CREATE INDEX version_code ON version (function, code_size, code);
+CREATE TABLE alias (
+    function INTEGER NOT NULL REFERENCES function ON DELETE CASCADE, name TEXT NOT NULL, description TEXT NOT NULL,
+    version INTEGER NOT NULL, additional INTEGER, weight REAL, revision TEXT NOT NULL,
+    PRIMARY KEY (function, name),
+    FOREIGN KEY (function, version) REFERENCES version,
+    FOREIGN KEY (function, additional) REFERENCES version
+) WITHOUT ROWID;
+CREATE INDEX alias_version ON alias (function, version);
+CREATE INDEX alias_additional ON alias (function, additional);
+"""
+_POLICIES = """
+CREATE TABLE policy (
+    function INTEGER NOT NULL REFERENCES function ON DELETE CASCADE, qualifier TEXT NOT NULL,
+    revision TEXT NOT NULL, statements BLOB NOT NULL,
+    PRIMARY KEY (function, qualifier)
+) WITHOUT ROWID;
+""" + _goes_with_qualifier("policy")
+_CONTROLS = """
+ALTER TABLE function ADD COLUMN reserved INTEGER;
+ALTER TABLE function ADD COLUMN recursion TEXT NOT NULL DEFAULT 'Terminate';
+CREATE TABLE event_invoke (
+    function INTEGER NOT NULL REFERENCES function ON DELETE CASCADE, qualifier TEXT NOT NULL, settings BLOB NOT NULL,
+    PRIMARY KEY (function, qualifier)
+) WITHOUT ROWID;
+""" + _goes_with_qualifier("event_invoke")
+_PROVISIONED = """
+CREATE TABLE provisioned (
+    function INTEGER NOT NULL REFERENCES function ON DELETE CASCADE, qualifier TEXT NOT NULL, number INTEGER NOT NULL,
+    modified TEXT NOT NULL, settles_at REAL NOT NULL,
+    PRIMARY KEY (function, qualifier)
+) WITHOUT ROWID;
+""" + _goes_with_qualifier("provisioned")
+
+SCHEMAS: Final = (_FUNCTIONS, _POLICIES, _CONTROLS, _PROVISIONED)
+"""The n-th takes a database from user_version n to n + 1: a folder from before keeps what it holds. Append only."""
