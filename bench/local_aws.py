@@ -34,7 +34,9 @@ import pointsman.localaws.execution
 from pointsman.localaws import control
 
 PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
-SIGNED = "AWS4-HMAC-SHA256 Credential=123456789012/20260101/eu-west-1/lambda/aws4_request, SignedHeaders=host, Signature=0"
+SIGNED = (
+    "AWS4-HMAC-SHA256 Credential=123456789012/20260101/eu-west-1/lambda/aws4_request, SignedHeaders=host, Signature=0"
+)
 SOURCES = {
     "app.py": "import time\ndef echo(e, c): return e\ndef slow(e, c): time.sleep(0.1)\n",
     "app.js": "exports.echo = async (e) => e; exports.slow = () => new Promise((done) => setTimeout(done, 100));",
@@ -171,7 +173,10 @@ def start(folder: Path, turns: int = 9) -> list[Row]:
                 answered(port, path)
                 if turn:  # the first warms the page cache
                     taken.append((time.perf_counter() - began) * 1000)
-    return [("start → first Lambda answer, ours", statistics.median(ours)), ("  moto_server", statistics.median(theirs))]
+    return [
+        ("start → first Lambda answer, ours", statistics.median(ours)),
+        ("  moto_server", statistics.median(theirs)),
+    ]
 
 
 def rate(port: int, connections: int, seconds: float = 1.5) -> float:

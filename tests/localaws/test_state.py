@@ -62,7 +62,8 @@ def publish(state: LambdaState, clock: Clock, name: str = "f", **change: Any) ->
 
 
 def reached(state: LambdaState, qualifier: str | None = None, draw: float = 0.999) -> tuple[str, str]:
-    target, arn = state.target(*HERE, "f", qualifier, choose=lambda: draw)
+    reach = state.reach(*HERE, "f", qualifier, choose=lambda: draw)
+    target, arn = reach.target, reach.arn
     return target.version, arn.rpartition(":")[2]
 
 
@@ -95,22 +96,23 @@ def test_a_function_settles_exactly_when_its_time_has_come(state: LambdaState, c
 def test_the_old_code_runs_until_the_update_is_done(state: LambdaState, clock: Clock) -> None:
     """Whoever does not wait for LastUpdateStatus=Successful tests the old code: AWS does the same."""
     create(state, clock)
-    before, _ = state.target(*HERE, "f", None)
+    before = state.reach(*HERE, "f", None).target
 
     state.update_function_code(*HERE, {"FunctionName": "f", "ZipFile": package("two")})
-    during, _ = state.target(*HERE, "f", None)
+    during = state.reach(*HERE, "f", None).target
     clock.seconds += 1
-    after, _ = state.target(*HERE, "f", None)
+    after = state.reach(*HERE, "f", None).target
 
     assert during == before
     assert after.revision != before.revision
+    state.packages.unpack(after.code)
     assert "'two'" in (after.code / "index.py").read_text()
 
 
 def test_what_is_being_created_cannot_run_yet(state: LambdaState, clock: Clock) -> None:
     create(state, clock)
     clock.seconds -= 0.25
-    pending = refusal(lambda: state.target(*HERE, "f", None))
+    pending = refusal(lambda: state.reach(*HERE, "f", None))
 
     assert isinstance(pending, NotReady)
     assert pending.seconds == pytest.approx(0.25)
@@ -138,12 +140,14 @@ def test_a_target_is_the_version_that_was_published(state: LambdaState, clock: C
     publish(state, clock)
     publish(state, clock, Environment={"Variables": {"KEY": "2"}}, LoggingConfig={"LogGroup": "logs"})
 
-    one, arn = state.target(*HERE, f"{ACCOUNT}:function:f:1", None)
-    latest, _ = state.target(*HERE, "f", None)
+    reach = state.reach(*HERE, f"{ACCOUNT}:function:f:1", None)
+    one, arn = reach.target, reach.arn
+    latest = state.reach(*HERE, "f", None).target
 
     assert arn == f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:f:1"
     assert (one.function_name, one.version, one.runtime, one.handler) == ("f", "1", "python3.11", "index.handler")
     assert (one.environment, one.timeout_s, one.memory_mb, one.log_group) == ({"KEY": "1"}, 7.0, 256, "/aws/lambda/f")
+    state.packages.unpack(one.code)
     assert (one.code / "index.py").is_file()
     assert (latest.version, latest.environment, latest.log_group) == ("$LATEST", {"KEY": "2"}, "logs")
 
@@ -165,12 +169,12 @@ def test_the_weight_is_the_additional_versions_share(
 def test_publishing_again_does_not_end_what_is_warm(state: LambdaState, clock: Clock) -> None:
     """A Target's revision changes with code and configuration, not with every RevisionId."""
     create(state, clock)
-    before, _ = state.target(*HERE, "f", None)
+    before = state.reach(*HERE, "f", None).target
 
     publish(state, clock)
     state.tag_resource(*HERE, {"Resource": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:f", "Tags": {"a": "b"}})
 
-    assert state.target(*HERE, "f", None)[0].revision == before.revision
+    assert state.reach(*HERE, "f", None).target.revision == before.revision
 
 
 def test_changes_are_told(state: LambdaState, clock: Clock) -> None:

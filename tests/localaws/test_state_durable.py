@@ -156,10 +156,16 @@ def test_a_kill_loses_nothing_that_was_answered(tmp_path: Path) -> None:
     # One more may have been written whose answer was never read.
     assert listed in ([*range(1, answered + 1)], [*range(1, answered + 2)])
     for number in (listed[0], listed[-1]):
-        target, _ = state.target(*HERE, "f", str(number))
-        assert f"'{number - 1}'" in (target.code / "index.py").read_text()
+        assert f"'{number - 1}'" in (code_of(state, str(number)) / "index.py").read_text()
     assert publish(state, clock, Timeout=9) == str(listed[-1] + 1)
     state.close()
+
+
+def code_of(state: LambdaState, qualifier: str | None = None) -> Path:
+    """The folder an invocation would run, unpacked."""
+    code = state.reach(*HERE, "f", qualifier).target.code
+    state.packages.unpack(code)
+    return code
 
 
 def test_code_that_no_version_has_is_gone_after_a_restart(tmp_path: Path) -> None:
@@ -186,12 +192,12 @@ def test_code_is_unpacked_outside_the_project_for_its_owner_alone(tmp_path: Path
     clock = Clock()
     state = opened(tmp_path / "project" / ".pointsman", clock)
     create(state, clock)
-    target, _ = state.target(*HERE, "f", None)
+    code = code_of(state)
 
-    assert tmp_path not in target.code.parents
-    assert not target.code.parents[1].parent.stat().st_mode & 0o077
+    assert tmp_path not in code.parents
+    assert not code.parents[1].parent.stat().st_mode & 0o077
     state.close()
-    assert not target.code.exists()
+    assert not code.exists()
 
 
 def test_code_is_kept_while_an_update_still_runs_the_old(tmp_path: Path) -> None:
@@ -203,8 +209,7 @@ def test_code_is_kept_while_an_update_still_runs_the_old(tmp_path: Path) -> None
 
     state = opened(tmp_path, clock)
 
-    target, _ = state.target(*HERE, "f", None)
-    assert "'one'" in (target.code / "index.py").read_text()
+    assert "'one'" in (code_of(state) / "index.py").read_text()
     state.close()
 
 
@@ -232,14 +237,14 @@ def test_unpacking_keeps_permissions_and_links_that_stay_inside(tmp_path: Path) 
     )
     create(state, clock, Code={"ZipFile": code})
 
-    folder = state.target(*HERE, "f", None)[0].code
+    folder = code_of(state)
 
     assert (folder / "bootstrap").stat().st_mode & 0o111 == 0o111
     assert (folder / "deep/er/index.py").read_bytes() == b"x"
     assert (folder / "node_modules/.bin/tool").read_bytes() == b"#!/bin/sh\n"
     assert (folder / "plain").read_bytes() == b"no permissions were written"
     assert not (folder / "escape").is_symlink()
-    assert state.target(*HERE, "f", None)[0].code == folder
+    assert code_of(state) == folder
     state.close()
 
 

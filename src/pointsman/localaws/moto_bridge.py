@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib.util
 import io
 import json
@@ -15,6 +16,7 @@ import os
 import re
 import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ from pointsman.localaws.control import ACCOUNT
 from pointsman.localaws.lambda_ import LambdaService, LambdaState, ObjectMissing
 
 if TYPE_CHECKING:
+    from pointsman.localaws.log_journal import LogJournal
     from pointsman.localaws.persistence import Snapshots
 
 T = TypeVar("T")
@@ -77,6 +80,7 @@ class MotoBridge:
         self._loop = loop
         self._loading = threading.Lock()
         self._snapshots: Snapshots | None = None
+        self._journal: LogJournal | None = None
         self._application: Callable[..., Any] | None = None
         self._locks = {service: threading.RLock() for service in _LOCKED}
         self._state: LambdaState | None = None
@@ -107,6 +111,7 @@ class MotoBridge:
 
         from pointsman.localaws.cloudformation.resources import Kinds
         from pointsman.localaws.cloudformation.stacks import Stacks
+        from pointsman.localaws.log_journal import LogJournal
         from pointsman.localaws.moto_lambda import put_ours_in_place
         from pointsman.localaws.persistence import Snapshots
 
@@ -118,8 +123,14 @@ class MotoBridge:
         assert self._state is not None
         put_ours_in_place(self._state, self.invoke)
         self._stacks = Stacks(Kinds(self._state), saved=self._save_now)
+        saved = self._directory / "services.pickle"
+        saved_ms = int(saved.stat().st_mtime * 1000) if saved.exists() else None
         snapshots = Snapshots(self._directory, keep=self._stacks.kept, restored=self._stacks.restore)
+        self._journal = LogJournal(self._directory / "logs.db", int(time.time() * 1000))
+        self._journal.restore(saved_ms)
         self._application = DomainDispatcherApplication(self._create_app)
+        gc.collect()
+        gc.freeze()  # moto's modules and policies stay; to look through them again and again costs every request
         return snapshots
 
     def _save_now(self) -> None:
@@ -143,6 +154,8 @@ class MotoBridge:
         """Save. No request is under way any more; so if moto is just being loaded, nothing has changed."""
         if self._loading.acquire(blocking=False) and self._snapshots is not None:
             self._snapshots.close()
+        if self._journal is not None:
+            self._journal.close()
 
     # --- requests ---
 
@@ -227,16 +240,11 @@ class MotoBridge:
 
     def write_logs(self, target: Target, stream: str, lines: Sequence[tuple[int, str]]) -> None:
         snapshots = self.load()
-        from moto.logs.models import logs_backends
-
-        backend = logs_backends[target.account][target.region]
-        with snapshots.request(writes=True):
-            if target.log_group not in backend.groups:
-                backend.create_log_group(target.log_group, {})
-            backend.ensure_log_stream(target.log_group, stream)
-            backend.put_log_events(
-                target.log_group, stream, [{"timestamp": when, "message": line} for when, line in lines]
-            )
+        assert self._journal is not None
+        with snapshots.request(writes=False):
+            made = self._journal.put(target.account, target.region, target.log_group, stream, lines)
+        if made:
+            snapshots.changed()
 
     def logs(self, function: str | None, since_ms: int) -> list[dict[str, Any]]:
         """What functions logged, in every account and region, oldest first. `number` counts within a stream."""

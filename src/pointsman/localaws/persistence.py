@@ -222,6 +222,8 @@ class _Pickler(pickle.Pickler):
         self._key_type: Any = s3.FakeKey if s3 else ()
         iam = sys.modules.get("moto.iam.models")
         self._policy_type: Any = iam.AWSManagedPolicy if iam else ()
+        journal = sys.modules.get("pointsman.localaws.log_journal")
+        self._journaled: Any = journal.without_journaled_events if journal else lambda _value: None
 
     def persistent_id(self, value: Any) -> Any:
         return str(value) if type(value) is _Content else None
@@ -232,6 +234,8 @@ class _Pickler(pickle.Pickler):
             return _key, (type(value), *self._key_state(value))
         if isinstance(value, self._policy_type):  # 1,600 of them, 4 MB, and always the same
             return _aws_policy, (value.name, value.account_id, value.partition, value.id, value.attachment_count)
+        if (logged := self._journaled(value)) is not None:
+            return _new_empty, (type(value),), logged
         if type(value) in _LOCKS:
             return _LOCKS[type(value)], ()
         if isinstance(value, threading.Condition):
@@ -241,7 +245,7 @@ class _Pickler(pickle.Pickler):
             base = OrderedDict if isinstance(value, OrderedDict) else dict
             factory = value.default_factory if isinstance(value, defaultdict) else None
             state = (base, list(base.items(value)), factory, getattr(value, "__dict__", {}))
-            return _new_dict, (type(value),), state, None, None, _fill_dict
+            return _new_empty, (type(value),), state, None, None, _fill_dict
         if isinstance(value, FunctionType) and "<l" in value.__qualname__:  # <lambda>, <locals>: in many a defaultdict
             cells = [cell.cell_contents for cell in value.__closure__ or ()]
             return _function, (marshal.dumps(value.__code__), value.__module__, value.__defaults__, cells)
@@ -276,7 +280,7 @@ def _key(kind: Any, state: dict[str, Any], content: bytes) -> Any:
     return key
 
 
-def _new_dict(kind: Any) -> Any:
+def _new_empty(kind: Any) -> Any:
     return kind.__new__(kind)
 
 

@@ -302,6 +302,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
             interface="asgi3",
             log_config=None,
             access_log=False,
+            proxy_headers=False,
             server_header=False,
             date_header=True,
             ws="none",

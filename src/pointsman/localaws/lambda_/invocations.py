@@ -16,10 +16,10 @@ from uuid import uuid4
 
 import msgspec
 
-from pointsman.localaws.contract import Executor, Target
+from pointsman.localaws.contract import Executor
 from pointsman.localaws.lambda_.address import Address
 from pointsman.localaws.lambda_.errors import LambdaError, NotReady, Throttled, too_large
-from pointsman.localaws.lambda_.state import LambdaState
+from pointsman.localaws.lambda_.state import LambdaState, Reach
 
 MOST_SYNCHRONOUS = 6_291_456
 MOST_ASYNCHRONOUS = 1_048_576  # 256 KB until October 2025
@@ -30,7 +30,7 @@ _BIG = 65_536  # bytes beyond which parsing would hold up the event loop noticea
 
 InvocationType: TypeAlias = Literal["RequestResponse", "Event", "DryRun"]
 LogType: TypeAlias = Literal["None", "Tail"]
-Seek: TypeAlias = Callable[[], tuple[Target, str]]
+Seek: TypeAlias = Callable[[], Reach]
 
 log: Final = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class Invocations:
             await asyncio.to_thread(_check_json, payload)
         else:
             _check_json(payload)
-        seek = partial(self._state.target, account, region, function_name, qualifier)
+        seek = partial(self._state.reach, account, region, function_name, qualifier)
         run = partial(
             self._run, seek, payload or b"{}", request_id=request_id, log_type=log_type, client_context=client_context
         )
@@ -100,7 +100,7 @@ class Invocations:
                 return await run()
             case "Event" | "DryRun":
                 with suppress(NotReady):  # it exists, which is all that is asked before the reply
-                    await asyncio.to_thread(seek)
+                    seek()
             case _:
                 assert_never(invocation_type)
         if invocation_type == "DryRun":
@@ -117,15 +117,17 @@ class Invocations:
         log_type: LogType,
         client_context: str | None,
     ) -> InvokeReply:
-        target, arn = await _when_active(seek)
+        reach = await _when_active(seek)
+        target = reach.target
         function = (target.account, target.region, target.function_name)
-        reserved = self._state.reserved(target)
-        if reserved is not None and self._running[function] >= reserved:
+        if reach.reserved is not None and self._running[function] >= reach.reserved:
             raise Throttled
+        if not target.code.is_dir():
+            await asyncio.to_thread(self._state.packages.unpack, target.code)
         self._running[function] += 1
         try:
             outcome = await self._executor.invoke(
-                target, payload, invoked_arn=arn, request_id=request_id, client_context=client_context
+                target, payload, invoked_arn=reach.arn, request_id=request_id, client_context=client_context
             )
         finally:
             self._running[function] -= 1
@@ -160,11 +162,11 @@ class Invocations:
         task.add_done_callback(self._background.discard)
 
 
-async def _when_active(seek: Seek) -> tuple[Target, str]:
+async def _when_active(seek: Seek) -> Reach:
     """AWS holds an invocation back while the version is being created; so do we."""
     while True:
         try:
-            return await asyncio.to_thread(seek)
+            return seek()
         except NotReady as soon:
             await asyncio.sleep(soon.seconds)
 

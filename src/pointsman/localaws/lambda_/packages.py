@@ -91,19 +91,22 @@ class Packages:
     def zip(self, digest: str) -> Path:
         return self._zips / f"{digest}.zip"
 
-    def unpacked(self, digest: str) -> Path:
-        """The folder with the package's files, unpacked at the first call."""
-        folder = self._unpacked / digest
-        if not folder.is_dir():
-            draft = self._unpacked / f"{digest}.{uuid4().hex}"
-            try:
-                _unpack(self.zip(digest), draft)
-                draft.rename(folder)
-            except (OSError, zipfile.BadZipFile, zlib.error):
-                shutil.rmtree(draft, ignore_errors=True)
-                if not folder.is_dir():  # otherwise another thread was quicker
-                    raise
-        return folder
+    def folder(self, digest: str) -> Path:
+        """Where the package's files are, once they are unpacked."""
+        return self._unpacked / digest
+
+    def unpack(self, folder: Path) -> None:
+        """Fill a `folder` of ours, unless it is there. May take a while."""
+        if folder.is_dir():
+            return
+        draft = folder.with_name(f"{folder.name}.{uuid4().hex}")
+        try:
+            _unpack(self.zip(folder.name), draft)
+            draft.rename(folder)
+        except (OSError, zipfile.BadZipFile, zlib.error):
+            shutil.rmtree(draft, ignore_errors=True)
+            if not folder.is_dir():  # otherwise another thread was quicker
+                raise
 
     def close(self) -> None:
         """Remove what was unpacked: it is made again when something runs."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pointsman.localaws.contract import Target
@@ -18,11 +19,35 @@ from pointsman.localaws.lambda_.functions import Functions
 from pointsman.localaws.lambda_.packages import MOST_UNZIPPED, MOST_ZIPPED
 from pointsman.localaws.lambda_.policies import Policies
 from pointsman.localaws.lambda_.settings import digest
-from pointsman.localaws.lambda_.store import ReadObject, RoleExists, code_digest
+from pointsman.localaws.lambda_.store import ReadObject, RoleExists, Version, code_digest
 from pointsman.localaws.lambda_.tags import Tags
 from pointsman.localaws.lambda_.wire import Json, validate
 
+MOST_WAYS = 1024  # remembered; then it begins anew
 MOST_STORED = 80_530_636_800  # 75 GB of code for an account and region
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Where an invocation goes: the version (its code perhaps not unpacked yet), the ARN it was invoked by, and how
+    many may run at once (None: as many as come)."""
+
+    target: Target
+    arn: str
+    reserved: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """Where calls of one address go until something is written: versions, or what they come to once time cannot
+    change that any more."""
+
+    generation: int
+    here: Address
+    reserved: int | None
+    primary: Version | Reach
+    additional: Version | Reach | None
+    weight: float  # the share of calls that `additional` gets
 
 
 class LambdaState(Functions, Aliases, Policies, EventInvokes, Concurrency, Controls, Tags):
@@ -49,6 +74,7 @@ class LambdaState(Functions, Aliases, Policies, EventInvokes, Concurrency, Contr
             role_exists=role_exists,
             read_object=read_object,
         )
+        self._ways: dict[tuple[str, str, str, str | None], _Way] = {}
 
     def get_account_settings(self, account: str, region: str, parameters: Json) -> Json:
         validate("GetAccountSettings", parameters)
@@ -70,13 +96,7 @@ class LambdaState(Functions, Aliases, Policies, EventInvokes, Concurrency, Contr
             "AccountUsage": {"TotalCodeSize": size, "FunctionCount": functions},
         }
 
-    def reserved(self, target: Target) -> int | None:
-        """How many invocations of the target's function may run at once; None: as many as come."""
-        with self._lock:
-            function = self._find(Address(target.account, target.region, target.function_name))
-            return None if function is None else self._reserved(function)
-
-    def target(
+    def reach(
         self,
         account: str,
         region: str,
@@ -84,37 +104,64 @@ class LambdaState(Functions, Aliases, Policies, EventInvokes, Concurrency, Contr
         qualifier: str | None,
         *,
         choose: Callable[[], float] = random.random,
-    ) -> tuple[Target, str]:
-        """(what to run, the ARN it was invoked by). `function_name` is a name or ARN, perhaps qualified.
+    ) -> Reach:
+        """What an invocation reaches. `function_name` is a name or ARN, perhaps qualified.
 
         An alias with weights draws once from `choose`, which gives numbers in [0, 1). While a version is being created
         it cannot run: NotReady. While $LATEST is being updated, the code and settings from before still run.
         """
+        asked = (account, region, function_name, qualifier)
+        known = self._ways.get(asked)
+        if known is None or known.generation != self._generation:
+            known = self._way(*asked)
+        chosen = known.additional if known.additional is not None and choose() < known.weight else known.primary
+        return chosen if isinstance(chosen, Reach) else self._to(known, chosen)
+
+    def _way(self, account: str, region: str, function_name: str, qualifier: str | None) -> _Way:
         given: Json = {"FunctionName": function_name}
         if qualifier is not None:
             given["Qualifier"] = qualifier
         here = self._called("Invoke", account, region, given)
         with self._lock:
-            if self._find(here) is None:
+            function = self._find(here)
+            if function is None:
                 raise function_not_found(here.qualified(here.qualifier or LATEST))
-            version = self._reached(here, choose)
-        settings = version.settings
+            alias = None if here.qualifier is None else self._alias(function, here.qualifier)
+            primary, additional, weight = self._reached(here), None, 0.0
+            if alias is not None and alias.additional is not None:
+                additional, weight = self._version(function, alias.additional), alias.weight or 0.0
+            found = _Way(self._generation, here, self._reserved(function), primary, additional, weight)
+        now = self._now()
+        if not primary.settled(now) or (additional is not None and not additional.settled(now)):
+            return found
+        found = replace(
+            found,
+            primary=self._to(found, primary),
+            additional=None if additional is None else self._to(found, additional),
+        )
+        if len(self._ways) > MOST_WAYS:
+            self._ways.clear()
+        self._ways[account, region, function_name, qualifier] = found
+        return found
+
+    def _to(self, way: _Way, version: Version) -> Reach:
+        here, settings = way.here, version.settings
         if not version.settled(now := self._now()):
             if version.stage == "creating":
                 raise NotReady(version.settles_at - now)
             settings = version.previous or settings
         target = Target(
-            account=account,
-            region=region,
+            account=here.account,
+            region=here.region,
             function_name=here.name,
             version=version.label,
             revision=digest(settings),
             runtime=settings["Runtime"],
             handler=settings["Handler"],
-            code=self.packages.unpacked(code_digest(settings)),
+            code=self.packages.folder(code_digest(settings)),
             environment=settings.get("Environment", {}).get("Variables", {}),
             memory_mb=settings["MemorySize"],
             timeout_s=float(settings["Timeout"]),
             log_group=settings["LoggingConfig"]["LogGroup"],
         )
-        return target, here.qualified(here.qualifier)
+        return Reach(target, here.qualified(here.qualifier), way.reserved)

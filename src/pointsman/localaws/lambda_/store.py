@@ -122,6 +122,7 @@ class Store:
         self._role_exists = role_exists
         self._read_object = read_object
         self._lock = RLock()
+        self._generation = 0  # of what is in the database: one more after each write
         self._db = sqlite3.connect(directory / "lambda.db", isolation_level=None, check_same_thread=False)
         # NORMAL: a killed process loses nothing; only a power cut could undo the last moments.
         self._db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;")
@@ -149,6 +150,7 @@ class Store:
                 self._db.execute("ROLLBACK")
                 raise
             self._db.execute("COMMIT")
+            self._generation += 1
 
     def _codes(self) -> set[str]:
         codes = {code for (code,) in self._db.execute("SELECT DISTINCT code FROM version")}
@@ -224,8 +226,8 @@ class Store:
         ).fetchone()
         return None if row is None else Alias(*row)
 
-    def _reached(self, here: Address, choose: Callable[[], float] | None = None) -> Version:
-        """The version behind the qualifier; an alias's weight counts when `choose` (a draw from [0, 1)) is given."""
+    def _reached(self, here: Address) -> Version:
+        """The version behind the qualifier; the primary one of an alias."""
         if here.qualifier is None:
             return self._latest(here)
         if here.qualifier == LATEST or here.qualifier.isdecimal():
@@ -234,11 +236,7 @@ class Store:
         alias = self._alias(function, here.qualifier)
         if alias is None:
             raise function_not_found(here.qualified(here.qualifier))
-        number = alias.version
-        if choose is not None and alias.weight is not None and choose() < alias.weight:
-            assert alias.additional is not None
-            number = alias.additional
-        found = self._version(function, number)
+        found = self._version(function, alias.version)
         assert found is not None, "the schema keeps every version that an alias names"
         return found
 
