@@ -6,12 +6,12 @@ moto answers CloudWatch Logs from memory, as ever; the events of a journaled str
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from moto.logs.models import LogEvent, LogsBackend, LogStream, logs_backends
 
 _SCHEMA = """
@@ -19,11 +19,10 @@ PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON
 CREATE TABLE IF NOT EXISTS stream (
     id INTEGER PRIMARY KEY, account TEXT NOT NULL, region TEXT NOT NULL, log_group TEXT NOT NULL, name TEXT NOT NULL
 );
-CREATE TABLE IF NOT EXISTS event (
-    stream INTEGER NOT NULL REFERENCES stream ON DELETE CASCADE,
-    timestamp INTEGER NOT NULL, ingested INTEGER NOT NULL, message TEXT NOT NULL
+CREATE TABLE IF NOT EXISTS batch (
+    stream INTEGER NOT NULL REFERENCES stream ON DELETE CASCADE, ingested INTEGER NOT NULL, events BLOB NOT NULL
 );
-CREATE INDEX IF NOT EXISTS event_stream ON event (stream);
+CREATE INDEX IF NOT EXISTS batch_stream ON batch (stream);
 """
 _MARK = "_pointsman_journal"
 
@@ -51,11 +50,9 @@ class LogJournal:
         before = len(kept.events)
         backend.put_log_events(group, stream, [{"timestamp": at, "message": line} for at, line in lines])
         if (identity := vars(kept).get(_MARK)) is not None:
-            with self._writing():
-                self._db.executemany(
-                    "INSERT INTO event VALUES (?, ?, ?, ?)",
-                    [(identity, e.timestamp, e.ingestion_time, e.message) for e in kept.events[before:]],
-                )
+            new = kept.events[before:]
+            packed = msgspec.json.encode([(event.timestamp, event.message) for event in new])
+            self._db.execute("INSERT INTO batch VALUES (?, ?, ?)", (identity, new[-1].ingestion_time, packed))
         return made
 
     def restore(self, saved_ms: int | None) -> None:
@@ -64,16 +61,16 @@ class LogJournal:
         A stream that moto's state lacks was deleted, or made after that was written: then it is made again.
         """
         rows = self._db.execute(
-            "SELECT id, account, region, log_group, name, timestamp, ingested, message"
-            " FROM stream JOIN event ON stream = id ORDER BY id, event.rowid"
+            "SELECT id, account, region, log_group, name, ingested, events"
+            " FROM stream JOIN batch ON stream = id ORDER BY id, batch.rowid"
         )
         gone: list[int] = []
         for (identity, account, region, group, name), found in groupby(rows, key=lambda row: row[:5]):
-            events = list(found)
+            batches = [(ingested, msgspec.json.decode(packed)) for *_, ingested, packed in found]
             backend: LogsBackend = logs_backends[account][region]
             there = backend.groups.get(group)
             if there is None or name not in there.streams:
-                if saved_ms is not None and events[-1][6] < saved_ms:
+                if saved_ms is not None and batches[-1][0] < saved_ms:
                     gone.append(identity)
                     continue
                 if there is None:
@@ -82,11 +79,12 @@ class LogJournal:
             stream = backend.groups[group].streams[name]
             setattr(stream, _MARK, identity)
             stream.events = [
-                LogEvent(ingested, {"timestamp": at, "message": text}) for *_, at, ingested, text in events
+                LogEvent(ingested, {"timestamp": at, "message": text})
+                for ingested, lines in batches
+                for at, text in lines
             ]
             stream.stored_bytes = sum(len(event.message) for event in stream.events)
-        with self._writing():
-            self._db.executemany("DELETE FROM stream WHERE id = ?", [(identity,) for identity in gone])
+        self._db.executemany("DELETE FROM stream WHERE id = ?", [(identity,) for identity in gone])
 
     def close(self) -> None:
         self._db.close()
@@ -97,16 +95,6 @@ class LogJournal:
             (stream.account_id, stream.region, group, stream.log_stream_name),
         ).lastrowid
         setattr(stream, _MARK, identity)
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        self._db.execute("BEGIN")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
 
 
 def without_journaled_events(value: Any) -> dict[str, Any] | None:

@@ -15,11 +15,13 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 import pointsman
 from pointsman.localaws.contract import Request, Response, Target
@@ -89,10 +91,7 @@ class Application:
         if scope["type"] != "http":
             raise RuntimeError(f"{scope['type']} is not served")
         path = scope["raw_path"].decode("latin-1")
-        query: dict[str, str] = {}
-        for name, value in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True):
-            # A list comes as the name repeated (UntagResource); no value of such a list holds a comma.
-            query[name] = f"{query[name]},{value}" if name in query else value
+        query = _query(scope["query_string"])
         names: list[tuple[str, str]] = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in scope["headers"]]
         headers = {name.lower(): value for name, value in names}
         if not _from_here(headers):
@@ -139,6 +138,15 @@ class Application:
                 return _json(404, {"message": f"The local AWS has no {method} {path}."})
 
 
+@lru_cache(1024)
+def _query(text: bytes) -> Mapping[str, str]:
+    query: dict[str, str] = {}
+    for name, value in parse_qsl(text.decode("latin-1"), keep_blank_values=True):
+        # A list comes as the name repeated (UntagResource); no value of such a list holds a comma.
+        query[name] = f"{query[name]},{value}" if name in query else value
+    return query
+
+
 def _from_here(headers: Mapping[str, str]) -> bool:
     """False for what a browser sends for a page from elsewhere: anybody's page could run code here otherwise."""
     if headers.get("sec-fetch-site") == "cross-site" and _loopback(headers.get("origin")) is not True:
@@ -146,6 +154,7 @@ def _from_here(headers: Mapping[str, str]) -> bool:
     return _loopback(headers.get("origin")) is not False and _loopback(f"//{headers.get('host', 'localhost')}") is True
 
 
+@lru_cache(256)
 def _loopback(url: str | None) -> bool | None:
     if url is None:
         return None
@@ -218,6 +227,42 @@ def _listening(port: int) -> Iterator[socket.socket]:
             raise CannotStart(f"Port {port} on 127.0.0.1 cannot be had: {error.strerror}.") from error
         listener.listen(512)
         yield listener
+
+
+class _Whole(HttpToolsProtocol):
+    """uvicorn writes head and body of a reply apart: two packets, and the client is woken twice for one short reply."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(_Joining(transport))  # type: ignore[arg-type]
+
+
+class _Joining:
+    """A transport that holds a reply's head back until the body comes, within the same turn of the event loop."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif data.startswith(b"HTTP/1.1 ") and data.endswith(b"\r\n\r\n"):
+            self._head = data
+            asyncio.get_running_loop().call_soon(self._flush)  # a reply without a body
+            return
+        self._transport.write(data)
+
+    def _flush(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class _Server(uvicorn.Server):
@@ -296,7 +341,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     server = _Server(
         uvicorn.Config(
             application,
-            http="httptools",
+            http=_Whole,
             loop="asyncio",
             lifespan="off",
             interface="asgi3",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import re
 import secrets
 import shutil
@@ -215,20 +216,20 @@ class Environment:
             f"Lambda-Runtime-Aws-Request-Id: {call.request_id}\r\n"
             f"Lambda-Runtime-Deadline-Ms: {int((now + self.target.timeout_s) * 1000)}\r\n"
             f"Lambda-Runtime-Invoked-Function-Arn: {call.invoked_arn}\r\n"
-            f"Lambda-Runtime-Trace-Id: Root=1-{int(now):08x}-{secrets.token_hex(12)};"
-            f"Parent={secrets.token_hex(8)};Sampled=0\r\n"
+            f"Lambda-Runtime-Trace-Id: Root=1-{int(now):08x}-{random.getrandbits(96):024x};"
+            f"Parent={random.getrandbits(64):016x};Sampled=0\r\n"
         )
         if call.client_context:
             headers += f"Lambda-Runtime-Client-Context: {call.client_context}\r\n"
         poll.send(200, call.payload, headers)
 
     def _conclude(self, request_id: str, ending: Ending, ms: float, init_ms: float | None) -> Outcome:
-        if self._process is not None:
-            self._process.drain()
         match ending:
             case Answered() | Raised() | TooLarge() if self._process is not None:
-                pass  # the process lives on, as on AWS
+                pass  # the process lives on, as on AWS; what it printed was read when it answered
             case _:
+                if self._process is not None:
+                    self._process.drain()
                 self.kill()
         for line in self._cutter.flush(self._now_ms()):
             self._keep(line)

@@ -122,7 +122,7 @@ class Invocations:
         function = (target.account, target.region, target.function_name)
         if reach.reserved is not None and self._running[function] >= reach.reserved:
             raise Throttled
-        if not target.code.is_dir():
+        if not self._state.packages.ready(target.code):
             await asyncio.to_thread(self._state.packages.unpack, target.code)
         self._running[function] += 1
         try:

@@ -78,6 +78,7 @@ class Packages:
     def __init__(self, directory: Path) -> None:
         self._zips = directory / "code"
         self._unpacked = _outside(directory) / "unpacked"
+        self._ready: set[Path] = set()
         for folder in (self._zips, self._unpacked):
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -94,6 +95,15 @@ class Packages:
     def folder(self, digest: str) -> Path:
         """Where the package's files are, once they are unpacked."""
         return self._unpacked / digest
+
+    def ready(self, folder: Path) -> bool:
+        """Whether `folder` is unpacked. Asked at every invocation, so the disk is asked once."""
+        if folder in self._ready:
+            return True
+        if folder.is_dir():
+            self._ready.add(folder)
+            return True
+        return False
 
     def unpack(self, folder: Path) -> None:
         """Fill a `folder` of ours, unless it is there. May take a while."""

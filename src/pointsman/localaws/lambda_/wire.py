@@ -11,7 +11,7 @@ import gzip
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, unquote
@@ -74,17 +74,24 @@ def _routes() -> Mapping[tuple[str, int], list[_Route]]:
     return table
 
 
-def route(request: Request) -> tuple[tuple[str, int], dict[str, str]] | None:
+def route(request: Request) -> tuple[tuple[str, int], Mapping[str, str]] | None:
     """((operation, HTTP status of its success), values of the path's placeholders); None: Lambda has no such path."""
-    parts = request.path.strip("/").split("/")
-    for known in _routes().get((request.method, len(parts)), ()):
-        pairs = list(zip(known.segments, parts, strict=True))
-        if all(want in (None, part) for want, part in pairs) and all(
-            request.query.get(key) == value for key, value in known.query
-        ):
-            values = [unquote(part) for want, part in pairs if want is None]
-            return (known.operation, known.status), dict(zip(known.names, values, strict=True))
+    for known, values in _fitting(request.method, request.path):
+        if all(request.query.get(key) == value for key, value in known.query):
+            return (known.operation, known.status), values
     return None
+
+
+@lru_cache(1024)
+def _fitting(method: str, path: str) -> list[tuple[_Route, Mapping[str, str]]]:
+    parts = path.strip("/").split("/")
+    found: list[tuple[_Route, Mapping[str, str]]] = []
+    for known in _routes().get((method, len(parts)), ()):
+        pairs = list(zip(known.segments, parts, strict=True))
+        if all(want in (None, part) for want, part in pairs):
+            values = [unquote(part) for want, part in pairs if want is None]
+            found.append((known, dict(zip(known.names, values, strict=True))))
+    return found
 
 
 # --- requests -------------------------------------------------------------------------------------------------------
@@ -249,8 +256,16 @@ def _problems(value: Any, shape_name: str, path: str) -> list[str]:
                     listed = _rules(rules) + (["Member must not be null"] if part == "value" else [])
                     whole.append(f"Map {words} must satisfy constraint: [{', '.join(listed)}]")
             return _sentences(value, path, whole)
+        case _ if isinstance(value, str) and len(value) < 256:
+            return _sentences(value, path, _broken_by(value, shape_name))
         case _:
             return _sentences(value, path, _scalar(value, shape))
+
+
+@lru_cache(4096)
+def _broken_by(value: str, shape_name: str) -> list[str]:
+    """`_scalar`, remembered: a name is looked at in every call about its function. Not to be changed by the caller."""
+    return _scalar(value, _shape(shape_name))
 
 
 def _under(path: str, name: str) -> str:
