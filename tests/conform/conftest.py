@@ -46,6 +46,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory, executor: InProcess) -> I
         runtimes=executor.runtimes,
         role_exists=lambda account, role: not role.endswith("/nobody"),
         read_object=read_object,
+        url_of=lambda url_id, _region: f"{server.url}/_url/{url_id}/",
     )
     server = HttpServer(LambdaService(state, executor))
     yield server.url

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import os
+import re
 import threading
 import zipfile
 from collections.abc import Callable
@@ -18,8 +19,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from pointsman.localaws.contract import Outcome, Request, Response, Target
-from pointsman.localaws.lambda_ import LambdaService, ObjectMissing
+from pointsman.localaws.contract import Outcome, Request, Response, Stream, Target
+from pointsman.localaws.lambda_ import Caller, LambdaService, ObjectMissing, Visit, addressed
 
 ACCOUNT, REGION = "123456789012", "eu-west-1"
 AWS = os.environ.get("POINTSMAN_CONFORM_AWS") == "1"
@@ -56,7 +57,14 @@ class InProcess:
         self.retired: list[tuple[str, str | None]] = []
 
     async def invoke(
-        self, target: Target, payload: bytes, *, invoked_arn: str, request_id: str, client_context: str | None = None
+        self,
+        target: Target,
+        payload: bytes,
+        *,
+        invoked_arn: str,
+        request_id: str,
+        client_context: str | None = None,
+        stream: Stream | None = None,  # Python handlers do not stream, on AWS either
     ) -> Outcome:
         self.ran.append((invoked_arn, target.version))
         module, _, name = target.handler.partition(".")
@@ -112,17 +120,29 @@ class HttpServer:
         try:
             while line := await reader.readline():
                 method, target, _ = line.decode().split()
-                headers: dict[str, str] = {}
+                names: list[tuple[str, str]] = []
                 while (header := (await reader.readline()).decode().rstrip("\r\n")) != "":
                     name, _, value = header.partition(":")
-                    headers[name.lower()] = value.strip()
+                    names.append((name, value.strip()))
+                headers = {name.lower(): value for name, value in names}
                 body = await reader.readexactly(int(headers.get("content-length", "0")))
                 path, _, text = target.partition("?")
                 query: dict[str, str] = {}
                 for name, value in parse_qsl(text, keep_blank_values=True):
                     query[name] = f"{query[name]},{value}" if name in query else value
-                request = Request(method, path, query, headers, body, ACCOUNT, REGION)
-                writer.write(_bytes(await self._service.handle(request)))
+                if (visited := addressed(headers.get("host"), path)) is not None:
+                    signed = re.search(r"Credential=([^/]+)/", headers.get("authorization", ""))
+                    caller = Caller(signed[1], signed[1] if signed[1].isdecimal() else ACCOUNT) if signed else None
+                    port = writer.get_extra_info("sockname")[1]
+                    visit = Visit(*visited, method, text, names, body, port, visited[1] != path, caller)
+                    response = await self._service.visit(visit)
+                else:
+                    response = await self._service.handle(Request(method, path, query, headers, body, ACCOUNT, REGION))
+                writer.write(_bytes(response, method))
+                if response.chunks is not None:
+                    async for chunk in response.chunks:
+                        writer.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+                    writer.write(b"0\r\n\r\n")
                 await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             return  # the client went away, or the server is closing
@@ -130,11 +150,14 @@ class HttpServer:
             writer.close()
 
 
-def _bytes(response: Response) -> bytes:
+def _bytes(response: Response, method: str) -> bytes:
     lines = [f"HTTP/1.1 {response.status} -", *(f"{name}: {value}" for name, value in response.headers.items())]
-    if response.status != 204:
+    lines += [f"set-cookie: {cookie}" for cookie in response.cookies]
+    if response.chunks is not None:
+        lines.append("transfer-encoding: chunked")
+    elif response.status != 204:
         lines.append(f"content-length: {len(response.body)}")
-    return "\r\n".join([*lines, "", ""]).encode() + response.body
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + (b"" if method == "HEAD" else response.body)
 
 
 OBJECTS = {("bucket", "old.zip", None): package("from-s3"), ("bucket", "old.zip", "v0"): package("from-s3-v0")}

@@ -6,7 +6,7 @@ which runs it and answers with an `Outcome`. `server` gives both their HTTP requ
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -30,6 +30,8 @@ class Response:
     status: int
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
+    cookies: tuple[str, ...] = ()  # Set-Cookie is the one header that several of cannot be joined
+    chunks: AsyncIterator[bytes] | None = None  # instead of `body`: sent as they come
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +64,29 @@ class Outcome:
     init_ms: float | None  # None when a warm environment answered
 
 
+class Stream(Protocol):
+    """Where an answer goes while the function is still making it: `begin` once, before the first `write`."""
+
+    def begin(self, content_type: str) -> None: ...
+
+    def write(self, chunk: bytes) -> None: ...
+
+
 class Executor(Protocol):
     """Runs code for real. Implemented in `execution`."""
 
     async def invoke(
-        self, target: Target, payload: bytes, *, invoked_arn: str, request_id: str, client_context: str | None = None
-    ) -> Outcome: ...
+        self,
+        target: Target,
+        payload: bytes,
+        *,
+        invoked_arn: str,
+        request_id: str,
+        client_context: str | None = None,
+        stream: Stream | None = None,
+    ) -> Outcome:
+        """What a function streams goes to `stream`, if given, and is then not in the Outcome."""
+        ...
 
     def runtimes(self) -> tuple[str, ...]:
         """The Lambda runtime identifiers this machine can run, e.g. ("nodejs20.x", "provided.al2023", "python3.11")."""

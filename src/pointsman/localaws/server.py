@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, TypeAlias
@@ -27,7 +27,7 @@ import pointsman
 from pointsman.localaws.contract import Request, Response, Target
 from pointsman.localaws.control import FACTS, LIFE, REGION
 from pointsman.localaws.execution import LocalExecutor
-from pointsman.localaws.lambda_ import LambdaService, LambdaState
+from pointsman.localaws.lambda_ import Caller, LambdaService, LambdaState, UrlOf, Visit, addressed
 from pointsman.localaws.moto_bridge import MotoBridge, WebRequest
 
 _THREADS = 64  # moto's long polls (SQS) and synchronous invocations hold one each
@@ -94,13 +94,18 @@ class Application:
         query = _query(scope["query_string"])
         names: list[tuple[str, str]] = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in scope["headers"]]
         headers = {name.lower(): value for name, value in names}
-        if not _from_here(headers):
+        visited = addressed(headers.get("host"), path)
+        if not (_from_here(headers) if visited is None else _host_is_here(headers)):
             await _reply(send, scope["method"], _json(403, {"message": "The local AWS answers this machine only."}))
             return
         body = await _body(receive)
         if body is None:
             return  # the client went away
-        if path.startswith("/_pointsman/"):
+        if visited is not None:
+            search = scope["query_string"].decode("latin-1")
+            visit = Visit(*visited, scope["method"], search, names, body, scope["server"][1], visited[1] != path)
+            response = await self._visit(visit, headers, query)
+        elif path.startswith("/_pointsman/"):
             response = await self._own(scope["method"], path, query)
         else:
             who = signed(headers, query)
@@ -123,6 +128,20 @@ class Application:
         """Twelve digits are an account; only keys that STS or IAM gave out need moto to be asked."""
         known = self._moto.account_at_once(access_key)
         return known if known is not None else await self._in_thread(lambda: self._moto.account(access_key))
+
+    async def _visit(self, visit: Visit, headers: Mapping[str, str], query: Mapping[str, str]) -> Response:
+        """A request to a function URL. Any page may send one, as on AWS: the URL cannot be guessed, the function's
+        policy says whether strangers may ask, and its CORS whether their pages may read the answer."""
+        if visit.by_path and headers.get("sec-fetch-mode") == "navigate":
+            # A page of the function's must not be of one origin with the control plane; and its links begin with a
+            # slash. Browsers resolve *.localhost by themselves.
+            place = f"http://{visit.url_id}.lambda-url.{REGION}.localhost:{visit.port}{visit.path}"
+            return Response(307, b"", {"location": f"{place}?{visit.query}" if visit.query else place})
+        who = signed(headers, query)
+        if who.service == "lambda" and who.access_key is not None:
+            account = await self._in_thread_if_slow(who.access_key)
+            visit = replace(visit, caller=Caller(who.access_key, account))
+        return await self._service.visit(visit)
 
     async def _own(self, method: str, path: str, query: Mapping[str, str]) -> Response:
         match method, path.removeprefix("/_pointsman/"):
@@ -151,7 +170,12 @@ def _from_here(headers: Mapping[str, str]) -> bool:
     """False for what a browser sends for a page from elsewhere: anybody's page could run code here otherwise."""
     if headers.get("sec-fetch-site") == "cross-site" and _loopback(headers.get("origin")) is not True:
         return False
-    return _loopback(headers.get("origin")) is not False and _loopback(f"//{headers.get('host', 'localhost')}") is True
+    return _loopback(headers.get("origin")) is not False and _host_is_here(headers)
+
+
+def _host_is_here(headers: Mapping[str, str]) -> bool:
+    """False for a name from elsewhere that was made to resolve to this machine."""
+    return _loopback(f"//{headers.get('host', 'localhost')}") is True
 
 
 @lru_cache(256)
@@ -179,9 +203,14 @@ async def _body(receive: Receive) -> bytes | None:
 
 async def _reply(send: Send, method: str, response: Response) -> None:
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.headers.items()]
-    if not any(name == b"content-length" for name, _ in headers) and response.status not in (204, 304):
+    headers += [(b"set-cookie", cookie.encode("latin-1")) for cookie in response.cookies]
+    whole = response.chunks is None
+    if whole and not any(name == b"content-length" for name, _ in headers) and response.status not in (204, 304):
         headers.append((b"content-length", str(len(response.body)).encode()))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    if response.chunks is not None:
+        async for chunk in response.chunks:  # what it raises ends the connection: there is no other way left to say it
+            await send({"type": "http.response.body", "body": b"" if method == "HEAD" else chunk, "more_body": True})
     await send({"type": "http.response.body", "body": b"" if method == "HEAD" else response.body})
 
 
@@ -292,6 +321,18 @@ async def _end_without(directory: Path, server: _Server) -> None:
     server.stop()
 
 
+async def _url_of(port: int) -> UrlOf:
+    """How function URLs are named: as on AWS, if clients on this machine can resolve such a name."""
+    try:
+        async with asyncio.timeout(1):
+            found = await asyncio.get_running_loop().getaddrinfo("x.localhost", port, family=socket.AF_INET)
+    except (OSError, TimeoutError):
+        found = []
+    if any(address[0] == "127.0.0.1" for *_, address in found):
+        return lambda url_id, region: f"http://{url_id}.lambda-url.{region}.localhost:{port}/"
+    return lambda url_id, _region: f"http://127.0.0.1:{port}/_url/{url_id}/"
+
+
 async def _serve(settings: Settings, listener: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     port = listener.getsockname()[1]
@@ -311,6 +352,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         runtimes=executor.runtimes,
         role_exists=moto.role_exists,
         read_object=moto.read_object,
+        url_of=await _url_of(port),
         **settle,
     )
     service = LambdaService(state, executor)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pointsman.localaws.contract import Outcome, Target
+from pointsman.localaws.contract import Outcome, Stream, Target
 from pointsman.localaws.execution.endings import (
     Answered,
     Ending,
@@ -52,6 +52,7 @@ class Call:
     invoked_arn: str
     request_id: str
     client_context: str | None  # JSON
+    stream: Stream | None = None  # for what the runtime streams; without, that is collected
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ class Environment:
         self._poll: Connection | None = None  # the runtime's unanswered /next
         self._initialising = False
         self._request_id: str | None = None  # of the call the runtime is working on
+        self._stream_to: Stream | None = None  # where that call's answer goes
         self._undelivered: Call | None = None
         self._ending: asyncio.Future[Ending | None] | None = None
         self._freed: asyncio.Future[None] | None = None  # somebody waits for the next poll
@@ -210,7 +212,7 @@ class Environment:
         if poll is None or call is None:
             return
         self._poll = self._undelivered = None
-        self._request_id = call.request_id
+        self._request_id, self._stream_to = call.request_id, call.stream
         now = self._given.now()
         headers = (
             f"Lambda-Runtime-Aws-Request-Id: {call.request_id}\r\n"
@@ -262,6 +264,9 @@ class Environment:
     def poll_gone(self, poll: Connection) -> None:
         if self._poll is poll:
             self._poll = None
+
+    def streaming(self, request_id: str) -> Stream | None:
+        return self._stream_to if request_id == self._request_id else None
 
     def responded(self, request_id: str, body: bytes | None) -> Answer:
         return self._answered(request_id, TooLarge() if body is None else Answered(body))

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from pointsman.localaws.contract import LogSink, Outcome, Target
+from pointsman.localaws.contract import LogSink, Outcome, Stream, Target
 from pointsman.localaws.execution.environment import Call, Environment, Surroundings
 from pointsman.localaws.execution.logs import LogShipment
 from pointsman.localaws.execution.orphans import Warden
@@ -88,7 +88,14 @@ class LocalExecutor:
         return self._runtimes.names()
 
     async def invoke(
-        self, target: Target, payload: bytes, *, invoked_arn: str, request_id: str, client_context: str | None = None
+        self,
+        target: Target,
+        payload: bytes,
+        *,
+        invoked_arn: str,
+        request_id: str,
+        client_context: str | None = None,
+        stream: Stream | None = None,
     ) -> Outcome:
         """One call to its end. `client_context` is JSON, plain or in base64 as the X-Amz-Client-Context header has it.
 
@@ -97,7 +104,7 @@ class LocalExecutor:
         context = _plain_context(client_context) if client_context else None
         environment = await self._take(target)
         try:
-            return await environment.invoke(Call(payload, invoked_arn, request_id, context))
+            return await environment.invoke(Call(payload, invoked_arn, request_id, context, stream))
         finally:
             self._give_back(environment)
 

@@ -7,13 +7,20 @@ tells their requests apart otherwise. HTTP only: what a request *means* is for t
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
+import json
 import socket
+from collections.abc import Mapping
 from typing import Protocol
 from urllib.parse import unquote
 
 import httptools
 
+from pointsman.localaws.contract import Stream
+
 PREFIX = "/2018-06-01/runtime/"
+STREAM_LIMIT = 200 * 1024 * 1024  # 20 MB until July 2025
 RESPONSE_LIMIT = 6 * 1024 * 1024 + 100  # bytes; the number Lambda's own error text gives
 _REASONS = {
     200: "OK",
@@ -35,16 +42,23 @@ UNKNOWN_REQUEST = 400, b'{"errorType":"InvalidRequestID","errorMessage":"Invalid
 WRONG_STATE = 403, b'{"errorType":"InvalidStateTransition","errorMessage":"State transition is not allowed"}'
 NOT_FOUND = 404, b'{"errorType":"NotFound","errorMessage":"404 page not found"}'
 
+_RESPONSE_MODE = b"lambda-runtime-function-response-mode"
+_ERROR_TYPE = b"lambda-runtime-function-error-type"
+_ERROR_BODY = b"lambda-runtime-function-error-body"
+
 Answer = tuple[int, bytes]
 
 
 class Listener(Protocol):
-    """What a runtime can say. Every answer is (status, body); `body is None` means larger than RESPONSE_LIMIT."""
+    """What a runtime can say. Every answer is (status, body); `body is None` means larger than allowed."""
 
     def next_asked(self, poll: Connection) -> None:
         """The runtime is free. Keep `poll` and `send` it the next invocation, however much later."""
 
     def poll_gone(self, poll: Connection) -> None: ...
+
+    def streaming(self, request_id: str) -> Stream | None:
+        """An answer begins that is sent while it is made. Returns where to; None: `responded` will get it whole."""
 
     def responded(self, request_id: str, body: bytes | None) -> Answer: ...
 
@@ -64,7 +78,8 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._body: list[bytes] = []
         self._size = 0
-        self._wants_continue = False
+        self._headers: dict[bytes, bytes] = {}
+        self._stream: Stream | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -100,34 +115,46 @@ class Connection(asyncio.Protocol):
     # httptools' callbacks, in the order they come
 
     def on_message_begin(self) -> None:
-        self._url, self._body, self._size, self._wants_continue = b"", [], 0, False
+        self._url, self._body, self._size, self._headers, self._stream = b"", [], 0, {}, None
 
     def on_url(self, url: bytes) -> None:
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if name.lower() == b"expect" and value.lower() == b"100-continue":
-            self._wants_continue = True
+        self._headers[name.lower()] = value  # trailers, too
 
     def on_headers_complete(self) -> None:
         # curl holds a larger body back for a second unless it is asked for
-        if self._wants_continue and self._transport is not None:
+        if self._headers.get(b"expect", b"").lower() == b"100-continue" and self._transport is not None:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if self._streams():
+            match self._route():
+                case b"POST", ["invocation", request_id, "response"]:
+                    self._stream = self._listener.streaming(unquote(request_id))
+                    if self._stream is not None:
+                        content_type = self._headers.get(b"content-type", b"application/octet-stream")
+                        self._stream.begin(content_type.decode("latin-1"))
 
     def on_body(self, body: bytes) -> None:
         self._size += len(body)
-        if self._size <= RESPONSE_LIMIT:
+        if self._size > (RESPONSE_LIMIT if self._stream is None else STREAM_LIMIT):
+            self._body.clear()
+        elif self._stream is None:
             self._body.append(body)
         else:
-            self._body.clear()
+            self._stream.write(body)
 
     def on_message_complete(self) -> None:
-        body = b"".join(self._body) if self._size <= RESPONSE_LIMIT else None
-        path = self._url.decode("latin-1")
-        route = path.removeprefix(PREFIX).split("/") if path.startswith(PREFIX) else []
-        match self._parser.get_method(), route:
+        limit = RESPONSE_LIMIT if self._stream is None else STREAM_LIMIT
+        body = b"".join(self._body) if self._size <= limit else None
+        match self._route():
             case b"GET", ["invocation", "next"]:
                 self._listener.next_asked(self)
+            case b"POST", ["invocation", request_id, "response"] if {
+                _RESPONSE_MODE,
+                _ERROR_TYPE,
+            } <= self._headers.keys():
+                self.send(*self._listener.failed(unquote(request_id), _error(self._headers)))
             case b"POST", ["invocation", request_id, "response"]:
                 self.send(*self._listener.responded(unquote(request_id), body))
             case b"POST", ["invocation", request_id, "error"]:
@@ -136,6 +163,21 @@ class Connection(asyncio.Protocol):
                 self.send(*self._listener.init_failed(body))
             case _:
                 self.send(*NOT_FOUND)
+
+    def _streams(self) -> bool:
+        return self._headers.get(_RESPONSE_MODE, b"").lower() == b"streaming"
+
+    def _route(self) -> tuple[bytes, list[str]]:
+        path = self._url.decode("latin-1")
+        return self._parser.get_method(), path.removeprefix(PREFIX).split("/") if path.startswith(PREFIX) else []
+
+
+def _error(trailers: Mapping[bytes, bytes]) -> bytes:
+    """The error document of a stream that failed on its way: in base64 in one trailer, or only its type in another."""
+    try:
+        return base64.b64decode(trailers[_ERROR_BODY], validate=True)
+    except (KeyError, binascii.Error):
+        return json.dumps({"errorType": trailers[_ERROR_TYPE].decode("latin-1")}).encode()
 
 
 class RuntimeApi:

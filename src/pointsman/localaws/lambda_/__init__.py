@@ -3,13 +3,25 @@
 Reading order: `errors` (how AWS refuses) → `wire` (AWS's service model: routes, shapes, constraints) → `address`
 (names and ARNs) → `settings` (a function's configuration) → `packages` (zips on disk) → `schemas` and `store` (SQLite)
 → one file per family of resources (`functions`, `aliases`, `policies`, `event_invokes`, `concurrency`, `controls`,
-`tags`) → `state` (all of them, and where an invocation goes) → `operations` (the table of them) → `invocations` →
-`routes` (HTTP).
+`urls`, `tags`) → `state` (all of them, and where an invocation goes) → `operations` (the table of them) →
+`invocations`, `streams` → `visits`, `url_answers` (requests to function URLs) → `routes` (HTTP).
 """
 
 from pointsman.localaws.lambda_.errors import LambdaError, ObjectMissing
 from pointsman.localaws.lambda_.invocations import InvokeReply
 from pointsman.localaws.lambda_.routes import LambdaService
 from pointsman.localaws.lambda_.state import LambdaState
+from pointsman.localaws.lambda_.urls import UrlOf
+from pointsman.localaws.lambda_.visits import Caller, Visit, addressed
 
-__all__ = ["InvokeReply", "LambdaError", "LambdaService", "LambdaState", "ObjectMissing"]
+__all__ = [
+    "Caller",
+    "InvokeReply",
+    "LambdaError",
+    "LambdaService",
+    "LambdaState",
+    "ObjectMissing",
+    "UrlOf",
+    "Visit",
+    "addressed",
+]

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Literal, TypeAlias, assert_never
+from typing import Any, Final, Literal, TypeAlias, assert_never
 from uuid import uuid4
 
 import msgspec
@@ -20,6 +20,7 @@ from pointsman.localaws.contract import Executor
 from pointsman.localaws.lambda_.address import Address
 from pointsman.localaws.lambda_.errors import LambdaError, NotReady, Throttled, too_large
 from pointsman.localaws.lambda_.state import LambdaState, Reach
+from pointsman.localaws.lambda_.streams import Pipe
 
 MOST_SYNCHRONOUS = 6_291_456
 MOST_ASYNCHRONOUS = 1_048_576  # 256 KB until October 2025
@@ -56,13 +57,15 @@ class Invocations:
         self.loop: asyncio.AbstractEventLoop | None = None  # known once anything was asked
         self._running: Counter[tuple[str, str, str]] = Counter()  # by function
         self._background: set[asyncio.Task[None]] = set()
+        self._streaming: set[asyncio.Task[InvokeReply]] = set()
         state.changed = self._retire
 
     async def close(self) -> None:
         """Give up what still runs in the background. The executor is its owner's to close."""
-        for task in self._background:
+        under_way = [*self._background, *self._streaming]
+        for task in under_way:
             task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await asyncio.gather(*under_way, return_exceptions=True)
 
     async def invoke(
         self,
@@ -76,8 +79,12 @@ class Invocations:
         log_type: LogType = "None",
         client_context: str | None = None,
         request_id: str | None = None,
+        stream: Pipe | None = None,
     ) -> InvokeReply:
-        """Run a function as Invoke does: `function_name` is a name or ARN; an alias's weights are drawn each time."""
+        """Run a function as Invoke does: `function_name` is a name or ARN; an alias's weights are drawn each time.
+
+        With `stream`, the answer goes there, and only an error is in the reply.
+        """
         self.loop = asyncio.get_running_loop()
         request_id = request_id or str(uuid4())
         if len(payload) > MOST_SYNCHRONOUS:
@@ -93,7 +100,13 @@ class Invocations:
             _check_json(payload)
         seek = partial(self._state.reach, account, region, function_name, qualifier)
         run = partial(
-            self._run, seek, payload or b"{}", request_id=request_id, log_type=log_type, client_context=client_context
+            self._run,
+            seek,
+            payload or b"{}",
+            request_id=request_id,
+            log_type=log_type,
+            client_context=client_context,
+            stream=stream,
         )
         match invocation_type:
             case "RequestResponse":
@@ -108,6 +121,23 @@ class Invocations:
         self._start(partial(_when_free, run), f"event {request_id} for {function_name}")
         return InvokeReply(202, request_id)
 
+    async def begin_invoke(
+        self, account: str, region: str, function_name: str, payload: bytes, **options: Any
+    ) -> tuple[Pipe, asyncio.Task[InvokeReply]]:
+        """Invoke, and return with the first byte of the answer, or at the end if there is none. Options as `invoke`'s.
+
+        Raises what AWS refuses. The task goes on if nobody reads.
+        """
+        pipe = Pipe()
+        reply = asyncio.ensure_future(self.invoke(account, region, function_name, payload, stream=pipe, **options))
+        reply.add_done_callback(lambda _: pipe.end())
+        self._streaming.add(reply)
+        reply.add_done_callback(self._streaming.discard)
+        await pipe.begun.wait()
+        if pipe.content_type is None:
+            await reply
+        return pipe, reply
+
     async def _run(
         self,
         seek: Seek,
@@ -116,9 +146,12 @@ class Invocations:
         request_id: str,
         log_type: LogType,
         client_context: str | None,
+        stream: Pipe | None,
     ) -> InvokeReply:
         reach = await _when_active(seek)
         target = reach.target
+        if stream is not None:
+            stream.executed_version = target.version
         function = (target.account, target.region, target.function_name)
         if reach.reserved is not None and self._running[function] >= reach.reserved:
             raise Throttled
@@ -127,7 +160,12 @@ class Invocations:
         self._running[function] += 1
         try:
             outcome = await self._executor.invoke(
-                target, payload, invoked_arn=reach.arn, request_id=request_id, client_context=client_context
+                target,
+                payload,
+                invoked_arn=reach.arn,
+                request_id=request_id,
+                client_context=client_context,
+                stream=stream,
             )
         finally:
             self._running[function] -= 1
@@ -138,6 +176,10 @@ class Invocations:
             message = f"Response payload size exceeded maximum allowed payload size ({MOST_REPLY} bytes)."
             answer = msgspec.json.encode({"errorMessage": message, "errorType": "Function.ResponseSizeTooLarge"})
             error = "Unhandled"
+        if stream is not None and error is None and stream.content_type is None:  # it does not stream
+            stream.begin("application/json")
+            stream.write(answer)
+            answer = b""
         tail = base64.b64encode(outcome.log[-LOG_TAIL:]).decode() if log_type == "Tail" else None
         return InvokeReply(200, request_id, answer, target.version, error, tail)
 

@@ -15,11 +15,13 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "AddPermission": LambdaState.add_permission,
     "CreateAlias": LambdaState.create_alias,
     "CreateFunction": LambdaState.create_function,
+    "CreateFunctionUrlConfig": LambdaState.create_function_url_config,
     "DeleteAlias": LambdaState.delete_alias,
     "DeleteFunction": LambdaState.delete_function,
     "DeleteFunctionCodeSigningConfig": LambdaState.delete_function_code_signing_config,
     "DeleteFunctionConcurrency": LambdaState.delete_function_concurrency,
     "DeleteFunctionEventInvokeConfig": LambdaState.delete_function_event_invoke_config,
+    "DeleteFunctionUrlConfig": LambdaState.delete_function_url_config,
     "DeleteProvisionedConcurrencyConfig": LambdaState.delete_provisioned_concurrency_config,
     "GetAccountSettings": LambdaState.get_account_settings,
     "GetAlias": LambdaState.get_alias,
@@ -29,11 +31,13 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "GetFunctionConfiguration": LambdaState.get_function_configuration,
     "GetFunctionEventInvokeConfig": LambdaState.get_function_event_invoke_config,
     "GetFunctionRecursionConfig": LambdaState.get_function_recursion_config,
+    "GetFunctionUrlConfig": LambdaState.get_function_url_config,
     "GetPolicy": LambdaState.get_policy,
     "GetProvisionedConcurrencyConfig": LambdaState.get_provisioned_concurrency_config,
     "GetRuntimeManagementConfig": LambdaState.get_runtime_management_config,
     "ListAliases": LambdaState.list_aliases,
     "ListFunctionEventInvokeConfigs": LambdaState.list_function_event_invoke_configs,
+    "ListFunctionUrlConfigs": LambdaState.list_function_url_configs,
     "ListFunctions": LambdaState.list_functions,
     "ListFunctionsByCodeSigningConfig": LambdaState.list_functions_by_code_signing_config,
     "ListProvisionedConcurrencyConfigs": LambdaState.list_provisioned_concurrency_configs,
@@ -53,9 +57,10 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "UpdateFunctionCode": LambdaState.update_function_code,
     "UpdateFunctionConfiguration": LambdaState.update_function_configuration,
     "UpdateFunctionEventInvokeConfig": LambdaState.update_function_event_invoke_config,
+    "UpdateFunctionUrlConfig": LambdaState.update_function_url_config,
 }
 
-INVOCATIONS: Final = ("Invoke", "InvokeAsync")
+INVOCATIONS: Final = ("Invoke", "InvokeAsync", "InvokeWithResponseStream")
 """Answered by `Invocations`."""
 
 PARTIAL: Final[Mapping[str, str]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -170,6 +171,25 @@ def _principal(here: Address, principal: str) -> Any:
     if _SERVICE.fullmatch(principal):
         return {"Service": principal}
     raise invalid("The provided principal was invalid. Please check the principal and try again.")
+
+
+def allows(statements: list[Json], action: str, account: str | None, facts: Mapping[str, str]) -> bool:
+    """Whether a policy grants `action` to `account` (None: to anybody) when `facts` are what conditions ask about.
+
+    A caller is known by its account only, so what is granted to a user or role is granted to all of its account.
+    """
+    return any(
+        statement["Action"] in (action, "lambda:*", "*")
+        and _is(statement["Principal"], account)
+        and all(
+            facts.get(key) == value for tests in statement.get("Condition", {}).values() for key, value in tests.items()
+        )
+        for statement in statements
+    )
+
+
+def _is(principal: Any, account: str | None) -> bool:
+    return principal == "*" or (account is not None and f"::{account}:" in principal.get("AWS", ""))
 
 
 def _document(statements: list[Json]) -> Json:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import partial
 from typing import Final
 from uuid import uuid4
@@ -14,6 +16,9 @@ from pointsman.localaws.lambda_.errors import LambdaError, not_built, too_large
 from pointsman.localaws.lambda_.invocations import Invocations
 from pointsman.localaws.lambda_.operations import INVOCATIONS, OPERATIONS
 from pointsman.localaws.lambda_.state import LambdaState
+from pointsman.localaws.lambda_.streams import EVENT_STREAM, invoke_complete, payload_chunk
+from pointsman.localaws.lambda_.url_answers import UrlAnswers
+from pointsman.localaws.lambda_.visits import Visit
 from pointsman.localaws.lambda_.wire import Json, parameters, refusal, reply, route, validate
 
 MOST_REQUEST = 70_167_211  # any request; what a zip of 50 MB becomes as base64, and some
@@ -29,6 +34,7 @@ class LambdaService:
         self._state = state
         self._invocations = Invocations(state, executor)
         self.invoke = self._invocations.invoke
+        self._urls = UrlAnswers(state, self._invocations)
 
     async def close(self) -> None:
         await self._invocations.close()
@@ -47,7 +53,17 @@ class LambdaService:
             response = refusal(
                 LambdaError("ServiceException", 500, "The local Lambda failed; its log says how.", "Service")
             )
-        return Response(response.status, response.body, {"x-amzn-requestid": request_id, **response.headers})
+        return replace(response, headers={"x-amzn-requestid": request_id, **response.headers})
+
+    async def visit(self, visit: Visit) -> Response:
+        """A request to a function URL."""
+        try:
+            return await self._urls.answer(visit)
+        except Exception:
+            log.exception(
+                "the local Lambda failed at the function URL %s, %s %s", visit.url_id, visit.method, visit.path
+            )
+            return Response(500, b"The local Lambda failed; its log says how.", {"content-type": "text/plain"})
 
     async def _answer(self, request: Request, request_id: str) -> Response:
         if request.method == "GET" and (code := _CODE.fullmatch(request.path)):
@@ -90,6 +106,8 @@ class LambdaService:
             given["FunctionName"],
             qualifier=given.get("Qualifier"),
         )
+        if operation == "InvokeWithResponseStream":
+            return await self._stream_over_http(given, request, request_id)
         if operation == "InvokeAsync":
             await invoke(given["InvokeArgs"], invocation_type="Event", request_id=request_id)
             return reply(202, {"Status": 202})
@@ -109,3 +127,24 @@ class LambdaService:
         return Response(
             answer.status, answer.payload, {name: value for name, value in headers.items() if value is not None}
         )
+
+    async def _stream_over_http(self, given: Json, request: Request, request_id: str) -> Response:
+        options = {
+            "qualifier": given.get("Qualifier"),
+            "log_type": given.get("LogType", "None"),
+            "client_context": given.get("ClientContext"),
+            "request_id": request_id,
+        }
+        call = (request.account, request.region, given["FunctionName"], given["Payload"])
+        if given.get("InvocationType") == "DryRun":
+            return Response((await self._invocations.invoke(*call, **options, invocation_type="DryRun")).status)
+        pipe, reply = await self._invocations.begin_invoke(*call, **options)
+
+        async def messages() -> AsyncIterator[bytes]:
+            async for chunk in pipe:
+                yield payload_chunk(chunk)
+            ended = await reply
+            yield invoke_complete(ended.function_error, ended.payload, ended.log_result)
+
+        headers = {"content-type": EVENT_STREAM, "x-amz-executed-version": pipe.executed_version}
+        return Response(200, b"", headers, chunks=messages())

@@ -68,6 +68,13 @@ CREATE TABLE provisioned (
     PRIMARY KEY (function, qualifier)
 ) WITHOUT ROWID;
 """ + _goes_with_qualifier("provisioned")
+_URLS = """
+CREATE TABLE url (
+    id TEXT PRIMARY KEY, function INTEGER NOT NULL REFERENCES function ON DELETE CASCADE, qualifier TEXT NOT NULL,
+    settings BLOB NOT NULL,
+    UNIQUE (function, qualifier)
+) WITHOUT ROWID;
+""" + _goes_with_qualifier("url")
 
-SCHEMAS: Final = (_FUNCTIONS, _POLICIES, _CONTROLS, _PROVISIONED)
+SCHEMAS: Final = (_FUNCTIONS, _POLICIES, _CONTROLS, _PROVISIONED, _URLS)
 """The n-th takes a database from user_version n to n + 1: a folder from before keeps what it holds. Append only."""

@@ -21,6 +21,7 @@ from pointsman.localaws.lambda_.policies import Policies
 from pointsman.localaws.lambda_.settings import digest
 from pointsman.localaws.lambda_.store import ReadObject, RoleExists, Version, code_digest
 from pointsman.localaws.lambda_.tags import Tags
+from pointsman.localaws.lambda_.urls import UrlOf, Urls
 from pointsman.localaws.lambda_.wire import Json, validate
 
 MOST_WAYS = 1024  # remembered; then it begins anew
@@ -50,7 +51,7 @@ class _Way:
     weight: float  # the share of calls that `additional` gets
 
 
-class LambdaState(Functions, Aliases, Policies, EventInvokes, Concurrency, Controls, Tags):
+class LambdaState(Functions, Aliases, Urls, Policies, EventInvokes, Concurrency, Controls, Tags):
     """One method per operation: (account, region, AWS's parameters) → AWS's reply, or a LambdaError.
 
     Thread-safe; durable in `directory`, which one process uses at a time. An update takes `settle_s` seconds of `now`.
@@ -65,7 +66,9 @@ class LambdaState(Functions, Aliases, Policies, EventInvokes, Concurrency, Contr
         runtimes: Callable[[], tuple[str, ...]],
         role_exists: RoleExists | None = None,
         read_object: ReadObject | None = None,
+        url_of: UrlOf = lambda url_id, region: f"https://{url_id}.lambda-url.{region}.on.aws/",
     ) -> None:
+        self._url_of = url_of
         super().__init__(
             directory,
             now=now,

@@ -34,6 +34,7 @@ def _model() -> Json:
     plain = data / _MODEL
     packed = gzip.decompress((data / f"{_MODEL}.gz").read_bytes()) if not plain.is_file() else plain.read_bytes()
     model: Json = msgspec.json.decode(packed)
+    model["shapes"]["InvokeMode"]["enum"].sort(reverse=True)  # the order in which AWS lists them (recorded)
     return model
 
 

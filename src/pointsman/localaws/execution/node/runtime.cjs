@@ -199,7 +199,7 @@ async function loadHandler() {
   return handler;
 }
 
-// ---- Streaming handlers, answered in one piece
+// ---- Streaming handlers
 
 const STREAMING = Symbol.for('aws.lambda.runtime.handler.streaming');
 globalThis.awslambda = {
@@ -214,22 +214,73 @@ globalThis.awslambda = {
   },
 };
 
-async function answerOfStream(handler, event, context) {
+const FAILED = 'Lambda-Runtime-Function-Error';
+
+/** The answer to invocation `id`: a stream whose chunks go out at once. `ended` is what the Runtime API says in the end. */
+function openAnswer(id) {
   const { Writable } = require('node:stream');
-  const { finished } = require('node:stream/promises');
-  const chunks = [];
+  let contentType = 'application/octet-stream';
+  let ended = null;
+  const begin = () => {
+    ended = new Promise((resolve) => {
+      answered = resolve;
+    });
+    socket.ref();
+    socket.write(
+      `POST ${API}/invocation/${id}/response HTTP/1.1\r\nHost: ${address}\r\nContent-Type: ${contentType}\r\n` +
+        'Lambda-Runtime-Function-Response-Mode: streaming\r\nTransfer-Encoding: chunked\r\n' +
+        `Trailer: ${FAILED}-Type, ${FAILED}-Body\r\n\r\n`,
+    );
+  };
   const stream = new Writable({
-    write(chunk, encoding, done) {
-      chunks.push(typeof chunk === 'string' ? Buffer.from(chunk, encoding) : chunk);
-      done();
+    write(chunk, _encoding, done) {
+      if (stream.failed || chunk.length === 0) return done(); // a chunk of no length would end the answer
+      if (ended === null) begin();
+      socket.cork();
+      socket.write(`${chunk.length.toString(16)}\r\n`);
+      socket.write(chunk);
+      socket.write('\r\n', done);
+      return socket.uncork();
+    },
+    final(done) {
+      if (stream.failed) return done();
+      if (ended === null) begin();
+      return socket.write('0\r\n\r\n', done);
     },
   });
-  stream.setContentType = () => {};
-  const ended = finished(stream);
-  ended.catch(() => {}); // it is awaited only once the handler has returned
-  await handler(event, stream, context);
-  await ended;
-  return Buffer.concat(chunks);
+  stream.setContentType = (type) => {
+    contentType = type;
+  };
+  return {
+    stream,
+    ended: () => ended,
+    /** After this nothing of the stream goes out any more. */
+    fail(thrown) {
+      const gone = stream.writableFinished; // what fails now is what the handler left behind
+      stream.failed = true;
+      if (ended === null || gone) return postError(`/invocation/${id}/error`, thrown);
+      const document = errorDocument(thrown);
+      const kind = String(document.errorType).replace(/[^\x20-\x7e]/g, '');
+      const body = Buffer.from(JSON.stringify(document)).toString('base64');
+      socket.write(`0\r\n${FAILED}-Type: ${kind}\r\n${FAILED}-Body: ${body}\r\n\r\n`);
+      return ended;
+    },
+  };
+}
+
+async function streamOnce(handler, event, context, answer) {
+  const { finished } = require('node:stream/promises');
+  const whole = finished(answer.stream);
+  whole.catch(() => {}); // it is awaited only once the handler has returned
+  try {
+    await handler(event, answer.stream, context);
+    await whole;
+  } catch (thrown) {
+    logError('Invoke Error', thrown);
+    await answer.fail(thrown);
+    return;
+  }
+  await answer.ended();
 }
 
 // ---- Invocations
@@ -329,7 +380,21 @@ function invokeOnce(handler, { headers, body }) {
     });
     try {
       const event = JSON.parse(body.toString('utf8'));
-      const result = handler[STREAMING] ? answerOfStream(handler, event, context) : handler(event, context, callback);
+      if (handler[STREAMING]) {
+        const answer = openAnswer(id);
+        reportFatal = answer.fail;
+        emptyLoop = once(() => {
+          const lost = runtimeError('NodeJsExit', 'nodejs process exited without ending the response stream');
+          logError('Invoke Error', lost);
+          answer.fail(lost).then(next);
+        });
+        streamOnce(handler, event, context, answer).then(() => {
+          emptyLoop = null;
+          next();
+        });
+        return;
+      }
+      const result = handler(event, context, callback);
       if (typeof result?.then === 'function') result.then(context.succeed, context.fail);
     } catch (thrown) {
       finish(thrown);
