@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import re
@@ -45,7 +46,7 @@ class Stage:
         self.executor = executor
         self.lines = lines
 
-    async def __call__(self, target: Target, event: object = None, request_id: str = "r-1", **more: str) -> Outcome:
+    async def __call__(self, target: Target, event: object = None, request_id: str = "r-1", **more: Any) -> Outcome:
         payload = json.dumps(event).encode()
         return await self.executor.invoke(target, payload, invoked_arn=ARN, request_id=request_id, **more)
 
@@ -1143,5 +1144,171 @@ def test_another_python_that_cannot_be_prepared_says_why_and_is_offered_no_more(
             assert f"cannot be installed for {other}: " in said(outcome)["errorMessage"]
             assert other not in invoke.executor.runtimes()
             assert list((tmp_path / "cache").iterdir()) == []
+
+    run(scene)
+
+
+# Answers that are sent while they are made
+
+
+class Reader:
+    """A Stream, and a way to wait for what comes."""
+
+    def __init__(self) -> None:
+        self.content_type: str | None = None
+        self.got = b""
+        self._more = asyncio.Event()
+
+    def begin(self, content_type: str) -> None:
+        assert self.content_type is None
+        self.content_type = content_type
+
+    def write(self, chunk: bytes) -> None:
+        self.got += chunk
+        self._more.set()
+
+    async def until(self, end: bytes) -> None:
+        async with asyncio.timeout(10):
+            while not self.got.endswith(end):
+                self._more.clear()
+                await self._more.wait()
+
+
+STREAMING = """
+    const fs = require('node:fs');
+    const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+    exports.slow = awslambda.streamifyResponse(async (go, stream, context) => {
+      stream.setContentType('text/plain');
+      stream.write('first,');
+      while (!fs.existsSync(go)) await pause(5);
+      stream.write('');
+      stream.end('last');
+    });
+    exports.prelude = awslambda.streamifyResponse(async (event, stream) => {
+      stream = awslambda.HttpResponseStream.from(stream, { statusCode: 201 });
+      stream.end('body');
+    });
+    exports.piped = awslambda.streamifyResponse(async (size, stream) => {
+      const { Readable } = require('node:stream');
+      const { pipeline } = require('node:stream/promises');
+      function* zeros() { for (let n = 0; n < size; n += 65536) yield Buffer.alloc(65536); }
+      await pipeline(Readable.from(zeros()), stream);
+    });
+    exports.fails = awslambda.streamifyResponse(async (event, stream) => {
+      if (event === 'never') return;
+      if (event !== 'early' && event !== 'done') { stream.write('so '); stream.write('far'); }
+      if (event === 'destroyed') { await pause(20); stream.destroy(new RangeError('gone')); return; }
+      if (event === 'uncaught') { setTimeout(() => { throw new RangeError('gone'); }, 1); await pause(1000); }
+      if (event === 'done') return stream.end('fine');
+      throw new RangeError('gone');
+    });
+"""
+
+
+@needs_node
+def test_a_node_stream_arrives_while_it_is_made(package: Package, tmp_path: Path) -> None:
+    slow, go = package({"index.js": STREAMING}, "index.slow", NODE), tmp_path / "go"
+
+    async def scene() -> None:
+        async with stage() as invoke:
+            reader = Reader()
+            call = asyncio.ensure_future(invoke(slow, str(go), stream=reader))
+            await reader.until(b"first,")
+            assert (reader.content_type, call.done()) == ("text/plain", False)
+            go.touch()
+            outcome = await call
+            assert (reader.got, outcome.payload, outcome.error) == (b"first,last", b"", None)
+            assert (await invoke(slow, str(go))).payload == b"first,last"  # Invoke gets it in one piece
+            assert outcome.init_ms is not None
+            again = Reader()
+            assert (await invoke(slow, str(go), stream=again)).init_ms is None
+            assert again.got == b"first,last"
+
+    run(scene)
+
+
+@needs_node
+def test_a_node_stream_may_have_a_prelude_and_more_than_six_megabytes(package: Package) -> None:
+    files = {"index.js": STREAMING}
+
+    async def scene() -> None:
+        async with stage() as invoke:
+            reader = Reader()
+            await invoke(package(files, "index.prelude", NODE), stream=reader)
+            assert reader.content_type == "application/vnd.awslambda.http-integration-response"
+            assert reader.got == b'{"statusCode":201}' + bytes(8) + b"body"
+            large = Reader()
+            piped = package(files, "index.piped", NODE)
+            outcome = await invoke(piped, 10_000_000, stream=large)
+            assert (outcome.error, len(large.got)) == (None, 10_027_008)
+            assert said(await invoke(piped, 10_000_000))["errorType"] == "Function.ResponseSizeTooLarge"
+
+    run(scene)
+
+
+@needs_node
+@pytest.mark.parametrize(
+    ("event", "got", "kind", "stays"),
+    [
+        ("early", b"", "RangeError", True),
+        ("late", b"so far", "RangeError", True),
+        ("uncaught", b"so far", "RangeError", False),
+        ("destroyed", b"so far", "RangeError", True),
+        ("never", b"", "Runtime.NodeJsExit", True),
+    ],
+)
+def test_every_way_a_node_stream_may_fail(package: Package, event: str, got: bytes, kind: str, stays: bool) -> None:
+    target = package({"index.js": STREAMING}, "index.fails", NODE)
+
+    async def scene() -> None:
+        async with stage() as invoke:
+            reader = Reader()
+            outcome = await invoke(target, event, stream=reader)
+            assert (outcome.error, said(outcome)["errorType"], reader.got) == ("Unhandled", kind, got)
+            after = Reader()
+            assert ((await invoke(target, "done", stream=after)).init_ms is None) == stays
+            assert after.got == b"fine"
+
+    run(scene)
+
+
+STREAMING_BOOTSTRAP = f"""\
+#!{sys.executable}
+import base64, http.client, json, os
+api = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+while True:
+    api.request("GET", "/2018-06-01/runtime/invocation/next")
+    reply = api.getresponse()
+    event = json.loads(reply.read())
+    path = f"/2018-06-01/runtime/invocation/{{reply.headers['Lambda-Runtime-Aws-Request-Id']}}/response"
+    api.putrequest("POST", path)
+    for name, value in {{"Lambda-Runtime-Function-Response-Mode": "streaming", "Transfer-Encoding": "chunked"}}.items():
+        api.putheader(name, value)
+    api.endheaders()
+    for word in event["words"]:
+        api.send(b"%x\\r\\n%b\\r\\n" % (len(word), word.encode()))
+    trailers = "".join(f"{{name}}: {{value}}\\r\\n" for name, value in event["trailers"].items())
+    api.send(f"0\\r\\n{{trailers}}\\r\\n".encode())
+    print(api.getresponse().read())
+"""
+
+
+def test_a_custom_runtime_may_stream_and_fail_in_the_trailers(package: Package) -> None:
+    target = package({"bootstrap": STREAMING_BOOTSTRAP}, "any", "provided.al2023")
+    (target.code / "bootstrap").chmod(0o755)
+    document = b'{"errorType":"Oops","errorMessage":"half"}'
+
+    async def scene() -> None:
+        async with stage() as invoke:
+            fine = Reader()
+            outcome = await invoke(target, {"words": ["one ", "two"], "trailers": {}}, stream=fine)
+            assert (fine.content_type, fine.got, outcome.error) == ("application/octet-stream", b"one two", None)
+            half = Reader()
+            type_only = {"Lambda-Runtime-Function-Error-Type": "Oops"}
+            whole = type_only | {"Lambda-Runtime-Function-Error-Body": base64.b64encode(document).decode()}
+            outcome = await invoke(target, {"words": ["half"], "trailers": whole}, stream=half)
+            assert (half.got, outcome.payload, outcome.error) == (b"half", document, "Unhandled")
+            outcome = await invoke(target, {"words": ["half"], "trailers": type_only})
+            assert (said(outcome), outcome.error) == ({"errorType": "Oops"}, "Unhandled")
 
     run(scene)

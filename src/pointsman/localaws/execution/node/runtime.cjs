@@ -216,12 +216,18 @@ globalThis.awslambda = {
 
 const FAILED = 'Lambda-Runtime-Function-Error';
 
-/** The answer to invocation `id`: a stream whose chunks go out at once. `ended` is what the Runtime API says in the end. */
+/**
+ * The answer to invocation `id`: a stream whose chunks go out at once, and `fail` to end it with what went wrong. Both
+ * `ended` and `fail` give what the Runtime API says in the end.
+ */
 function openAnswer(id) {
   const { Writable } = require('node:stream');
+  const { finished } = require('node:stream/promises');
   let contentType = 'application/octet-stream';
-  let ended = null;
+  let ended = null; // as long as nothing was sent
+  let trailers = '';
   const begin = () => {
+    if (ended !== null) return;
     ended = new Promise((resolve) => {
       answered = resolve;
     });
@@ -234,8 +240,8 @@ function openAnswer(id) {
   };
   const stream = new Writable({
     write(chunk, _encoding, done) {
-      if (stream.failed || chunk.length === 0) return done(); // a chunk of no length would end the answer
-      if (ended === null) begin();
+      if (chunk.length === 0) return done(); // a chunk of no length would end the answer
+      begin();
       socket.cork();
       socket.write(`${chunk.length.toString(16)}\r\n`);
       socket.write(chunk);
@@ -243,44 +249,43 @@ function openAnswer(id) {
       return socket.uncork();
     },
     final(done) {
-      if (stream.failed) return done();
-      if (ended === null) begin();
-      return socket.write('0\r\n\r\n', done);
+      begin();
+      socket.write(`0\r\n${trailers}\r\n`, done);
     },
   });
   stream.setContentType = (type) => {
     contentType = type;
   };
+  const whole = finished(stream);
+  whole.catch(() => {}); // it is awaited only once the handler has returned
   return {
     stream,
-    ended: () => ended,
-    /** After this nothing of the stream goes out any more. */
-    fail(thrown) {
-      const gone = stream.writableFinished; // what fails now is what the handler left behind
-      stream.failed = true;
-      if (ended === null || gone) return postError(`/invocation/${id}/error`, thrown);
+    async ended() {
+      await whole;
+      return ended;
+    },
+    async fail(thrown) {
+      // Nothing was sent yet, or all was, and what fails now is what the handler left behind
+      if (ended === null || stream.writableFinished) return postError(`/invocation/${id}/error`, thrown);
       const document = errorDocument(thrown);
       const kind = String(document.errorType).replace(/[^\x20-\x7e]/g, '');
       const body = Buffer.from(JSON.stringify(document)).toString('base64');
-      socket.write(`0\r\n${FAILED}-Type: ${kind}\r\n${FAILED}-Body: ${body}\r\n\r\n`);
+      trailers = `${FAILED}-Type: ${kind}\r\n${FAILED}-Body: ${body}\r\n`;
+      if (stream.destroyed) socket.write(`0\r\n${trailers}\r\n`);
+      else if (!stream.writableEnded) stream.end();
       return ended;
     },
   };
 }
 
 async function streamOnce(handler, event, context, answer) {
-  const { finished } = require('node:stream/promises');
-  const whole = finished(answer.stream);
-  whole.catch(() => {}); // it is awaited only once the handler has returned
   try {
     await handler(event, answer.stream, context);
-    await whole;
+    await answer.ended();
   } catch (thrown) {
     logError('Invoke Error', thrown);
     await answer.fail(thrown);
-    return;
   }
-  await answer.ended();
 }
 
 // ---- Invocations
