@@ -129,6 +129,8 @@ def test_what_is_refused(lambda_client: Any, function: Create) -> None:
     ):
         assert refused(operation, FunctionName=f"absent-{uuid4().hex}", **more) == missing
         assert refused(operation, FunctionName=name, Qualifier="absent", **more) == missing
+        if operation != lambda_client.create_function_url_config:
+            assert refused(operation, FunctionName=name, **more) == none
         for qualifier in ("1", "2", "$LATEST"):
             found = refused(operation, FunctionName=name, Qualifier=qualifier, **more)
             wrong = f"Value '{qualifier}' at 'qualifier' failed to satisfy constraint: Member must satisfy regular "

@@ -31,7 +31,11 @@ class Response:
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     cookies: tuple[str, ...] = ()  # Set-Cookie is the one header that several of cannot be joined
-    chunks: AsyncIterator[bytes] | None = None  # instead of `body`: sent as they come
+    chunks: AsyncIterator[bytes] | None = None  # instead of `body`: sent as they come; may raise CutShort
+
+
+class CutShort(Exception):
+    """An answer cannot be brought to its end, of which a part is sent already; why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 import pointsman
-from pointsman.localaws.contract import Request, Response, Target
+from pointsman.localaws.contract import CutShort, Request, Response, Target
 from pointsman.localaws.control import FACTS, LIFE, REGION
 from pointsman.localaws.execution import LocalExecutor
 from pointsman.localaws.lambda_ import Caller, LambdaService, LambdaState, UrlOf, Visit, addressed
@@ -209,8 +209,14 @@ async def _reply(send: Send, method: str, response: Response) -> None:
         headers.append((b"content-length", str(len(response.body)).encode()))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     if response.chunks is not None:
-        async for chunk in response.chunks:  # what it raises ends the connection: there is no other way left to say it
-            await send({"type": "http.response.body", "body": b"" if method == "HEAD" else chunk, "more_body": True})
+        try:
+            async for chunk in response.chunks:
+                await send(
+                    {"type": "http.response.body", "body": b"" if method == "HEAD" else chunk, "more_body": True}
+                )
+        except CutShort as cut:
+            log.warning("%s", cut)
+            return  # uvicorn closes the connection: there is no other way left to say it
     await send({"type": "http.response.body", "body": b"" if method == "HEAD" else response.body})
 
 

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import msgspec
 
-from pointsman.localaws.contract import Response
+from pointsman.localaws.contract import CutShort, Response
 from pointsman.localaws.lambda_.errors import LambdaError
 from pointsman.localaws.lambda_.invocations import Invocations
 from pointsman.localaws.lambda_.state import LambdaState
@@ -97,7 +97,7 @@ class UrlAnswers:
             async for chunk in chunks:
                 yield chunk
             if (ended := await reply).function_error is not None:
-                raise ConnectionAbortedError(f"{here.qualified(here.qualifier)} failed while it answered: {ended}")
+                raise CutShort(f"{here.qualified(here.qualifier)} failed while it answered: {ended.payload!r}")
 
         head = opening.head
         return Response(head.status, b"", head.headers, head.cookies, body())

@@ -22,9 +22,9 @@ UrlOf: TypeAlias = Callable[[str, str], str]
 
 _ID: Final = string.ascii_lowercase + string.digits
 _GIVEN = ("AuthType", "Cors", "InvokeMode")
-# In AWS's order. Both are asked for since October 2025 (accounts with older URLs were excepted until 1 November 2026):
-# a template that grants the first alone is refused by AWS, so it must be refused here.
-_ACTIONS = ("lambda:InvokeFunctionUrl", "lambda:InvokeFunction")
+# Both since October 2025 (accounts with URLs of before were excepted until 1 November 2026): a template that grants the
+# first alone is refused on AWS, so it must be refused here.
+ACTIONS: Final = ("lambda:InvokeFunctionUrl", "lambda:InvokeFunction")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +71,9 @@ class Urls(Policies):
         """What is not given stays. The reply says the InvokeMode only if it was ever given (recorded)."""
         here = self._called("UpdateFunctionUrlConfig", account, region, parameters)
         with self._writing():
-            found = self._url(self._find(here), here)
+            found = self._url(self._url_carrier(here), here)
             if found is None:
-                raise _missing("Function does not exist")
+                raise _missing("The resource you requested does not exist.")
             url_id, settings = found
             settings |= _given(parameters) | {"LastModifiedTime": self._moment()}
             self._db.execute("UPDATE url SET settings = ? WHERE id = ?", (msgspec.json.encode(settings), url_id))
@@ -139,14 +139,14 @@ class Urls(Policies):
         IAM's own policies are not evaluated here: whoever is of the function's account may ask what AWS_IAM guards.
         """
         if url.auth == "AWS_IAM" and caller in (None, url.address.account):
-            return [_ACTIONS[0]] if caller is None else []
+            return [ACTIONS[0]] if caller is None else []
         with self._lock:
             function = self._find(url.address)
             found = None if function is None else self._policy(function, url.address)
         statements = [] if found is None else found[1]
         facts = {"lambda:FunctionUrlAuthType": url.auth, "lambda:InvokedViaFunctionUrl": "true"}
         who = caller if url.auth == "AWS_IAM" else None
-        return [action for action in _ACTIONS if not allows(statements, action, who, facts)]
+        return [action for action in ACTIONS if not allows(statements, action, who, facts)]
 
     # --- rows ---
 
