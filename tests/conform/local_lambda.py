@@ -157,7 +157,9 @@ def _bytes(response: Response, method: str) -> bytes:
         lines.append("transfer-encoding: chunked")
     elif response.status != 204:
         lines.append(f"content-length: {len(response.body)}")
-    return "\r\n".join([*lines, "", ""]).encode("latin-1") + (b"" if method == "HEAD" else response.body)
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + (
+        b"" if method == "HEAD" or response.status == 204 else response.body
+    )
 
 
 OBJECTS = {("bucket", "old.zip", None): package("from-s3"), ("bucket", "old.zip", "v0"): package("from-s3-v0")}

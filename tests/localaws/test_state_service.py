@@ -56,7 +56,6 @@ async def until(condition: Callable[[], object]) -> None:
     [
         ("GET", "/2015-03-31/nothing", None, 404, "UnknownOperationException"),
         ("GET", "/2018-10-31/layers", None, 501, "NotImplementedException"),
-        ("POST", "/2021-11-15/functions/f/response-streaming-invocations", b"{}", 501, "NotImplementedException"),
         ("PUT", "/2015-03-31/functions/f/configuration", b"{nonsense", 400, "InvalidRequestContentException"),
         ("PUT", "/2015-03-31/functions/f/configuration", b"[]", 400, "SerializationException"),
         ("PUT", "/2015-03-31/functions/f/configuration", {"Timeout": "9"}, 400, "SerializationException"),

@@ -1,4 +1,4 @@
-"""Terraform's own AWS provider against the local AWS: role, published function, alias, permission; there and gone.
+"""Terraform's own AWS provider against the local AWS: role, published function, alias, permission, URL; there and gone.
 
 It needs `terraform` and the provider on disk: POINTSMAN_TERRAFORM_PLUGINS names the folder for `-plugin-dir`, or a
 command `terraform-provider-dir` prints it.
@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import subprocess
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,25 @@ resource "aws_lambda_function_event_invoke_config" "live" {
   qualifier              = aws_lambda_alias.live.name
   maximum_retry_attempts = 1
 }
+
+resource "aws_lambda_function_url" "live" {
+  function_name      = aws_lambda_function.function.function_name
+  qualifier          = aws_lambda_alias.live.name
+  authorization_type = "NONE"
+  cors {
+    allow_origins = ["*"]
+    max_age       = 60
+  }
+}
+
+# The provider grants everybody lambda:InvokeFunctionUrl by itself; AWS asks for this, too, since October 2025.
+resource "aws_lambda_permission" "url" {
+  statement_id  = "url"
+  action        = "lambda:InvokeFunction"
+  function_name = aws_lambda_function.function.function_name
+  qualifier     = aws_lambda_alias.live.name
+  principal     = "*"
+}
 """
 
 
@@ -119,13 +139,17 @@ def test_a_function_is_applied_changed_and_destroyed(
     first = live()
     deploy(2)
     second = live()
-    (statement,) = json.loads(lambda_.get_policy(FunctionName="terraform", Qualifier="live")["Policy"])["Statement"]
+    policy = json.loads(lambda_.get_policy(FunctionName="terraform", Qualifier="live")["Policy"])
+    principals = {each["Sid"]: each["Principal"] for each in policy["Statement"]}
+    url = lambda_.get_function_url_config(FunctionName="terraform", Qualifier="live")["FunctionUrl"]
+    with urllib.request.urlopen(url) as reply:
+        by_url = json.load(reply)
     reserved = lambda_.get_function_concurrency(FunctionName="terraform")["ReservedConcurrentExecutions"]
     events = lambda_.get_function_event_invoke_config(FunctionName="terraform", Qualifier="live")
     terraform("destroy", "-auto-approve", "-input=false")
 
     assert (first, second) == (("1", 1), ("2", 2))
-    assert (statement["Sid"], statement["Principal"]) == ("events", {"Service": "events.amazonaws.com"})
+    assert (principals["events"], principals["url"], by_url) == ({"Service": "events.amazonaws.com"}, "*", 2)
     assert (reserved, events["MaximumRetryAttempts"]) == (5, 1)
     with pytest.raises(ClientError, match="Function not found"):
         lambda_.get_function(FunctionName="terraform")

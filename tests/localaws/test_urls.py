@@ -13,6 +13,7 @@ import pytest
 
 from pointsman.localaws import control
 from tests.localaws.conftest import Client, client, make_function, package
+from tests.localaws.test_cloudformation import QUICK, ROLE, body, function, outputs
 from tests.localaws.test_execution import NODE, needs_node
 
 ECHO = """
@@ -91,6 +92,40 @@ def test_a_url_stays_when_the_server_is_started_again(tmp_path: Path) -> None:
     assert id_of(client(running, "lambda").get_function_url_config(FunctionName="kept")["FunctionUrl"]) == made
     assert ask(running, f"/_url/{made}/").status == 200
     control.down(tmp_path)
+
+
+def test_a_stack_may_have_a_url_as_sam_writes_it(aws: control.Running, connect: Client) -> None:
+    """SAM makes these resources of a function's FunctionUrlConfig."""
+    everybody = {"FunctionName": {"Fn::GetAtt": ["F", "Arn"]}, "Principal": "*"}
+    cors = {"AllowOrigins": ["*"], "MaxAge": 60}
+    resources = {
+        "Role": ROLE,
+        "F": function(FunctionName="stacked", Runtime="python3.11", Code={"ZipFile": ECHO}),
+        "Url": {
+            "Type": "AWS::Lambda::Url",
+            "Properties": {"TargetFunctionArn": {"Ref": "F"}, "AuthType": "NONE", "Cors": cors},
+        },
+        "Ask": {
+            "Type": "AWS::Lambda::Permission",
+            "Properties": everybody | {"Action": "lambda:InvokeFunctionUrl", "FunctionUrlAuthType": "NONE"},
+        },
+        "Invoke": {
+            "Type": "AWS::Lambda::Permission",
+            "Properties": everybody | {"Action": "lambda:InvokeFunction", "InvokedViaFunctionUrl": True},
+        },
+    }
+    template = body({"Url": {"Value": {"Fn::GetAtt": ["Url", "FunctionUrl"]}}}, **resources)
+    stacks = connect("cloudformation")
+    stacks.create_stack(StackName="urls", TemplateBody=template, Capabilities=["CAPABILITY_IAM"])
+    stacks.get_waiter("stack_create_complete").wait(StackName="urls", WaiterConfig=QUICK)
+
+    made = id_of(outputs(stacks, "urls")["Url"])
+    reply = ask(aws, f"/_url/{made}/", headers={"Origin": "https://a.example"})
+    assert (reply.status, reply.headers["access-control-allow-origin"]) == (200, "https://a.example")
+    assert connect("lambda").get_function_url_config(FunctionName="stacked")["Cors"] == cors
+    stacks.delete_stack(StackName="urls")
+    stacks.get_waiter("stack_delete_complete").wait(StackName="urls", WaiterConfig=QUICK)
+    assert ask(aws, f"/_url/{made}/").read() == b'{"Message":null}'
 
 
 # --- browsers ---

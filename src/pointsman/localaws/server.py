@@ -204,20 +204,20 @@ async def _body(receive: Receive) -> bytes | None:
 async def _reply(send: Send, method: str, response: Response) -> None:
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.headers.items()]
     headers += [(b"set-cookie", cookie.encode("latin-1")) for cookie in response.cookies]
-    whole = response.chunks is None
-    if whole and not any(name == b"content-length" for name, _ in headers) and response.status not in (204, 304):
+    bodiless = response.status in (204, 304)
+    if response.chunks is None and not bodiless and not any(name == b"content-length" for name, _ in headers):
         headers.append((b"content-length", str(len(response.body)).encode()))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    bodiless = bodiless or method == "HEAD"
     if response.chunks is not None:
         try:
             async for chunk in response.chunks:
-                await send(
-                    {"type": "http.response.body", "body": b"" if method == "HEAD" else chunk, "more_body": True}
-                )
+                if not bodiless:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
         except CutShort as cut:
             log.warning("%s", cut)
             return  # uvicorn closes the connection: there is no other way left to say it
-    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else response.body})
+    await send({"type": "http.response.body", "body": b"" if bodiless else response.body})
 
 
 # --- the process ---

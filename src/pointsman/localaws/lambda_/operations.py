@@ -63,5 +63,9 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
 INVOCATIONS: Final = ("Invoke", "InvokeAsync", "InvokeWithResponseStream")
 """Answered by `Invocations`."""
 
-PARTIAL: Final[Mapping[str, str]] = {}
+PARTIAL: Final[Mapping[str, str]] = {
+    "CreateFunctionUrlConfig": "With AuthType AWS_IAM every caller of the function's account is let in: neither IAM's"
+    " policies nor signatures are looked at, only the resource policy and the account in the signature's scope.",
+    "InvokeWithResponseStream": "AWS slows a stream down after its first 6 MB; here it goes as fast as it can.",
+}
 """Operation → in what its answers differ from AWS's, in a sentence for the docs. Not named: answered as AWS answers."""

@@ -51,7 +51,7 @@ class _Way:
     weight: float  # the share of calls that `additional` gets
 
 
-class LambdaState(Functions, Aliases, Urls, Policies, EventInvokes, Concurrency, Controls, Tags):
+class LambdaState(Functions, Aliases, Policies, Urls, EventInvokes, Concurrency, Controls, Tags):
     """One method per operation: (account, region, AWS's parameters) → AWS's reply, or a LambdaError.
 
     Thread-safe; durable in `directory`, which one process uses at a time. An update takes `settle_s` seconds of `now`.

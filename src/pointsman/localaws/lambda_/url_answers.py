@@ -54,13 +54,14 @@ class UrlAnswers:
             except LambdaError as error:
                 response = refusal(error)
             response = replace(response, headers=with_cors(url, visit, response.headers))
-        return replace(response, headers={"x-amzn-requestid": request_id, **response.headers})
+        return replace(response, headers={**response.headers, "x-amzn-requestid": request_id})
 
     async def _visited(self, url: FunctionUrl, visit: Visit, request_id: str) -> Response:
         here = url.address
-        if missing := self._state.refused_actions(url, visit.caller.account if visit.caller else None):
-            log.warning("%s: 403, nothing grants %s", here.qualified(here.qualifier), " and ".join(missing))
-            return _denied(_FORBIDDEN)
+        if reason := url.refuses(visit.caller.account if visit.caller else None):
+            log.warning("403 for the URL of %s: %s", here.qualified(here.qualifier), reason)
+            response = _denied(_FORBIDDEN)
+            return replace(response, headers={**response.headers, "x-pointsman-reason": reason})
         payload = msgspec.json.encode(event(url, visit, request_id, time.time()))
         if url.streams:
             return await self._streamed(url, payload, request_id)

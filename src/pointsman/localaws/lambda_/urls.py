@@ -13,8 +13,8 @@ import msgspec
 
 from pointsman.localaws.lambda_.address import Address
 from pointsman.localaws.lambda_.errors import LambdaError, conflict
-from pointsman.localaws.lambda_.policies import Policies, allows
-from pointsman.localaws.lambda_.store import after_marker, marker, page_size
+from pointsman.localaws.lambda_.policies import allows
+from pointsman.localaws.lambda_.store import Store, after_marker, marker, page_size
 from pointsman.localaws.lambda_.wire import Json
 
 UrlOf: TypeAlias = Callable[[str, str], str]
@@ -34,9 +34,25 @@ class FunctionUrl:
     auth: Literal["NONE", "AWS_IAM"]
     cors: Json
     streams: bool
+    policy: list[Json]  # its statements
+
+    def refuses(self, caller: str | None) -> str | None:
+        """Why `caller` (an account; None: nobody known) may not ask; AWS does not say it.
+
+        IAM's own policies are not evaluated here: whoever is of the function's account may ask what AWS_IAM guards.
+        """
+        if self.auth == "NONE":
+            caller = None
+        elif caller is None:
+            return "AuthType is AWS_IAM, and the request is not signed for the service lambda"
+        elif caller == self.address.account:
+            return None
+        facts = {"lambda:FunctionUrlAuthType": self.auth, "lambda:InvokedViaFunctionUrl": "true"}
+        lacking = [action for action in ACTIONS if not allows(self.policy, action, caller, facts)]
+        return f"its policy does not grant {caller or '*'} {' and '.join(lacking)}" if lacking else None
 
 
-class Urls(Policies):
+class Urls(Store):
     _url_of: UrlOf
 
     def create_function_url_config(self, account: str, region: str, parameters: Json) -> Json:
@@ -112,18 +128,18 @@ class Urls(Policies):
             reply["NextMarker"] = marker(rows[size - 1][0])
         return reply
 
-    # --- who may ask ---
-
     def function_url(self, url_id: str) -> FunctionUrl | None:
         with self._lock:
             row = self._db.execute(
-                "SELECT account, region, name, qualifier, settings FROM url JOIN function ON function = function.id"
+                "SELECT account, region, name, url.qualifier, settings, statements FROM url"
+                " JOIN function ON function.id = url.function"
+                " LEFT JOIN policy ON policy.function = url.function AND policy.qualifier = url.qualifier"
                 " WHERE url.id = ?",
                 (url_id,),
             ).fetchone()
         if row is None:
             return None
-        account, region, name, qualifier, text = row
+        account, region, name, qualifier, text, statements = row
         settings = msgspec.json.decode(text)
         return FunctionUrl(
             url_id,
@@ -131,22 +147,8 @@ class Urls(Policies):
             settings["AuthType"],
             settings.get("Cors", {}),
             settings.get("InvokeMode") == "RESPONSE_STREAM",
+            [] if statements is None else msgspec.json.decode(statements),
         )
-
-    def refused_actions(self, url: FunctionUrl, caller: str | None) -> list[str]:
-        """What `caller` (an account; None: nobody known) would have to be granted to ask `url`; nothing: it may.
-
-        IAM's own policies are not evaluated here: whoever is of the function's account may ask what AWS_IAM guards.
-        """
-        if url.auth == "AWS_IAM" and caller in (None, url.address.account):
-            return [ACTIONS[0]] if caller is None else []
-        with self._lock:
-            function = self._find(url.address)
-            found = None if function is None else self._policy(function, url.address)
-        statements = [] if found is None else found[1]
-        facts = {"lambda:FunctionUrlAuthType": url.auth, "lambda:InvokedViaFunctionUrl": "true"}
-        who = caller if url.auth == "AWS_IAM" else None
-        return [action for action in ACTIONS if not allows(statements, action, who, facts)]
 
     # --- rows ---
 
