@@ -23,7 +23,7 @@ from pointsman.localaws.lambda_.address import partition_of
 from pointsman.localaws.lambda_.urls import FunctionUrl
 from pointsman.localaws.lambda_.wire import Json
 
-_HOST = re.compile(r"(?P<id>[a-z0-9-]+)\.lambda-url\.[a-z0-9-]+\.localhost(?::\d+)?", re.IGNORECASE)
+_HOST = re.compile(r"(?P<id>[a-z0-9-]+)\.lambda-url\.[a-z0-9-]+\.localhost(?::\d+)?")
 _PATH = re.compile(r"/_url/(?P<id>[a-z0-9]+)(?P<path>/.*)?", re.DOTALL)
 # `connection` is known (recorded) not to reach a function; neither can what else concerns one connection only.
 _OF_CONNECTION = frozenset(
@@ -65,10 +65,10 @@ class Malformed(Exception):
 
 
 def addressed(host: str | None, path: str) -> tuple[str, str] | None:
-    """(id, path) if a request is for a function URL."""
-    if host is not None and (found := _HOST.fullmatch(host)):
-        return found["id"].lower(), path
-    if found := _PATH.fullmatch(path):
+    """(id, path) if a request is for a function URL. Asked of every request, so nothing is matched without need."""
+    if host is not None and ".lambda-url." in host and (found := _HOST.fullmatch(host)):
+        return found["id"], path
+    if path.startswith("/_url/") and (found := _PATH.fullmatch(path)):
         return found["id"], found["path"] or "/"
     return None
 
