@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from pointsman.localaws import control
+from pointsman.localaws.lambda_.visits import Head, Malformed, Opening
 from tests.localaws.conftest import Client, client, make_function, package
 from tests.localaws.test_cloudformation import QUICK, ROLE, body, function, outputs
 from tests.localaws.test_execution import NODE, needs_node
@@ -211,6 +212,37 @@ def stream_path(aws: control.Running, connect: Client) -> str:
     code = {"ZipFile": package(STREAMING, "index.js")}
     make_function(aws, "streaming", "", Runtime=NODE, Code=code)
     return f"/_url/{id_of(public(connect('lambda'), 'streaming', InvokeMode='RESPONSE_STREAM'))}/"
+
+
+PRELUDE = "application/vnd.awslambda.http-integration-response"
+
+
+def test_a_prelude_may_come_in_any_pieces() -> None:
+    whole = b'{"statusCode": 201, "cookies": ["a=1"]}' + bytes(8) + b"body" + bytes(8) + b"more"
+    for size in range(1, len(whole) + 1):
+        opening, body = Opening(PRELUDE), b""
+        for at in range(0, len(whole), size):
+            body += opening.feed(whole[at : at + size])
+        assert opening.head == Head(201, {"content-type": "application/octet-stream"}, ("a=1",))
+        assert body == b"body" + bytes(8) + b"more"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        b"x" * 16_385,
+        b"[1]" + bytes(8),
+        b"{" + bytes(8),
+        b'{"statusCode": 99}' + bytes(8),
+        b'{"headers": {"a": "b\\r\\nc: d"}}' + bytes(8),
+        b'{"headers": {"a b": "c"}}' + bytes(8),
+        b'{"headers": {"a": {}}}' + bytes(8),
+        b'{"cookies": "a=1"}' + bytes(8),
+    ],
+)
+def test_a_prelude_that_is_none_is_malformed(wrong: bytes) -> None:
+    with pytest.raises(Malformed):
+        Opening(PRELUDE).feed(wrong)
 
 
 @needs_node

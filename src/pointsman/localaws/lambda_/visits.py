@@ -31,6 +31,7 @@ _OF_CONNECTION = frozenset(
 )
 _TEXT = re.compile(r"text/|application/(?:[^;]*\+)?(?:json|xml|javascript)\s*(?:;|$)", re.IGNORECASE)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")  # strftime's are local
 _PRELUDE: Final = "application/vnd.awslambda.http-integration-response"
 MOST_PRELUDE: Final = 16_384
 
@@ -127,9 +128,6 @@ def event(url: FunctionUrl, visit: Visit, request_id: str, now: float) -> Json:
     }
 
 
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")  # strftime's are local
-
-
 def _iam(url: FunctionUrl, visit: Visit) -> Json:
     assert visit.caller is not None
     account = visit.caller.account
@@ -177,7 +175,8 @@ def answer(payload: bytes) -> tuple[Head, bytes]:
         raise Malformed(f"it is not JSON: {wrong}") from wrong
     if not isinstance(document, dict) or "statusCode" not in document:
         return Head(), _plain(document)
-    head, body = _head(document, "application/json"), _plain(document.get("body", ""))
+    content = document.get("body")
+    head, body = _head(document, "application/json"), b"" if content is None else _plain(content)
     if document.get("isBase64Encoded") is True:
         try:
             body = base64.b64decode(body, validate=True)
@@ -217,8 +216,6 @@ class Opening:
 
 
 def _plain(value: Any) -> bytes:
-    if value is None:
-        return b"null"
     return value.encode() if isinstance(value, str) else msgspec.json.encode(value)
 
 
