@@ -54,11 +54,14 @@ class UrlAnswers:
             except LambdaError as error:
                 response = refusal(error)
             response = replace(response, headers=with_cors(url, visit, response.headers))
+            if response.status != 403 and (warning := url.warns(visit.caller.account if visit.caller else None)):
+                response = replace(response, headers={**response.headers, "x-pointsman-warning": warning})
         return replace(response, headers={**response.headers, "x-amzn-requestid": request_id})
 
     async def _visited(self, url: FunctionUrl, visit: Visit, request_id: str) -> Response:
         here = url.address
-        if reason := url.refuses(visit.caller.account if visit.caller else None):
+        caller = visit.caller.account if visit.caller else None
+        if reason := url.refuses(caller):
             log.warning("403 for the URL of %s: %s", here.qualified(here.qualifier), reason)
             response = _denied(_FORBIDDEN)
             return replace(response, headers={**response.headers, "x-pointsman-reason": reason})

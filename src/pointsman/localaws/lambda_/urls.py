@@ -22,9 +22,10 @@ UrlOf: TypeAlias = Callable[[str, str], str]
 
 _ID: Final = string.ascii_lowercase + string.digits
 _GIVEN = ("AuthType", "Cors", "InvokeMode")
-# Both since October 2025 (accounts with URLs of before were excepted until 1 November 2026): a template that grants the
-# first alone is refused on AWS, so it must be refused here.
-ACTIONS: Final = ("lambda:InvokeFunctionUrl", "lambda:InvokeFunction")
+# AWS asks for the second, too, of accounts without URLs from before October 2025; recorded is the first alone. What the
+# first lets in is let in here, and told that some accounts would refuse it.
+_ASKED: Final = "lambda:InvokeFunctionUrl"
+_ASKED_OF_MOST: Final = "lambda:InvokeFunction"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +42,23 @@ class FunctionUrl:
 
         IAM's own policies are not evaluated here: whoever is of the function's account may ask what AWS_IAM guards.
         """
+        if self.auth == "AWS_IAM" and caller is None:
+            return "AuthType is AWS_IAM, and the request is not signed for the service lambda"
+        return self._lacks(_ASKED, caller)
+
+    def warns(self, caller: str | None) -> str | None:
+        """Why most accounts on AWS would refuse a caller that is let in here."""
+        lacks = self._lacks(_ASKED_OF_MOST, caller)
+        return f"AWS lets in accounts with URLs from before October 2025 only: {lacks}" if lacks else None
+
+    def _lacks(self, action: str, caller: str | None) -> str | None:
         if self.auth == "NONE":
             caller = None
-        elif caller is None:
-            return "AuthType is AWS_IAM, and the request is not signed for the service lambda"
         elif caller == self.address.account:
             return None
         facts = {"lambda:FunctionUrlAuthType": self.auth, "lambda:InvokedViaFunctionUrl": "true"}
-        lacking = [action for action in ACTIONS if not allows(self.policy, action, caller, facts)]
-        return f"its policy does not grant {caller or '*'} {' and '.join(lacking)}" if lacking else None
+        allowed = allows(self.policy, action, caller, facts)
+        return None if allowed else f"its policy does not grant {caller or '*'} {action}"
 
 
 class Urls(Store):
