@@ -54,6 +54,7 @@ class Target:
     memory_mb: int
     timeout_s: float
     log_group: str
+    opt: Path | None = None  # what its layers put into /opt, read-only; None: it has none
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,6 +163,8 @@ class Environment:
             return None, NotStarted(refused.kind, str(refused))
         if self.gone:  # closed meanwhile
             return None, Exited(self._exit_code)
+        for notice in self._command.opt.notices if self._command.opt else ():
+            self._print(notice)
         self._folder.mkdir(parents=True)
         self._api = await RuntimeApi.open(self)
         await self._api.serve()
@@ -292,6 +294,7 @@ class Environment:
     def _start(self, command: Command) -> Process:
         process = Process(
             command.argv,
+            launcher=command.opt.launcher if command.opt else (),
             environment=self._variables(command),
             folder=self.target.code,
             framed=command.framed,
@@ -303,6 +306,9 @@ class Environment:
 
     def _variables(self, command: Command) -> dict[str, str]:
         target, code = self.target, str(self.target.code)
+        libraries = ["/lib64", "/usr/lib64", code, f"{code}/lib"]
+        if command.opt is not None:
+            libraries.append(f"{command.opt.root}/lib")
         assert self._api is not None
         return {
             "AWS_LAMBDA_FUNCTION_NAME": target.function_name,
@@ -316,7 +322,7 @@ class Environment:
             "AWS_REGION": target.region,
             "AWS_DEFAULT_REGION": target.region,
             "LAMBDA_TASK_ROOT": code,
-            "LD_LIBRARY_PATH": f"/lib64:/usr/lib64:{code}:{code}/lib",
+            "LD_LIBRARY_PATH": ":".join(libraries),
             "_HANDLER": target.handler,
             "LANG": "en_US.UTF-8",
             "TZ": ":UTC",

@@ -38,6 +38,7 @@ class LocalExecutor:
     """Runs functions as processes of this machine (contract: `Executor`). Belongs to the event loop it is used on.
 
     At most `limit` processes stand at a time, busy or idle; a call beyond that ends the longest idle one, or waits.
+    Without `namespaces` (or where the kernel refuses them) layers are on the search paths only, and not at /opt.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class LocalExecutor:
         cache: Path | None = None,
         now: Callable[[], float] = time.time,
         path: str | None = None,
+        namespaces: bool = True,
     ) -> None:
         self._endpoint = endpoint
         self._credentials = credentials
@@ -63,6 +65,7 @@ class LocalExecutor:
             cache=cache or Path.home() / ".cache" / "pointsman" / "runtimes",
             path=os.environ.get("PATH", os.defpath) if path is None else path,
             home=Path.home(),
+            namespaces=namespaces,
         )
         self._warden: Warden | None = None
         self._shipment = LogShipment(logs)

@@ -17,12 +17,16 @@ _PIPE = 1 << 16  # bytes a pipe holds: one read empties it
 
 
 class Process:
-    """Started on construction, which raises OSError when it cannot be. `exited` is told the exit code, once."""
+    """Started on construction, which raises OSError when it cannot be. `exited` is told the exit code, once.
+
+    A `launcher` (own_opt) goes before and becomes the command; so it gets the variables as they mean nothing to it.
+    """
 
     def __init__(
         self,
         argv: Sequence[str],
         *,
+        launcher: Sequence[str],
         environment: Mapping[str, str],
         folder: Path,
         framed: bool,
@@ -34,11 +38,15 @@ class Process:
         self._exited = exited
         self._pipe, theirs = os.pipe()
         os.set_blocking(self._pipe, False)
+        if framed:
+            environment = {**environment, "_LAMBDA_TELEMETRY_LOG_FD": str(theirs)}
+        if launcher:
+            environment = {f"x{name}": value for name, value in environment.items()}
         try:
             # stdout and stderr share the pipe, and so do log frames: the order of the lines is the order of writing
             self._popen = subprocess.Popen(
-                argv,
-                env={**environment, "_LAMBDA_TELEMETRY_LOG_FD": str(theirs)} if framed else environment,
+                [*launcher, *argv],
+                env=environment,
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=theirs,

@@ -12,13 +12,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 from uv import find_uv_bin
 
 from pointsman.localaws.contract import Target
+from pointsman.localaws.execution.layers import Layers, Opt
 
 _HERE = Path(__file__).parent
 _OURS = f"python{sys.version_info.major}.{sys.version_info.minor}"
@@ -44,12 +45,13 @@ class Command:
     environment: Mapping[str, str]  # what this runtime adds to every function's
     shown: str = "/var/runtime/bootstrap"  # what stands for argv[0] on AWS, and in its error texts
     framed: bool = True  # it may be given a descriptor for framed log messages
+    opt: Opt | None = None
 
 
 class Runtimes:
     """Found on `path`; what must be installed goes to `cache`, what is made for one run to `scratch`."""
 
-    def __init__(self, *, scratch: Path, cache: Path, path: str, home: Path) -> None:
+    def __init__(self, *, scratch: Path, cache: Path, path: str, home: Path, namespaces: bool = True) -> None:
         self._scratch = scratch
         self._cache = cache
         try:
@@ -60,6 +62,9 @@ class Runtimes:
         self._node = _find_node(path)
         self._prepared: dict[str, asyncio.Task[Path]] = {}
         self._broken: set[str] = set()
+        interpreters = [*self._pythons.values(), *([self._node[0]] if self._node else [])]
+        needed = (scratch, self._cache, _HERE, Path(sys.prefix), *map(Path, interpreters))
+        self._layers = Layers(needed, namespaces=namespaces)
 
     def names(self) -> tuple[str, ...]:
         """Lambda's identifiers. A Python other than ours is offered until preparing it has failed."""
@@ -68,16 +73,24 @@ class Runtimes:
 
     def close(self) -> None:
         """Give up what is being prepared."""
+        self._layers.close()
         for task in self._prepared.values():
             task.cancel()
 
     async def command(self, target: Target) -> Command:
         """How to start `target`. Raises CannotStart with Lambda's words, or ours where Lambda has none."""
+        if target.opt is None:
+            return await self._command(target, None)
+        opt = await self._layers.opt(target.opt)
+        command = await self._command(target, opt)
+        return replace(command, environment=_with_layers(command.environment, target, opt.root), opt=opt)
+
+    async def _command(self, target: Target, opt: Opt | None) -> Command:
         name = target.runtime
         if name.startswith("provided"):
-            return _bootstrap(target.code)
+            return _bootstrap(target.code, opt)
         if name in self._pythons and name not in self._broken:
-            return await self._python(name, target)
+            return await self._python(name, target, opt)
         if self._node and name == f"nodejs{self._node[1]}.x":
             # Left alone, V8 lets its heap grow by the machine's memory, not the function's, and is then killed for it
             heap = max(32, target.memory_mb - 50)
@@ -86,7 +99,7 @@ class Runtimes:
         reason = f"{name} cannot be run on this machine; it has {', '.join(self.names())}"
         raise CannotStart("Runtime.Unavailable", reason)
 
-    async def _python(self, name: str, target: Target) -> Command:
+    async def _python(self, name: str, target: Target, opt: Opt | None) -> Command:
         task = self._prepared.get(name)
         if task is None:
             task = self._prepared[name] = asyncio.create_task(self._prepare(name))
@@ -96,8 +109,11 @@ class Runtimes:
             self._broken.add(name)
             raise
         executable, start = self._pythons[name], str(_HERE / "python" / "start.py")
+        bytecode = self._scratch / "bytecode" / name
+        # Layers' files are all in /opt, whosever they are: their bytecode is told apart by the folder they come from.
+        layers = () if opt is None else (opt.root, str(bytecode / opt.folder.name))
         return Command(
-            (executable, "-S", start, target.handler, str(self._scratch / "bytecode" / name)),
+            (executable, "-S", start, target.handler, str(bytecode), *layers),
             {
                 "LAMBDA_RUNTIME_DIR": str(folder),
                 "PYTHONPATH": str(folder),
@@ -156,19 +172,29 @@ def _settle(partial: Path, folder: Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _bootstrap(code: Path) -> Command:
-    bootstrap = code / "bootstrap"
+def _bootstrap(code: Path, opt: Opt | None) -> Command:
+    bootstrap, started, shown = code / "bootstrap", str(code / "bootstrap"), "/var/task/bootstrap"
+    if opt is not None and not bootstrap.is_file():
+        bootstrap, started, shown = opt.folder / "bootstrap", f"{opt.root}/bootstrap", "/opt/bootstrap"
     kind = "Runtime.InvalidEntrypoint"
     if not bootstrap.is_file():
         raise CannotStart(kind, "Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]")
     if not bootstrap.stat().st_mode & 0o111:  # asked of the file, not of os.access: root may execute nothing too
-        raise CannotStart(kind, "fork/exec /var/task/bootstrap: permission denied")
-    return Command(
-        (str(bootstrap),),
-        {"LAMBDA_RUNTIME_DIR": str(code), "PATH": _path(None)},
-        shown="/var/task/bootstrap",
-        framed=False,
-    )
+        raise CannotStart(kind, f"fork/exec {shown}: permission denied")
+    return Command((started,), {"LAMBDA_RUNTIME_DIR": str(code), "PATH": _path(None)}, shown=shown, framed=False)
+
+
+def _with_layers(environment: Mapping[str, str], target: Target, root: str) -> dict[str, str]:
+    """The variables by which runtimes and programs find what layers bring, in the order AWS has them."""
+    name = target.runtime
+    new = dict(environment) | {"PATH": f"{environment['PATH']}:{root}/bin", "RUBYLIB": f"{root}/ruby/lib"}
+    if name.startswith("python"):
+        packages = (f"{root}/python/lib/{name}/site-packages", f"{root}/python", environment["PYTHONPATH"])
+        new["PYTHONPATH"] = os.pathsep.join(packages)
+    if name.startswith("nodejs"):
+        major = name.removeprefix("nodejs").removesuffix(".x")
+        new["NODE_PATH"] = f"{root}/nodejs/node{major}/node_modules:{root}/nodejs/node_modules"
+    return new
 
 
 def _path(executable: str | None) -> str:

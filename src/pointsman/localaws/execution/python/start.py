@@ -1,4 +1,4 @@
-"""Runs inside a Python function process: `python -S start.py HANDLER BYTECODE`, then awslambdaric for good.
+"""Runs inside a Python function process: `start.py HANDLER BYTECODE [OPT BYTECODE]`, then awslambdaric for good.
 
 `-S` keeps the machine's own site-packages away, so that what is missing on AWS is missing here, and saves 20 ms.
 Runs on every Python that Lambda has, so nothing newer than 3.10 here.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from types import CodeType
 
 _RUNTIME, _TASK = os.environ["LAMBDA_RUNTIME_DIR"], os.environ["LAMBDA_TASK_ROOT"]
-_BYTECODE = {_RUNTIME: _RUNTIME + "/.bytecode", _TASK: sys.argv[2]}
+_BYTECODE = {_RUNTIME: _RUNTIME + "/.bytecode", _TASK: sys.argv[2], **dict([sys.argv[3:5]] if sys.argv[3:] else [])}
 
 
 def _keep_bytecode(root: str, folder: str) -> "Callable[[str], FileFinder]":
