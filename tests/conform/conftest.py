@@ -24,6 +24,7 @@ from tests.conform.local_lambda import (
     HttpServer,
     InProcess,
     client_of,
+    image_digest,
     package,
     read_object,
     settle,
@@ -47,6 +48,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory, executor: InProcess) -> I
         role_exists=lambda account, role: not role.endswith("/nobody"),
         read_object=read_object,
         url_of=lambda url_id, _region: f"{server.url}/_url/{url_id}/",
+        image_digest=image_digest,
     )
     server = HttpServer(LambdaService(state, executor))
     yield server.url

@@ -165,6 +165,13 @@ def _bytes(response: Response, method: str) -> bytes:
 OBJECTS = {("bucket", "old.zip", None): package("from-s3"), ("bucket", "old.zip", "v0"): package("from-s3-v0")}
 
 
+IMAGES = {("app", "latest"): "sha256:" + "1" * 64, ("app", "next"): "sha256:" + "2" * 64}
+
+
+def image_digest(account: str, region: str, repository: str, tag: str) -> str | None:
+    return IMAGES.get((repository, tag)) if (account, region) == (ACCOUNT, REGION) else None
+
+
 def read_object(account: str, region: str, bucket: str, key: str, version: str | None) -> bytes:
     if bucket != "bucket":
         raise ObjectMissing("NoSuchBucket", "The specified bucket does not exist")

@@ -1,4 +1,4 @@
-"""Reserved concurrency, code signing, recursion and runtime updates, as recorded on AWS."""
+"""Reserved concurrency, recursion and runtime updates, as recorded on AWS."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from tests.conform.local_lambda import HERE, refused
 
 Create = Callable[..., str]
 ABSENT, WRONG = "ResourceNotFoundException", "InvalidParameterValueException"
-SIGNING = "arn:aws:lambda:{region}:{account}:code-signing-config:csc-0123456789abcdef0"
 
 
 def test_concurrency_is_reserved_and_released(lambda_client: Any, function: Create) -> None:
@@ -98,30 +97,6 @@ def test_a_throttled_event_runs_when_there_is_room(lambda_client: Any, function:
         wait(0.05)
 
     assert (before, executor.ran.count((arn, "$LATEST"))) == (False, 1)
-
-
-def test_code_is_not_signed(lambda_client: Any, function: Create, account: str, region: str) -> None:
-    name, signing = function(), SIGNING.format(region=region, account=account)
-    missing = f"Function not found: arn:aws:lambda:{region}:{account}:function:conform-none"
-
-    got = lambda_client.get_function_code_signing_config(FunctionName=name)
-    deleted = lambda_client.delete_function_code_signing_config(FunctionName=name)
-
-    assert set(got) == {"ResponseMetadata"}
-    assert deleted["ResponseMetadata"]["HTTPStatusCode"] == 204
-    for call in (lambda_client.get_function_code_signing_config, lambda_client.delete_function_code_signing_config):
-        assert refused(call, FunctionName="conform-none") == (ABSENT, 404, missing)
-    assert refused(lambda_client.put_function_code_signing_config, FunctionName=name, CodeSigningConfigArn=signing) == (
-        "CodeSigningConfigNotFoundException",
-        404,
-        "The code signing configuration cannot be found. "
-        f"Check that the provided configuration is not deleted: {signing}.",
-    )
-    assert refused(lambda_client.list_functions_by_code_signing_config, CodeSigningConfigArn=signing) == (
-        ABSENT,
-        404,
-        f"The Lambda code signing configuration {signing} can not be found.",
-    )
 
 
 def test_loops_end_unless_allowed(lambda_client: Any, function: Create) -> None:

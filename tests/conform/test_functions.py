@@ -170,6 +170,7 @@ def test_the_code_can_be_downloaded_from_its_location(lambda_client: Any, functi
 def test_every_setting_of_the_model_is_kept_and_shown(lambda_client: Any, function: Create, account: str) -> None:
     queue = f"arn:aws:sqs:eu-west-1:{account}:dead-letters"
     name = function()
+    layer = lambda_client.publish_layer_version(LayerName="conform-settings", Content={"ZipFile": package()})
     given: dict[str, Any] = {
         "Description": "d",
         "Timeout": 30,
@@ -187,7 +188,7 @@ def test_every_setting_of_the_model_is_kept_and_shown(lambda_client: Any, functi
                 "LocalMountPath": "/mnt/a",
             }
         ],
-        "Layers": [f"arn:aws:lambda:eu-west-1:{account}:layer:tools:3"],
+        "Layers": [layer["LayerVersionArn"]],
         "VpcConfig": {"SubnetIds": ["subnet-1"], "SecurityGroupIds": ["sg-1"]},
     }
     lambda_client.update_function_configuration(FunctionName=name, **given)
@@ -729,7 +730,7 @@ def test_account_settings_count_every_version_whole(lambda_client: Any, function
 
 @only_here
 def test_what_is_not_built_yet_says_so(lambda_client: Any) -> None:
-    code, status, sentence = refused(lambda_client.list_layers)
+    code, status, sentence = refused(lambda_client.list_capacity_providers)
 
     assert (code, status) == ("NotImplementedException", 501)
-    assert "ListLayers" in (sentence or "")
+    assert "ListCapacityProviders" in (sentence or "")

@@ -129,6 +129,7 @@ def test_python_code_inline_is_index_py(cf: Any, connect: Client, name: str) -> 
 
 
 def test_every_property_reaches_the_function(cf: Any, connect: Client, name: str) -> None:
+    layer = connect("lambda").publish_layer_version(LayerName="l", Content={"ZipFile": package("x = 1")})
     given = {
         "FunctionName": name,
         "Description": "d",
@@ -143,7 +144,7 @@ def test_every_property_reaches_the_function(cf: Any, connect: Client, name: str
         "LoggingConfig": {"LogFormat": "JSON"},
         "VpcConfig": {"SubnetIds": ["subnet-0123456789abcdef0"], "SecurityGroupIds": ["sg-0123456789abcdef0"]},
         "SnapStart": {"ApplyOn": "PublishedVersions"},
-        "Layers": [f"arn:aws:lambda:eu-west-1:{control.ACCOUNT}:layer:l:1"],
+        "Layers": [layer["LayerVersionArn"]],
     }
     template = body(Role=ROLE, Queue={"Type": "AWS::SQS::Queue"}, F=function(**given))
     cf.create_stack(StackName=name, TemplateBody=template, Capabilities=IAM)

@@ -108,11 +108,14 @@ def _back_to_the_first_schema(file: Path) -> None:
     """What version 1 of the schema held, and no more: its four tables and their indexes."""
     first = ("function", "numbering", "version", "alias")
     with closing(sqlite3.connect(file)) as db:
-        newer = db.execute("SELECT type, name, tbl_name FROM sqlite_master WHERE type IN ('table', 'trigger')")
-        for kind, name, table in newer.fetchall():
+        db.execute("DROP INDEX function_code_signing")
+        newer = db.execute(
+            "SELECT type, name, tbl_name FROM sqlite_master WHERE type IN ('table', 'trigger') ORDER BY type DESC"
+        )
+        for kind, name, table in newer.fetchall():  # triggers first, or they would go with their tables
             if kind == "trigger" or table not in first:
                 db.execute(f"DROP {kind} {name}")
-        for column in ("reserved", "recursion"):
+        for column in ("reserved", "recursion", "code_signing"):
             db.execute(f"ALTER TABLE function DROP COLUMN {column}")
         db.execute("PRAGMA user_version = 1")
         db.commit()

@@ -55,7 +55,7 @@ async def until(condition: Callable[[], object]) -> None:
     ("method", "path", "body", "status", "code"),
     [
         ("GET", "/2015-03-31/nothing", None, 404, "UnknownOperationException"),
-        ("GET", "/2018-10-31/layers", None, 501, "NotImplementedException"),
+        ("GET", "/2025-11-30/capacity-providers", None, 501, "NotImplementedException"),
         ("PUT", "/2015-03-31/functions/f/configuration", b"{nonsense", 400, "InvalidRequestContentException"),
         ("PUT", "/2015-03-31/functions/f/configuration", b"[]", 400, "SerializationException"),
         ("PUT", "/2015-03-31/functions/f/configuration", {"Timeout": "9"}, 400, "SerializationException"),

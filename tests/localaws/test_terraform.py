@@ -44,6 +44,21 @@ resource "aws_iam_role" "role" {
   })
 }
 
+resource "aws_lambda_layer_version" "layer" {
+  layer_name          = "terraform"
+  filename            = "${path.module}/layer.zip"
+  compatible_runtimes = ["python3.11"]
+}
+
+resource "aws_lambda_code_signing_config" "signing" {
+  allowed_publishers {
+    signing_profile_version_arns = ["arn:aws:signer:eu-west-1:%(account)s:/signing-profiles/terraform"]
+  }
+  policies {
+    untrusted_artifact_on_deployment = "Warn"
+  }
+}
+
 resource "aws_lambda_function" "function" {
   function_name                  = "terraform"
   role                           = aws_iam_role.role.arn
@@ -52,6 +67,8 @@ resource "aws_lambda_function" "function" {
   filename                       = "${path.module}/package.zip"
   source_code_hash               = filebase64sha256("${path.module}/package.zip")
   publish                        = true
+  layers                         = [aws_lambda_layer_version.layer.arn]
+  code_signing_config_arn        = aws_lambda_code_signing_config.signing.arn
   reserved_concurrent_executions = 5
 }
 
@@ -113,6 +130,7 @@ def test_a_function_is_applied_changed_and_destroyed(
     aws: control.Running, connect: Client, plugins: str, tmp_path: Path
 ) -> None:
     (tmp_path / "main.tf").write_text(MODULE % {"account": control.ACCOUNT})
+    (tmp_path / "layer.zip").write_bytes(package("BUILD = 1", "python/layered.py"))
 
     def terraform(*words: str) -> None:
         environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "AWS_ENDPOINT_URL": aws.url}
@@ -124,7 +142,9 @@ def test_a_function_is_applied_changed_and_destroyed(
         assert ran.returncode == 0, ran.stdout + ran.stderr
 
     def deploy(build: int) -> None:
-        (tmp_path / "package.zip").write_bytes(package(f"def handler(event, context): return {build}"))
+        (tmp_path / "package.zip").write_bytes(
+            package(f"import layered\ndef handler(event, context): return layered.BUILD * {build}")
+        )
         terraform("apply", "-auto-approve", "-input=false")
         terraform("plan", "-detailed-exitcode", "-input=false")  # 0: nothing left to change
 

@@ -238,6 +238,17 @@ class MotoBridge:
             )
         return bytes(found.value)
 
+    def image_digest(self, account: str, region: str, repository: str, tag: str) -> str | None:
+        self.load()
+        from moto.core.exceptions import ServiceException
+        from moto.ecr.models import ecr_backends
+
+        try:
+            (found,) = ecr_backends[account][region].describe_images(repository, image_ids=[{"imageTag": tag}])
+        except ServiceException:
+            return None
+        return str(found.get_image_digest())
+
     def write_logs(self, target: Target, stream: str, lines: Sequence[tuple[int, str]]) -> None:
         snapshots = self.load()
         assert self._journal is not None

@@ -359,6 +359,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         role_exists=moto.role_exists,
         read_object=moto.read_object,
         url_of=await _url_of(port),
+        image_digest=moto.image_digest,
         **settle,
     )
     service = LambdaService(state, executor)

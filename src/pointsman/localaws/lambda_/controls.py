@@ -1,49 +1,17 @@
-"""What else is asked of a function: how its runtime is updated, whether it may call itself, who signed its code.
+"""What else is asked of a function: how its runtime is updated, and whether it may call itself.
 
 Nothing here is enforced, because nothing here can happen: runtimes are this machine's and never updated behind a
-function's back, loops are not looked for, and there are no code signing configurations to name.
+function's back, and loops are not looked for.
 """
 
 from __future__ import annotations
 
-from pointsman.localaws.lambda_.errors import LambdaError, not_built
+from pointsman.localaws.lambda_.errors import not_built
 from pointsman.localaws.lambda_.store import Store
-from pointsman.localaws.lambda_.wire import Json, validate
+from pointsman.localaws.lambda_.wire import Json
 
 
 class Controls(Store):
-    # --- code signing ---
-
-    def get_function_code_signing_config(self, account: str, region: str, parameters: Json) -> Json:
-        """Recorded: an empty reply for a function without one, even without the function's name."""
-        self._must_exist("GetFunctionCodeSigningConfig", account, region, parameters)
-        return {}
-
-    def put_function_code_signing_config(self, account: str, region: str, parameters: Json) -> Json:
-        self._called_unqualified("PutFunctionCodeSigningConfig", account, region, parameters)
-        raise LambdaError(  # said before the function is looked for (recorded)
-            "CodeSigningConfigNotFoundException",
-            404,
-            "The code signing configuration cannot be found. "
-            f"Check that the provided configuration is not deleted: {parameters['CodeSigningConfigArn']}.",
-        )
-
-    def delete_function_code_signing_config(self, account: str, region: str, parameters: Json) -> Json:
-        self._must_exist("DeleteFunctionCodeSigningConfig", account, region, parameters)
-        return {}
-
-    def list_functions_by_code_signing_config(
-        self,
-        account: str,  # noqa: ARG002 - every operation is called alike
-        region: str,  # noqa: ARG002
-        parameters: Json,
-    ) -> Json:
-        validate("ListFunctionsByCodeSigningConfig", parameters)
-        arn = parameters["CodeSigningConfigArn"]
-        raise LambdaError(
-            "ResourceNotFoundException", 404, f"The Lambda code signing configuration {arn} can not be found.", type=""
-        )
-
     # --- runtime updates ---
 
     def get_runtime_management_config(self, account: str, region: str, parameters: Json) -> Json:
@@ -77,8 +45,3 @@ class Controls(Store):
                 "UPDATE function SET recursion = ? WHERE id = ?", (parameters["RecursiveLoop"], self._function(here))
             )
         return {"RecursiveLoop": parameters["RecursiveLoop"]}
-
-    def _must_exist(self, operation: str, account: str, region: str, parameters: Json) -> None:
-        here = self._called_unqualified(operation, account, region, parameters)
-        with self._lock:
-            self._function(here)

@@ -86,6 +86,19 @@ def stale_policy() -> LambdaError:
     )
 
 
+def stale_layer_policy() -> LambdaError:
+    return LambdaError(
+        "PreconditionFailedException",
+        412,
+        "The Revision Id provided does not match the latest Revision Id. "
+        "Call the GetLayerPolicy API to retrieve the latest Revision Id",
+    )
+
+
+def storage_exceeded() -> LambdaError:
+    return LambdaError("CodeStorageExceededException", 400, "Code storage limit exceeded.")
+
+
 def too_large(message: str) -> LambdaError:
     return LambdaError("RequestEntityTooLargeException", 413, message, type="")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -12,24 +11,25 @@ import msgspec
 from pointsman.localaws.lambda_.address import LATEST, Address
 from pointsman.localaws.lambda_.errors import (
     LambdaError,
-    ObjectMissing,
     conflict,
     function_not_found,
     invalid,
-    not_built,
     stale_revision,
 )
-from pointsman.localaws.lambda_.packages import Package, inspect
+from pointsman.localaws.lambda_.layers import Layers
+from pointsman.localaws.lambda_.packages import MOST_UNZIPPED, check_unzipped
 from pointsman.localaws.lambda_.settings import MOST_TAGS, changed, digest, fresh, refuse_unbuilt
+from pointsman.localaws.lambda_.signing import Signing, check_unsigned, images_not_signed
+from pointsman.localaws.lambda_.sources import code_location, code_of
 from pointsman.localaws.lambda_.store import (
     PAGE,
-    Store,
     Version,
     after_marker,
     code_digest,
     marker,
     new_revision,
     page_size,
+    timestamp,
     version_number,
 )
 from pointsman.localaws.lambda_.wire import Json, validate
@@ -37,7 +37,7 @@ from pointsman.localaws.lambda_.wire import Json, validate
 MOST_NAME = 64
 
 
-class Functions(Store):
+class Functions(Layers, Signing):
     # --- create, read, delete ---
 
     def create_function(self, account: str, region: str, parameters: Json) -> Json:
@@ -49,17 +49,18 @@ class Functions(Store):
             )
         if len(tags := parameters.get("Tags", {})) > MOST_TAGS:
             raise invalid("Number of tags exceeds resource tag limit.")
-        settings = fresh(here.name, parameters, self._runtimes())
+        settings = fresh(here.name, self._with_layers(here, parameters), self._runtimes())
         self._check_role(account, settings["Role"])
-        package = self._package(account, region, parameters["Code"])
-        now = self._now()
-        settings |= _code(package) | {"LastModified": _timestamp(now)}
-        with self._writing():
+        signing = self._given_signing(here, settings, parameters)
+        code = self._code(here, settings, parameters["Code"])
+        now = self._now()  # a big zip takes a while
+        settings |= code | {"LastModified": timestamp(now)}
+        with self._storing(account, region):
             if self._find(here) is not None:
                 raise conflict(f"Function already exist: {here.name}")
             function = self._db.execute(
-                "INSERT INTO function (account, region, name, tags) VALUES (?, ?, ?, ?)",
-                (account, region, here.name, msgspec.json.encode(tags)),
+                "INSERT INTO function (account, region, name, tags, code_signing) VALUES (?, ?, ?, ?, ?)",
+                (account, region, here.name, msgspec.json.encode(tags), signing),
             ).lastrowid
             assert function is not None
             latest = Version(
@@ -80,7 +81,6 @@ class Functions(Store):
         return reply
 
     def get_function(self, account: str, region: str, parameters: Json) -> Json:
-        """`Code.Location` is a path below this service; whoever answers over HTTP puts scheme and host before it."""
         here = self._called("GetFunction", account, region, parameters)
         with self._lock:
             version = self._reached(here)
@@ -88,7 +88,7 @@ class Functions(Store):
             reserved = self._reserved(version.function)
             reply: Json = {
                 "Configuration": self._configuration(here, version, here.qualifier),
-                "Code": {"RepositoryType": "S3", "Location": f"/2015-03-31/code/{code_digest(version.settings)}.zip"},
+                "Code": code_location(version.settings, code_digest(version.settings)),
             }
         if tags != b"{}":
             reply["Tags"] = msgspec.json.decode(tags)
@@ -135,16 +135,20 @@ class Functions(Store):
     def update_function_code(self, account: str, region: str, parameters: Json) -> Json:
         here = self._called_unqualified("UpdateFunctionCode", account, region, parameters)
         refuse_unbuilt(parameters)
-        if "ImageUri" in parameters:
-            raise invalid("Please don't provide ImageUri when updating a function with packageType Zip.")
         with self._lock:
-            self._function(here)
-        package = self._package(account, region, parameters, store=not parameters.get("DryRun"))
-        with self._writing():
+            before = self._latest(here)
+        image = before.settings["PackageType"] == "Image"
+        if image and "ImageUri" not in parameters:
+            raise invalid("Please provide ImageUri when updating a function with packageType Image.")
+        if not image and "ImageUri" in parameters:
+            raise invalid("Please don't provide ImageUri when updating a function with packageType Zip.")
+        code = self._code(here, before.settings, parameters)
+        with self._storing(account, region):
             latest = self._latest(here)
             self._changeable(here, latest)
             self._expect_revision(parameters, latest)
-            settings = latest.settings | _code(package)
+            self._check_signature(latest.function, here.name)
+            settings = latest.settings | code
             if "Architectures" in parameters:
                 settings["Architectures"] = parameters["Architectures"]
             if parameters.get("DryRun"):
@@ -167,14 +171,18 @@ class Functions(Store):
             latest = self._latest(here)
             self._changeable(here, latest)
             self._expect_revision(parameters, latest)
-            updated = self._update(latest, changed(latest.settings, parameters, runtimes))
+            settings = changed(latest.settings, self._with_layers(here, parameters), runtimes)
+            if parameters.get("Layers"):
+                self._check_signature(latest.function, here.name)
+                self._check_size(settings)
+            updated = self._update(latest, settings)
             reply = self._configuration(here, updated, None)
         self.changed(here, LATEST)
         return reply
 
     def _update(self, latest: Version, settings: Json) -> Version:
         now = self._now()
-        settings["LastModified"] = _timestamp(now)
+        settings["LastModified"] = timestamp(now)
         updated = replace(
             latest,
             settings=settings,
@@ -197,7 +205,7 @@ class Functions(Store):
     def publish_version(self, account: str, region: str, parameters: Json) -> Json:
         here = self._called_unqualified("PublishVersion", account, region, parameters)
         refuse_unbuilt(parameters)
-        with self._writing():
+        with self._storing(account, region):
             latest = self._latest(here)
             self._changeable(here, latest)
             self._expect_revision(parameters, latest)
@@ -283,47 +291,46 @@ class Functions(Store):
             reply["NextMarker"] = marker(here.name, version.number)
         return reply
 
-    # --- code and role ---
+    # --- code, layers and role ---
 
-    def _package(self, account: str, region: str, given: Mapping[str, Any], *, store: bool = True) -> Package:
-        """The code that parameters name. Before any transaction: hashing and writing a big zip must hold up nobody."""
-        if "ImageUri" in given:
-            raise invalid("Please don't provide ImageUri when updating a function with packageType Zip.")
-        if given.get("S3ObjectStorageMode") not in (None, "COPY"):
-            raise not_built("the parameter S3ObjectStorageMode")
-        zipped = given.get("ZipFile")
-        bucket, key = given.get("S3Bucket"), given.get("S3Key")
-        if zipped is not None and (bucket or key):
-            raise invalid("Please do not provide other FunctionCode parameters when providing a ZipFile.")
-        if zipped is None:
-            if not bucket or not key:
+    def _code(self, here: Address, settings: Json, given: Mapping[str, Any]) -> Json:
+        """What becomes of `settings` by the code that parameters name."""
+        if settings["PackageType"] == "Image":
+            if "ImageUri" not in given:
                 raise invalid("Please provide a source for function code.")
-            zipped = self._object(account, region, bucket, key, given.get("S3ObjectVersion"))
-        package = inspect(zipped, uploaded="ZipFile" in given)
-        if store:
-            self.packages.add(package, zipped)
-        return package
+            return self._image(here.region, given["ImageUri"])
+        package = self._package(here.account, here.region, given, store=not given.get("DryRun"))
+        with self._lock:
+            check_unzipped(package.unzipped, self._layers_unzipped(settings))
+        return code_of(package)
 
-    def _object(self, account: str, region: str, bucket: str, key: str, version: str | None) -> bytes:
-        if self._read_object is None:
-            raise not_built("code from S3 (it was started without S3)")
-        try:
-            return self._read_object(account, region, bucket, key, version)
-        except ObjectMissing as missing:
+    def _with_layers(self, here: Address, given: Json) -> Json:
+        if not given.get("Layers"):
+            return given
+        with self._lock:
+            return given | {"Layers": self._named_layers(here.account, here.region, given["Layers"])}
+
+    def _check_size(self, settings: Json) -> None:
+        size = self.packages.unzipped_size(code_digest(settings)) + self._layers_unzipped(settings)
+        if size >= MOST_UNZIPPED:
             raise invalid(
-                f"Error occurred while GetObject. S3 Error Code: {missing.code}. S3 Error Message: {missing.message}"
-            ) from missing
+                f"Function code combined with layers exceeds the maximum allowed size of {MOST_UNZIPPED} bytes. "
+                f"The actual size is {size} bytes."
+            )
+
+    def _given_signing(self, here: Address, settings: Json, given: Json) -> int | None:
+        """The code signing configuration a new function is to have, its policy applied."""
+        if (arn := given.get("CodeSigningConfigArn")) is None:
+            return None
+        if settings["PackageType"] == "Image":
+            raise images_not_signed()
+        with self._lock:
+            config, facts = self._signing_for_function(here.account, here.region, arn)
+        check_unsigned(facts, here.name)
+        return config
 
     def _check_role(self, account: str, role: str) -> None:
         if role.split(":")[4] != account:
             raise LambdaError("AccessDeniedException", 403, "Cross-account pass role is not allowed.", type="")
         if self._role_exists is not None and not self._role_exists(account, role):
             raise invalid("The role defined for the function cannot be assumed by Lambda.")
-
-
-def _code(package: Package) -> Json:
-    return {"CodeSha256": package.sha256, "CodeSize": package.size}
-
-
-def _timestamp(now: float) -> str:
-    return datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "+0000")

@@ -155,8 +155,9 @@ class Invocations:
         function = (target.account, target.region, target.function_name)
         if reach.reserved is not None and self._running[function] >= reach.reserved:
             raise Throttled
-        if not self._state.packages.ready(target.code):
-            await asyncio.to_thread(self._state.packages.unpack, target.code)
+        for folder in (target.code, target.opt):
+            if folder is not None and not self._state.packages.ready(folder):
+                await asyncio.to_thread(self._state.packages.unpack, folder)
         self._running[function] += 1
         try:
             outcome = await self._executor.invoke(

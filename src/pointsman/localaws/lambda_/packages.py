@@ -1,4 +1,7 @@
-"""Deployment packages on disk, by content: code/<sha256>.zip, and unpacked/<sha256>/ once something runs them."""
+"""Packages of functions and layers on disk, by content: code/<sha256>.zip, and unpacked/<sha256>/ once they are run.
+
+Several layers are laid over each other in opt/<sha256 of all>/.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import stat
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from uuid import uuid4
@@ -28,11 +31,16 @@ _BAD_ZIP = "Could not unzip uploaded file. Please check your file, then try to u
 class Package:
     digest: str  # SHA-256 of the zip, hexadecimal
     size: int  # of the zip, in bytes
+    unzipped: int
 
     @property
     def sha256(self) -> str:
         """As AWS writes it (CodeSha256)."""
-        return base64.b64encode(bytes.fromhex(self.digest)).decode()
+        return sha256_of(self.digest)
+
+
+def sha256_of(digest: str) -> str:
+    return base64.b64encode(bytes.fromhex(digest)).decode()
 
 
 def inspect(zipped: bytes, *, uploaded: bool) -> Package:
@@ -48,9 +56,15 @@ def inspect(zipped: bytes, *, uploaded: bool) -> Package:
         raise invalid("Uploaded file must be a non-empty zip")
     if any(not _stays_inside(entry.filename) for entry in entries):
         raise invalid(_BAD_ZIP)
-    if sum(entry.file_size for entry in entries) >= MOST_UNZIPPED:
-        raise invalid(f"Unzipped size must be smaller than {MOST_UNZIPPED} bytes")
-    return Package(hashlib.sha256(zipped).hexdigest(), len(zipped))
+    unzipped = sum(entry.file_size for entry in entries)
+    check_unzipped(unzipped)
+    return Package(hashlib.sha256(zipped).hexdigest(), len(zipped), unzipped)
+
+
+def check_unzipped(size: int, layers: int = 0) -> None:
+    """`layers`: what the function's layers take of the room there is."""
+    if size >= MOST_UNZIPPED - layers:
+        raise invalid(f"Unzipped size must be smaller than {MOST_UNZIPPED - layers} bytes")
 
 
 def _stays_inside(name: str) -> bool:
@@ -79,7 +93,9 @@ class Packages:
         self._zips = directory / "code"
         self._unpacked = _outside(directory) / "unpacked"
         self._ready: set[Path] = set()
-        for folder in (self._zips, self._unpacked):
+        self._opt = self._unpacked.with_name("opt")
+        self._laid: dict[str, tuple[str, ...]] = {}  # which layers a folder in there is of
+        for folder in (self._zips, self._unpacked, self._opt):
             folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, package: Package, zipped: bytes) -> None:
@@ -105,18 +121,39 @@ class Packages:
             return True
         return False
 
+    def opt(self, layers: Sequence[str]) -> Path:
+        """Where the files of these layers are, once they are unpacked; what two of them have is the later one's."""
+        if len(layers) == 1:
+            return self.folder(layers[0])
+        folder = self._opt / hashlib.sha256("".join(layers).encode()).hexdigest()
+        self._laid[folder.name] = tuple(layers)
+        return folder
+
     def unpack(self, folder: Path) -> None:
         """Fill a `folder` of ours, unless it is there. May take a while."""
         if folder.is_dir():
             return
         draft = folder.with_name(f"{folder.name}.{uuid4().hex}")
         try:
-            _unpack(self.zip(folder.name), draft)
+            if folder.parent == self._opt:
+                self._lay(self._laid[folder.name], draft)
+            else:
+                _unpack(self.zip(folder.name), draft)
             draft.rename(folder)
         except (OSError, zipfile.BadZipFile, zlib.error):
             shutil.rmtree(draft, ignore_errors=True)
             if not folder.is_dir():  # otherwise another thread was quicker
                 raise
+
+    def _lay(self, layers: Sequence[str], target: Path) -> None:
+        target.mkdir()
+        for digest in layers:
+            self.unpack(self.folder(digest))
+            _lay_over(self.folder(digest), target)
+
+    def unzipped_size(self, digest: str) -> int:
+        with zipfile.ZipFile(self.zip(digest)) as archive:
+            return sum(entry.file_size for entry in archive.infolist())
 
     def close(self) -> None:
         """Remove what was unpacked: it is made again when something runs."""
@@ -130,6 +167,24 @@ class Packages:
         for path in self._unpacked.iterdir():
             if path.name not in digests:
                 shutil.rmtree(path)
+        for path in self._opt.iterdir():
+            shutil.rmtree(path)
+
+
+def _lay_over(upper: Path, lower: Path) -> None:
+    """Link `upper`'s files into `lower`, in place of what is there, and never through a symbolic link."""
+    for entry in os.scandir(upper):
+        path = lower / entry.name
+        if entry.is_dir(follow_symlinks=False):
+            if path.is_symlink() or path.is_file():
+                path.unlink()
+            path.mkdir(exist_ok=True)
+            _lay_over(Path(entry.path), path)
+        else:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            path.unlink(missing_ok=True)
+            os.link(entry.path, path, follow_symlinks=False)
 
 
 def _unpack(source: Path, target: Path) -> None:

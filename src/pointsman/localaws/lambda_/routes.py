@@ -87,8 +87,10 @@ class LambdaService:
 
         # Reads are a look-up and stay here; writes may wait for the disk, for S3, or for a zip to be hashed.
         document = call() if request.method == "GET" else await asyncio.to_thread(call)
-        if operation == "GetFunction" and (host := request.headers.get("host")):
-            document["Code"]["Location"] = f"http://{host}{document['Code']['Location']}"
+        # Where a package is to be had comes as a path.
+        for part in (document.get("Code"), document.get("Content")):
+            if part and "Location" in part and (host := request.headers.get("host")):
+                part["Location"] = f"http://{host}{part['Location']}"
         return reply(status, document)
 
     def _code(self, digest: str) -> Response:

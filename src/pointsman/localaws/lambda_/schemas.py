@@ -76,5 +76,60 @@ CREATE TABLE url (
 ) WITHOUT ROWID;
 """ + _goes_with_qualifier("url")
 
-SCHEMAS: Final = (_FUNCTIONS, _POLICIES, _CONTROLS, _PROVISIONED, _URLS)
+_LAYERS = """
+-- Outlives its versions: AWS never uses a layer version's number again.
+CREATE TABLE layer (
+    id INTEGER PRIMARY KEY, account TEXT NOT NULL, region TEXT NOT NULL, name TEXT NOT NULL, last INTEGER NOT NULL,
+    UNIQUE (account, region, name)
+);
+-- A deleted version stays while functions have it: they go on running with it.
+CREATE TABLE layer_version (
+    layer INTEGER NOT NULL REFERENCES layer ON DELETE CASCADE, number INTEGER NOT NULL, facts BLOB NOT NULL,
+    code TEXT NOT NULL, code_size INTEGER NOT NULL, deleted INTEGER NOT NULL DEFAULT 0,
+    policy BLOB, policy_revision TEXT,
+    PRIMARY KEY (layer, number)
+) WITHOUT ROWID;
+CREATE TABLE code_signing (
+    id INTEGER PRIMARY KEY, account TEXT NOT NULL, region TEXT NOT NULL, name TEXT NOT NULL, facts BLOB NOT NULL,
+    tags BLOB NOT NULL,
+    UNIQUE (account, region, name)
+);
+ALTER TABLE function ADD COLUMN code_signing INTEGER REFERENCES code_signing;
+CREATE INDEX function_code_signing ON function (code_signing);
+"""
+# The sum is kept, not computed: publishing the 20,000th version must cost what publishing the first did.
+_STORAGE = """
+CREATE TABLE storage (
+    account TEXT, region TEXT, used INTEGER NOT NULL DEFAULT 0, quota INTEGER, PRIMARY KEY (account, region)
+) WITHOUT ROWID;
+INSERT INTO storage (account, region, used)
+    SELECT account, region, SUM(code_size) FROM function JOIN version ON function = id GROUP BY account, region;
+CREATE TRIGGER version_stored AFTER INSERT ON version BEGIN
+    INSERT INTO storage (account, region, used) SELECT account, region, NEW.code_size FROM function
+        WHERE id = NEW.function ON CONFLICT DO UPDATE SET used = used + excluded.used;
+END;
+CREATE TRIGGER version_stored_anew AFTER UPDATE OF code_size ON version WHEN OLD.code_size <> NEW.code_size BEGIN
+    UPDATE storage SET used = used - OLD.code_size + NEW.code_size
+        WHERE (account, region) = (SELECT account, region FROM function WHERE id = NEW.function);
+END;
+-- When a function goes, its row does before its versions do: they then find no account to be taken from.
+CREATE TRIGGER version_unstored AFTER DELETE ON version BEGIN
+    UPDATE storage SET used = used - OLD.code_size
+        WHERE (account, region) = (SELECT account, region FROM function WHERE id = OLD.function);
+END;
+CREATE TRIGGER function_unstored BEFORE DELETE ON function BEGIN
+    UPDATE storage SET used = used - (SELECT COALESCE(SUM(code_size), 0) FROM version WHERE function = OLD.id)
+        WHERE account = OLD.account AND region = OLD.region;
+END;
+CREATE TRIGGER layer_stored AFTER INSERT ON layer_version BEGIN
+    INSERT INTO storage (account, region, used) SELECT account, region, NEW.code_size FROM layer
+        WHERE id = NEW.layer ON CONFLICT DO UPDATE SET used = used + excluded.used;
+END;
+CREATE TRIGGER layer_unstored AFTER UPDATE OF deleted ON layer_version WHEN NEW.deleted AND NOT OLD.deleted BEGIN
+    UPDATE storage SET used = used - OLD.code_size
+        WHERE (account, region) = (SELECT account, region FROM layer WHERE id = OLD.layer);
+END;
+"""
+
+SCHEMAS: Final = (_FUNCTIONS, _POLICIES, _CONTROLS, _PROVISIONED, _URLS, _LAYERS + _STORAGE)
 """The n-th takes a database from user_version n to n + 1: a folder from before keeps what it holds. Append only."""

@@ -15,7 +15,6 @@ from pointsman.localaws.lambda_.errors import invalid, not_built
 from pointsman.localaws.lambda_.wire import Json, known_runtimes
 
 MOST_ENVIRONMENT = 4096
-MOST_LAYERS = 5
 MOST_TAGS = 50
 
 # What CreateFunction accepted on AWS on 2025-11-26, in AWS's order; the sentence that refuses a runtime lists them.
@@ -41,23 +40,25 @@ _AS_GIVEN = (
     "Role", "Runtime", "Handler", "Description", "Timeout", "MemorySize", "Architectures", "EphemeralStorage",
     "Environment", "TenancyConfig", "DurableConfig", "RuntimeConfig",
 )  # fmt: skip
+_NOT_OF_IMAGES = ("Handler", "Runtime", "Layers")
 # These would change what a function is or where it runs; storing them and doing nothing would be a lie.
-_NOT_BUILT = ("PublishTo", "CapacityProviderConfig", "CodeSigningConfigArn", "AcceleratorConfig", "SourceKMSKeyArn")
+_NOT_BUILT = ("PublishTo", "CapacityProviderConfig", "AcceleratorConfig", "SourceKMSKeyArn")
 
 
 def fresh(name: str, given: Mapping[str, Any], runtimes: tuple[str, ...]) -> Json:
-    """The settings CreateFunction makes of its parameters, code apart."""
-    if given.get("PackageType", "Zip") != "Zip":
-        raise invalid(
-            "This machine's local Lambda runs functions with PackageType Zip only; it has no container images."
-        )
-    if "Runtime" not in given or "Handler" not in given:
+    """The settings CreateFunction makes of its parameters, code apart. Layers come as a configuration shows them."""
+    kind = given.get("PackageType", "Zip")
+    if kind == "Zip" and ("Runtime" not in given or "Handler" not in given):
         raise invalid("Runtime and Handler are mandatory parameters for functions created with deployment packages.")
+    if kind == "Image" and any(key in given for key in _NOT_OF_IMAGES):
+        raise invalid(
+            "Please don't provide Handler or Runtime or Layer when the intended function PackageType is Image."
+        )
     defaults: Json = {
         "Description": "",
         "Timeout": 3,
         "MemorySize": 128,
-        "PackageType": "Zip",
+        "PackageType": kind,
         "Architectures": ["x86_64"],
         "EphemeralStorage": {"Size": 512},
         "TracingConfig": {"Mode": "PassThrough"},
@@ -68,14 +69,16 @@ def fresh(name: str, given: Mapping[str, Any], runtimes: tuple[str, ...]) -> Jso
 
 
 def changed(settings: Json, given: Mapping[str, Any], runtimes: tuple[str, ...]) -> Json:
-    """`settings` after the configuration parameters in `given`; what is not given stays."""
+    """`settings` after the configuration parameters in `given` (Layers as in `fresh`); what is not given stays."""
     refuse_unbuilt(given)
     if "Runtime" in given:
         _check_runtime(given["Runtime"], runtimes)
     if "Environment" in given:
         _check_environment(given["Environment"].get("Variables", {}))
-    if "ImageConfig" in given:
+    if settings["PackageType"] == "Zip" and "ImageConfig" in given:
         raise invalid("Please don't provide ImageConfig when updating a function with packageType Zip.")
+    if settings["PackageType"] == "Image":
+        _check_image(given)
     new = settings | {key: given[key] for key in _AS_GIVEN if key in given}
     if "TracingConfig" in given:
         new["TracingConfig"] = {"Mode": "PassThrough"} | given["TracingConfig"]
@@ -85,14 +88,15 @@ def changed(settings: Json, given: Mapping[str, Any], runtimes: tuple[str, ...])
         new["LoggingConfig"] = _logging(settings["LoggingConfig"], given["LoggingConfig"])
     if "VpcConfig" in given:
         new["VpcConfig"] = _network(given["VpcConfig"])
-    if len(given.get("Layers", ())) > MOST_LAYERS:
-        raise invalid("Cannot reference more than 5 layers.")
     clearable: Json = {}
     if "DeadLetterConfig" in given:
         target = given["DeadLetterConfig"].get("TargetArn")
         clearable["DeadLetterConfig"] = {"TargetArn": target} if target else None
     if "Layers" in given:
-        clearable["Layers"] = [{"Arn": arn, "CodeSize": 0} for arn in given["Layers"]]
+        clearable["Layers"] = given["Layers"]
+    if "ImageConfig" in given:
+        image = {key: value for key, value in given["ImageConfig"].items() if value}
+        clearable["ImageConfigResponse"] = {"ImageConfig": image} if image else None
     clearable |= {key: given[key] for key in ("KMSKeyArn", "FileSystemConfigs") if key in given}
     for key, value in clearable.items():  # AWS clears these by an empty value, and then leaves them out of replies
         if value:
@@ -110,8 +114,17 @@ def refuse_unbuilt(given: Mapping[str, Any]) -> None:
 
 def digest(settings: Json) -> str:
     """Equal for equal code and configuration, whenever they were set: what makes publishing idempotent."""
-    rest = {key: value for key, value in settings.items() if key != "LastModified"}
+    rest = {key: value for key, value in settings.items() if key not in ("LastModified", "ImageUri")}
     return hashlib.sha256(msgspec.json.encode(rest, order="deterministic")).hexdigest()
+
+
+def _check_image(given: Mapping[str, Any]) -> None:
+    if any(key in given for key in _NOT_OF_IMAGES):
+        raise invalid(
+            "Please don't provide Handler or Runtime or Layer when updating a function with packageType Image."
+        )
+    if given.get("SnapStart", {}).get("ApplyOn") == "PublishedVersions":
+        raise invalid("SnapStart is not supported for functions with packageType Image.")
 
 
 def _check_runtime(runtime: str, runtimes: tuple[str, ...]) -> None:

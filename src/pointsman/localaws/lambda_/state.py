@@ -13,19 +13,18 @@ from pointsman.localaws.lambda_.address import LATEST, Address
 from pointsman.localaws.lambda_.aliases import Aliases
 from pointsman.localaws.lambda_.concurrency import MOST_CONCURRENT, Concurrency
 from pointsman.localaws.lambda_.controls import Controls
-from pointsman.localaws.lambda_.errors import NotReady, function_not_found
+from pointsman.localaws.lambda_.errors import LambdaError, NotReady, function_not_found
 from pointsman.localaws.lambda_.event_invokes import EventInvokes
 from pointsman.localaws.lambda_.functions import Functions
 from pointsman.localaws.lambda_.packages import MOST_UNZIPPED, MOST_ZIPPED
 from pointsman.localaws.lambda_.policies import Policies
 from pointsman.localaws.lambda_.settings import digest
-from pointsman.localaws.lambda_.store import ReadObject, RoleExists, Version, code_digest
+from pointsman.localaws.lambda_.store import MOST_STORED, ImageDigest, ReadObject, RoleExists, Version, code_digest
 from pointsman.localaws.lambda_.tags import Tags
 from pointsman.localaws.lambda_.urls import UrlOf, Urls
 from pointsman.localaws.lambda_.wire import Json, validate
 
 MOST_WAYS = 1024  # remembered; then it begins anew
-MOST_STORED = 80_530_636_800  # 75 GB of code for an account and region
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +66,8 @@ class LambdaState(Functions, Aliases, Policies, Urls, EventInvokes, Concurrency,
         role_exists: RoleExists | None = None,
         read_object: ReadObject | None = None,
         url_of: UrlOf = lambda url_id, region: f"https://{url_id}.lambda-url.{region}.on.aws/",
+        image_digest: ImageDigest | None = None,
+        code_quota: int = MOST_STORED,
     ) -> None:
         self._url_of = url_of
         super().__init__(
@@ -76,21 +77,22 @@ class LambdaState(Functions, Aliases, Policies, Urls, EventInvokes, Concurrency,
             runtimes=runtimes,
             role_exists=role_exists,
             read_object=read_object,
+            image_digest=image_digest,
+            code_quota=code_quota,
         )
         self._ways: dict[tuple[str, str, str, str | None], _Way] = {}
 
     def get_account_settings(self, account: str, region: str, parameters: Json) -> Json:
         validate("GetAccountSettings", parameters)
         with self._lock:
-            size, functions = self._db.execute(
-                "SELECT COALESCE(SUM(code_size), 0), COUNT(DISTINCT id) FROM function JOIN version ON function = id"
-                " WHERE account = ? AND region = ?",
-                (account, region),
+            size, quota = self._storage(account, region)
+            (functions,) = self._db.execute(
+                "SELECT COUNT(*) FROM function WHERE account = ? AND region = ?", (account, region)
             ).fetchone()
             unreserved = self._unreserved(account, region)
         return {
             "AccountLimit": {
-                "TotalCodeSize": MOST_STORED,
+                "TotalCodeSize": quota,
                 "CodeSizeUnzipped": MOST_UNZIPPED,
                 "CodeSizeZipped": MOST_ZIPPED,
                 "ConcurrentExecutions": MOST_CONCURRENT,
@@ -153,6 +155,14 @@ class LambdaState(Functions, Aliases, Policies, Urls, EventInvokes, Concurrency,
             if version.stage == "creating":
                 raise NotReady(version.settles_at - now)
             settings = version.previous or settings
+        if settings["PackageType"] == "Image":
+            raise LambdaError(
+                "NotImplementedException",
+                501,
+                f"{here.name} is a container image ({settings['ImageUri']}), and the local Lambda registers images but "
+                "does not run them.",
+                type="Service",
+            )
         target = Target(
             account=here.account,
             region=here.region,
@@ -166,5 +176,6 @@ class LambdaState(Functions, Aliases, Policies, Urls, EventInvokes, Concurrency,
             memory_mb=settings["MemorySize"],
             timeout_s=float(settings["Timeout"]),
             log_group=settings["LoggingConfig"]["LogGroup"],
+            opt=self._opt(settings) if "Layers" in settings else None,
         )
         return Reach(target, here.qualified(here.qualifier), way.reserved)

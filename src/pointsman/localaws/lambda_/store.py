@@ -1,4 +1,4 @@
-"""What is durable: functions, versions, aliases, version numbers and what hangs on them, in one SQLite file.
+"""What is durable: functions, versions, aliases, layers, numbers and what hangs on them, in one SQLite file.
 
 $LATEST is version 0 of its function, so that lists, sizes and look-ups need no second case. Reads are look-ups on
 primary keys, without a cache that could go stale. Each operation is one transaction; with a write-ahead log that
@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import RLock
 from typing import Any, Final, Literal, TypeAlias
@@ -22,17 +23,26 @@ from uuid import uuid4
 import msgspec
 
 from pointsman.localaws.lambda_.address import LATEST, Address, address, partition_of
-from pointsman.localaws.lambda_.errors import NotReady, function_not_found, invalid, update_in_progress
+from pointsman.localaws.lambda_.errors import (
+    NotReady,
+    function_not_found,
+    invalid,
+    storage_exceeded,
+    update_in_progress,
+)
 from pointsman.localaws.lambda_.packages import Packages
 from pointsman.localaws.lambda_.schemas import SCHEMAS
 from pointsman.localaws.lambda_.wire import Json, validate
 
 PAGE: Final = 50  # whatever MaxItems says
+MOST_STORED: Final = 80_530_636_800  # 75 GB of code for an account and region
 
 RoleExists: TypeAlias = Callable[[str, str], bool]
 """(account, role ARN)"""
 ReadObject: TypeAlias = Callable[[str, str, str, str, str | None], bytes]
 """(account, region, bucket, key, object version or None); raises ObjectMissing."""
+ImageDigest: TypeAlias = Callable[[str, str, str, str], str | None]
+"""(account, region, repository, tag) of a registry → "sha256:…", or None: it has no such image."""
 Stage: TypeAlias = Literal["creating", "updating"]
 
 _VERSION = "function, number, settings, digest, revision, settled_revision, stage, settles_at, previous"
@@ -99,6 +109,9 @@ def version_number(label: str) -> int:
 
 
 def code_digest(settings: Json) -> str:
+    """Hexadecimal, as file names and database have it; of an image AWS itself shows it so."""
+    if settings["PackageType"] == "Image":
+        return str(settings["CodeSha256"])
     return base64.b64decode(settings["CodeSha256"]).hex()
 
 
@@ -114,6 +127,8 @@ class Store:
         runtimes: Callable[[], tuple[str, ...]],
         role_exists: RoleExists | None,
         read_object: ReadObject | None,
+        image_digest: ImageDigest | None,
+        code_quota: int,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._now = now
@@ -121,6 +136,8 @@ class Store:
         self._runtimes = runtimes
         self._role_exists = role_exists
         self._read_object = read_object
+        self._image_digest = image_digest
+        self._code_quota = code_quota
         self._lock = RLock()
         self._generation = 0  # of what is in the database: one more after each write
         self._db = sqlite3.connect(directory / "lambda.db", isolation_level=None, check_same_thread=False)
@@ -130,6 +147,7 @@ class Store:
         for step, schema in enumerate(SCHEMAS[known:], known + 1):
             self._db.executescript(f"BEGIN; {schema} PRAGMA user_version = {step}; COMMIT;")
         self.packages = Packages(directory)
+        self._forget_layers()
         self.packages.keep_only(self._codes())
         self.changed: Callable[[Address, str | None], None] = lambda _address, _version: None
         """Told after code or configuration changed or went away: which function, and which version (None: all)."""
@@ -152,8 +170,55 @@ class Store:
             self._db.execute("COMMIT")
             self._generation += 1
 
+    @contextmanager
+    def _storing(self, account: str, region: str) -> Iterator[None]:
+        """A transaction that may store more code, refused when that is more than the account may have."""
+        with self._writing():
+            before, _ = self._storage(account, region)
+            yield
+            used, quota = self._storage(account, region)
+            if used > max(before, quota):
+                raise storage_exceeded()
+
+    def _storage(self, account: str, region: str) -> tuple[int, int]:
+        """(bytes of code stored, bytes that may be)"""
+        found = self._db.execute(
+            "SELECT used, quota FROM storage WHERE account = ? AND region = ?", (account, region)
+        ).fetchone()
+        used, quota = found or (0, None)
+        return used, self._code_quota if quota is None else quota
+
+    def set_code_quota(self, account: str, region: str, size: int | None) -> None:
+        """How many bytes of code the account may store in the region from now on; None: as many as by default."""
+        with self._writing():
+            self._db.execute(
+                "INSERT INTO storage (account, region, quota) VALUES (?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET quota = excluded.quota",
+                (account, region, size),
+            )
+
+    def _forget_layers(self) -> None:
+        """Deleted layer versions go for good once no function has them. Only at start, like their packages."""
+        deleted = self._db.execute(
+            "SELECT layer, number, account, region, name FROM layer_version JOIN layer ON id = layer WHERE deleted"
+        ).fetchall()
+        if not deleted:
+            return
+        used = {
+            layer["Arn"]
+            for row in self._db.execute(
+                "SELECT settings, previous FROM version WHERE settings || COALESCE(previous, '') LIKE '%\"Layers\":[%'"
+            )
+            for settings in row
+            if settings is not None
+            for layer in _decode(settings).get("Layers", ())
+        }
+        for layer, number, account, region, name in deleted:
+            if f"{layer_arn(account, region, name)}:{number}" not in used:
+                self._db.execute("DELETE FROM layer_version WHERE layer = ? AND number = ?", (layer, number))
+
     def _codes(self) -> set[str]:
-        codes = {code for (code,) in self._db.execute("SELECT DISTINCT code FROM version")}
+        codes = {code for (code,) in self._db.execute("SELECT code FROM version UNION SELECT code FROM layer_version")}
         under_way = self._db.execute(
             "SELECT previous FROM function JOIN version ON function = id AND number = 0"
             " WHERE previous IS NOT NULL AND settles_at > ?",
@@ -274,12 +339,11 @@ class Store:
     def _configuration(self, here: Address, version: Version, qualifier: str | None) -> Json:
         """AWS's FunctionConfiguration, its ARN ending in the qualifier the caller used."""
         now = self._now()
-        runtime = hashlib.sha256(version.settings["Runtime"].encode()).hexdigest()
-        runtime_arn = f"arn:{partition_of(here.region)}:lambda:{here.region}::runtime:{runtime}"
-        shown = self._listed(here, version, qualifier, now) | {
-            "State": "Active",
-            "RuntimeVersionConfig": {"RuntimeVersionArn": runtime_arn},
-        }
+        shown = self._listed(here, version, qualifier, now) | {"State": "Active"}
+        if "Runtime" in shown:  # an image brings its own
+            runtime = hashlib.sha256(shown["Runtime"].encode()).hexdigest()
+            runtime_arn = f"arn:{partition_of(here.region)}:lambda:{here.region}::runtime:{runtime}"
+            shown["RuntimeVersionConfig"] = {"RuntimeVersionArn": runtime_arn}
         if version.settled(now):
             return shown | {"LastUpdateStatus": "Successful"}
         # AWS says "created" of updates, too.
@@ -294,12 +358,14 @@ class Store:
     def _listed(self, here: Address, version: Version, qualifier: str | None, now: float | None = None) -> Json:
         """The shorter form of the lists: without states and runtime version."""
         now = self._now() if now is None else now
-        return version.settings | {
+        shown = version.settings | {
             "FunctionName": here.name,
             "FunctionArn": here.qualified(qualifier),
             "Version": version.label,
             "RevisionId": version.current_revision(now),
         }
+        shown.pop("ImageUri", None)  # GetFunction says it elsewhere
+        return shown
 
 
 def _as_version(row: tuple[Any, ...]) -> Version:
@@ -316,6 +382,15 @@ def _as_version(row: tuple[Any, ...]) -> Version:
         settles_at,
         None if previous is None else _decode(previous),
     )
+
+
+def timestamp(now: float) -> str:
+    """As AWS writes the moments of functions, layers and code signing configurations."""
+    return datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "+0000")
+
+
+def layer_arn(account: str, region: str, name: str) -> str:
+    return f"arn:{partition_of(region)}:lambda:{region}:{account}:layer:{name}"
 
 
 def page_size(given: Json) -> int:

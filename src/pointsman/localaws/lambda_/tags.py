@@ -1,60 +1,62 @@
-"""Tags of functions."""
+"""Tags of functions and of code signing configurations."""
 
 from __future__ import annotations
 
 import msgspec
 
-from pointsman.localaws.lambda_.address import Address, address
+from pointsman.localaws.lambda_.address import address
 from pointsman.localaws.lambda_.errors import invalid, not_built
 from pointsman.localaws.lambda_.settings import MOST_TAGS
-from pointsman.localaws.lambda_.store import Store
+from pointsman.localaws.lambda_.signing import Signing
 from pointsman.localaws.lambda_.wire import Json, validate
 
 
-class Tags(Store):
+class Tags(Signing):
     def tag_resource(self, account: str, region: str, parameters: Json) -> Json:
-        here = self._tagged("TagResource", account, region, parameters)
+        validate("TagResource", parameters)
         if not parameters["Tags"]:
             raise invalid("An error occurred and the request cannot be processed.")
         with self._writing():
-            function = self._function(here)
-            tags = self._tags(function) | parameters["Tags"]
+            table, row = self._tagged("TagResource", account, region, parameters["Resource"])
+            tags = self._tags(table, row) | parameters["Tags"]
             if len(tags) > MOST_TAGS:
                 raise invalid("Number of tags exceeds resource tag limit.")
-            self._retag(function, tags)
+            self._retag(table, row, tags)
         return {}
 
     def untag_resource(self, account: str, region: str, parameters: Json) -> Json:
-        here = self._tagged("UntagResource", account, region, parameters)
+        validate("UntagResource", parameters)
         with self._writing():
-            function = self._function(here)
-            kept = {key: value for key, value in self._tags(function).items() if key not in parameters["TagKeys"]}
-            self._retag(function, kept)
+            table, row = self._tagged("UntagResource", account, region, parameters["Resource"])
+            kept = {key: value for key, value in self._tags(table, row).items() if key not in parameters["TagKeys"]}
+            self._retag(table, row, kept)
         return {}
 
     def list_tags(self, account: str, region: str, parameters: Json) -> Json:
-        here = self._tagged("ListTags", account, region, parameters)
+        validate("ListTags", parameters)
         with self._lock:
-            return {"Tags": self._tags(self._function(here))}
+            return {"Tags": self._tags(*self._tagged("ListTags", account, region, parameters["Resource"]))}
 
-    def _tagged(self, operation: str, account: str, region: str, parameters: Json) -> Address:
-        validate(operation, parameters)
-        resource = parameters["Resource"]
+    def _tagged(self, operation: str, account: str, region: str, resource: str) -> tuple[str, int]:
+        """(table, id) of the row that has the resource's tags."""
+        if ":code-signing-config:" in resource:
+            return "code_signing", self._signing(account, region, resource)[0]
         if ":function:" not in resource:
-            raise not_built("tags on anything but functions")
+            raise not_built("tags on anything but functions and code signing configurations")
         here = address(operation, account, region, resource)
         if here.qualifier is not None:
             raise invalid("Tags on function aliases and versions are not supported. Please specify a function ARN.")
-        return here
+        return "function", self._function(here)
 
-    def _tags(self, function: int) -> dict[str, str]:
-        (tags,) = self._db.execute("SELECT tags FROM function WHERE id = ?", (function,)).fetchone()
+    def _tags(self, table: str, row: int) -> dict[str, str]:
+        (tags,) = self._db.execute(f"SELECT tags FROM {table} WHERE id = ?", (row,)).fetchone()
         found: dict[str, str] = msgspec.json.decode(tags)
         return found
 
-    def _retag(self, function: int, tags: dict[str, str]) -> None:
-        """Changes $LATEST's RevisionId, too (recorded)."""
-        self._db.execute("UPDATE function SET tags = ? WHERE id = ?", (msgspec.json.encode(tags), function))
-        latest = self._version(function, 0)
-        assert latest is not None, "every function has $LATEST"
-        self._put(latest.revised(self._now()))
+    def _retag(self, table: str, row: int, tags: dict[str, str]) -> None:
+        """Changes the RevisionId of a function's $LATEST, too (recorded)."""
+        self._db.execute(f"UPDATE {table} SET tags = ? WHERE id = ?", (msgspec.json.encode(tags), row))
+        if table == "function":
+            latest = self._version(row, 0)
+            assert latest is not None, "every function has $LATEST"
+            self._put(latest.revised(self._now()))

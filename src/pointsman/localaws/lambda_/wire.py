@@ -35,6 +35,9 @@ def _model() -> Json:
     packed = gzip.decompress((data / f"{_MODEL}.gz").read_bytes()) if not plain.is_file() else plain.read_bytes()
     model: Json = msgspec.json.decode(packed)
     model["shapes"]["InvokeMode"]["enum"].sort(reverse=True)  # the order in which AWS lists them (recorded)
+    # AWS's refusals print this one without the brackets that the model has around the whole (recorded).
+    layer = model["shapes"]["LayerVersionArn"]
+    layer["pattern"] = re.sub(r"^\((\(.*\))\)$", r"\1", layer["pattern"])
     return model
 
 
@@ -215,15 +218,20 @@ def _unreadable(given: str, wanted: str) -> LambdaError:
 
 
 def validate(operation: str, given: Mapping[str, Any]) -> None:
-    """Refuse `given` with every constraint of the model it breaks, in AWS's words (recorded ValidationExceptions)."""
+    """Refuse `given` in AWS's words (recorded ValidationExceptions)."""
+    if broken := problems(operation, given):
+        raise validation(broken)
+
+
+def problems(operation: str, given: Mapping[str, Any]) -> list[str]:
+    """Every constraint of the model that `given` breaks."""
     source = _model()["operations"][operation].get("input")
-    if source is not None and (problems := _problems(given, source["shape"], "")):
-        raise validation(problems)
+    return [] if source is None else _problems(given, source["shape"], "")
 
 
 def _problems(value: Any, shape_name: str, path: str) -> list[str]:
     shape = _shape(shape_name)
-    if shape_name == "Runtime":  # AWS checks it later and words it differently: `settings` does
+    if shape_name in ("Runtime", "CompatibleRuntimes"):  # AWS checks them elsewhere, and words it differently
         return []
     match shape["type"]:
         case "structure":
@@ -247,7 +255,9 @@ def _problems(value: Any, shape_name: str, path: str) -> list[str]:
                 ]
                 return _sentences(value, path, whole) + inner
             if any(_scalar(item, _shape(member)) for item in value):
-                whole.append(f"Member must satisfy constraint: [{', '.join(_rules(_shape(member)))}]")
+                # That of layers may not be null, those of subnets and security groups may (recorded).
+                listed = _rules(_shape(member)) + ["Member must not be null"] * (member == "LayerVersionArn")
+                whole.append(f"Member must satisfy constraint: [{', '.join(listed)}]")
             return _sentences(value, path, whole)
         case "map":
             whole = _broken(len(value), shape, "length")
