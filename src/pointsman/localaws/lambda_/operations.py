@@ -78,12 +78,12 @@ INVOCATIONS: Final = ("Invoke", "InvokeAsync", "InvokeWithResponseStream")
 """Answered by `Invocations`."""
 
 PARTIAL: Final[Mapping[str, str]] = {
-    "CreateFunctionUrlConfig": "With AuthType AWS_IAM every caller of the function's account is let in: neither IAM's"
-    " policies nor signatures are looked at, only the resource policy and the account in the signature's scope.",
-    "InvokeWithResponseStream": "AWS slows a stream down after its first 6 MB; here it goes as fast as it can.",
     "AddLayerVersionPermission": "An OrganizationId is kept and shown, but permits nobody (organizations are unknown).",
     "CreateCodeSigningConfig": "No signature is verified: all code counts as unsigned (Enforce refuses it).",
+    "CreateFunctionUrlConfig": "With AuthType AWS_IAM every caller of the function's account is let in: neither IAM's"
+    " policies nor signatures are looked at, only the resource policy and the account in the signature's scope.",
     "DeleteCodeSigningConfig": "What AWS says of one that functions use is not recorded: the sentence is ours.",
     "Invoke": "Container images are registered, not run: 501 and a sentence.",
+    "InvokeWithResponseStream": "AWS slows a stream down after its first 6 MB; here it goes as fast as it can.",
 }
 """Operation → in what its answers differ from AWS's, in a sentence for the docs. Not named: answered as AWS answers."""
