@@ -25,7 +25,7 @@ from urllib.parse import unquote_to_bytes
 
 from pointsman.localaws.contract import Response, Target
 from pointsman.localaws.control import ACCOUNT
-from pointsman.localaws.lambda_ import LambdaService, LambdaState, ObjectMissing
+from pointsman.localaws.lambda_ import LambdaService, LambdaState, NetworkMissing, ObjectMissing
 
 if TYPE_CHECKING:
     from pointsman.localaws.log_journal import LogJournal
@@ -248,6 +248,28 @@ class MotoBridge:
         except ServiceException:
             return None
         return str(found.get_image_digest())
+
+    def find_network(self, account: str, region: str, subnets: list[str], groups: list[str]) -> str:
+        """Security groups first, as Lambda does."""
+        self.load()
+        from moto.ec2.exceptions import InvalidSubnetIdError
+        from moto.ec2.models import ec2_backends
+
+        ec2 = ec2_backends[account][region]
+        for group in groups:
+            if ec2.get_security_group_from_id(group) is None:
+                raise NetworkMissing(
+                    "DescribeSecurityGroups", "InvalidGroup.NotFound", f"The security group '{group}' does not exist"
+                )
+        vpc = ""
+        for subnet in subnets:
+            try:
+                vpc = str(ec2.get_subnet(subnet).vpc_id)
+            except InvalidSubnetIdError as missing:
+                raise NetworkMissing(
+                    "DescribeSubnets", "InvalidSubnetID.NotFound", f"The subnet ID '{subnet}' does not exist"
+                ) from missing
+        return vpc
 
     def write_logs(self, target: Target, stream: str, lines: Sequence[tuple[int, str]]) -> None:
         snapshots = self.load()

@@ -360,6 +360,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         read_object=moto.read_object,
         url_of=await _url_of(port),
         image_digest=moto.image_digest,
+        find_network=moto.find_network,
         **settle,
     )
     service = LambdaService(state, executor)

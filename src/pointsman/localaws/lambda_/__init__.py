@@ -8,7 +8,7 @@ an invocation goes) → `operations` (the table of them) → `invocations`, `str
 to function URLs) → `routes` (HTTP).
 """
 
-from pointsman.localaws.lambda_.errors import LambdaError, ObjectMissing
+from pointsman.localaws.lambda_.errors import LambdaError, NetworkMissing, ObjectMissing
 from pointsman.localaws.lambda_.invocations import InvokeReply
 from pointsman.localaws.lambda_.routes import LambdaService
 from pointsman.localaws.lambda_.state import LambdaState
@@ -21,6 +21,7 @@ __all__ = [
     "LambdaError",
     "LambdaService",
     "LambdaState",
+    "NetworkMissing",
     "ObjectMissing",
     "UrlOf",
     "Visit",

@@ -28,7 +28,7 @@ class Concurrency(Store):
                 raise function_not_found(here.qualified(LATEST))  # recorded, though no qualifier may be given
             if number < (ready := self._provisioned(function)):
                 raise invalid(
-                    f"ReservedConcurrentExecutions {number} should not be lower than function's total provisioned "
+                    f" ReservedConcurrentExecutions  {number} should not be lower than function's total provisioned "
                     f"concurrency [{ready}].",
                     type="",
                 )

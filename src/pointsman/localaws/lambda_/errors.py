@@ -4,6 +4,7 @@ LambdaError       what AWS would answer
 ├── NotReady      ... for now: the version is still being created, and `seconds` says for how long
 └── Throttled     ... for now: as many invocations run as were reserved
 ObjectMissing     raised by a `read_object` callable: S3's own code and message
+NetworkMissing    raised by a `find_network` callable: EC2's
 """
 
 from __future__ import annotations
@@ -43,6 +44,16 @@ class ObjectMissing(Exception):
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+
+
+class NetworkMissing(Exception):
+    """EC2 has no such subnet or security group. `call` is the EC2 operation; `code` and `message` are EC2's."""
+
+    def __init__(self, call: str, code: str, message: str) -> None:
+        super().__init__(f"{call}: {code}: {message}")
+        self.call = call
         self.code = code
         self.message = message
 

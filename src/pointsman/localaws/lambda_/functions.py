@@ -11,6 +11,7 @@ import msgspec
 from pointsman.localaws.lambda_.address import LATEST, Address
 from pointsman.localaws.lambda_.errors import (
     LambdaError,
+    NetworkMissing,
     conflict,
     function_not_found,
     invalid,
@@ -51,6 +52,7 @@ class Functions(Layers, Signing):
             raise invalid("Number of tags exceeds resource tag limit.")
         settings = fresh(here.name, self._with_layers(here, parameters), self._runtimes())
         self._check_role(account, settings["Role"])
+        settings |= self._network(account, region, parameters)
         signing = self._given_signing(here, settings, parameters)
         code = self._code(here, settings, parameters["Code"])
         now = self._now()  # a big zip takes a while
@@ -105,6 +107,8 @@ class Functions(Layers, Signing):
         here = self._called("DeleteFunction", account, region, parameters)
         if here.qualifier is not None and not here.qualifier.isdecimal() and "$" not in here.qualifier:
             raise invalid("Deletion of aliases is not currently supported.")  # said of missing functions, too
+        if here.qualifier == LATEST:
+            raise invalid("$LATEST version cannot be deleted without deleting the function.")
         with self._writing():
             function = self._function(here)
             if here.qualifier is None:
@@ -116,8 +120,6 @@ class Functions(Layers, Signing):
 
     def _delete_version(self, function: int, here: Address, label: str) -> None:
         """Deleting a version that is not there is silently fine (recorded)."""
-        if label == LATEST:
-            raise invalid("$LATEST version cannot be deleted without deleting the function.")
         if not label.isdecimal():
             raise function_not_found(here.qualified(label))
         number = version_number(label)
@@ -167,6 +169,7 @@ class Functions(Layers, Signing):
         if "Role" in parameters:
             self._check_role(account, parameters["Role"])
         runtimes = self._runtimes()
+        parameters = parameters | self._network(account, region, parameters)
         with self._writing():
             latest = self._latest(here)
             self._changeable(here, latest)
@@ -291,7 +294,7 @@ class Functions(Layers, Signing):
             reply["NextMarker"] = marker(here.name, version.number)
         return reply
 
-    # --- code, layers and role ---
+    # --- code, layers, role and network ---
 
     def _code(self, here: Address, settings: Json, given: Mapping[str, Any]) -> Json:
         """What becomes of `settings` by the code that parameters name."""
@@ -334,3 +337,22 @@ class Functions(Layers, Signing):
             raise LambdaError("AccessDeniedException", 403, "Cross-account pass role is not allowed.", type="")
         if self._role_exists is not None and not self._role_exists(account, role):
             raise invalid("The role defined for the function cannot be assumed by Lambda.")
+
+    def _network(self, account: str, region: str, parameters: Json) -> Json:
+        """The VpcConfig in `parameters`, if any, as AWS shows it: with the VPC. Empty lists leave it."""
+        if "VpcConfig" not in parameters:
+            return {}
+        given = parameters["VpcConfig"]
+        subnets, groups = given.get("SubnetIds", []), given.get("SecurityGroupIds", [])
+        vpc = ""
+        if subnets:
+            try:
+                vpc = self._find_network(account, region, subnets, groups) if self._find_network else "vpc-00000000"
+            except NetworkMissing as missing:
+                raise invalid(
+                    f"Error occurred while {missing.call}. EC2 Error Code: {missing.code}. "
+                    f"EC2 Error Message: {missing.message}"
+                ) from missing
+        ipv6 = given.get("Ipv6AllowedForDualStack", False)
+        shown = {"Ipv6AllowedForDualStack": ipv6, "SecurityGroupIds": groups, "SubnetIds": subnets, "VpcId": vpc}
+        return {"VpcConfig": shown}

@@ -38,7 +38,7 @@ _RESERVED = frozenset((
 
 _AS_GIVEN = (
     "Role", "Runtime", "Handler", "Description", "Timeout", "MemorySize", "Architectures", "EphemeralStorage",
-    "Environment", "TenancyConfig", "DurableConfig", "RuntimeConfig",
+    "Environment", "TenancyConfig", "DurableConfig", "RuntimeConfig", "VpcConfig",
 )  # fmt: skip
 _NOT_OF_IMAGES = ("Handler", "Runtime", "Layers")
 # These would change what a function is or where it runs; storing them and doing nothing would be a lie.
@@ -86,8 +86,6 @@ def changed(settings: Json, given: Mapping[str, Any], runtimes: tuple[str, ...])
         new["SnapStart"] = {"ApplyOn": "None", "OptimizationStatus": "Off"} | given["SnapStart"]
     if "LoggingConfig" in given:
         new["LoggingConfig"] = _logging(settings["LoggingConfig"], given["LoggingConfig"])
-    if "VpcConfig" in given:
-        new["VpcConfig"] = _network(given["VpcConfig"])
     clearable: Json = {}
     if "DeadLetterConfig" in given:
         target = given["DeadLetterConfig"].get("TargetArn")
@@ -167,14 +165,3 @@ def _logging(before: Json, given: Json) -> Json:
     if "ApplicationLogLevel" in given or "SystemLogLevel" in given:
         raise invalid("ApplicationLogLevel and SystemLogLevel need LogFormat JSON.")
     return {key: merged[key] for key in ("LogFormat", "LogGroup")}
-
-
-def _network(given: Mapping[str, Any]) -> Json:
-    subnets = given.get("SubnetIds", [])
-    vpc = f"vpc-{hashlib.sha256(''.join(subnets).encode()).hexdigest()[:17]}" if subnets else ""
-    return {
-        "Ipv6AllowedForDualStack": given.get("Ipv6AllowedForDualStack", False),
-        "SecurityGroupIds": given.get("SecurityGroupIds", []),
-        "SubnetIds": subnets,
-        "VpcId": vpc,
-    }

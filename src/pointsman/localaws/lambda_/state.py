@@ -19,7 +19,15 @@ from pointsman.localaws.lambda_.functions import Functions
 from pointsman.localaws.lambda_.packages import MOST_UNZIPPED, MOST_ZIPPED
 from pointsman.localaws.lambda_.policies import Policies
 from pointsman.localaws.lambda_.settings import digest
-from pointsman.localaws.lambda_.store import MOST_STORED, ImageDigest, ReadObject, RoleExists, Version, code_digest
+from pointsman.localaws.lambda_.store import (
+    MOST_STORED,
+    FindNetwork,
+    ImageDigest,
+    ReadObject,
+    RoleExists,
+    Version,
+    code_digest,
+)
 from pointsman.localaws.lambda_.tags import Tags
 from pointsman.localaws.lambda_.urls import UrlOf, Urls
 from pointsman.localaws.lambda_.wire import Json, validate
@@ -68,6 +76,7 @@ class LambdaState(Functions, Aliases, Policies, Urls, EventInvokes, Concurrency,
         url_of: UrlOf = lambda url_id, region: f"https://{url_id}.lambda-url.{region}.on.aws/",
         image_digest: ImageDigest | None = None,
         code_quota: int = MOST_STORED,
+        find_network: FindNetwork | None = None,
     ) -> None:
         self._url_of = url_of
         super().__init__(
@@ -79,6 +88,7 @@ class LambdaState(Functions, Aliases, Policies, Urls, EventInvokes, Concurrency,
             read_object=read_object,
             image_digest=image_digest,
             code_quota=code_quota,
+            find_network=find_network,
         )
         self._ways: dict[tuple[str, str, str, str | None], _Way] = {}
 

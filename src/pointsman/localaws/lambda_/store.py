@@ -43,6 +43,8 @@ ReadObject: TypeAlias = Callable[[str, str, str, str, str | None], bytes]
 """(account, region, bucket, key, object version or None); raises ObjectMissing."""
 ImageDigest: TypeAlias = Callable[[str, str, str, str], str | None]
 """(account, region, repository, tag) of a registry → "sha256:…", or None: it has no such image."""
+FindNetwork: TypeAlias = Callable[[str, str, list[str], list[str]], str]
+"""(account, region, subnets, security groups) → the VPC they are in; raises NetworkMissing."""
 Stage: TypeAlias = Literal["creating", "updating"]
 
 _VERSION = "function, number, settings, digest, revision, settled_revision, stage, settles_at, previous"
@@ -129,6 +131,7 @@ class Store:
         read_object: ReadObject | None,
         image_digest: ImageDigest | None,
         code_quota: int,
+        find_network: FindNetwork | None,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._now = now
@@ -138,6 +141,7 @@ class Store:
         self._read_object = read_object
         self._image_digest = image_digest
         self._code_quota = code_quota
+        self._find_network = find_network
         self._lock = RLock()
         self._generation = 0  # of what is in the database: one more after each write
         self._db = sqlite3.connect(directory / "lambda.db", isolation_level=None, check_same_thread=False)

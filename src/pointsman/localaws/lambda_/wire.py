@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.resources import files
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
@@ -201,6 +201,8 @@ def _from_json(value: Any, shape_name: str) -> Any:
             return {key: _from_json(inner, shape["value"]["shape"]) for key, inner in value.items()}
         case "list":
             return [_from_json(inner, shape["member"]["shape"]) for inner in value]
+        case "double" | "float":
+            return float(value)
         case "blob":
             try:
                 return base64.b64decode(value, validate=True)
@@ -330,8 +332,21 @@ def _rules(shape: Json) -> list[str]:
     return rules
 
 
+# AWS names the values of some enumerations in another order than its model has them (recorded).
+_SAID: Final[Mapping[frozenset[str], tuple[str, ...]]] = {
+    frozenset(values): values
+    for values in (
+        ("Terminate", "Allow"),
+        ("PublishedVersions", "None"),
+        ("RESPONSE_STREAM", "BUFFERED"),
+        ("LATEST", "AT_TIMESTAMP", "TRIM_HORIZON"),
+    )
+}
+
+
 def _enumerated(shape: Json) -> str:
-    return f"Member must satisfy enum value set: [{', '.join(shape['enum'])}]"
+    values = _SAID.get(frozenset(shape["enum"]), shape["enum"])
+    return f"Member must satisfy enum value set: [{', '.join(values)}]"
 
 
 @cache
