@@ -24,6 +24,7 @@ from tests.conform.local_lambda import (
     HttpServer,
     InProcess,
     client_of,
+    find_network,
     image_digest,
     package,
     read_object,
@@ -49,6 +50,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory, executor: InProcess) -> I
         read_object=read_object,
         url_of=lambda url_id, _region: f"{server.url}/_url/{url_id}/",
         image_digest=image_digest,
+        find_network=find_network,
     )
     server = HttpServer(LambdaService(state, executor))
     yield server.url

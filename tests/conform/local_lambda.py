@@ -20,7 +20,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from pointsman.localaws.contract import Outcome, Request, Response, Stream, Target
-from pointsman.localaws.lambda_ import Caller, LambdaService, ObjectMissing, Visit, addressed
+from pointsman.localaws.lambda_ import Caller, LambdaService, NetworkMissing, ObjectMissing, Visit, addressed
 
 ACCOUNT, REGION = "123456789012", "eu-west-1"
 AWS = os.environ.get("POINTSMAN_CONFORM_AWS") == "1"
@@ -130,14 +130,15 @@ class HttpServer:
                 query: dict[str, str] = {}
                 for name, value in parse_qsl(text, keep_blank_values=True):
                     query[name] = f"{query[name]},{value}" if name in query else value
+                signed = re.search(r"Credential=([^/]+)/", headers.get("authorization", ""))
+                account = signed[1] if signed and signed[1].isdecimal() else ACCOUNT
                 if (visited := addressed(headers.get("host"), path)) is not None:
-                    signed = re.search(r"Credential=([^/]+)/", headers.get("authorization", ""))
-                    caller = Caller(signed[1], signed[1] if signed[1].isdecimal() else ACCOUNT) if signed else None
+                    caller = Caller(signed[1], account) if signed else None
                     port = writer.get_extra_info("sockname")[1]
                     visit = Visit(*visited, method, text, names, body, port, visited[1] != path, caller)
                     response = await self._service.visit(visit)
                 else:
-                    response = await self._service.handle(Request(method, path, query, headers, body, ACCOUNT, REGION))
+                    response = await self._service.handle(Request(method, path, query, headers, body, account, REGION))
                 writer.write(_bytes(response, method))
                 if response.chunks is not None:
                     async for chunk in response.chunks:
@@ -162,6 +163,20 @@ def _bytes(response: Response, method: str) -> bytes:
     )
 
 
+def find_network(account: str, region: str, subnets: list[str], groups: list[str]) -> str:
+    for group in groups:
+        if group != "sg-1":
+            raise NetworkMissing(
+                "DescribeSecurityGroups", "InvalidGroup.NotFound", f"The security group '{group}' does not exist"
+            )
+    for subnet in subnets:
+        if subnet != "subnet-1":
+            raise NetworkMissing(
+                "DescribeSubnets", "InvalidSubnetID.NotFound", f"The subnet ID '{subnet}' does not exist"
+            )
+    return "vpc-1"
+
+
 OBJECTS = {("bucket", "old.zip", None): package("from-s3"), ("bucket", "old.zip", "v0"): package("from-s3-v0")}
 
 
@@ -180,10 +195,10 @@ def read_object(account: str, region: str, bucket: str, key: str, version: str |
     return OBJECTS[bucket, key, version]
 
 
-def client_of(service: str, endpoint: str | None) -> Any:
+def client_of(service: str, endpoint: str | None, access_key: str = "AKIAIOSFODNN7EXAMPLE") -> Any:
     session = botocore.session.Session()
     if HERE:
-        session.set_credentials("AKIAIOSFODNN7EXAMPLE", "secret")
+        session.set_credentials(access_key, "secret")
     # The suite checks what the service refuses, so botocore must let it through; and a retry would hide a first answer.
     config = Config(parameter_validation=False, retries={"total_max_attempts": 1})
     return session.create_client(service, REGION if HERE else None, endpoint_url=endpoint, config=config)

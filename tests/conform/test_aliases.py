@@ -143,12 +143,13 @@ def test_updates_expect_the_revision_id_they_are_given(lambda_client: Any, two_v
                 "1",
                 routing(v2=weight),
                 "ValidationException",
-                f"1 validation error detected: Value '{{2={weight}}}' at 'routingConfig.additionalVersionWeights' "
-                "failed to satisfy constraint: Map value must satisfy constraint: "
+                f"1 validation error detected: Value '{{2={float(weight)}}}' at "
+                "'routingConfig.additionalVersionWeights' failed to satisfy constraint: "
+                "Map value must satisfy constraint: "
                 "[Member must have value less than or equal to 1.0, "
                 "Member must have value greater than or equal to 0.0, Member must not be null]",
             )
-            for weight in (2.0, -1.0)
+            for weight in (2, -1.0)
         ],
         (
             "1",

@@ -210,9 +210,7 @@ def test_every_setting_of_the_model_is_kept_and_shown(lambda_client: Any, functi
     assert [layer["Arn"] for layer in shown["Layers"]] == given["Layers"]
     levels = {"ApplicationLogLevel": "INFO", "SystemLogLevel": "INFO"}
     assert shown["LoggingConfig"] == {"LogFormat": "JSON", "LogGroup": "cool"} | levels
-    vpc = shown["VpcConfig"].pop("VpcId")
-    assert vpc.startswith("vpc-")
-    assert shown["VpcConfig"] == given["VpcConfig"] | {"Ipv6AllowedForDualStack": False}
+    assert shown["VpcConfig"] == given["VpcConfig"] | {"VpcId": "vpc-1", "Ipv6AllowedForDualStack": False}
 
     cleared: dict[str, Any] = {"DeadLetterConfig": {}, "KMSKeyArn": "", "FileSystemConfigs": [], "Layers": []}
     none: dict[str, Any] = {"SubnetIds": [], "SecurityGroupIds": []}
@@ -341,6 +339,34 @@ def test_another_account_is_denied(lambda_client: Any, region: str, role: str, r
 
     assert create == ("AccessDeniedException", 403, None)
     assert refused(lambda_client.get_function, FunctionName=arn)[:2] == ("AccessDeniedException", 403)
+
+
+@pytest.mark.parametrize(
+    ("subnet", "group", "sentence"),
+    [
+        (
+            "subnet-0",
+            "sg-0",  # looked for first
+            "Error occurred while DescribeSecurityGroups. EC2 Error Code: InvalidGroup.NotFound. "
+            "EC2 Error Message: The security group 'sg-0' does not exist",
+        ),
+        pytest.param(
+            "subnet-0",
+            "sg-1",
+            "Error occurred while DescribeSubnets. EC2 Error Code: InvalidSubnetID.NotFound. "
+            "EC2 Error Message: The subnet ID 'subnet-0' does not exist",
+            marks=only_here,
+        ),
+    ],
+)
+def test_a_network_that_is_not_there(
+    *, lambda_client: Any, function: Create, subnet: str, group: str, sentence: str
+) -> None:
+    network = {"SubnetIds": [subnet], "SecurityGroupIds": [group]}
+
+    refusal = refused(lambda_client.update_function_configuration, FunctionName=function(), VpcConfig=network)
+
+    assert refusal == ("InvalidParameterValueException", 400, sentence)
 
 
 @pytest.mark.parametrize(

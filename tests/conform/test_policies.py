@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conform.local_lambda import package, refused, settle
+from tests.conform.local_lambda import HERE, client_of, package, refused, settle
 
 Create = Callable[..., str]
 NOTHING = ("ResourceNotFoundException", 404, "The resource you requested does not exist.")
@@ -249,3 +249,37 @@ def test_a_policy_has_a_limit(lambda_client: Any, function: Create) -> None:
     assert (code, status) == ("PolicyLengthExceededException", 400)
     assert sentence is not None
     assert sentence.endswith("is bigger than the limit (20480).")
+
+
+@pytest.mark.skipif(not HERE, reason="needs a second account")
+def test_another_account_may_do_what_the_policy_says(
+    lambda_client: Any, function: Create, endpoint: str, account: str, region: str
+) -> None:
+    stranger = client_of("lambda", endpoint, access_key="210987654321")
+    name = function()
+    arn = arn_of(lambda_client, name)
+    denied = (
+        "AccessDeniedException",
+        403,
+        "User: arn:aws:iam::210987654321:root is not authorized to perform: lambda:{0} on resource: "
+        f"{arn} because no resource-based policy allows the lambda:{{0}} action",
+    )
+
+    before = refused(stranger.get_function, FunctionName=arn)
+    permit(lambda_client, name, "one", Action="lambda:GetFunction", Principal="210987654321")
+    permit(lambda_client, name, "org", Action="lambda:*", Principal="*", PrincipalOrgID="o-a1b2c3d4e5")
+    shown = stranger.get_function(FunctionName=arn)["Configuration"]
+    not_that = refused(stranger.invoke, FunctionName=arn)
+    permit(lambda_client, name, "all", Action="lambda:*", Principal="210987654321")
+    stranger.create_alias(FunctionName=arn, Name="theirs", FunctionVersion="$LATEST")
+    stranger.tag_resource(Resource=arn, Tags={"whose": "theirs"})
+    stranger.put_function_event_invoke_config(FunctionName=arn, MaximumRetryAttempts=1)
+    ran = stranger.invoke(FunctionName=arn)
+    alias = lambda_client.get_alias(FunctionName=name, Name="theirs")
+    stranger.delete_function(FunctionName=arn)
+
+    assert before == (*denied[:2], denied[2].format("GetFunction"))
+    assert not_that == (*denied[:2], denied[2].format("InvokeFunction"))
+    assert (shown["FunctionArn"], alias["AliasArn"]) == (arn, f"{arn}:theirs")
+    assert json.loads(ran["Payload"].read())["arn"] == arn
+    assert refused(lambda_client.get_function, FunctionName=name)[:2] == ("ResourceNotFoundException", 404)

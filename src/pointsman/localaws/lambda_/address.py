@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pointsman.localaws.lambda_.errors import LambdaError, invalid
@@ -39,8 +40,24 @@ class Address:
         return self.arn if qualifier is None else f"{self.arn}:{qualifier}"
 
 
-def address(operation: str, account: str, region: str, function_name: str, qualifier: str | None = None) -> Address:
-    """Read a `FunctionName` (already checked against AWS's pattern) as a caller in `account` and `region` means it."""
+def _nothing(_here: Address, _action: str) -> bool:
+    return False
+
+
+def address(
+    operation: str,
+    account: str,
+    region: str,
+    function_name: str,
+    qualifier: str | None = None,
+    *,
+    allowed: Callable[[Address, str], bool] = _nothing,
+) -> Address:
+    """Read a `FunctionName` (already checked against AWS's pattern) as a caller in `account` and `region` means it.
+
+    Another account's function can be meant only where its resource policy lets the caller: `allowed` says so of an IAM
+    action without its "lambda:".
+    """
     found = _NAME.fullmatch(function_name)
     if found is None:  # the callers validate first, so this is a pattern of ours that is narrower than AWS's
         raise invalid(f"{function_name} is not a function name or ARN that can be understood here.")
@@ -52,18 +69,20 @@ def address(operation: str, account: str, region: str, function_name: str, quali
         )
     if found["qualifier"] is not None and qualifier is not None and found["qualifier"] != qualifier:
         raise invalid("The derived qualifier from the function name does not match the specified qualifier.")
-    here = Address(account, region, found["name"], qualifier if qualifier is not None else found["qualifier"])
-    if (owner := found["account"]) is not None and owner != account:
-        raise LambdaError("AccessDeniedException", 403, _denied(operation, here, owner), type="")
-    return here
-
-
-def _denied(operation: str, here: Address, owner: str) -> str | None:
-    if operation == "CreateFunction":  # recorded: AWS denies it without a word
-        return None
-    theirs = Address(owner, here.region, here.name).qualified(here.qualifier)
-    action = "InvokeFunction" if operation == "Invoke" else operation
-    return (
-        f"User: arn:{partition_of(here.region)}:iam::{here.account}:root is not authorized to perform: lambda:{action} "
-        f"on resource: {theirs} because no resource-based policy allows the lambda:{action} action"
+    here = Address(
+        found["account"] or account, region, found["name"], qualifier if qualifier is not None else found["qualifier"]
     )
+    if here.account != account:
+        action = "InvokeFunction" if operation in ("Invoke", "InvokeAsync") else operation
+        if operation == "CreateFunction":  # recorded: AWS denies it without a word
+            raise LambdaError("AccessDeniedException", 403, None, type="")
+        if not allowed(here, action):
+            raise LambdaError(
+                "AccessDeniedException",
+                403,
+                f"User: arn:{partition_of(region)}:iam::{account}:root is not authorized to perform: lambda:{action} "
+                f"on resource: {here.qualified(here.qualifier)} because no resource-based policy allows the "
+                f"lambda:{action} action",
+                type="",
+            )
+    return here

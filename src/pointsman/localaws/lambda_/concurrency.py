@@ -32,7 +32,7 @@ class Concurrency(Store):
                     f"concurrency [{ready}].",
                     type="",
                 )
-            if self._unreserved(account, region, but=function) - number < LEAST_UNRESERVED:
+            if self._unreserved(here.account, region, but=function) - number < LEAST_UNRESERVED:
                 raise invalid(
                     "Specified ReservedConcurrentExecutions for function decreases account's "
                     f"UnreservedConcurrentExecution below its minimum value of [{LEAST_UNRESERVED}].",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import msgspec
 
@@ -73,7 +74,7 @@ class EventInvokes(Store):
 
     def _asked_of(self, operation: str, account: str, region: str, parameters: Json) -> Address:
         here = self._called(operation, account, region, parameters)
-        return Address(account, region, here.name, here.qualifier or LATEST)
+        return replace(here, qualifier=here.qualifier or LATEST)
 
     def _check_event_invoke(self, here: Address, given: Json) -> None:
         if not any(key in given for key in _SETTINGS):

@@ -145,7 +145,7 @@ class Functions(Layers, Signing):
         if not image and "ImageUri" in parameters:
             raise invalid("Please don't provide ImageUri when updating a function with packageType Zip.")
         code = self._code(here, before.settings, parameters)
-        with self._storing(account, region):
+        with self._storing(here.account, region):
             latest = self._latest(here)
             self._changeable(here, latest)
             self._expect_revision(parameters, latest)
@@ -167,9 +167,9 @@ class Functions(Layers, Signing):
     def update_function_configuration(self, account: str, region: str, parameters: Json) -> Json:
         here = self._called_unqualified("UpdateFunctionConfiguration", account, region, parameters)
         if "Role" in parameters:
-            self._check_role(account, parameters["Role"])
+            self._check_role(here.account, parameters["Role"])
         runtimes = self._runtimes()
-        parameters = parameters | self._network(account, region, parameters)
+        parameters = parameters | self._network(here.account, region, parameters)
         with self._writing():
             latest = self._latest(here)
             self._changeable(here, latest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 import msgspec
@@ -71,6 +72,19 @@ class Policies(Store):
         if found is None:
             raise _missing("The resource you requested does not exist.")
         return {"Policy": _text(_document(found[1])), "RevisionId": found[0]}
+
+    def _allows(self, account: str, here: Address, action: str) -> bool:
+        """By a statement without conditions: none of what they compare is known of a caller here."""
+        with self._lock:
+            function = self._find(here)
+            found = None if function is None else self._policy(function, here)
+        theirs = {"AWS": f"arn:{partition_of(here.region)}:iam::{account}:root"}
+        return found is not None and any(
+            statement["Principal"] in ("*", theirs)
+            and fnmatchcase(f"lambda:{action}", statement["Action"])
+            and "Condition" not in statement
+            for statement in found[1]
+        )
 
     def _qualified_exists(self, function: int, here: Address) -> None:
         if here.qualifier is None or here.qualifier == LATEST:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from threading import RLock
 from typing import Any, Final, Literal, TypeAlias
@@ -235,7 +236,17 @@ class Store:
     def _called(self, operation: str, account: str, region: str, given: Json) -> Address:
         """Validate the parameters against AWS's model, and read whom they are about."""
         validate(operation, given)
-        return address(operation, account, region, given["FunctionName"], given.get("Qualifier"))
+        return self._address(operation, account, region, given["FunctionName"], given.get("Qualifier"))
+
+    def _address(
+        self, operation: str, account: str, region: str, function_name: str, qualifier: str | None = None
+    ) -> Address:
+        allowed = partial(self._allows, account)
+        return address(operation, account, region, function_name, qualifier, allowed=allowed)
+
+    def _allows(self, account: str, here: Address, action: str) -> bool:  # noqa: ARG002 - `policies` does
+        """Whether another account may do this, by the resource policy of what it is done to."""
+        return False
 
     def _called_unqualified(self, operation: str, account: str, region: str, given: Json) -> Address:
         here = self._called(operation, account, region, given)

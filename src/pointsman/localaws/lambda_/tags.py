@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from pointsman.localaws.lambda_.address import address
 from pointsman.localaws.lambda_.errors import invalid, not_built
 from pointsman.localaws.lambda_.settings import MOST_TAGS
 from pointsman.localaws.lambda_.signing import Signing
@@ -43,7 +42,7 @@ class Tags(Signing):
             return "code_signing", self._signing(account, region, resource)[0]
         if ":function:" not in resource:
             raise not_built("tags on anything but functions and code signing configurations")
-        here = address(operation, account, region, resource)
+        here = self._address(operation, account, region, resource)
         if here.qualifier is not None:
             raise invalid("Tags on function aliases and versions are not supported. Please specify a function ARN.")
         return "function", self._function(here)
