@@ -126,11 +126,28 @@ def test_a_missing_qualifier_is_not_found(lambda_client: Any, function: Create) 
         )
 
 
-def test_payloads_that_are_no_json(lambda_client: Any, function: Create) -> None:
-    code, status, sentence = refused(lambda_client.invoke, FunctionName=function(), Payload=b"{not json")
+BEGINNING = "(JSON String, Number, Array, Object or token 'null', 'true' or 'false')"
+PLACE = "\n at [Source: REDACTED (`StreamReadFeature.INCLUDE_SOURCE_IN_LOCATION` disabled); line: {}, column: {}]"
+
+
+@pytest.mark.parametrize(
+    ("payload", "sentence"),
+    [
+        (b"{not json", ""),
+        (b"nul\x87", "Invalid UTF-8 start byte 0x87" + PLACE.format(1, 5)),
+        (
+            b"\x99\xeb",
+            f"Unexpected character ((CTRL-CHAR, code 153)): expected a valid value {BEGINNING}" + PLACE.format(1, 1),
+        ),
+        (b"\n hello", f"Unrecognized token 'hello': was expecting {BEGINNING}" + PLACE.format(2, 7)),
+    ],
+)
+def test_payloads_that_are_no_json(lambda_client: Any, function: Create, payload: bytes, sentence: str) -> None:
+    code, status, said = refused(lambda_client.invoke, FunctionName=function(), Payload=payload)
 
     assert (code, status) == ("InvalidRequestContentException", 400)
-    assert (sentence or "").startswith("Could not parse request body into json: Could not parse payload into json: ")
+    beginning = "Could not parse request body into json: Could not parse payload into json: "
+    assert (said or "").startswith(beginning + sentence)
 
 
 def test_payloads_that_are_too_large(lambda_client: Any, function: Create) -> None:

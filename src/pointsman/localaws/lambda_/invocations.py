@@ -18,7 +18,8 @@ import msgspec
 
 from pointsman.localaws.contract import Executor
 from pointsman.localaws.lambda_.address import Address
-from pointsman.localaws.lambda_.errors import LambdaError, NotReady, Throttled, too_large
+from pointsman.localaws.lambda_.errors import NotReady, Throttled, too_large
+from pointsman.localaws.lambda_.payloads import check_json
 from pointsman.localaws.lambda_.state import LambdaState, Reach
 from pointsman.localaws.lambda_.streams import Pipe
 
@@ -95,9 +96,9 @@ class Invocations:
                 f"(limit {MOST_ASYNCHRONOUS} bytes)"
             )
         if len(payload) > _BIG:
-            await asyncio.to_thread(_check_json, payload)
+            await asyncio.to_thread(check_json, payload)
         else:
-            _check_json(payload)
+            check_json(payload)
         seek = partial(self._state.reach, account, region, function_name, qualifier)
         run = partial(
             self._run,
@@ -226,16 +227,3 @@ async def _when_free(run: Callable[[], Awaitable[object]], patience_s: float = O
             await asyncio.sleep(0.1)
         else:
             return
-
-
-def _check_json(payload: bytes) -> None:
-    if not payload:
-        return
-    try:
-        msgspec.json.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
-        raise LambdaError(
-            "InvalidRequestContentException",
-            400,
-            f"Could not parse request body into json: Could not parse payload into json: {wrong}",
-        ) from wrong
