@@ -81,6 +81,9 @@ class InProcess:
         log = "\n".join([*text, f"REPORT RequestId: {request_id}\tDuration: 1.00 ms", ""])
         return Outcome(json.dumps(answer).encode(), error, log.encode(), 1.0, 1, None)
 
+    async def prepare(self, target: Target) -> bool:
+        return "fails when provisioned" not in (target.code / "index.py").read_text()
+
     def runtimes(self) -> tuple[str, ...]:
         return ("nodejs20.x", "python3.11")
 

@@ -24,6 +24,14 @@ def provision(client: Any, name: str, qualifier: str, number: int = 1) -> dict[s
     return reply
 
 
+def settled(client: Any, name: str, qualifier: str) -> dict[str, Any]:
+    while True:
+        got: dict[str, Any] = client.get_provisioned_concurrency_config(FunctionName=name, Qualifier=qualifier)
+        if got["Status"] != "IN_PROGRESS":
+            return got
+        time.sleep(0.05)
+
+
 def refusal(client: Any, name: str, qualifier: str, number: int = 1) -> tuple[str, int, str | None]:
     given = {"FunctionName": name, "Qualifier": qualifier, "ProvisionedConcurrentExecutions": number}
     return refused(client.put_provisioned_concurrency_config, **given)
@@ -49,8 +57,7 @@ def test_a_version_or_its_alias(lambda_client: Any, function: Create) -> None:
         409,
         "Alias can't be used for Provisioned Concurrency configuration on an already Provisioned version",
     )
-    while (got := lambda_client.get_provisioned_concurrency_config(**version))["Status"] == "IN_PROGRESS":
-        time.sleep(0.05)
+    got = settled(lambda_client, name, "1")
     assert (got["Status"], got["AllocatedProvisionedConcurrentExecutions"]) == ("READY", 1)
     for _ in range(2):
         deleted = lambda_client.delete_provisioned_concurrency_config(**version)
@@ -131,3 +138,44 @@ def test_what_is_missing(lambda_client: Any, function: Create, account: str, reg
         404,
         f"Function not found: {none}",
     )
+
+
+def test_what_is_provisioned_is_taken_from_what_is_reserved(lambda_client: Any, function: Create) -> None:
+    name = function(Publish=True)
+    lambda_client.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
+    lambda_client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=1)
+
+    before = lambda_client.invoke(FunctionName=name)
+    provision(lambda_client, name, "live")
+    settled(lambda_client, name, "live")
+    version = lambda_client.invoke(FunctionName=name, Qualifier="1")
+    throttled = refused(lambda_client.invoke, FunctionName=name)
+    lambda_client.delete_provisioned_concurrency_config(FunctionName=name, Qualifier="live")
+    after = lambda_client.invoke(FunctionName=name)
+
+    assert [reply["ExecutedVersion"] for reply in (before, version, after)] == ["$LATEST", "1", "$LATEST"]
+    assert throttled == ("TooManyRequestsException", 429, "Rate Exceeded.")
+    lower = {"FunctionName": name, "ReservedConcurrentExecutions": 0}
+    provision(lambda_client, name, "1")
+    assert refused(lambda_client.put_function_concurrency, **lower) == (
+        WRONG,
+        400,
+        " ReservedConcurrentExecutions  0 should not be lower than function's total provisioned concurrency [1].",
+    )
+
+
+def test_what_cannot_be_initialised_fails(lambda_client: Any, function: Create) -> None:
+    source = (
+        "import os\n"
+        "if os.environ.get('AWS_LAMBDA_INITIALIZATION_TYPE') == 'provisioned-concurrency':\n"
+        "    raise RuntimeError('fails when provisioned')\n"
+        "def handler(event, context): return 1\n"
+    )
+    name = function(Publish=True, Code={"ZipFile": package(**{"index.py": source})})
+
+    provision(lambda_client, name, "1")
+    got = settled(lambda_client, name, "1")
+
+    assert (got["Status"], got["StatusReason"]) == ("FAILED", "FUNCTION_ERROR_INIT_FAILURE")
+    assert (got["AvailableProvisionedConcurrentExecutions"], got["AllocatedProvisionedConcurrentExecutions"]) == (0, 0)
+    assert lambda_client.invoke(FunctionName=name, Qualifier="1")["StatusCode"] == 200  # on demand

@@ -198,6 +198,9 @@ def test_a_python_error_is_the_runtimes_json_and_keeps_the_process(package: Pack
         assert failed.error == "Unhandled"
         assert set(said(failed)) == {"errorMessage", "errorType", "requestId", "stackTrace"}
         assert (said(failed)["errorMessage"], said(failed)["errorType"]) == ("no", "ValueError")
+        assert said(failed)["stackTrace"] == [
+            "  File \"/var/task/app.py\", line 3, in handler\n    if e: raise ValueError('no')\n"
+        ]
         assert before.payload == after.payload
 
     run(scene)
@@ -241,6 +244,69 @@ def test_a_python_module_that_cannot_be_loaded_is_tried_twice(
             [("init", kind)],
             [("invoke", kind)],
         ] * 2
+
+    run(scene)
+
+
+def test_a_stack_trace_names_files_as_on_aws(package: Package) -> None:
+    target = package({"app.py": "1 / 0"}, "app.handler")
+
+    async def scene() -> None:
+        async with stage() as invoke:
+            trace = "".join(said(await invoke(target))["stackTrace"])
+
+        assert set(re.findall(r'File "(/[^"]*/)', trace)) >= {"/var/task/", f"/var/lang/lib/{PYTHON}/importlib/"}
+        assert str(target.code) not in trace
+
+    run(scene)
+
+
+def test_a_wrapper_starts_the_runtime(package: Package) -> None:
+    files = {"wrap": '#!/bin/sh\nexport WRAPPED=$#\nexec "$@"\n', "app.py": "import os\n"}
+    files["app.py"] += "def handler(e, c): return os.environ['WRAPPED']"
+    target = package(files, "app.handler", environment={"AWS_LAMBDA_EXEC_WRAPPER": "/var/task/wrap"})
+    (target.code / "wrap").chmod(0o755)
+    missing = replace(target, revision="other", environment={"AWS_LAMBDA_EXEC_WRAPPER": "/opt/nowhere"})
+
+    async def scene() -> None:
+        async with stage() as invoke:
+            wrapped = await invoke(target)
+            ended = await invoke(missing)
+
+        assert int(said(wrapped)) >= 1
+        assert said(ended) == {
+            "errorType": "Runtime.ExitError",
+            "errorMessage": "RequestId: r-1 Error: Runtime exited with error: exit status 127",
+        }
+
+    run(scene)
+
+
+def test_what_is_provisioned_is_ready_before_it_is_called(package: Package) -> None:
+    source = """
+        import os
+        kind = os.environ["AWS_LAMBDA_INITIALIZATION_TYPE"]
+        print("born", kind)
+        def handler(e, c): return kind
+    """
+    on_demand = package({"app.py": source}, "app.handler")
+    provisioned = replace(on_demand, initialization="provisioned-concurrency")
+    broken = replace(provisioned, handler="app.nothing")
+
+    async def scene() -> None:
+        async with stage() as invoke:
+            assert await invoke.executor.prepare(provisioned)
+            ready, first = await invoke(provisioned), await invoke(on_demand)
+            assert not await invoke.executor.prepare(broken)
+
+        assert (said(ready), ready.init_ms) == ("provisioned-concurrency", None)
+        assert said(first) == "on-demand"
+        assert first.init_ms is not None
+        assert [line for _, _, line in invoke.lines if line.startswith("born")] == [
+            "born provisioned-concurrency",
+            "born on-demand",
+            "born provisioned-concurrency",
+        ]
 
     run(scene)
 

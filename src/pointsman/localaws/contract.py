@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,9 @@ class CutShort(Exception):
     """An answer cannot be brought to its end, of which a part is sent already; why."""
 
 
+Initialization: TypeAlias = Literal["on-demand", "provisioned-concurrency"]
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """One version of one function, ready to run. Execution environments are shared only by equal `revision`s."""
@@ -55,6 +58,7 @@ class Target:
     timeout_s: float
     log_group: str
     opt: Path | None = None  # what its layers put into /opt, read-only; None: it has none
+    initialization: Initialization = "on-demand"  # environments are not shared across these either
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,10 @@ class Executor(Protocol):
         stream: Stream | None = None,
     ) -> Outcome:
         """What a function streams goes to `stream`, if given, and is then not in the Outcome."""
+        ...
+
+    async def prepare(self, target: Target) -> bool:
+        """Initialise an environment ahead of any call, unless there is no room for it. False: that failed."""
         ...
 
     def runtimes(self) -> tuple[str, ...]:

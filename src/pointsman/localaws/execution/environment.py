@@ -112,6 +112,17 @@ class Environment:
         finally:
             self._sampler.cancel()
 
+    async def prepare(self) -> bool:
+        """Initialise before there is a call. False: it failed, and no process is left."""
+        ready = False
+        try:
+            _, ending = await self._cold_start()
+            ready = ending is None
+        finally:
+            if not ready:
+                self.kill()
+        return ready
+
     async def free(self, patience_s: float) -> bool:
         """Wait until the runtime asks for its next call: after answering, it may need a moment. False: not in time."""
         if self._poll is None and not self.gone:
@@ -274,13 +285,20 @@ class Environment:
         return self._answered(request_id, TooLarge() if body is None else Answered(body))
 
     def failed(self, request_id: str, body: bytes | None) -> Answer:
-        return self._answered(request_id, TooLarge() if body is None else Raised(body))
+        return self._answered(request_id, TooLarge() if body is None else Raised(self._as_on_aws(body)))
 
     def init_failed(self, body: bytes | None) -> Answer:
         if not self._initialising:
             return WRONG_STATE
-        self._resolve(Raised(body or b""))
+        self._resolve(Raised(self._as_on_aws(body or b"")))
         return ACCEPTED
+
+    def _as_on_aws(self, error: bytes) -> bytes:
+        """Stack traces name files: where they would be on AWS, not where they are on this machine."""
+        shown = {} if self._command is None else self._command.places
+        for here, there in {str(self.target.code): "/var/task", **shown}.items():
+            error = error.replace(here.encode(), there.encode())
+        return error
 
     def _answered(self, request_id: str, ending: Answered | Raised | TooLarge) -> Answer:
         if request_id != self._request_id:
@@ -292,8 +310,13 @@ class Environment:
     # The process
 
     def _start(self, command: Command) -> Process:
+        argv = command.argv
+        wrapper = self.target.environment.get("AWS_LAMBDA_EXEC_WRAPPER")
+        if wrapper and not self.target.runtime.startswith("provided"):
+            # By a shell, as on AWS: a wrapper that is not there then ends it with 127
+            argv = ("/bin/sh", "-c", 'exec "$0" "$@"', wrapper.replace("/var/task/", f"{self.target.code}/", 1), *argv)
         process = Process(
-            command.argv,
+            argv,
             launcher=command.opt.launcher if command.opt else (),
             environment=self._variables(command),
             folder=self.target.code,
@@ -316,7 +339,7 @@ class Environment:
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(target.memory_mb),
             "AWS_LAMBDA_LOG_GROUP_NAME": target.log_group,
             "AWS_LAMBDA_LOG_STREAM_NAME": self._stream,
-            "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+            "AWS_LAMBDA_INITIALIZATION_TYPE": target.initialization,
             "AWS_LAMBDA_RUNTIME_API": self._api.address,
             "AWS_EXECUTION_ENV": f"AWS_Lambda_{target.runtime}",
             "AWS_REGION": target.region,

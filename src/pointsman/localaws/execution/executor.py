@@ -22,7 +22,7 @@ from pointsman.localaws.execution.runtimes import Runtimes
 
 _PATIENCE_S = 0.25  # how long a runtime that has answered may take to ask for more before another process is started
 
-_Key = tuple[str, str, str, str, str]
+_Key = tuple[str, str, str, str, str, str]
 
 
 def account_credentials(target: Target) -> Mapping[str, str]:
@@ -108,6 +108,17 @@ class LocalExecutor:
         environment = await self._take(target)
         try:
             return await environment.invoke(Call(payload, invoked_arn, request_id, context, stream))
+        finally:
+            self._give_back(environment)
+
+    async def prepare(self, target: Target) -> bool:
+        """Have an environment ready for the next call; at the limit none is. False: its initialisation failed."""
+        environment = self._create(target)
+        if environment is None:
+            return True
+        self._busy.add(environment)
+        try:
+            return await environment.prepare()
         finally:
             self._give_back(environment)
 
@@ -259,7 +270,7 @@ class LocalExecutor:
 
 
 def _key(target: Target) -> _Key:
-    return target.account, target.region, target.function_name, target.version, target.revision
+    return target.account, target.region, target.function_name, target.version, target.revision, target.initialization
 
 
 def _plain_context(given: str) -> str:

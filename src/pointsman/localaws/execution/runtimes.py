@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -44,6 +44,7 @@ class Command:
     argv: tuple[str, ...]
     environment: Mapping[str, str]  # what this runtime adds to every function's
     shown: str = "/var/runtime/bootstrap"  # what stands for argv[0] on AWS, and in its error texts
+    places: Mapping[str, str] = field(default_factory=dict)  # path here → what an error calls it on AWS
     framed: bool = True  # it may be given a descriptor for framed log messages
     opt: Opt | None = None
 
@@ -95,7 +96,11 @@ class Runtimes:
             # Left alone, V8 lets its heap grow by the machine's memory, not the function's, and is then killed for it
             heap = max(32, target.memory_mb - 50)
             argv = (self._node[0], f"--max-old-space-size={heap}", str(_HERE / "node" / "runtime.cjs"))
-            return Command(argv, {"LAMBDA_RUNTIME_DIR": str(_HERE / "node"), "PATH": _path(argv[0])})
+            return Command(
+                argv,
+                {"LAMBDA_RUNTIME_DIR": str(_HERE / "node"), "PATH": _path(argv[0])},
+                places={str(_HERE / "node"): "/var/runtime"},
+            )
         reason = f"{name} cannot be run on this machine; it has {', '.join(self.names())}"
         raise CannotStart("Runtime.Unavailable", reason)
 
@@ -120,6 +125,7 @@ class Runtimes:
                 "PYTHONDONTWRITEBYTECODE": "1",  # the unpacked package stays as it is, whoever imports from it
                 "PATH": _path(executable),
             },
+            places={str(folder): "/var/runtime", f"{Path(executable).parents[1]}/lib/python": "/var/lang/lib/python"},
         )
 
     async def _prepare(self, name: str) -> Path:

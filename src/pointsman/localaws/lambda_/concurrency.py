@@ -1,7 +1,7 @@
 """Concurrency: what is reserved for a function (and the most it gets), and what is kept ready of a version or alias.
 
-A reservation is enforced where invocations start. Provisioned concurrency is kept and shown, no more: nothing is
-started ahead of a call.
+Both are enforced where invocations start. Of what is provisioned one environment is started ahead of any call, which
+shows whether it can be; the others, when they are first needed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pointsman.localaws.lambda_.wire import Json
 
 MOST_CONCURRENT: Final = 1000
 LEAST_UNRESERVED: Final = 100
+LONGEST_START_S: Final = 900.0  # then what was provisioned counts as ready, whatever became of starting it
 
 
 class Concurrency(Store):
@@ -63,17 +64,30 @@ class Concurrency(Store):
             self._check_rivals(function, here)
             self._check_room(function, here, number)
             now = self._now()
+            due = now + (self._settle_s if self.provision is None else LONGEST_START_S)
             self._db.execute(
                 "REPLACE INTO provisioned (function, qualifier, number, modified, settles_at) VALUES (?, ?, ?, ?, ?)",
-                (function, here.qualifier, number, _seconds(now), now + self._settle_s),
+                (function, here.qualifier, number, _seconds(now), due),
             )
-            return self._ready(number, _seconds(now), now + self._settle_s)
+        if self.provision is not None:
+            self.provision(here, due)
+        return self._ready(number, _seconds(now), now + LONGEST_START_S, None)
+
+    def provisioned(self, here: Address, due: float, reason: str | None) -> None:
+        """What `provision` was told with this `due` is ready, or failed for a reason in AWS's words."""
+        at = max(self._now(), due - LONGEST_START_S + self._settle_s)
+        with self._writing():
+            self._db.execute(
+                "UPDATE provisioned SET settles_at = ?, reason = ?"
+                " WHERE function = ? AND qualifier = ? AND settles_at = ?",
+                (at, reason, self._find(here), here.qualifier, due),
+            )
 
     def get_provisioned_concurrency_config(self, account: str, region: str, parameters: Json) -> Json:
         here = self._published("GetProvisionedConcurrencyConfig", account, region, parameters)
         with self._lock:
             found = self._db.execute(
-                "SELECT number, modified, settles_at FROM provisioned WHERE function = ? AND qualifier = ?",
+                "SELECT number, modified, settles_at, reason FROM provisioned WHERE function = ? AND qualifier = ?",
                 (self._provisionable(here), here.qualifier),
             ).fetchone()
         if found is None:
@@ -98,8 +112,8 @@ class Concurrency(Store):
         (after,) = after_marker(parameters, "")
         with self._lock:
             rows = self._db.execute(
-                "SELECT qualifier, number, modified, settles_at FROM provisioned WHERE function = ? AND qualifier > ?"
-                " ORDER BY qualifier LIMIT ?",
+                "SELECT qualifier, number, modified, settles_at, reason FROM provisioned"
+                " WHERE function = ? AND qualifier > ? ORDER BY qualifier LIMIT ?",
                 (self._function(here), after, size + 1),
             ).fetchall()
         found = [{"FunctionArn": here.qualified(row[0])} | self._ready(*row[1:]) for row in rows[:size]]
@@ -191,15 +205,31 @@ class Concurrency(Store):
         ).fetchone()
         return MOST_CONCURRENT - int(taken)
 
-    def _ready(self, number: int, modified: str, settles_at: float) -> Json:
-        ready = self._now() >= settles_at
-        return {
+    def _kept_ready(self, function: int) -> tuple[dict[int, int], bool]:
+        """(How many environments of which version are, whether that stays so by itself.)"""
+        rows = self._db.execute(
+            "SELECT COALESCE(version, CAST(qualifier AS INTEGER)), provisioned.number, settles_at, reason"
+            " FROM provisioned LEFT JOIN alias ON alias.function = provisioned.function AND name = qualifier"
+            " WHERE provisioned.function = ?",
+            (function,),
+        ).fetchall()
+        now, ready = self._now(), dict[int, int]()
+        for version, number, settles_at, reason in rows:
+            if settles_at <= now and reason is None:
+                ready[version] = ready.get(version, 0) + number
+        return ready, all(settles_at <= now for _, _, settles_at, _ in rows)
+
+    def _ready(self, number: int, modified: str, settles_at: float, reason: str | None) -> Json:
+        settled = self._now() >= settles_at
+        ready = number if settled and reason is None else 0
+        shown: Json = {
             "RequestedProvisionedConcurrentExecutions": number,
-            "AvailableProvisionedConcurrentExecutions": number if ready else 0,
-            "AllocatedProvisionedConcurrentExecutions": number if ready else 0,
-            "Status": "READY" if ready else "IN_PROGRESS",
+            "AvailableProvisionedConcurrentExecutions": ready,
+            "AllocatedProvisionedConcurrentExecutions": ready,
+            "Status": "READY" if ready else "FAILED" if settled else "IN_PROGRESS",
             "LastModified": modified,
         }
+        return shown | {"StatusReason": reason} if settled and reason is not None else shown
 
 
 def _seconds(now: float) -> str:

@@ -9,16 +9,16 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Literal, TypeAlias, assert_never
 from uuid import uuid4
 
 import msgspec
 
-from pointsman.localaws.contract import Executor
+from pointsman.localaws.contract import Executor, Target
 from pointsman.localaws.lambda_.address import Address
-from pointsman.localaws.lambda_.errors import NotReady, Throttled, too_large
+from pointsman.localaws.lambda_.errors import LambdaError, NotReady, Throttled, too_large
 from pointsman.localaws.lambda_.payloads import check_json
 from pointsman.localaws.lambda_.state import LambdaState, Reach
 from pointsman.localaws.lambda_.streams import Pipe
@@ -28,6 +28,7 @@ MOST_ASYNCHRONOUS = 1_048_576  # 256 KB until October 2025
 MOST_REPLY = 6_291_556
 LOG_TAIL = 4096
 OLDEST_EVENT_S = 21_600
+STARTS = 6  # of what is provisioned, before AWS gives up (recorded)
 _BIG = 65_536  # bytes beyond which parsing would hold up the event loop noticeably
 
 InvocationType: TypeAlias = Literal["RequestResponse", "Event", "DryRun"]
@@ -56,10 +57,11 @@ class Invocations:
         self._state = state
         self._executor = executor
         self.loop: asyncio.AbstractEventLoop | None = None  # known once anything was asked
-        self._running: Counter[tuple[str, str, str]] = Counter()  # by function
+        self._running: Counter[tuple[str, ...]] = Counter()  # by function, and of what is provisioned by version
         self._background: set[asyncio.Task[None]] = set()
         self._streaming: set[asyncio.Task[InvokeReply]] = set()
         state.changed = self._retire
+        state.provision = self._provision
 
     async def close(self) -> None:
         """Give up what still runs in the background. The executor is its owner's to close."""
@@ -154,13 +156,16 @@ class Invocations:
         if stream is not None:
             stream.executed_version = target.version
         function = (target.account, target.region, target.function_name)
-        if reach.reserved is not None and self._running[function] >= reach.reserved:
+        pool: tuple[str, ...] = (*function, target.version)
+        if self._running[pool] < reach.ready:
+            target = replace(target, initialization="provisioned-concurrency")
+        elif reach.reserved is not None and self._running[function] >= reach.reserved:
             raise Throttled
-        for folder in (target.code, target.opt):
-            if folder is not None and not self._state.packages.ready(folder):
-                await asyncio.to_thread(self._state.packages.unpack, folder)
-        self._running[function] += 1
+        else:
+            pool = function
+        self._running[pool] += 1
         try:
+            await self._unpacked(target)
             outcome = await self._executor.invoke(
                 target,
                 payload,
@@ -170,9 +175,9 @@ class Invocations:
                 stream=stream,
             )
         finally:
-            self._running[function] -= 1
-            if not self._running[function]:
-                del self._running[function]
+            self._running[pool] -= 1
+            if not self._running[pool]:
+                del self._running[pool]
         error, answer = outcome.error, outcome.payload
         if len(answer) > MOST_REPLY:
             message = f"Response payload size exceeded maximum allowed payload size ({MOST_REPLY} bytes)."
@@ -185,6 +190,11 @@ class Invocations:
         tail = base64.b64encode(outcome.log[-LOG_TAIL:]).decode() if log_type == "Tail" else None
         return InvokeReply(200, request_id, answer, target.version, error, tail)
 
+    async def _unpacked(self, target: Target) -> None:
+        for folder in (target.code, target.opt):
+            if folder is not None and not self._state.packages.ready(folder):
+                await asyncio.to_thread(self._state.packages.unpack, folder)
+
     # --- in the background ---
 
     def _retire(self, here: Address, version: str | None) -> None:
@@ -193,6 +203,29 @@ class Invocations:
             return
         ending = partial(self._executor.retire, here.name, here.account, here.region, version)
         self.loop.call_soon_threadsafe(self._start, ending, f"retiring {here.qualified(version)}")
+
+    def _provision(self, here: Address, due: float) -> None:
+        """Called in whatever thread asked for it."""
+        if self.loop is None or self.loop.is_closed():  # nothing runs yet: what is kept ready starts when called
+            self._state.provisioned(here, due, None)
+            return
+        what = f"provisioning {here.qualified(here.qualifier)}"
+        self.loop.call_soon_threadsafe(self._start, partial(self._keep_ready, here, due), what)
+
+    async def _keep_ready(self, here: Address, due: float) -> None:
+        seek = partial(self._state.reach, here.account, here.region, here.arn, here.qualifier, choose=lambda: 1.0)
+        try:
+            reach = await _when_active(seek)
+        except LambdaError:  # it was deleted meanwhile
+            return
+        target = replace(reach.target, initialization="provisioned-concurrency")
+        await self._unpacked(target)
+        reason: str | None = "FUNCTION_ERROR_INIT_FAILURE"
+        for _ in range(STARTS):
+            if await self._executor.prepare(target):
+                reason = None
+                break
+        await asyncio.to_thread(self._state.provisioned, here, due, reason)
 
     def _start(self, work: Callable[[], Awaitable[object]], what: str) -> None:
         async def watched() -> None:

@@ -131,5 +131,7 @@ CREATE TRIGGER layer_unstored AFTER UPDATE OF deleted ON layer_version WHEN NEW.
 END;
 """
 
-SCHEMAS: Final = (_FUNCTIONS, _POLICIES, _CONTROLS, _PROVISIONED, _URLS, _LAYERS + _STORAGE)
+_PROVISIONED_IN_VAIN = "ALTER TABLE provisioned ADD COLUMN reason TEXT;"  # why it failed
+
+SCHEMAS: Final = (_FUNCTIONS, _POLICIES, _CONTROLS, _PROVISIONED, _URLS, _LAYERS + _STORAGE, _PROVISIONED_IN_VAIN)
 """The n-th takes a database from user_version n to n + 1: a folder from before keeps what it holds. Append only."""

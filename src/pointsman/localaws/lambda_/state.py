@@ -37,11 +37,15 @@ MOST_WAYS = 1024  # remembered; then it begins anew
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """Where an invocation goes: the version (its code perhaps not unpacked yet), the ARN it was invoked by, and how
-    many may run at once (None: as many as come)."""
+    """Where an invocation goes: the version (its code perhaps not unpacked yet) and the ARN it was invoked by.
+
+    `ready` environments of the version are provisioned. Beyond these, `reserved` invocations of the whole function may
+    run at once (None: as many as come).
+    """
 
     target: Target
     arn: str
+    ready: int
     reserved: int | None
 
 
@@ -52,6 +56,7 @@ class _Way:
 
     generation: int
     here: Address
+    ready: dict[int, int]  # by version
     reserved: int | None
     primary: Version | Reach
     additional: Version | Reach | None
@@ -145,9 +150,13 @@ class LambdaState(Functions, Aliases, Policies, Urls, EventInvokes, Concurrency,
             primary, additional, weight = self._reached(here), None, 0.0
             if alias is not None and alias.additional is not None:
                 additional, weight = self._version(function, alias.additional), alias.weight or 0.0
-            found = _Way(self._generation, here, self._reserved(function), primary, additional, weight)
+            ready, lasting = self._kept_ready(function)
+            reserved = self._reserved(function)
+            if reserved is not None:
+                reserved -= sum(ready.values())
+            found = _Way(self._generation, here, ready, reserved, primary, additional, weight)
         now = self._now()
-        if not primary.settled(now) or (additional is not None and not additional.settled(now)):
+        if not lasting or not primary.settled(now) or (additional is not None and not additional.settled(now)):
             return found
         found = replace(
             found,
@@ -188,4 +197,4 @@ class LambdaState(Functions, Aliases, Policies, Urls, EventInvokes, Concurrency,
             log_group=settings["LoggingConfig"]["LogGroup"],
             opt=self._opt(settings) if "Layers" in settings else None,
         )
-        return Reach(target, here.qualified(here.qualifier), way.reserved)
+        return Reach(target, here.qualified(here.qualifier), way.ready.get(version.number, 0), way.reserved)
