@@ -114,6 +114,24 @@ def handler(event, context):
     assert connect("lambda").invoke(FunctionName="reaching")["Payload"].read() == b"200"
 
 
+@pytest.mark.parametrize(("name", "session"), [("whoami", "whoami"), ("w", "w@lambda_function")])
+def test_a_function_is_its_role(aws: control.Running, connect: Client, name: str, session: str) -> None:
+    source = """
+import boto3, os
+def handler(event, context):
+    keys = [os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")]
+    return [boto3.client("sts").get_caller_identity()["Arn"], keys]
+"""
+    make_function(aws, name, source)
+
+    ran = connect("lambda").invoke(FunctionName=name)
+    arn, keys = json.loads(ran["Payload"].read())
+
+    assert arn == f"arn:aws:sts::{control.ACCOUNT}:assumed-role/role/{session}"
+    assert keys[0].startswith("ASIA")
+    assert len({*keys}) == 3
+
+
 def test_a_fifty_megabyte_body_arrives(connect: Client) -> None:
     """Lambda's own limit refuses it, not the server."""
     with pytest.raises(ClientError) as refused:

@@ -58,6 +58,7 @@ class Target:
     timeout_s: float
     log_group: str
     opt: Path | None = None  # what its layers put into /opt, read-only; None: it has none
+    role: str = ""
     initialization: Initialization = "on-demand"  # environments are not shared across these either
 
 

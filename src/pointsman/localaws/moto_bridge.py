@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import re
+import secrets
 import sys
 import threading
 import time
@@ -39,6 +40,9 @@ _ACTION = re.compile(rb"(?:^|&)Action=(\w+)")
 _LOCKED = ("dynamodb", "s3")
 _ACCOUNT = re.compile(r"\d{12}")
 _HTML = "text/html"
+_BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+_SESSIONS = 256  # kept; many more than there are environments at a time
+_OURS = "an environment of a function"
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +86,7 @@ class MotoBridge:
         self._snapshots: Snapshots | None = None
         self._journal: LogJournal | None = None
         self._application: Callable[..., Any] | None = None
+        self._sessions: dict[str, Target] = {}  # of functions' environments, by access key; the oldest first
         self._locks = {service: threading.RLock() for service in _LOCKED}
         self._state: LambdaState | None = None
         self._service: LambdaService | None = None
@@ -162,6 +167,8 @@ class MotoBridge:
     def answer(self, request: WebRequest, access_key: str | None) -> Response:
         snapshots = self.load()
         account = self.account(access_key)
+        if access_key in self._sessions:
+            self._introduce(access_key)
         # A state machine goes on in moto's threads when the request that started it is long answered.
         writes = request.writes or request.service == "states"
         waiting = request.action == "ReceiveMessage"  # may last 20 s, and nothing may wait for it
@@ -198,8 +205,49 @@ class MotoBridge:
 
     # --- accounts ---
 
+    def role_session(self, target: Target) -> Mapping[str, str]:
+        """Credentials for one environment of a function, as which STS then knows its role. Needs no moto yet."""
+        key = "ASIA" + "".join(secrets.choice(_BASE32) for _ in range(16))
+        if len(self._sessions) >= _SESSIONS:
+            self._sessions.pop(next(iter(self._sessions)))
+        self._sessions[key] = target
+        return {
+            "AWS_ACCESS_KEY_ID": key,
+            "AWS_SECRET_ACCESS_KEY": secrets.token_urlsafe(30),
+            "AWS_SESSION_TOKEN": secrets.token_urlsafe(96),
+        }
+
+    def _introduce(self, access_key: str) -> None:
+        """Tell moto of a function's session, once the function asks it for anything."""
+        from moto.iam.models import AccessKey
+        from moto.sts.models import AssumedRole, sts_backends
+        from moto.utilities.utils import get_partition
+
+        target = self._sessions[access_key]
+        backend = sts_backends[target.account][get_partition(target.region)]
+        with self._loading:
+            if backend.get_assumed_role_from_access_key(access_key) is not None:
+                return
+            key = cast(Any, AccessKey)(None, "ASIA", target.account)
+            key.access_key_id = access_key
+            name = target.function_name  # AWS's sessions have two characters at least (recorded)
+            session = AssumedRole(
+                account_id=target.account,
+                region_name=target.region,
+                access_key=key,
+                role_session_name=name if len(name) > 1 else f"{name}@lambda_function",
+                role_arn=target.role,
+                policy="",
+                duration=43_200,
+                external_id=_OURS,
+            )
+            still = [r for r in backend.assumed_roles if r.external_id != _OURS or r.access_key_id in self._sessions]
+            backend.assumed_roles = [*still, session]
+
     def account_at_once(self, access_key: str | None) -> str | None:
         """The account, or None if only moto can tell: keys that IAM or STS gave out begin with A."""
+        if (target := self._sessions.get(access_key or "")) is not None:
+            return target.account
         if access_key is None or not access_key.startswith(("AKIA", "ASIA")):
             return access_key if access_key is not None and _ACCOUNT.fullmatch(access_key) else ACCOUNT
         return None

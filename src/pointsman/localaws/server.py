@@ -350,8 +350,8 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     async def sink(target: Target, stream: str, lines: list[tuple[int, str]]) -> None:
         await loop.run_in_executor(logging_thread, moto.write_logs, target, stream, lines)
 
-    executor = LocalExecutor(sink, endpoint=lambda: url)
     moto = MotoBridge(settings.directory / "moto", port=port, loop=loop)
+    executor = LocalExecutor(sink, endpoint=lambda: url, credentials=moto.role_session)
     settle: dict[str, Any] = {} if settings.settle_s is None else {"settle_s": settings.settle_s}
     state = LambdaState(
         settings.directory / "lambda",

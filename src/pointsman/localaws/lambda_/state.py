@@ -196,5 +196,6 @@ class LambdaState(Functions, Aliases, Policies, Urls, EventInvokes, Concurrency,
             timeout_s=float(settings["Timeout"]),
             log_group=settings["LoggingConfig"]["LogGroup"],
             opt=self._opt(settings) if "Layers" in settings else None,
+            role=settings["Role"],
         )
         return Reach(target, here.qualified(here.qualifier), way.ready.get(version.number, 0), way.reserved)
