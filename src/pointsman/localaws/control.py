@@ -195,7 +195,7 @@ def log_events(
             key = (found["group"], found["stream"], found["number"])
             if key not in seen:
                 seen[key] = found["timestamp"]
-                yield LogEvent(found["timestamp"], found["message"], found["group"], found["stream"])
+                yield LogEvent(found["timestamp"], found["message"].removesuffix("\n"), found["group"], found["stream"])
         if not follow:
             return
         since_ms = max(since_ms, max(seen.values(), default=0) - _LATE_MS)

@@ -322,8 +322,9 @@ class MotoBridge:
     def write_logs(self, target: Target, stream: str, lines: Sequence[tuple[int, str]]) -> None:
         snapshots = self.load()
         assert self._journal is not None
+        ended = [(at, f"{line}\n") for at, line in lines]  # as CloudWatch has what functions print (recorded)
         with snapshots.request(writes=False):
-            made = self._journal.put(target.account, target.region, target.log_group, stream, lines)
+            made = self._journal.put(target.account, target.region, target.log_group, stream, ended)
         if made:
             snapshots.changed()
 
