@@ -784,7 +784,7 @@ def test_the_log_is_lambdas_in_order_and_complete(package: Package) -> None:
         print("loading")
         def handler(e, c):
             print("one")
-            print("two", file=sys.stderr)
+            print("\\ntwo", file=sys.stderr)  # CloudWatch has no empty lines
             logging.getLogger().warning("three\\nof two lines")
             print("x" * 200_000)
             print("no end", end="")

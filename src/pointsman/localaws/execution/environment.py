@@ -167,7 +167,7 @@ class Environment:
         """→ (milliseconds it took, None) or (None, how it failed)."""
         runtime = _RUNTIME_NAME.sub(r"\1:\2", self.target.runtime)
         arn = f"arn:aws:lambda:{self.target.region}::runtime:local"
-        self._print(f"INIT_START Runtime Version: {runtime}\tRuntime Version ARN: {arn}")
+        self._print(f"INIT_START Runtime Version: {runtime}.v10\tRuntime Version ARN: {arn}")
         try:
             self._command = await self._given.runtimes.command(self.target)
         except CannotStart as refused:

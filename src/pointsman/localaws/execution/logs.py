@@ -47,7 +47,8 @@ class LineCutter:
                 end = frame if frame >= 0 else at + _LONGEST
             if end > len(data):
                 break
-            yield now_ms, _text(data[at:end])
+            if end > at:  # empty lines never reach CloudWatch (recorded)
+                yield now_ms, _text(data[at:end])
             at = end + (data[end : end + 1] == b"\n")
         self._rest = data[at:]
 
