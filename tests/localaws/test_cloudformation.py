@@ -105,7 +105,9 @@ def test_a_stack_with_an_inline_node_function(cf: Any, connect: Client, name: st
     assert [e[:2] for e in events(cf, name)] == [
         (name, "CREATE_IN_PROGRESS"),
         ("Role", "CREATE_IN_PROGRESS"),
+        ("Role", "CREATE_IN_PROGRESS"),  # once its name is known, too
         ("Role", "CREATE_COMPLETE"),
+        ("F", "CREATE_IN_PROGRESS"),
         ("F", "CREATE_IN_PROGRESS"),
         ("F", "CREATE_COMPLETE"),
         (name, "CREATE_COMPLETE"),
@@ -359,7 +361,9 @@ def test_a_type_nobody_serves_fails_by_name(cf: Any, name: str) -> None:
     ("properties", "reason"),
     [
         ({"Colour": "red"}, r"extraneous key \[Colour\] is not permitted"),
-        ({"ImageConfig": {}}, "does not offer ImageConfig yet"),
+        ({"Code": {"Zip": ""}}, r"#/Code: extraneous key \[Zip\] is not permitted"),
+        ({"Layers": "x"}, "#/Layers: expected type: JSONArray, found: String"),
+        ({"FunctionScalingConfig": {"MinExecutionEnvironments": 1}}, "does not offer PutFunctionScalingConfig"),
         ({"Runtime": "nodejs4.3"}, "no longer supported"),
         ({"Code": {"S3Bucket": "nowhere", "S3Key": "k"}}, "S3 Error Code: NoSuchBucket"),
     ],

@@ -10,7 +10,8 @@ from typing import Any, cast
 
 import pytest
 
-from pointsman.localaws.cloudformation.resources import Kinds, Made, Place, ResourceFailed
+from pointsman.localaws.cloudformation.kinds import Kinds
+from pointsman.localaws.cloudformation.resources import Made, Place, ResourceFailed
 from pointsman.localaws.cloudformation.stacks import Refused, Stack, Stacks, Wanted, new_stack
 from pointsman.localaws.cloudformation.template import Json, TemplateError, parse
 from tests.localaws.conftest import until
@@ -179,7 +180,10 @@ def test_a_roll_back_that_fails_says_so(kind: Recorded) -> None:
     stack = created(stacks, wanted(A=thing(Name="a", Value="1")))
     kind.failing = {"update a 1 to 2", "update a 2 to 1"}
     stacks.update(stack, wanted(A=thing(Name="a", Value="2")))
-    assert (stack.status, stack.reason) == ("UPDATE_ROLLBACK_FAILED", "update a 2 to 1 failed")
+    assert (stack.status, stack.reason) == (
+        "UPDATE_ROLLBACK_FAILED",
+        "The following resource(s) failed to update: [A]. update a 2 to 1 failed",
+    )
 
 
 def test_a_deletion_that_fails_can_be_tried_again(kind: Recorded) -> None:

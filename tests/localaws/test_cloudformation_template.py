@@ -65,9 +65,11 @@ def test_functions(node: Any, value: Any) -> None:
     ("node", "words"),
     [
         ({"Fn::Select": [2, ["a"]]}, "nonexistent value at index 2"),
-        ({"Fn::Cidr": ["10.0.0.0/8", 1, 8]}, "does not know Fn::Cidr"),
+        ({"Fn::Cidr": ["10.0.0.0/24", 2, 8]}, "cannot make 2 blocks of 8 host bits"),
+        ({"Fn::Length": [1]}, "needs the transform AWS::LanguageExtensions"),
+        ({"Fn::Transform": {"Name": "AWS::Include"}}, "does not know Fn::Transform"),
         ({"Fn::FindInMap": ["M", "a", "b"]}, "Unable to get mapping for M::a::b"),
-        ({"a": "{{resolve:ssm:x}}"}, r"does not resolve dynamic references: \{\{resolve:ssm:x\}\}"),
+        ({"a": "{{resolve:ssm:x}}"}, r"not resolved here: \{\{resolve:ssm:x\}\}"),
         ({"Fn::If": ["Missing", 1, 2]}, "Unresolved condition Missing"),
     ],
 )
@@ -109,10 +111,16 @@ def test_conditions_and_mappings() -> None:
         ("Resources: {A: {Type: T}}\nOutputs: {O: {Value: !GetAtt B.C}}", r"\[B\] in the Outputs block"),
         ("Resources: {A: {Type: T}}\nOutputs: {O: {}}", "must contain a Value"),
         ("Resources: {A: {Type: T, Condition: C}}", "Unresolved condition dependency C"),
-        (
-            "Transform: AWS::Serverless-2016-10-31\nResources: {A: {Type: T}}",
-            "runs no transforms or macros: AWS::S",
-        ),
+        ("Resources: {A: {Type: T}}\nOutputs: {O: {Value: null}}", "'null' values are not allowed"),
+        ("Resources: {A-1: {Type: T}}", "Resource name A-1 is non alphanumeric"),
+        ("Resources: {A: {Type: T, Invalid: 1}}", "Invalid template resource property 'Invalid'"),
+        ("Resources: {A: {Type: T, DeletionPolicy: Keep}}", "Unrecognized DeletionPolicy Keep for resource A"),
+        ("Resources: {A: 1}", "Any Resources member must be an object"),
+        ("Resources: {A: {Type: T, UpdatePolicy: {CodeDeployLambdaAliasUpdate: {}}}}", "no CodeDeploy: A asks for it"),
+        ("Resources: {A: {Type: T, CreationPolicy: {ResourceSignal: {}}}}", "takes no signals: A asks for them"),
+        ("Mappings: {M: {A: x}}\nResources: {A: {Type: T}}", "Every Mappings member A must be a map"),
+        ("Mappings: {M: {A: {B: {C: x}}}}\nResources: {A: {Type: T}}", "must be a String or a List"),
+        ('{"Resources": }', r"JSON not well-formed. \(line 1, column 15\)"),
     ],
 )
 def test_templates_that_are_refused(text: str, words: str) -> None:

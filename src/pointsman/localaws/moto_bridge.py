@@ -114,7 +114,7 @@ class MotoBridge:
         from moto.core.config import default_user_config
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 
-        from pointsman.localaws.cloudformation.resources import Kinds
+        from pointsman.localaws.cloudformation.kinds import Kinds
         from pointsman.localaws.cloudformation.stacks import Stacks
         from pointsman.localaws.log_journal import LogJournal
         from pointsman.localaws.moto_lambda import put_ours_in_place

@@ -9,23 +9,40 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any, TypeAlias
 from uuid import uuid4
 
-from pointsman.localaws.cloudformation.resources import Kinds, Made, Place, ResourceFailed, changed_properties
+from pointsman.localaws.cloudformation import sources
+from pointsman.localaws.cloudformation.kinds import Kinds
+from pointsman.localaws.cloudformation.nested import STACK, NestedStack
+from pointsman.localaws.cloudformation.records import (
+    Change,
+    ChangeSet,
+    Output,
+    Refused,
+    Resource,
+    Stack,
+    Wanted,
+    invalid,
+    new_stack,
+    now,
+)
+from pointsman.localaws.cloudformation.resources import Kind, Made, ResourceFailed, changed_properties
+from pointsman.localaws.cloudformation.schemas import is_known, schema_of
 from pointsman.localaws.cloudformation.template import (
     NO_VALUE,
     Json,
     Scope,
-    Template,
     TemplateError,
     order,
     parameters,
     parse,
+    references,
 )
+from pointsman.localaws.cloudformation.transform import TransformFailed, expand
 
 log = logging.getLogger(__name__)
 
@@ -38,138 +55,14 @@ _UPDATABLE = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", 
 Work: TypeAlias = Callable[[], None]
 
 
-class Refused(Exception):
-    """An error of the API: AWS's code, message and HTTP status."""
-
-    def __init__(self, code: str, message: str, status: int = 400) -> None:
-        super().__init__(message)
-        self.code = code
-        self.status = status
-
-
-def invalid(message: str) -> Refused:
-    return Refused("ValidationError", message)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-@dataclass(frozen=True)
-class Resource:
-    logical_id: str
-    type: str
-    properties: Json
-    made: Made
-    policy: Mapping[str, str]  # DeletionPolicy and UpdateReplacePolicy
-    metadata: Any = None
-
-
-@dataclass(frozen=True)
-class Event:
-    id: str
-    logical_id: str
-    physical_id: str
-    type: str
-    status: str
-    reason: str | None
-    timestamp: datetime
-    properties: str | None = None
-
-
-@dataclass(frozen=True)
-class Output:
-    key: str
-    value: str
-    description: str | None
-    export: str | None
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a caller asks a stack to become."""
-
-    template: Template
-    parameters: Mapping[str, str]
-    tags: Mapping[str, str]
-    notifications: Sequence[str] = ()
-    capabilities: Sequence[str] = ()
-    role: str | None = None
-
-
-@dataclass(frozen=True)
-class Change:
-    action: str  # Add, Modify, Remove
-    logical_id: str
-    type: str
-    physical_id: str | None = None
-    replacement: str | None = None  # True, False, Conditional; of Modify only
-    properties: tuple[tuple[str, str], ...] = ()  # (name, Never | Conditionally | Always recreates)
-    metadata: bool = False
-
-
-@dataclass
-class ChangeSet:
-    id: str
-    name: str
-    type: str
-    wanted: Wanted
-    changes: tuple[Change, ...]
-    status: str
-    execution: str
-    reason: str | None
-    description: str | None
-    created: datetime
-
-
-@dataclass
-class Stack:
-    id: str
-    name: str
-    account: str
-    region: str
-    now: Wanted | None
-    status: str
-    created: datetime
-    reason: str | None = None
-    updated: datetime | None = None
-    deleted: datetime | None = None
-    protected: bool = False
-    on_failure: str = "ROLLBACK"
-    timeout_minutes: int | None = None
-    policy: str | None = None
-    resources: dict[str, Resource] = field(default_factory=dict)
-    outputs: tuple[Output, ...] = ()
-    events: list[Event] = field(default_factory=list)
-    change_sets: dict[str, ChangeSet] = field(default_factory=dict)
-
-    @property
-    def place(self) -> Place:
-        return Place(self.account, self.region, self.id, self.name)
-
-    @property
-    def busy(self) -> bool:
-        return self.status.endswith("_IN_PROGRESS") and self.status != "REVIEW_IN_PROGRESS"
-
-    def fail(self, reason: str) -> None:
-        """What is in progress has failed."""
-        self.become(f"{self.status.removesuffix('_IN_PROGRESS').removesuffix('_COMPLETE_CLEANUP')}_FAILED", reason)
-
-    def record(self, logical_id: str, physical_id: str, type_: str, status: str, reason: str | None = None) -> None:
-        self.events.append(Event(str(uuid4()), logical_id, physical_id, type_, status, reason, _now()))
-
-    def become(self, status: str, reason: str | None = None) -> None:
-        """The event first: whoever sees the final status also sees why."""
-        self.record(self.name, self.id, "AWS::CloudFormation::Stack", status, reason)
-        self.reason = reason
-        self.status = status
-
-
 @dataclass
 class Undo:
     """How to take an update back, last step first; and what it replaced, to be deleted if it is not."""
 
-    steps: list[Work] = field(default_factory=list)
+    before: Wanted
+    outputs: tuple[Output, ...]
+    resources: dict[str, Resource]
+    steps: list[tuple[str, Work]] = field(default_factory=list)  # (logical id, how)
     replaced: list[Resource] = field(default_factory=list)
 
 
@@ -180,7 +73,9 @@ class Stacks:
         self._kinds = kinds
         self._saved = saved
         self._wait_s = wait_s
+        self._nested = NestedStack(self)
         self._stacks: dict[tuple[str, str], dict[str, Stack]] = {}  # (account, region) → id → stack
+        self._undos: dict[str, Undo] = {}  # of updates that failed and were not, or could not be, taken back
         self._lock = threading.RLock()
 
     # --- persistence ---
@@ -237,46 +132,129 @@ class Stacks:
             if output.export is not None
         ]
 
-    # --- operations ---
+    # --- operations; each waits at most `wait_s` seconds for the end, None: as long as it takes ---
 
-    def create(self, stack: Stack, wanted: Wanted) -> None:
+    def create(self, stack: Stack, wanted: Wanted, wait_s: float | None = -1) -> None:
         """Begin to make a new stack."""
-        self._check(stack, wanted)
+        self._acknowledged(wanted, expanding=True)
+        try:
+            wanted = self._prepared(stack, wanted)
+        except TransformFailed as error:
+            words = f"{error}. Rollback requested by user."
+            self._begin(stack, wanted, "CREATE_IN_PROGRESS")
+            self._run(stack, lambda: self._end(stack, ("ROLLBACK_IN_PROGRESS", words), ("ROLLBACK_COMPLETE", None)))
+            return
+        self._begin(stack, wanted, "CREATE_IN_PROGRESS")
+        self._run(stack, lambda: self._create(stack, wanted), wait_s)
+
+    def _begin(self, stack: Stack, wanted: Wanted, status: str) -> None:
         with self._lock:
             if self.find(stack.account, stack.region, stack.name) is not None:
                 raise Refused("AlreadyExistsException", f"Stack [{stack.name}] already exists")
             self._stacks.setdefault((stack.account, stack.region), {})[stack.id] = stack
-            stack.become("CREATE_IN_PROGRESS", "User Initiated")
-        self._run(stack, lambda: self._create(stack, wanted))
+            stack.asked = wanted
+            stack.become(status, "User Initiated")
 
-    def update(self, stack: Stack, wanted: Wanted) -> None:
-        self._check(stack, wanted)
+    def update(
+        self, stack: Stack, wanted: Wanted, *, disable_rollback: bool = False, wait_s: float | None = -1
+    ) -> None:
+        self._acknowledged(wanted, expanding=True)
+        self._updatable(stack, disable_rollback=disable_rollback)
+        failed: TransformFailed | None = None
+        try:
+            wanted = self._prepared(stack, wanted)
+        except TransformFailed as error:
+            failed = error
         with self._lock:
-            self._updatable(stack)
-            if not self._differs(stack, wanted):
+            self._updatable(stack, disable_rollback=disable_rollback)
+            if failed is None and not self._differs(stack, wanted):
                 raise invalid(NO_UPDATES)
-            stack.updated = _now()
+            stack.updated = now()
+            stack.asked = wanted
+            stack.cancelled = False
             stack.become("UPDATE_IN_PROGRESS", "User Initiated")
-        self._run(stack, lambda: self._update(stack, wanted))
+        if failed is not None:
+            self._end(stack, ("UPDATE_ROLLBACK_IN_PROGRESS", str(failed)), ("UPDATE_ROLLBACK_COMPLETE", None))
+            return
+        self._run(stack, lambda: self._update(stack, wanted, disable_rollback=disable_rollback), wait_s)
 
-    def delete(self, stack: Stack, retain: Sequence[str] = ()) -> None:
+    def cancel(self, stack: Stack) -> None:
+        with self._lock:
+            if stack.status != "UPDATE_IN_PROGRESS":
+                raise invalid(f"CancelUpdateStack cannot be called from current stack status {stack.status}")
+            stack.cancelled = True
+
+    def continue_rollback(self, stack: Stack, skipped: Sequence[str] = ()) -> None:
+        """Take up a roll-back that failed, without the steps that concern the skipped resources."""
+        with self._lock:
+            if stack.status != "UPDATE_ROLLBACK_FAILED":
+                raise invalid(
+                    f"Stack:{stack.id} is in {stack.status} state and can not continue rollback on the UpdateStack "
+                    "operation."
+                )
+            undo = self._undo(stack)
+            undo.steps = [step for step in undo.steps if step[0] not in skipped]
+            stack.become("UPDATE_ROLLBACK_IN_PROGRESS", "User Initiated")
+        self._run(stack, lambda: self._take_back(stack, undo))
+
+    def roll_back(self, stack: Stack) -> None:
+        """After a failure that was not to be rolled back."""
+        with self._lock:
+            if stack.status not in ("CREATE_FAILED", "UPDATE_FAILED"):
+                raise invalid(f"Stack:{stack.id} is in {stack.status} state and can not be rolled back.")
+            if stack.status == "CREATE_FAILED":
+                stack.become("ROLLBACK_IN_PROGRESS", "User Initiated")
+                work = lambda: self._take_down(stack, "ROLLBACK")  # noqa: E731
+            else:
+                undo = self._undo(stack)
+                stack.become("UPDATE_ROLLBACK_IN_PROGRESS", "User Initiated")
+                work = lambda: self._take_back(stack, undo)  # noqa: E731
+        self._run(stack, work)
+
+    def _undo(self, stack: Stack) -> Undo:
+        undo = self._undos.get(stack.id)
+        if undo is None:
+            raise invalid("The local AWS was started anew since that failure, and cannot take it back any more.")
+        return undo
+
+    def delete(self, stack: Stack, retain: Sequence[str] = (), wait_s: float | None = -1) -> None:
         with self._lock:
             if stack.status == "DELETE_COMPLETE":
                 return
+            if retain and stack.status != "DELETE_FAILED":
+                raise invalid(
+                    f"Invalid operation on stack [{stack.id}]. When you delete a stack, specify which "
+                    "resources to retain only when the stack is in the DELETE_FAILED state."
+                )
             if stack.protected:
                 raise invalid(f"Stack [{stack.id}] cannot be deleted while TerminationProtection is enabled")
             if stack.busy:
                 raise invalid(f"Stack [{stack.id}] cannot be deleted while in status {stack.status}")
             ours = {output.export for output in stack.outputs if output.export is not None}
             for other in self.within(stack.account, stack.region):
-                if other is not stack and other.now and (used := ours & _imports(other.now.template.resources)):
+                if other is not stack and (used := ours & self._imports(other)):
                     raise invalid(f"Export {min(used)} cannot be deleted as it is in use by {other.name}")
             stack.become("DELETE_IN_PROGRESS", "User Initiated")
-        self._run(stack, lambda: self._delete(stack, frozenset(retain)))
+        self._run(stack, lambda: self._delete(stack, frozenset(retain)), wait_s)
 
-    def propose(self, stack: Stack, wanted: Wanted, *, name: str, type_: str, description: str | None) -> ChangeSet:
+    def propose(
+        self,
+        stack: Stack,
+        wanted: Wanted,
+        *,
+        name: str,
+        type_: str,
+        description: str | None,
+        on_failure: str | None = None,
+    ) -> ChangeSet:
         """Make a change set; for type CREATE, `stack` is new or in review."""
-        self._check(stack, wanted)
+        failed: str | None = None
+        try:
+            wanted = self._prepared(stack, wanted)
+        except TransformFailed as error:
+            failed = str(error)
+        else:
+            self._acknowledged(wanted, expanding=False)
         with self._lock:
             if type_ == "CREATE":
                 there = self.find(stack.account, stack.region, stack.name)
@@ -291,24 +269,26 @@ class Stacks:
                 self._updatable(stack)
             if any(each.name == name for each in stack.change_sets.values()):
                 raise Refused("AlreadyExistsException", f"ChangeSet {name} cannot be created as it already exists")
-            differs = type_ == "CREATE" or self._differs(stack, wanted)
+            if failed is None and type_ == "UPDATE" and not self._differs(stack, wanted):
+                failed = NO_CHANGES
             found = ChangeSet(
                 id=f"arn:aws:cloudformation:{stack.region}:{stack.account}:changeSet/{name}/{uuid4()}",
                 name=name,
                 type=type_,
                 wanted=wanted,
-                changes=tuple(self._changes(stack, wanted)) if differs else (),
-                status="CREATE_COMPLETE" if differs else "FAILED",
-                execution="AVAILABLE" if differs else "UNAVAILABLE",
-                reason=None if differs else NO_CHANGES,
+                changes=tuple(self._changes(stack, wanted)) if failed is None else (),
+                status="CREATE_COMPLETE" if failed is None else "FAILED",
+                execution="AVAILABLE" if failed is None else "UNAVAILABLE",
+                reason=failed,
                 description=description,
-                created=_now(),
+                created=now(),
+                on_failure=on_failure,
             )
             stack.change_sets[found.id] = found
         self._saved()
         return found
 
-    def execute(self, stack: Stack, chosen: ChangeSet) -> None:
+    def execute(self, stack: Stack, chosen: ChangeSet, *, disable_rollback: bool = False) -> None:
         with self._lock:
             if chosen.execution != "AVAILABLE":
                 raise Refused(
@@ -316,16 +296,22 @@ class Stacks:
                     f"ChangeSet [{chosen.id}] cannot be executed in its current status of [{chosen.status}]",
                 )
             if chosen.type == "UPDATE":
-                self._updatable(stack)
+                self._updatable(stack, disable_rollback=disable_rollback)
             # AWS drops the stack's other change sets: they describe a stack that is no more.
             stack.change_sets = {chosen.id: chosen}
             chosen.execution = "EXECUTE_IN_PROGRESS"
-            stack.updated = _now()
+            stack.updated, stack.executed, stack.asked, stack.cancelled = now(), chosen.id, chosen.wanted, False
+            if chosen.on_failure is not None:
+                stack.on_failure = chosen.on_failure
+            elif chosen.type == "CREATE" and disable_rollback:
+                stack.on_failure = "DO_NOTHING"
             stack.become(f"{chosen.type}_IN_PROGRESS", "User Initiated")
-        work = self._create if chosen.type == "CREATE" else self._update
 
         def execute() -> None:
-            work(stack, chosen.wanted)
+            if chosen.type == "CREATE":
+                self._create(stack, chosen.wanted)
+            else:
+                self._update(stack, chosen.wanted, disable_rollback=disable_rollback)
             succeeded = stack.status in ("CREATE_COMPLETE", "UPDATE_COMPLETE")
             chosen.execution = "EXECUTE_COMPLETE" if succeeded else "EXECUTE_FAILED"
 
@@ -338,7 +324,7 @@ class Stacks:
             stack.change_sets.pop(chosen.id, None)
         self._saved()
 
-    def _run(self, stack: Stack, work: Work) -> None:
+    def _run(self, stack: Stack, work: Work, wait_s: float | None = -1) -> None:
         def guarded() -> None:
             try:
                 work()
@@ -350,36 +336,62 @@ class Stacks:
 
         thread = threading.Thread(target=guarded, name=f"stack {stack.name}", daemon=True)
         thread.start()
-        thread.join(self._wait_s)
+        thread.join(self._wait_s if wait_s == -1 else wait_s)
 
-    def _updatable(self, stack: Stack) -> None:
-        if stack.status not in _UPDATABLE:
+    def _end(self, stack: Stack, *statuses: tuple[str, str | None]) -> None:
+        for status, reason in statuses:
+            stack.become(status, reason)
+
+    def _updatable(self, stack: Stack, *, disable_rollback: bool = False) -> None:
+        if stack.status not in _UPDATABLE and not (disable_rollback and stack.status == "CREATE_FAILED"):
             raise invalid(f"Stack:{stack.id} is in {stack.status} state and can not be updated.")
 
     # --- deciding ---
 
-    def _check(self, stack: Stack, wanted: Wanted) -> None:
-        """What AWS refuses before it begins."""
-        needed = wanted.template.capabilities()
+    def _acknowledged(self, wanted: Wanted, *, expanding: bool) -> None:
+        """Whether the caller has said that he knows what the template brings; a change set shows its expansion."""
+        template = wanted.template
+        needed = list(template.capabilities())
+        if expanding and template.transforms and "CAPABILITY_AUTO_EXPAND" not in wanted.capabilities:
+            needed.append("CAPABILITY_AUTO_EXPAND")
         given = set(wanted.capabilities) | (
             {"CAPABILITY_IAM"} if "CAPABILITY_NAMED_IAM" in wanted.capabilities else set()
         )
         if not set(needed) <= given:
             raise Refused("InsufficientCapabilitiesException", f"Requires capabilities : [{', '.join(needed)}]")
+
+    def _prepared(self, stack: Stack, wanted: Wanted) -> Wanted:
+        """With its transforms run, and after everything that AWS refuses before it begins."""
         try:
-            order(wanted.template)
-            self._scope(stack, wanted)
-            for name in wanted.template.conditions:
-                self._scope(stack, wanted).condition(name)
+            values = self._parameters(stack, wanted)
+            template = expand(wanted.template, values, stack.region, sources.managed_policies)
+            if template is not wanted.template:
+                wanted = wanted.with_template(template)
+                self._acknowledged(wanted, expanding=False)
+            unknown = {each["Type"] for each in template.resources.values()}
+            if unknown := {each for each in unknown if each.startswith("AWS::") and not is_known(each)}:
+                raise TemplateError(
+                    f"Template format error: Unrecognized resource types: [{', '.join(sorted(unknown))}]"
+                )
+            order(template)
+            scope = self._scope(stack, wanted)
+            for name in template.conditions:
+                scope.condition(name)
+            scope.check_conditional_references()
         except TemplateError as error:
             raise invalid(str(error)) from error
+        return wanted
 
     def _differs(self, stack: Stack, wanted: Wanted) -> bool:
-        assert stack.now is not None
-        if any(True for _ in self._changes(stack, wanted)):
+        before = stack.now
+        assert before is not None
+        if any(True for _ in self._changes(stack, wanted)) or dict(before.tags) != dict(wanted.tags):
             return True
-        same_outputs = json.dumps(stack.now.template.outputs) == json.dumps(wanted.template.outputs)
-        return not same_outputs or dict(stack.now.tags) != dict(wanted.tags)
+        old, new = before.template.outputs, wanted.template.outputs
+        if json.dumps(old, default=str) != json.dumps(new, default=str):
+            return True
+        values = [self._parameters(stack, each) for each in (before, wanted)]
+        return any(values[0].get(name) != values[1].get(name) for name in references(new))
 
     def _changes(self, stack: Stack, wanted: Wanted) -> Iterator[Change]:
         """In the order they would be made; what only the making can tell is UNKNOWN."""
@@ -404,11 +416,11 @@ class Stacks:
                 yield Change("Add", name, body["Type"])
                 continue
             try:
-                after = _properties(scope, body)
+                after = _properties(scope, body, wanted.tags)
             except TemplateError as error:
                 raise invalid(str(error)) from error
             names_changed = changed_properties(old.properties, after)
-            metadata = body.get("Metadata") != old.metadata
+            metadata = scope.resolve(body.get("Metadata")) != old.metadata
             if not names_changed and body["Type"] == old.type and not metadata:
                 continue
             modified.add(name)
@@ -429,11 +441,15 @@ class Stacks:
             )
         for name, old in stack.resources.items():
             if name not in names:
-                yield Change("Remove", name, old.type, old.made.physical_id)
+                policy = "Retain" if old.retained else "Delete"
+                yield Change("Remove", name, old.type, old.made.physical_id, policy=policy)
+
+    def _kind(self, type_: str) -> Kind:
+        return self._nested if type_ == STACK else self._kinds.of(type_)
 
     def _replacing(self, type_: str) -> frozenset[str]:
         try:
-            return self._kinds.of(type_).replacing
+            return self._kind(type_).replacing
         except ResourceFailed:
             return frozenset()
 
@@ -441,7 +457,7 @@ class Stacks:
         if name not in stack.resources:
             raise TemplateError(f"Template error: instance of Fn::GetAtt references undefined resource {name}")
         resource = stack.resources[name]
-        return self._kinds.of(resource.type).attribute(resource.made, key)
+        return self._kind(resource.type).attribute(resource.made, key)
 
     def _scope(
         self,
@@ -473,85 +489,134 @@ class Stacks:
         }
         return Scope(
             wanted.template,
-            parameters(wanted.template, wanted.parameters, lambda name: _ssm_parameter(stack, name)),
+            self._parameters(stack, wanted),
             pseudo,
             physical_id or there,
             attribute or (lambda name, key: self._attribute(stack, name, key)),
             imported,
+            lambda service, reference: sources.dynamic_reference(stack.account, stack.region, service, reference),
         )
+
+    def _parameters(self, stack: Stack, wanted: Wanted) -> Json:
+        def look_up(name: str) -> str:
+            return sources.ssm_parameter(stack.account, stack.region, name)
+
+        return parameters(wanted.template, wanted.parameters, look_up)
+
+    def _imports(self, stack: Stack) -> set[str]:
+        """The exports of others that a stack uses."""
+        if stack.now is None or stack.status == "DELETE_COMPLETE":
+            return set()
+        used: set[str] = set()
+
+        def imported(name: str) -> str:
+            used.add(name)
+            return name
+
+        seen = replace(self._scope(stack, stack.now), imported=imported)
+        for name, body in stack.now.template.resources.items():
+            if name in stack.resources:
+                seen.resolve(body.get("Properties") or {})
+        return used
+
+    def importers(self, account: str, region: str, export: str) -> list[Stack]:
+        return [stack for stack in self.within(account, region) if export in self._imports(stack)]
 
     # --- doing ---
 
     def _create(self, stack: Stack, wanted: Wanted) -> None:
         stack.now = wanted
-        failed = self._bring_about(stack, wanted, Undo())
+        failed = self._bring_about(stack, wanted, None)
         if failed is None:
             stack.become("CREATE_COMPLETE")
-            return
-        if stack.on_failure == "DO_NOTHING":
+        elif stack.on_failure == "DO_NOTHING":
             stack.become("CREATE_FAILED", failed)
-            return
-        words = "ROLLBACK" if stack.on_failure == "ROLLBACK" else "DELETE"
-        stack.become(f"{words}_IN_PROGRESS", f"{failed} {words.capitalize()} requested by user.")
-        gone = not [r for r in reversed(list(stack.resources.values())) if not self._remove(stack, r)]
-        stack.outputs = ()
-        if words == "DELETE" and gone:
-            stack.deleted = _now()
-        stack.become(
-            f"{words}_COMPLETE" if gone else f"{words}_FAILED", None if gone else "Resources could not be deleted"
-        )
+        else:
+            words = "ROLLBACK" if stack.on_failure == "ROLLBACK" else "DELETE"
+            stack.become(f"{words}_IN_PROGRESS", f"{failed} {words.capitalize()} requested by user.")
+            self._take_down(stack, words)
 
-    def _update(self, stack: Stack, wanted: Wanted) -> None:
+    def _take_down(self, stack: Stack, words: str) -> None:
+        """Delete what a creation has made that failed."""
+        for resource in reversed(list(stack.resources.values())):
+            self._remove(stack, resource, created_now=True)
+        stack.outputs = ()
+        if stack.resources:
+            stack.become(f"{words}_FAILED", _not_deleted(stack))
+            return
+        if words == "DELETE":
+            stack.deleted = now()
+        stack.become(f"{words}_COMPLETE")
+
+    def _update(self, stack: Stack, wanted: Wanted, *, disable_rollback: bool) -> None:
         assert stack.now is not None
-        before, outputs = stack.now, stack.outputs
-        old = dict(stack.resources)
-        undo = Undo()
+        undo = Undo(stack.now, stack.outputs, dict(stack.resources))
         failed = self._bring_about(stack, wanted, undo)
         if failed is None:
+            self._undos.pop(stack.id, None)
             stack.now = wanted
             stack.become("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS")
             for resource in undo.replaced:
                 self._discard(stack, resource)
-            names = {name for name in wanted.template.resources if self._scope(stack, wanted).exists(name)}
+            scope = self._scope(stack, wanted)
+            names = {name for name in wanted.template.resources if scope.exists(name)}
             for resource in reversed(list(stack.resources.values())):
                 if resource.logical_id not in names:
                     self._remove(stack, resource)
             stack.become("UPDATE_COMPLETE")
-            return
-        stack.become("UPDATE_ROLLBACK_IN_PROGRESS", failed)
-        try:
-            for step in reversed(undo.steps):
+        elif disable_rollback:
+            self._undos[stack.id] = undo
+            stack.become("UPDATE_FAILED", failed)
+        else:
+            stack.become("UPDATE_ROLLBACK_IN_PROGRESS", failed)
+            self._take_back(stack, undo)
+
+    def _take_back(self, stack: Stack, undo: Undo) -> None:
+        while undo.steps:
+            name, step = undo.steps[-1]
+            try:
                 step()
-        except ResourceFailed as error:
-            stack.become("UPDATE_ROLLBACK_FAILED", str(error))
-            return
+            except ResourceFailed as error:
+                self._undos[stack.id] = undo  # to be continued
+                old = undo.resources[name]
+                stack.record(name, old.made.physical_id, old.type, "UPDATE_FAILED", str(error))
+                reason = f"The following resource(s) failed to update: [{name}]. {error}"
+                stack.become("UPDATE_ROLLBACK_FAILED", reason)
+                return
+            undo.steps.pop()
+        self._undos.pop(stack.id, None)
         stack.become("UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS")
         for resource in reversed(list(stack.resources.values())):
-            if resource.logical_id not in old:
-                self._remove(stack, resource)
-        stack.now, stack.outputs = before, outputs
+            if resource.logical_id not in undo.resources:
+                self._remove(stack, resource, created_now=True)
+        stack.now, stack.outputs = undo.before, undo.outputs
         stack.become("UPDATE_ROLLBACK_COMPLETE")
 
     def _delete(self, stack: Stack, retain: frozenset[str]) -> None:
-        gone = True
         for resource in reversed(list(stack.resources.values())):
             if resource.logical_id in retain:
                 resource = replace(resource, policy={"DeletionPolicy": "Retain"})
-            gone = self._remove(stack, resource) and gone
-        if gone:
-            stack.outputs = ()
-            stack.deleted = _now()
-            stack.become("DELETE_COMPLETE")
-        else:
-            left = ", ".join(stack.resources)
-            stack.become("DELETE_FAILED", f"The following resource(s) failed to delete: [{left}].")
+            self._remove(stack, resource)
+        if stack.resources:
+            stack.become("DELETE_FAILED", _not_deleted(stack))
+            return
+        self._undos.pop(stack.id, None)
+        stack.outputs = ()
+        stack.deleted = now()
+        stack.become("DELETE_COMPLETE")
 
-    def _bring_about(self, stack: Stack, wanted: Wanted, undo: Undo) -> str | None:
+    def _bring_about(self, stack: Stack, wanted: Wanted, undo: Undo | None) -> str | None:
         """Create and update, in order, then the outputs. Returns what failed; fills in how to take it back."""
         scope = self._scope(stack, wanted)
+        patience_s = 60.0 * (stack.timeout_minutes or 0)
+        deadline = time.monotonic() + patience_s if undo is None and patience_s else float("inf")
         for name in order(wanted.template):
             if not scope.exists(name):
                 continue
+            if stack.cancelled:
+                return "User Initiated"
+            if time.monotonic() > deadline:
+                return f"Stack creation time exceeded the specified timeout of {stack.timeout_minutes} minutes."
             body = wanted.template.resources[name]
             old = stack.resources.get(name)
             step = "CREATE" if old is None else "UPDATE"
@@ -572,27 +637,33 @@ class Stacks:
         try:
             stack.outputs = tuple(self._outputs(stack, scope))
         except TemplateError as error:
-            return str(error)
+            return f"{error}."
         return None
 
     def _make(self, stack: Stack, scope: Scope, name: str, body: Json) -> None:
-        kind = self._kinds.of(body["Type"])
-        stack.record(name, "", body["Type"], "CREATE_IN_PROGRESS")
-        properties = _properties(scope, body)
+        kind, type_ = self._kind(body["Type"]), body["Type"]
+        properties = _properties(scope, body, _tags(stack))
+        stack.record(name, "", type_, "CREATE_IN_PROGRESS", properties=properties)
+        _check(name, type_, properties)
         made = kind.create(stack.place, name, properties)
-        stack.resources[name] = _resource(name, body, properties, made)
-        stack.record(name, made.physical_id, body["Type"], "CREATE_COMPLETE")
+        stack.record(
+            name, made.physical_id, type_, "CREATE_IN_PROGRESS", "Resource creation Initiated", properties=properties
+        )
+        stack.resources[name] = _resource(scope, name, body, properties, made)
+        stack.record(name, made.physical_id, type_, "CREATE_COMPLETE", properties=properties)
 
-    def _change(self, stack: Stack, scope: Scope, old: Resource, body: Json, undo: Undo) -> None:
+    def _change(self, stack: Stack, scope: Scope, old: Resource, body: Json, undo: Undo | None) -> None:
         name, type_ = old.logical_id, old.type
         if body["Type"] != type_:
             raise ResourceFailed("Update of resource type is not permitted. The new template modifies resource type.")
-        kind = self._kinds.of(type_)
-        after = _properties(scope, body)
+        kind = self._kind(type_)
+        after = _properties(scope, body, _tags(stack))
         changed = changed_properties(old.properties, after)
         if not changed:
-            stack.resources[name] = _resource(name, body, after, old.made)
+            stack.resources[name] = _resource(scope, name, body, after, old.made)
             return
+        assert undo is not None, "only an update finds resources that are there"
+        _check(name, type_, after)
         if changed & kind.replacing:
             named = kind.name_property
             if named and after.get(named) is not None and after.get(named) == old.properties.get(named):
@@ -600,18 +671,16 @@ class Stacks:
                     "CloudFormation cannot update a stack when a custom-named resource requires replacing. "
                     f"Rename {old.made.physical_id} and update the stack again."
                 )
-            stack.record(
-                name, old.made.physical_id, type_, "UPDATE_IN_PROGRESS",
-                "Requested update requires the creation of a new physical resource; hence creating one.",
-            )  # fmt: skip
+            words = "Requested update requires the creation of a new physical resource; hence creating one."
+            stack.record(name, old.made.physical_id, type_, "UPDATE_IN_PROGRESS", words, properties=after)
             made = kind.create(stack.place, name, after)
-            new = _resource(name, body, after, made)
+            new = _resource(scope, name, body, after, made)
 
             def put_back() -> None:
                 self._discard(stack, new)
                 stack.resources[name] = old
 
-            undo.steps.append(put_back)
+            undo.steps.append((name, put_back))
             undo.replaced.append(old)
         else:
 
@@ -620,24 +689,21 @@ class Stacks:
                 stack.resources[name] = replace(old, made=kind.update(stack.place, old.made, after, old.properties))
                 stack.record(name, old.made.physical_id, type_, "UPDATE_COMPLETE")
 
-            stack.record(name, old.made.physical_id, type_, "UPDATE_IN_PROGRESS")
-            undo.steps.append(change_back)  # before it is tried: it may fail half-way
+            stack.record(name, old.made.physical_id, type_, "UPDATE_IN_PROGRESS", properties=after)
+            undo.steps.append((name, change_back))  # before it is tried: it may fail half-way
             made = kind.update(stack.place, old.made, old.properties, after)
-            new = _resource(name, body, after, made)
+            new = _resource(scope, name, body, after, made)
         stack.resources[name] = new
-        stack.record(name, made.physical_id, type_, "UPDATE_COMPLETE")
+        stack.record(name, made.physical_id, type_, "UPDATE_COMPLETE", properties=after)
 
-    def _remove(self, stack: Stack, resource: Resource) -> bool:
+    def _remove(self, stack: Stack, resource: Resource, *, created_now: bool = False) -> None:
         """Delete one of the stack's resources, unless it is to be retained; it is the stack's no more."""
         name, physical_id = resource.logical_id, resource.made.physical_id
-        if resource.policy.get("DeletionPolicy", "").startswith("Retain"):
+        if resource.retained and not (created_now and resource.policy["DeletionPolicy"] == "RetainExceptOnCreate"):
             del stack.resources[name]
             stack.record(name, physical_id, resource.type, "DELETE_SKIPPED")
-            return True
-        if not self._discard(stack, resource):
-            return False
-        del stack.resources[name]
-        return True
+        elif self._discard(stack, resource):
+            del stack.resources[name]
 
     def _discard(self, stack: Stack, resource: Resource) -> bool:
         name, physical_id, type_ = resource.logical_id, resource.made.physical_id, resource.type
@@ -646,7 +712,7 @@ class Stacks:
             return True
         stack.record(name, physical_id, type_, "DELETE_IN_PROGRESS")
         try:
-            self._kinds.of(type_).delete(stack.place, resource.made, resource.properties)
+            self._kind(type_).delete(stack.place, resource.made, resource.properties)
         except ResourceFailed as error:
             stack.record(name, physical_id, type_, "DELETE_FAILED", str(error))
             return False
@@ -662,53 +728,55 @@ class Stacks:
         for key, body in scope.template.outputs.items():
             if "Condition" in body and not scope.condition(body["Condition"]):
                 continue
-            value = scope.resolve(body["Value"])
+            try:
+                value = scope.resolve(body["Value"])
+                export = scope.resolve(body["Export"]["Name"]) if "Export" in body else None
+            except TemplateError as error:
+                function = next(iter(body["Value"])) if isinstance(body["Value"], dict) else ""
+                raise TemplateError(f"[Error] /Outputs/{key}/Value/{function}: {error}") from error
             if value is NO_VALUE or isinstance(value, list | dict) or value is None:
-                raise TemplateError(f"Template format error: Output {key} is malformed: its value is not a string.")
-            export = scope.resolve(body["Export"]["Name"]) if "Export" in body else None
+                raise TemplateError(f"Template format error: Output {key} is malformed: its value is not a string")
             if export in taken and export is not None:
                 raise TemplateError(f"Export with name {export} is already exported by another stack")
-            yield Output(
-                key, str(value).lower() if isinstance(value, bool) else str(value), body.get("Description"), export
-            )
+            description = body.get("Description")
+            said = None if description is None else str(scope.resolve(description))
+            yield Output(key, str(value).lower() if isinstance(value, bool) else str(value), said, export)
 
 
-def _properties(scope: Scope, body: Json) -> Json:
-    properties = scope.resolve(body.get("Properties", {}))
-    if not isinstance(properties, dict):
-        raise TemplateError("Template format error: Properties must be an object")
+def _properties(scope: Scope, body: Json, tags: Mapping[str, str]) -> Json:
+    """Resolved, of the types AWS says, and with the stack's tags where the type takes any."""
+    properties: Json = scope.resolve(body.get("Properties") or {})
+    schema = schema_of(body["Type"])
+    if schema is None:
+        return properties
+    properties = schema.typed(properties)
+    if tags and schema.takes_tags:
+        own = properties.get("Tags", [])
+        named = {tag["Key"] for tag in own}
+        properties["Tags"] = [*own, *({"Key": k, "Value": v} for k, v in tags.items() if k not in named)]
     return properties
 
 
-def _resource(name: str, body: Json, properties: Json, made: Made) -> Resource:
-    policy: dict[str, str] = {key: str(body[key]) for key in ("DeletionPolicy", "UpdateReplacePolicy") if key in body}
-    return Resource(name, body["Type"], properties, made, policy, body.get("Metadata"))
+def _tags(stack: Stack) -> Mapping[str, str]:
+    assert stack.asked is not None, "a resource is made by an operation"
+    return stack.asked.tags
 
 
-def _imports(node: Any) -> set[str]:
-    match node:
-        case {"Fn::ImportValue": str(name)}:
-            return {name}
-        case dict():
-            return set().union(*map(_imports, node.values()))
-        case list():
-            return set().union(*map(_imports, node))
-    return set()
+def _check(name: str, type_: str, properties: Json) -> None:
+    schema = schema_of(type_)
+    if schema is not None and (said := schema.complaints(properties)):
+        raise ResourceFailed(f"Properties validation failed for resource {name} with message:\n[{', '.join(said)}]")
 
 
-def _ssm_parameter(stack: Stack, name: str) -> str:
-    from moto.ssm.models import ssm_backends
-
-    found = ssm_backends[stack.account][stack.region].get_parameter(name)
-    if found is None:
-        raise TemplateError(f"Unable to fetch parameters [{name}] from parameter store for this account.")
-    return str(found.value)
+def _resource(scope: Scope, name: str, body: Json, properties: Json, made: Made) -> Resource:
+    policy: dict[str, str] = {
+        key: str(scope.resolve(body[key])) for key in ("DeletionPolicy", "UpdateReplacePolicy") if key in body
+    }
+    return Resource(name, body["Type"], properties, made, policy, scope.resolve(body.get("Metadata")))
 
 
-def new_stack(account: str, region: str, name: str, **more: Any) -> Stack:
-    partition = "aws-cn" if region.startswith("cn-") else "aws-us-gov" if region.startswith("us-gov-") else "aws"
-    identity = f"arn:{partition}:cloudformation:{region}:{account}:stack/{name}/{uuid4()}"
-    return Stack(identity, name, account, region, None, more.pop("status", "REVIEW_IN_PROGRESS"), _now(), **more)
+def _not_deleted(stack: Stack) -> str:
+    return f"The following resource(s) failed to delete: [{', '.join(stack.resources)}]. "
 
 
-__all__ = ["ChangeSet", "Refused", "Stack", "Stacks", "Wanted", "invalid", "new_stack", "parse"]
+__all__ = ["Refused", "Stack", "Stacks", "Wanted", "invalid", "new_stack", "parse"]

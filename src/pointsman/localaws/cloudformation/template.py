@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,7 +18,12 @@ NO_VALUE: Final = object()
 _IAM = re.compile(r"AWS::IAM::(AccessKey|Group|InstanceProfile|ManagedPolicy|Policy|Role|User|UserToGroupAddition)")
 _NAMED = ("RoleName", "UserName", "GroupName", "ManagedPolicyName", "InstanceProfileName")
 _VARIABLE = re.compile(r"\$\{([^!}][^}]*)\}")
-_DYNAMIC = re.compile(r"\{\{resolve:[^}]*\}\}")
+_DYNAMIC = re.compile(r"\{\{resolve:([^:}]+):([^}]*)\}\}")
+_ATTRIBUTES = frozenset((
+    "Type", "Properties", "DependsOn", "Condition", "Metadata", "DeletionPolicy", "UpdateReplacePolicy", "UpdatePolicy",
+    "CreationPolicy", "Version", "Connectors",
+))  # fmt: skip
+_POLICIES = ("Delete", "Retain", "Snapshot", "RetainExceptOnCreate")
 _PSEUDO = ("AccountId", "NotificationARNs", "NoValue", "Partition", "Region", "StackId", "StackName", "URLSuffix")
 
 
@@ -51,39 +57,65 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
+LANGUAGE_EXTENSIONS: Final = "AWS::LanguageExtensions"
+
+
 @dataclass(frozen=True)
 class Template:
     """A template's sections, known to be of the right shape."""
 
     text: str
-    resources: Mapping[str, Json]
-    parameters: Mapping[str, Json] = field(default_factory=dict)
-    mappings: Mapping[str, Json] = field(default_factory=dict)
+    document: Json
+    resources: Mapping[str, Any]  # dicts, once it is expanded; and so are the others
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    mappings: Mapping[str, Any] = field(default_factory=dict)
     conditions: Mapping[str, Any] = field(default_factory=dict)
-    outputs: Mapping[str, Json] = field(default_factory=dict)
-    description: str | None = None
-    metadata: Any = None
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    transforms: tuple[str, ...] = ()  # still to be run, unless it is `expanded`
+    expanded: bool = False
+
+    @property
+    def description(self) -> str | None:
+        found = self.document.get("Description")
+        return None if found is None else str(found)
 
     def capabilities(self) -> tuple[str, ...]:
         """What the caller must acknowledge."""
-        iam = [r for r in self.resources.values() if _IAM.fullmatch(r["Type"])]
-        if any(name in r.get("Properties", {}) for r in iam for name in _NAMED):
+        resources = [r for r in self.resources.values() if isinstance(r, dict)]  # not so with Fn::ForEach
+        iam = [r for r in resources if _IAM.fullmatch(str(r.get("Type")))]
+        if any(name in (r.get("Properties") or {}) for r in iam for name in _NAMED):
             return ("CAPABILITY_NAMED_IAM",)
         return ("CAPABILITY_IAM",) if iam else ()
 
 
 def parse(text: str) -> Template:
+    return from_document(text, read(text))
+
+
+def read(text: str) -> Json:
+    """The document behind JSON or YAML."""
+    json_ = text.lstrip().startswith("{")
     try:
-        document = json.loads(text) if text.lstrip().startswith("{") else yaml.load(text, Loader=_Loader)
+        document = json.loads(text) if json_ else yaml.load(text, Loader=_Loader)
+    except json.JSONDecodeError as error:
+        where = f"(line {error.lineno}, column {error.colno})"
+        raise TemplateError(f"Template format error: JSON not well-formed. {where}") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
+        raise TemplateError(f"Template format error: YAML not well-formed.{where}") from error
     except (ValueError, yaml.YAMLError) as error:
-        raise TemplateError(f"Template format error: JSON or YAML not well-formed. ({error})") from error
+        raise TemplateError("Template format error: YAML not well-formed.") from error
     if not isinstance(document, dict):
         raise TemplateError("Template format error: unsupported structure.")
-    if document.get("Transform"):
-        raise TemplateError(f"The local CloudFormation runs no transforms or macros: {document['Transform']}.")
+    return document
+
+
+def from_document(text: str, document: Json, *, expanded: bool = False) -> Template:
+    """`text` is what the caller wrote; `document` what it says or, `expanded`, what its transforms made of it."""
     if document.get("Rules"):
         raise TemplateError("The local CloudFormation does not evaluate the section Rules.")
-    sections: Json = {}
+    sections: dict[str, Json] = {}
     for name in ("Resources", "Parameters", "Mappings", "Conditions", "Outputs"):
         section = document.get(name)
         if not isinstance(section if section is not None else {}, dict):
@@ -91,51 +123,105 @@ def parse(text: str) -> Template:
         sections[name] = section or {}
     if not sections["Resources"]:
         raise TemplateError("Template format error: At least one Resources member must be defined.")
-    for name, resource in sections["Resources"].items():
-        if not isinstance(resource, dict) or not isinstance(resource.get("Type"), str):
-            raise TemplateError(
-                f"Template format error: [/Resources/{name}] Every Resources object must contain a Type member."
-            )
-    for name, output in sections["Outputs"].items():
-        if not isinstance(output, dict) or output.get("Value") is None:
-            raise TemplateError(
-                f"Template format error: [/Outputs/{name}] Every Outputs member must contain a Value object"
-            )
     template = Template(
         text,
+        document,
         sections["Resources"],
         sections["Parameters"],
         sections["Mappings"],
         sections["Conditions"],
         sections["Outputs"],
-        document.get("Description"),
-        document.get("Metadata"),
+        tuple(_transforms(document.get("Transform"))),
+        expanded,
     )
-    _check_references(template)
+    if expanded or not template.transforms:
+        _check(template)
     return template
+
+
+def _transforms(section: Any) -> Iterator[str]:
+    for each in section if isinstance(section, list) else [section] if section else []:
+        name = each.get("Name") if isinstance(each, dict) else each
+        if not isinstance(name, str):
+            raise TemplateError("Key Name of transform definition must be a string.")
+        yield name
+
+
+def _check(template: Template) -> None:
+    """Shapes and references, as far as they can be seen without parameters."""
+    for name, slot in template.parameters.items():
+        if not name.isalnum():
+            raise TemplateError(f"Template format error: Parameter name {name} is non alphanumeric.")
+        if not isinstance(slot, dict) or "Type" not in slot:
+            raise TemplateError(
+                f"Template format error: [/Parameters/{name}] Every Parameters object must contain a Type member."
+            )
+    for name, mapping in template.mappings.items():
+        for key, row in mapping.items() if isinstance(mapping, dict) else ():
+            if not isinstance(row, dict):
+                raise TemplateError(f"Template format error: Every Mappings member {key} must be a map")
+            if any(isinstance(value, dict) for value in row.values()):
+                raise TemplateError("Template format error: Every Mappings attribute must be a String or a List.")
+        if not isinstance(mapping, dict):
+            raise TemplateError(f"Template format error: Every Mappings member {name} must be a map")
+    for name, resource in template.resources.items():
+        _check_resource(name, resource)
+    for name, output in template.outputs.items():
+        if not isinstance(output, dict) or "Value" not in output:
+            raise TemplateError("Template format error: Every Outputs member must contain a Value object")
+        if output["Value"] is None:
+            raise TemplateError(f"[/Outputs/{name}/Value] 'null' values are not allowed in templates")
+    _check_references(template)
+
+
+def _check_resource(name: str, resource: Any) -> None:
+    if not name.isalnum():
+        raise TemplateError(f"Template format error: Resource name {name} is non alphanumeric.")
+    if not isinstance(resource, dict):
+        raise TemplateError("Template format error: Any Resources member must be an object.")
+    if not isinstance(resource.get("Type"), str):
+        raise TemplateError(
+            f"Template format error: [/Resources/{name}] Every Resources object must contain a Type member."
+        )
+    if unknown := sorted(resource.keys() - _ATTRIBUTES):
+        raise TemplateError(f"Invalid template resource property '{unknown[0]}'")
+    if not isinstance(resource.get("Properties") or {}, dict):
+        raise TemplateError(f"Template format error: [/Resources/{name}/Properties] must be an object.")
+    for policy in ("DeletionPolicy", "UpdateReplacePolicy"):
+        value = resource.get(policy, "Delete")
+        if isinstance(value, str) and value not in _POLICIES:
+            raise TemplateError(f"Template format error: Unrecognized {policy} {value} for resource {name}")
+    # What waits for signals, or moves an alias by CodeDeploy, would seem to work and be another thing.
+    if "CodeDeployLambdaAliasUpdate" in (resource.get("UpdatePolicy") or {}):
+        raise TemplateError(
+            f"The local AWS has no CodeDeploy: {name} asks for it (UpdatePolicy: CodeDeployLambdaAliasUpdate)."
+        )
+    if resource.get("CreationPolicy"):
+        raise TemplateError(f"The local CloudFormation takes no signals: {name} asks for them (CreationPolicy).")
 
 
 def _check_references(template: Template) -> None:
     for section, body in (("Resources", template.resources), ("Outputs", template.outputs)):
-        known = template.resources.keys() | (template.parameters.keys())
+        known = template.resources.keys() | template.parameters.keys()
         missing = sorted({name for name in references(body) if name not in known and not name.startswith("AWS::")})
         if missing:
-            raise TemplateError(
-                f"Template format error: Unresolved resource dependencies [{', '.join(missing)}] "
-                f"in the {section} block of the template"
-            )
+            raise unresolved(missing, section)
     for name, resource in template.resources.items():
         for other in _listed(resource.get("DependsOn")):
             if other not in template.resources:
-                raise TemplateError(
-                    f"Template format error: Unresolved resource dependencies [{other}] "
-                    "in the Resources block of the template"
-                )
+                raise unresolved([other], "Resources")
         condition = resource.get("Condition")
         if condition is not None and condition not in template.conditions:
             raise TemplateError(
                 f"Template format error: Unresolved condition dependency {condition} in the {name} resource"
             )
+
+
+def unresolved(names: Iterable[str], section: str) -> TemplateError:
+    return TemplateError(
+        f"Template format error: Unresolved resource dependencies [{', '.join(names)}] "
+        f"in the {section} block of the template"
+    )
 
 
 def _listed(value: Any) -> list[str]:
@@ -211,8 +297,9 @@ def _check_parameter(name: str, slot: Json, value: str, kind: str) -> None:
         raise TemplateError(f"Parameter '{name}' must be one of AllowedValues")
     pattern = slot.get("AllowedPattern")
     if pattern is not None and not re.fullmatch(pattern, value):
-        said = slot.get("ConstraintDescription") or f"must match pattern {pattern}"
-        raise TemplateError(f"Parameter '{name}' {said}")
+        if said := slot.get("ConstraintDescription"):
+            raise TemplateError(f"Parameter {name} failed to satisfy constraint: {said}")
+        raise TemplateError(f"Parameter '{name}' must match pattern {pattern}")
     if kind == "Number":
         try:
             number = float(value)
@@ -234,6 +321,7 @@ class Scope:
     physical_id: Callable[[str], Any]  # of a resource, by logical id
     attribute: Callable[[str, str], Any]
     imported: Callable[[str], str]
+    dynamic: Callable[[str, str], str] | None = None  # what {{resolve:service:reference}} stands for
 
     def condition(self, name: str) -> bool:
         if name not in self.template.conditions:
@@ -246,6 +334,8 @@ class Scope:
                 return self.condition(name)
             case {"Fn::Equals": [left, right]}:
                 return _text(self.resolve(left)) == _text(self.resolve(right))
+            case {"Fn::Equals": _}:
+                raise TemplateError("Template error: every Fn::Equals object requires a list of 2 string parameters.")
             case {"Fn::Not": [inner]}:
                 return not self._holds(inner)
             case {"Fn::And": inner}:
@@ -258,6 +348,31 @@ class Scope:
         condition = self.template.resources[name].get("Condition")
         return condition is None or self.condition(condition)
 
+    def check_conditional_references(self) -> None:
+        """What exists must not refer to what does not, for this scope's parameters."""
+        here = {name for name in self.template.resources if self.exists(name)}
+        away = self.template.resources.keys() - here
+        for name in here:
+            if missing := sorted(away & set(references(self._chosen(self.template.resources[name])))):
+                raise unresolved(missing, "Resources")
+        for output in self.template.outputs.values():
+            if "Condition" in output and not self.condition(output["Condition"]):
+                continue
+            if missing := sorted(away & set(references(self._chosen(output)))):
+                words = str(unresolved(missing, "Outputs"))  # AWS leaves the prefix out here (recorded)
+                raise TemplateError(words.removeprefix("Template format error: "))
+
+    def _chosen(self, node: Any) -> Any:
+        """The node without the branches of Fn::If that are not taken."""
+        match node:
+            case {"Fn::If": [str(condition), yes, no]} if len(node) == 1:
+                return self._chosen(yes if self.condition(condition) else no)
+            case dict():
+                return {key: self._chosen(value) for key, value in node.items()}
+            case list():
+                return [self._chosen(each) for each in node]
+        return node
+
     def resolve(self, node: Any) -> Any:
         """The node without functions. NO_VALUE stands for AWS::NoValue at the top; inside, it is left out."""
         match node:
@@ -268,9 +383,15 @@ class Scope:
                     return self._function(name, node[name])
                 resolved = {str(key): self.resolve(value) for key, value in node.items()}
                 return {key: value for key, value in resolved.items() if value is not NO_VALUE}
-            case str() if dynamic := _DYNAMIC.search(node):
-                raise TemplateError(f"The local CloudFormation does not resolve dynamic references: {dynamic[0]}")
+            case str() if "{{resolve:" in node:
+                return self._dynamically(node)
         return node
+
+    def _dynamically(self, text: str) -> str:
+        if self.dynamic is None:
+            raise TemplateError(f"Dynamic references are not resolved here: {text}")
+        dynamic = self.dynamic
+        return _DYNAMIC.sub(lambda found: dynamic(found[1], found[2]), text)
 
     def _function(self, name: str, body: Any) -> Any:
         match name, body:
@@ -284,24 +405,34 @@ class Scope:
             case "Fn::Sub", [str(text), dict(given)]:
                 return self._sub(text, {key: self.resolve(value) for key, value in given.items()})
             case "Fn::Join", [str(separator), parts]:
-                return separator.join(_text(part) for part in self.resolve(parts))
+                return self._again(separator.join(_text(part) for part in self.resolve(parts)))
             case "Fn::Split", [str(separator), text]:
                 return str(self.resolve(text)).split(separator)
             case "Fn::Select", [index, values]:
-                found, at = self.resolve(values), int(self.resolve(index))
-                if not 0 <= at < len(found):
+                choice, at = self.resolve(values), int(self.resolve(index))
+                if not 0 <= at < len(choice):
                     raise TemplateError(f"Template error: Fn::Select cannot select nonexistent value at index {at}")
-                return found[at]
+                return choice[at]
             case "Fn::If", [str(condition), yes, no]:
                 return self.resolve(yes if self.condition(condition) else no)
-            case "Fn::FindInMap", [mapping, first, second, *_]:
-                keys = [str(self.resolve(each)) for each in (mapping, first, second)]
-                found = self.template.mappings
+            case "Fn::FindInMap", [mapping, first, second, *more]:
+                keys = [_text(self.resolve(each)) for each in (mapping, first, second)]
+                found: Any = self.template.mappings
                 for key in keys:
                     if key not in found:
+                        if more and self._extended and "DefaultValue" in more[0]:
+                            return self.resolve(more[0]["DefaultValue"])
                         raise TemplateError(f"Template error: Unable to get mapping for {'::'.join(keys)}")
                     found = found[key]
                 return found
+            case "Fn::Cidr", [block, count, *bits]:
+                return _cidr(str(self.resolve(block)), int(self.resolve(count)), int(self.resolve((bits or [8])[0])))
+            case "Fn::Length", _ if self._extended:
+                return len(self.resolve(body))
+            case "Fn::ToJsonString", _ if self._extended:
+                return json.dumps(self.resolve(body), separators=(",", ":"))
+            case (("Fn::Length" | "Fn::ToJsonString"), _):
+                raise TemplateError(f"Template error: {name} needs the transform {LANGUAGE_EXTENSIONS}.")
             case "Fn::Base64", _:
                 return base64.b64encode(str(self.resolve(body)).encode()).decode()
             case "Fn::ImportValue", _:
@@ -310,6 +441,14 @@ class Scope:
                 region = self.resolve(body) or self.pseudo["Region"]
                 return [f"{region}{zone}" for zone in "abc"]
         raise TemplateError(f"The local CloudFormation does not know {name} with {json.dumps(body)[:200]}")
+
+    @property
+    def _extended(self) -> bool:
+        return LANGUAGE_EXTENSIONS in self.template.transforms
+
+    def _again(self, text: str) -> str:
+        """A dynamic reference may have been put together by Fn::Join or Fn::Sub."""
+        return self._dynamically(text) if "{{resolve:" in text else text
 
     def _ref(self, name: str) -> Any:
         if name == "AWS::NoValue":
@@ -328,8 +467,17 @@ class Scope:
             target, dot, attribute = name.partition(".")
             return _text(self.attribute(target, attribute) if dot else self._ref(name))
 
-        return _VARIABLE.sub(value, text).replace("${!", "${")
+        return self._again(_VARIABLE.sub(value, text).replace("${!", "${"))
 
 
 def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _cidr(block: str, count: int, bits: int) -> list[str]:
+    network = ipaddress.ip_network(block)
+    prefix = network.max_prefixlen - bits
+    if not network.prefixlen <= prefix or not 1 <= count <= min(256, 2 ** (prefix - network.prefixlen)):
+        raise TemplateError(f"Template error: Fn::Cidr cannot make {count} blocks of {bits} host bits of {block}")
+    parts = network.subnets(new_prefix=prefix)
+    return [str(next(parts)) for _ in range(count)]

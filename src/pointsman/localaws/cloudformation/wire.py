@@ -13,21 +13,26 @@ from moto.core.responses import ActionResult, BaseResponse, EmptyResult
 from moto.core.utils import convert_to_flask_response
 from moto.moto_server.werkzeug_app import BackendRequest
 
-from pointsman.localaws.cloudformation.stacks import (
+from pointsman.localaws.cloudformation.records import (
     Change,
     ChangeSet,
     Refused,
     Resource,
     Stack,
-    Stacks,
     Wanted,
     invalid,
     new_stack,
 )
+from pointsman.localaws.cloudformation.schemas import schema_of
+from pointsman.localaws.cloudformation.sources import template_at
+from pointsman.localaws.cloudformation.stacks import Stacks
 from pointsman.localaws.cloudformation.template import Template, TemplateError, parse
+from pointsman.localaws.cloudformation.transform import processed
 
 _STACK_NAME = re.compile(r"[a-zA-Z][-a-zA-Z0-9]{0,127}")
 _PAGE = 100
+_MOST_IN_REQUEST = 51_200
+_MOST_IN_S3 = 1_048_576
 
 
 def application(stacks: Stacks) -> Flask:
@@ -83,14 +88,26 @@ class CloudFormation(BaseResponse):
             protected=self._get_bool("EnableTerminationProtection"),
             on_failure="DO_NOTHING" if self._get_bool("DisableRollback") else on_failure,
             timeout_minutes=self._get_param("TimeoutInMinutes"),
-            policy=self._get_param("StackPolicyBody"),
         )
         self.stacks.create(stack, self._wanted(None))
         return ActionResult({"StackId": stack.id})
 
     def update_stack(self) -> ActionResult:
-        stack = self._stack()
-        self.stacks.update(stack, self._wanted(stack))
+        stack = self._named()
+        self.stacks.update(stack, self._wanted(stack), disable_rollback=self._get_bool("DisableRollback"))
+        return ActionResult({"StackId": stack.id})
+
+    def cancel_update_stack(self) -> ActionResult:
+        self.stacks.cancel(self._named())
+        return EmptyResult()
+
+    def continue_update_rollback(self) -> ActionResult:
+        self.stacks.continue_rollback(self._named(), self._get_param("ResourcesToSkip", []))
+        return EmptyResult()
+
+    def rollback_stack(self) -> ActionResult:
+        stack = self._named()
+        self.stacks.roll_back(stack)
         return ActionResult({"StackId": stack.id})
 
     def delete_stack(self) -> ActionResult:
@@ -115,7 +132,7 @@ class CloudFormation(BaseResponse):
         return self._page("StackSummaries", there)
 
     def describe_stack_events(self) -> ActionResult:
-        stack = self._stack()
+        stack = self._named()
         events = [
             {
                 "StackId": stack.id,
@@ -126,6 +143,8 @@ class CloudFormation(BaseResponse):
                 "ResourceType": event.type,
                 "ResourceStatus": event.status,
                 "ResourceStatusReason": event.reason,
+                "ResourceProperties": event.properties,
+                "ClientRequestToken": event.token,
                 "Timestamp": event.timestamp,
             }
             for event in reversed(stack.events)
@@ -138,6 +157,7 @@ class CloudFormation(BaseResponse):
             raise invalid(f"Resource {name} does not exist for stack {stack.name}")
         found = _described(stack, stack.resources[name])
         found["LastUpdatedTimestamp"] = found.pop("Timestamp")
+        found["Metadata"] = json.dumps(stack.resources[name].metadata or {})
         return ActionResult({"StackResourceDetail": found})
 
     def describe_stack_resources(self) -> ActionResult:
@@ -167,39 +187,46 @@ class CloudFormation(BaseResponse):
     def get_template(self) -> ActionResult:
         if name := self._get_param("ChangeSetName"):
             wanted: Wanted | None = self._change_set(name)[1].wanted
-        else:
+        elif self._get_param("StackName"):
             wanted = self._stack().now
-        text = wanted.template.text if wanted else ""
+        else:
+            raise invalid("StackName is required if ChangeSetName is not specified.")
+        text = ""
+        if wanted is not None:
+            original = self._get_param("TemplateStage", "Original") == "Original"
+            text = wanted.template.text if original else processed(wanted.template)
         return ActionResult({"TemplateBody": text, "StagesAvailable": ["Original", "Processed"]})
 
     def get_template_summary(self) -> ActionResult:
-        template = self._template(self._stack() if self._get_param("StackName") else None)
+        stack = self._stack() if self._get_param("StackName") else None
+        if stack is not None and stack.now is None:
+            raise invalid("GetTemplateSummary cannot be called on REVIEW_IN_PROGRESS stacks.")
+        template = self._template(stack)
+        types: dict[str, list[str]] = {}
+        for name, resource in template.resources.items():
+            if isinstance(resource, dict) and "Type" in resource:
+                types.setdefault(resource["Type"], []).append(name)
+        metadata = template.document.get("Metadata")
         return ActionResult(
-            {
+            _validated(template)
+            | {
                 "Parameters": [_declared(name, slot) for name, slot in template.parameters.items()],
-                "Description": template.description,
-                "Capabilities": list(template.capabilities()),
-                "CapabilitiesReason": _reason(template),
-                "ResourceTypes": sorted({resource["Type"] for resource in template.resources.values()}),
-                "Metadata": json.dumps(template.metadata) if template.metadata is not None else None,
+                "ResourceTypes": sorted(types),
+                "Version": template.document.get("AWSTemplateFormatVersion"),
+                "Metadata": None if metadata is None else json.dumps(metadata),
+                "ResourceIdentifierSummaries": [
+                    {"ResourceType": type_, "LogicalResourceIds": names, "ResourceIdentifiers": schema.identifiers}
+                    for type_, names in sorted(types.items())
+                    if (schema := schema_of(type_)) is not None
+                ],
             }
         )
 
     def validate_template(self) -> ActionResult:
-        template = self._template(None)
-        keys = ("ParameterKey", "DefaultValue", "NoEcho", "Description")
-        declared = [_declared(name, slot) for name, slot in template.parameters.items()]
-        return ActionResult(
-            {
-                "Parameters": [{key: each[key] for key in keys if key in each} for each in declared],
-                "Description": template.description,
-                "Capabilities": list(template.capabilities()),
-                "CapabilitiesReason": _reason(template),
-            }
-        )
+        return ActionResult(_validated(self._template(None)))
 
     def update_termination_protection(self) -> ActionResult:
-        stack = self._stack()
+        stack = self._named()
         stack.protected = self._get_bool("EnableTerminationProtection")
         return ActionResult({"StackId": stack.id})
 
@@ -208,6 +235,22 @@ class CloudFormation(BaseResponse):
         return self._page(
             "Exports", [{"ExportingStackId": stack.id, "Name": o.export, "Value": o.value} for stack, o in found]
         )
+
+    def list_imports(self) -> ActionResult:
+        export = self._get_param("ExportName")
+        using = self.stacks.importers(self.current_account, self.region, export)
+        if not using:
+            raise invalid(f"Export '{export}' is not imported by any stack.")
+        return self._page("Imports", [stack.name for stack in using])
+
+    # --- stack policies, which are not enforced here, so none can be had ---
+
+    def get_stack_policy(self) -> ActionResult:
+        self._named()
+        return ActionResult({})
+
+    def set_stack_policy(self) -> ActionResult:
+        raise invalid("The local CloudFormation does not enforce stack policies.")
 
     # --- change sets ---
 
@@ -227,16 +270,20 @@ class CloudFormation(BaseResponse):
                 raise invalid(f"Stack [{name}] does not exist")
             wanted = self._wanted(stack)
         else:
-            raise NotImplementedError(f"change sets of type {type_}")
+            raise invalid(f"The local CloudFormation makes no change sets of type {type_}: it imports no resources.")
         change_set_name = self._get_param("ChangeSetName")
         if not _STACK_NAME.fullmatch(change_set_name):
             raise invalid(
                 f"1 validation error detected: Value '{change_set_name}' at 'changeSetName' failed to satisfy "
                 "constraint: Member must satisfy regular expression pattern: [a-zA-Z][-a-zA-Z0-9]*"
             )
-        stack.on_failure = self._get_param("OnStackFailure", stack.on_failure)
         found = self.stacks.propose(
-            stack, wanted, name=change_set_name, type_=type_, description=self._get_param("Description")
+            stack,
+            wanted,
+            name=change_set_name,
+            type_=type_,
+            description=self._get_param("Description"),
+            on_failure=self._get_param("OnStackFailure"),
         )
         return ActionResult({"Id": found.id, "StackId": stack.id})
 
@@ -247,6 +294,8 @@ class CloudFormation(BaseResponse):
             "NotificationARNs": list(found.wanted.notifications),
             "Capabilities": list(found.wanted.capabilities),
             "Tags": _pairs(found.wanted.tags),
+            "RollbackConfiguration": {},
+            "OnStackFailure": found.on_failure,
             "Changes": [{"Type": "Resource", "ResourceChange": _change(change)} for change in found.changes],
         }
         return ActionResult(document)
@@ -256,7 +305,8 @@ class CloudFormation(BaseResponse):
         return self._page("Summaries", [_listed(stack, found) for found in stack.change_sets.values()])
 
     def execute_change_set(self) -> ActionResult:
-        self.stacks.execute(*self._change_set(self._get_param("ChangeSetName")))
+        stack, found = self._change_set(self._get_param("ChangeSetName"))
+        self.stacks.execute(stack, found, disable_rollback=self._get_bool("DisableRollback"))
         return EmptyResult()
 
     def delete_change_set(self) -> ActionResult:
@@ -268,11 +318,24 @@ class CloudFormation(BaseResponse):
     def _stack(self) -> Stack:
         return self.stacks.get(self.current_account, self.region, self._get_param("StackName"))
 
+    def _named(self) -> Stack:
+        """As `_stack`, for the operations that word its absence otherwise (recorded)."""
+        name = self._get_param("StackName")
+        if (stack := self.stacks.find(self.current_account, self.region, name)) is None:
+            raise invalid(f"Stack [{name}] does not exist")
+        return stack
+
     def _change_set(self, name: str) -> tuple[Stack, ChangeSet]:
+        stack_name = self._get_param("StackName")
+        if not name.startswith("arn:"):
+            if stack_name is None:
+                raise invalid("StackName must be specified if ChangeSetName is not specified as an ARN.")
+            self._named()
         return self.stacks.change_set(self.current_account, self.region, name, self._get_param("StackName"))
 
     def _wanted(self, stack: Stack | None) -> Wanted:
         """`stack` is the one to update: its template, parameters and tags may be meant."""
+        self._refuse_unserved()
         before = stack.now if stack is not None else None
         given: dict[str, str] = {}
         for each in self._get_param("Parameters", []):
@@ -290,21 +353,47 @@ class CloudFormation(BaseResponse):
             named = {tag["Key"]: tag["Value"] for tag in tags}
         else:
             named = dict(before.tags) if before is not None else {}
+        template = self._template(stack)
+        self._check_types(template)
         return Wanted(
-            self._template(stack),
+            template,
             given,
             named,
             tuple(self._get_param("NotificationARNs", before.notifications if before else [])),
             tuple(self._get_param("Capabilities", [])),
             self._get_param("RoleARN"),
+            self._get_param("ClientRequestToken"),
         )
+
+    def _refuse_unserved(self) -> None:
+        """What would seem to be taken care of."""
+        if self._get_param("StackPolicyBody") or self._get_param("StackPolicyURL"):
+            raise invalid("The local CloudFormation does not enforce stack policies.")
+        if (self._get_param("RollbackConfiguration") or {}).get("RollbackTriggers"):
+            raise invalid("The local CloudFormation watches no alarms: it takes no RollbackTriggers.")
+
+    def _check_types(self, template: Template) -> None:
+        allowed = self._get_param("ResourceTypes", [])
+        for resource in template.resources.values() if allowed else ():
+            type_ = str(resource["Type"])
+            if not any(type_ == each or (each.endswith("*") and type_.startswith(each[:-1])) for each in allowed):
+                words = f"[{', '.join(allowed)}]"
+                raise invalid(f"Resource type {type_} is not allowed by parameter ResourceTypes {words}")
 
     def _template(self, stack: Stack | None) -> Template:
         body, url = self._get_param("TemplateBody"), self._get_param("TemplateURL")
         if body:
+            if len(body.encode()) > _MOST_IN_REQUEST:
+                raise invalid(
+                    f"1 validation error detected: Value '{body}' at 'templateBody' failed to satisfy constraint: "
+                    f"Member must have length less than or equal to {_MOST_IN_REQUEST}"
+                )
             return parse(body)
         if url:
-            return parse(_read(url, self.current_account))
+            text = template_at(url, self.current_account, self.region)
+            if len(text.encode()) > _MOST_IN_S3:
+                raise invalid(f"Template may not exceed {_MOST_IN_S3} bytes in size.")
+            return parse(text)
         if (
             stack is not None
             and stack.now is not None
@@ -324,30 +413,11 @@ class CloudFormation(BaseResponse):
         return ActionResult(document)
 
 
-def _read(url: str, account: str) -> str:
-    """A template in the local S3, by a URL of the path or the virtual-host style."""
-    from urllib.parse import unquote, urlsplit
-
-    from moto.s3.models import s3_backends
-
-    parts = urlsplit(url)
-    host, path = parts.netloc.split(".")[0], unquote(parts.path.lstrip("/"))
-    local = parts.hostname in ("127.0.0.1", "localhost")
-    bucket, _, key = path.partition("/") if local or host.startswith("s3") else (host, "", path)
-    try:
-        found = s3_backends[account]["aws"].get_object(bucket, key)
-    except ServiceException as error:
-        raise invalid(f"S3 error: {error}") from error
-    if found is None:
-        raise invalid("S3 error: The specified key does not exist.")
-    return str(found.value.decode())
-
-
 def _check_name(name: str) -> None:
     if not _STACK_NAME.fullmatch(name):
         raise invalid(
             f"1 validation error detected: Value '{name}' at 'stackName' failed to satisfy constraint: "
-            "Member must satisfy regular expression pattern: [a-zA-Z][-a-zA-Z0-9]*"
+            "Member must satisfy regular expression pattern: [a-zA-Z][-a-zA-Z0-9]*|arn:[-a-zA-Z0-9:/._+]*"
         )
 
 
@@ -359,6 +429,9 @@ def _stack(stack: Stack) -> dict[str, Any]:
     return {
         "StackId": stack.id,
         "StackName": stack.name,
+        "ChangeSetId": stack.executed,
+        "ParentId": stack.parent,
+        "RollbackConfiguration": {},
         "Description": now.template.description if now else None,
         "Parameters": _parameters(now) if now else [],
         "CreationTime": stack.created,
@@ -376,7 +449,7 @@ def _stack(stack: Stack) -> dict[str, Any]:
         ],
         "RoleARN": now.role if now else None,
         "Tags": _pairs(now.tags) if now else [],
-        "EnableTerminationProtection": stack.protected,
+        "EnableTerminationProtection": stack.protected if stack.deleted is None else None,
         "DriftInformation": {"StackDriftStatus": "NOT_CHECKED"},
     }
 
@@ -435,9 +508,24 @@ def _declared(name: str, slot: Mapping[str, Any]) -> dict[str, Any]:
     return found | ({"DefaultValue": str(slot["Default"])} if "Default" in slot else {})
 
 
-def _reason(template: Template) -> str | None:
-    types = sorted({r["Type"] for r in template.resources.values() if r["Type"].startswith("AWS::IAM::")})
-    return f"The following resource(s) require capabilities: [{', '.join(types)}]" if template.capabilities() else None
+def _validated(template: Template) -> dict[str, Any]:
+    """What ValidateTemplate says; of a template to be transformed, what it will need is not known (recorded)."""
+    keys = ("ParameterKey", "DefaultValue", "NoEcho", "Description")
+    declared = [_declared(name, slot) for name, slot in template.parameters.items()]
+    capabilities, reason = list(template.capabilities()), None
+    if capabilities:
+        types = sorted({r["Type"] for r in template.resources.values() if r["Type"].startswith("AWS::IAM::")})
+        reason = f"The following resource(s) require capabilities: [{', '.join(types)}]"
+    if template.transforms:
+        capabilities.append("CAPABILITY_AUTO_EXPAND")
+        reason = f"The following resource(s) require capabilities: [{', '.join(template.transforms)}]"
+    return {
+        "Parameters": [{key: each[key] for key in keys if key in each} for each in declared],
+        "Description": template.description,
+        "Capabilities": capabilities or None,
+        "CapabilitiesReason": reason,
+        "DeclaredTransforms": list(template.transforms) or None,
+    }
 
 
 def _pairs(tags: Mapping[str, str]) -> list[dict[str, str]]:
@@ -462,6 +550,7 @@ def _listed(stack: Stack, found: ChangeSet) -> dict[str, Any]:
 def _change(change: Change) -> dict[str, Any]:
     document: dict[str, Any] = {
         "Action": change.action,
+        "PolicyAction": change.policy,
         "LogicalResourceId": change.logical_id,
         "PhysicalResourceId": change.physical_id,
         "ResourceType": change.type,
