@@ -22,7 +22,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from pointsman.localaws.contract import Response, Target
 from pointsman.localaws.control import ACCOUNT
@@ -114,6 +114,7 @@ class MotoBridge:
         from moto.core.config import default_user_config
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 
+        from pointsman.localaws.cloudformation.called import Calls
         from pointsman.localaws.cloudformation.kinds import Kinds
         from pointsman.localaws.cloudformation.stacks import Stacks
         from pointsman.localaws.log_journal import LogJournal
@@ -127,7 +128,8 @@ class MotoBridge:
         _spare_moto_its_cloudformation()
         assert self._state is not None
         put_ours_in_place(self._state, self.invoke)
-        self._stacks = Stacks(Kinds(self._state), saved=self._save_now)
+        calls = Calls(f"http://127.0.0.1:{self._port}", self._answer_ourselves)
+        self._stacks = Stacks(Kinds(self._state, calls), saved=self._save_now)
         saved = self._directory / "services.pickle"
         saved_ms = int(saved.stat().st_mtime * 1000) if saved.exists() else None
         snapshots = Snapshots(self._directory, keep=self._stacks.kept, restored=self._stacks.restore)
@@ -181,6 +183,17 @@ class MotoBridge:
         if waiting:
             snapshots.changed()
         return response
+
+    def _answer_ourselves(self, sent: Any, service: str, account: str) -> tuple[int, Mapping[str, str], bytes]:
+        """What botocore would send over a socket."""
+        parts = urlsplit(sent.url)
+        headers = [("host", parts.netloc)]
+        headers += [(key, value if isinstance(value, str) else value.decode()) for key, value in sent.headers.items()]
+        body = sent.body or b""
+        body = body.encode() if isinstance(body, str) else body if isinstance(body, bytes) else body.read()
+        web = WebRequest(sent.method, parts.path or "/", parts.query, headers, body, service)
+        response = self.answer(web, account)
+        return response.status, response.headers, response.body
 
     def _answer(self, request: WebRequest, account: str) -> Response:
         assert self._application is not None

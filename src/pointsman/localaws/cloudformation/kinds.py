@@ -6,9 +6,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from pointsman.localaws.cloudformation.called import Calls
 from pointsman.localaws.cloudformation.lambdas import LAMBDA_TYPES
 from pointsman.localaws.cloudformation.modelled import Modelled, Role, model_of
 from pointsman.localaws.cloudformation.resources import Kind, Made, Place, ResourceFailed
+from pointsman.localaws.cloudformation.services import SERVICE_TYPES
 from pointsman.localaws.cloudformation.template import Json, TemplateError
 from pointsman.localaws.lambda_ import LambdaState
 
@@ -17,6 +19,7 @@ class Nothing:
     """Types that are only there for CloudFormation itself."""
 
     name_property = None
+    takes_tags = False
     replacing: frozenset[str] = frozenset()
 
     def create(self, place: Place, logical_id: str, properties: Json) -> Made:
@@ -34,12 +37,13 @@ class Nothing:
 
 
 class Kinds:
-    def __init__(self, state: LambdaState) -> None:
+    def __init__(self, state: LambdaState, calls: Calls) -> None:
         self._served: dict[str, Kind] = {
             "AWS::CDK::Metadata": Nothing(),
             "AWS::CloudFormation::WaitConditionHandle": Nothing(),
         }
         self._served |= {kind.type: kind(state) for kind in LAMBDA_TYPES}
+        self._served |= {kind.type: kind(calls) for kind in SERVICE_TYPES}
 
     def of(self, type_: str) -> Kind:
         """Raises ResourceFailed for a type nobody serves."""

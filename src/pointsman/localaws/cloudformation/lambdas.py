@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
+from pointsman.localaws.cloudformation.called import retagged, tags_of, text_of
 from pointsman.localaws.cloudformation.resources import Made, Place, ResourceFailed, changed_properties
 from pointsman.localaws.cloudformation.schemas import schema_of
 from pointsman.localaws.cloudformation.template import Json, TemplateError
@@ -22,6 +23,7 @@ _PATIENCE_S = 300.0
 class _Lambda:
     type: ClassVar[str]
     name_property: str | None = None
+    takes_tags = True
 
     def __init__(self, state: LambdaState) -> None:
         self._state = state
@@ -34,7 +36,7 @@ class _Lambda:
 
     def attribute(self, made: Made, name: str) -> Any:
         if name not in made.attributes:
-            raise TemplateError(f"Requested attribute {name} does not exist in schema for {self.type}")
+            raise TemplateError(f"Resource type {self.type} does not support attribute {{{name}}}")
         return made.attributes[name]
 
     def _call(self, operation: str, place: Place, parameters: Json) -> Json:
@@ -72,10 +74,10 @@ class _Lambda:
 
     def _retag(self, place: Place, arn: str, before: Json, after: Json) -> None:
         """`before` and `after` are the resource's properties."""
-        old, new = tags_of(before.get("Tags", [])), tags_of(after.get("Tags", []))
-        if gone := sorted(old.keys() - new.keys()):
+        gone, tags = retagged(before, after)
+        if gone:
             self._call("UntagResource", place, {"Resource": arn, "TagKeys": gone})
-        if tags := {key: value for key, value in new.items() if old.get(key) != value}:
+        if tags:
             self._call("TagResource", place, {"Resource": arn, "Tags": tags})
 
     def _provision(self, place: Place, named: Json, properties: Json) -> None:
@@ -102,14 +104,6 @@ def _wait(look: Callable[[], Json | None], what: str) -> Json:
             raise ResourceFailed(f"{what} did not become ready within {_PATIENCE_S:g} s")
         time.sleep(0.01)
     return found
-
-
-def tags_of(pairs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    return {str(tag["Key"]): _string(tag["Value"]) for tag in pairs}
-
-
-def _string(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 class LambdaFunction(_Lambda):
@@ -195,7 +189,7 @@ class LambdaFunction(_Lambda):
         if "KmsKeyArn" in given:
             given["KMSKeyArn"] = given.pop("KmsKeyArn")
         if "Variables" in given.get("Environment", {}):
-            given["Environment"] = {"Variables": {k: _string(v) for k, v in given["Environment"]["Variables"].items()}}
+            given["Environment"] = {"Variables": {k: text_of(v) for k, v in given["Environment"]["Variables"].items()}}
         return given
 
     def _code(self, properties: Json) -> Json:

@@ -15,8 +15,9 @@ from moto.core.common_models import CloudFormationModel
 from moto.core.exceptions import ServiceException
 from werkzeug.exceptions import HTTPException
 
-from pointsman.localaws.cloudformation.lambdas import tags_of
+from pointsman.localaws.cloudformation.called import tags_of
 from pointsman.localaws.cloudformation.resources import Made, Place, ResourceFailed
+from pointsman.localaws.cloudformation.schemas import schema_of
 from pointsman.localaws.cloudformation.template import Json, TemplateError
 
 
@@ -37,11 +38,15 @@ def model_of(type_: str) -> Any:
 class Modelled:
     """A type moto has a model for."""
 
+    takes_tags = False  # hardly a model can change them
+
     def __init__(self, model: Any) -> None:
         self._model = model
         self._type = str(model.cloudformation_type())
         self.name_property: str | None = model.cloudformation_name_type() or None
-        self.replacing = frozenset({self.name_property} if self.name_property else ())
+        self._schema = schema_of(self._type)
+        named = frozenset({self.name_property} if self.name_property else ())
+        self.replacing = named if self._schema is None else named | self._schema.replacing
 
     def create(self, place: Place, logical_id: str, properties: Json) -> Made:
         name = self._name(place, logical_id, properties)
@@ -86,16 +91,14 @@ class Modelled:
         try:
             value = made.live.get_cfn_attribute(name)
         except Exception as error:  # moto says "no such attribute" in several ways
-            raise TemplateError(
-                f"Template error: resource type {self._type} does not support attribute type {name} in Fn::GetAtt"
-            ) from error
+            if self._schema is not None and self._schema.identity == name:
+                return made.physical_id
+            raise TemplateError(f"Resource type {self._type} does not support attribute {{{name}}}") from error
         return value
 
     def _name(self, place: Place, logical_id: str, properties: Json) -> str:
         if self.name_property and properties.get(self.name_property):
             return str(properties[self.name_property])
-        if self._type == "AWS::S3::Bucket":
-            return place.name(logical_id, 63).lower()
         return place.name(logical_id, 64 if self._type.startswith("AWS::IAM") else 80)
 
     def _document(self, properties: Json) -> Json:
@@ -122,9 +125,7 @@ def _takes_two(method: Callable[..., Any]) -> bool:
 class Role(Modelled):
     """AWS::IAM::Role: moto attaches no managed policies, and its update forgets all policies and the trust policy."""
 
-    def __init__(self, model: Any) -> None:
-        super().__init__(model)
-        self.replacing = frozenset({"RoleName", "Path"})
+    takes_tags = True
 
     def create(self, place: Place, logical_id: str, properties: Json) -> Made:
         later = ("ManagedPolicyArns", "Policies", "Tags")

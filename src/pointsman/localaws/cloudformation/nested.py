@@ -17,6 +17,7 @@ STACK: Final = "AWS::CloudFormation::Stack"
 
 class NestedStack:
     name_property: str | None = None
+    takes_tags = True
     replacing: frozenset[str] = frozenset()
 
     def __init__(self, stacks: Stacks) -> None:

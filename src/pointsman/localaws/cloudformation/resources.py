@@ -22,6 +22,10 @@ class Place:
     stack_id: str
     stack_name: str
 
+    @property
+    def partition(self) -> str:
+        return self.stack_id.split(":")[1]
+
     def name(self, logical_id: str, most: int = 64) -> str:
         """A name as CloudFormation makes one: stack-LogicalId-RANDOM, the stack's part cut to fit."""
         tail = f"-{logical_id}-{''.join(random.choices(string.ascii_uppercase + string.digits, k=12))}"
@@ -40,6 +44,8 @@ class Made:
 
 class Kind(Protocol):
     """One resource type. `create` and `update` return when the resource is ready; both raise ResourceFailed."""
+
+    takes_tags: bool  # the stack's tags, where AWS's schema says that the type has any
 
     @property
     def name_property(self) -> str | None: ...

@@ -37,6 +37,12 @@ class Schema:
         return [path.removeprefix("/properties/") for path in paths]
 
     @property
+    def identity(self) -> str | None:
+        """The one attribute that Ref gives, too."""
+        paths = self._document["primaryIdentifier"]
+        return str(paths[0]).removeprefix("/properties/") if len(paths) == 1 else None
+
+    @property
     def takes_tags(self) -> bool:
         """Whether the stack's tags go into the property Tags, as a list of Key and Value."""
         tagging = self._document.get("tagging", {})

@@ -416,7 +416,7 @@ class Stacks:
                 yield Change("Add", name, body["Type"])
                 continue
             try:
-                after = _properties(scope, body, wanted.tags)
+                after = self._properties(scope, body, wanted.tags)
             except TemplateError as error:
                 raise invalid(str(error)) from error
             names_changed = changed_properties(old.properties, after)
@@ -640,9 +640,28 @@ class Stacks:
             return f"{error}."
         return None
 
+    def _properties(self, scope: Scope, body: Json, tags: Mapping[str, str]) -> Json:
+        """Resolved, of the types AWS says, and with the stack's tags where the type takes any."""
+        properties: Json = scope.resolve(body.get("Properties") or {})
+        schema = schema_of(body["Type"])
+        if schema is None:
+            return properties
+        properties = schema.typed(properties)
+        if tags and schema.takes_tags and self._takes_tags(body["Type"]):
+            own = properties.get("Tags", [])
+            named = {tag["Key"] for tag in own}
+            properties["Tags"] = [*own, *({"Key": k, "Value": v} for k, v in tags.items() if k not in named)]
+        return properties
+
+    def _takes_tags(self, type_: str) -> bool:
+        try:
+            return self._kind(type_).takes_tags
+        except ResourceFailed:
+            return False
+
     def _make(self, stack: Stack, scope: Scope, name: str, body: Json) -> None:
         kind, type_ = self._kind(body["Type"]), body["Type"]
-        properties = _properties(scope, body, _tags(stack))
+        properties = self._properties(scope, body, _tags(stack))
         stack.record(name, "", type_, "CREATE_IN_PROGRESS", properties=properties)
         _check(name, type_, properties)
         made = kind.create(stack.place, name, properties)
@@ -657,7 +676,7 @@ class Stacks:
         if body["Type"] != type_:
             raise ResourceFailed("Update of resource type is not permitted. The new template modifies resource type.")
         kind = self._kind(type_)
-        after = _properties(scope, body, _tags(stack))
+        after = self._properties(scope, body, _tags(stack))
         changed = changed_properties(old.properties, after)
         if not changed:
             stack.resources[name] = _resource(scope, name, body, after, old.made)
@@ -741,20 +760,6 @@ class Stacks:
             description = body.get("Description")
             said = None if description is None else str(scope.resolve(description))
             yield Output(key, str(value).lower() if isinstance(value, bool) else str(value), said, export)
-
-
-def _properties(scope: Scope, body: Json, tags: Mapping[str, str]) -> Json:
-    """Resolved, of the types AWS says, and with the stack's tags where the type takes any."""
-    properties: Json = scope.resolve(body.get("Properties") or {})
-    schema = schema_of(body["Type"])
-    if schema is None:
-        return properties
-    properties = schema.typed(properties)
-    if tags and schema.takes_tags:
-        own = properties.get("Tags", [])
-        named = {tag["Key"] for tag in own}
-        properties["Tags"] = [*own, *({"Key": k, "Value": v} for k, v in tags.items() if k not in named)]
-    return properties
 
 
 def _tags(stack: Stack) -> Mapping[str, str]:

@@ -1,0 +1,31 @@
+"""One file per service: its resource types, by its own operations."""
+
+from typing import Any, Final
+
+from pointsman.localaws.cloudformation.services import (
+    cloudwatch,
+    dynamodb,
+    events,
+    iam,
+    logs,
+    s3,
+    secretsmanager,
+    sns,
+    sqs,
+    ssm,
+    states,
+)
+
+SERVICE_TYPES: Final[tuple[type[Any], ...]] = (
+    *cloudwatch.TYPES,
+    *dynamodb.TYPES,
+    *events.TYPES,
+    *iam.TYPES,
+    *logs.TYPES,
+    *s3.TYPES,
+    *secretsmanager.TYPES,
+    *sns.TYPES,
+    *sqs.TYPES,
+    *ssm.TYPES,
+    *states.TYPES,
+)
