@@ -13,7 +13,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session
 
-from pointsman.localaws.cloudformation.resources import Made, Place, ResourceFailed
+from pointsman.localaws.cloudformation.resources import Made, NotBegun, Place, ResourceFailed
 from pointsman.localaws.cloudformation.schemas import schema_of
 from pointsman.localaws.cloudformation.template import Json, TemplateError
 
@@ -104,7 +104,7 @@ class Called:
 
     def _check(self, properties: Json) -> None:
         if unknown := sorted(properties.keys() - self.known - {"Tags"}):
-            raise ResourceFailed(f"The local CloudFormation does not offer {', '.join(unknown)} of {self.type}.")
+            raise NotBegun(f"The local CloudFormation does not offer {', '.join(unknown)} of {self.type}.")
 
     def _call(self, place: Place, operation: str, **parameters: Any) -> Json:
         return self._calls(place, self.service, operation, parameters)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 from pointsman.localaws.cloudformation.called import retagged, tags_of, text_of
-from pointsman.localaws.cloudformation.resources import Made, Place, ResourceFailed, changed_properties
+from pointsman.localaws.cloudformation.resources import Made, NotBegun, Place, ResourceFailed, changed_properties
 from pointsman.localaws.cloudformation.schemas import schema_of
 from pointsman.localaws.cloudformation.template import Json, TemplateError
 from pointsman.localaws.lambda_ import LambdaError, LambdaState
@@ -275,7 +275,7 @@ class LambdaVersion(_Lambda):
         return made
 
     def update(self, place: Place, made: Made, before: Json, after: Json) -> Made:
-        raise ResourceFailed("The local Lambda does not offer FunctionScalingConfig yet.")
+        raise NotBegun("The local Lambda does not offer FunctionScalingConfig yet.")
 
     def delete(self, place: Place, made: Made, properties: Json) -> None:
         self._gone("DeleteFunction", place, {"FunctionName": made.physical_id})
@@ -340,7 +340,7 @@ class LambdaPermission(_Lambda):
         return Made(statement, statement, {"Id": statement})
 
     def update(self, place: Place, made: Made, before: Json, after: Json) -> Made:
-        raise ResourceFailed(f"Updates are not supported for {self.type}.")
+        raise NotBegun(f"Updates are not supported for {self.type}.")
 
     def delete(self, place: Place, made: Made, properties: Json) -> None:
         given = {"FunctionName": properties["FunctionName"], "StatementId": made.physical_id}
@@ -479,7 +479,7 @@ class LambdaLayerVersion(_Lambda):
         return Made(arn, arn, {"LayerVersionArn": arn})
 
     def update(self, place: Place, made: Made, before: Json, after: Json) -> Made:
-        raise ResourceFailed(f"Updates are not supported for {self.type}.")
+        raise NotBegun(f"Updates are not supported for {self.type}.")
 
     def delete(self, place: Place, made: Made, properties: Json) -> None:
         self._gone("DeleteLayerVersion", place, _layer_version(made.physical_id))
@@ -497,7 +497,7 @@ class LambdaLayerVersionPermission(_Lambda):
         return Made(identity, statement, {"Id": identity})
 
     def update(self, place: Place, made: Made, before: Json, after: Json) -> Made:
-        raise ResourceFailed(f"Updates are not supported for {self.type}.")
+        raise NotBegun(f"Updates are not supported for {self.type}.")
 
     def delete(self, place: Place, made: Made, properties: Json) -> None:
         given = _layer_version(properties["LayerVersionArn"]) | {"StatementId": made.name}

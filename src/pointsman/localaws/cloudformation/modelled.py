@@ -16,7 +16,7 @@ from moto.core.exceptions import ServiceException
 from werkzeug.exceptions import HTTPException
 
 from pointsman.localaws.cloudformation.called import tags_of
-from pointsman.localaws.cloudformation.resources import Made, Place, ResourceFailed
+from pointsman.localaws.cloudformation.resources import Made, NotBegun, Place, ResourceFailed
 from pointsman.localaws.cloudformation.schemas import schema_of
 from pointsman.localaws.cloudformation.template import Json, TemplateError
 
@@ -66,7 +66,7 @@ class Modelled:
     def update(self, place: Place, made: Made, before: Json, after: Json) -> Made:
         theirs = self._model.update_from_cloudformation_json
         if hasattr(theirs, "__isabstractmethod__"):
-            raise ResourceFailed(f"The local CloudFormation cannot update {self._type}; only create and delete it.")
+            raise NotBegun(f"The local CloudFormation cannot update {self._type}; only create and delete it.")
         live = self._moto(
             theirs,
             original_resource=made.live,

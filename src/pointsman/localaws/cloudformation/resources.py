@@ -15,6 +15,10 @@ class ResourceFailed(Exception):
     """A resource cannot be created, updated or deleted; the message becomes the event's reason."""
 
 
+class NotBegun(ResourceFailed):
+    """What was asked for cannot be done, and nothing of it was begun: there is nothing to take back."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     account: str

@@ -30,7 +30,7 @@ from pointsman.localaws.cloudformation.records import (
     new_stack,
     now,
 )
-from pointsman.localaws.cloudformation.resources import Kind, Made, ResourceFailed, changed_properties
+from pointsman.localaws.cloudformation.resources import Kind, Made, NotBegun, ResourceFailed, changed_properties
 from pointsman.localaws.cloudformation.schemas import is_known, schema_of
 from pointsman.localaws.cloudformation.template import (
     NO_VALUE,
@@ -710,7 +710,11 @@ class Stacks:
 
             stack.record(name, old.made.physical_id, type_, "UPDATE_IN_PROGRESS", properties=after)
             undo.steps.append((name, change_back))  # before it is tried: it may fail half-way
-            made = kind.update(stack.place, old.made, old.properties, after)
+            try:
+                made = kind.update(stack.place, old.made, old.properties, after)
+            except NotBegun:
+                undo.steps.pop()
+                raise
             new = _resource(scope, name, body, after, made)
         stack.resources[name] = new
         stack.record(name, made.physical_id, type_, "UPDATE_COMPLETE", properties=after)
