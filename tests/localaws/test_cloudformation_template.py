@@ -103,7 +103,7 @@ def test_conditions_and_mappings() -> None:
         ("just text", "unsupported structure"),
         ("Resources: {}", "At least one Resources member"),
         ("Resources: {A: {}}", "must contain a Type member"),
-        ("Resources: [1]", r"\[/Resources\] must be an object"),
+        ("Resources: [1]", "Any Resources member must be an object"),
         (
             "Resources: {A: {Type: T, Properties: {P: !Ref B}}}",
             r"Unresolved resource dependencies \[B\] in the Resources",
@@ -120,7 +120,7 @@ def test_conditions_and_mappings() -> None:
         ("Resources: {A: {Type: T, CreationPolicy: {ResourceSignal: {}}}}", "takes no signals: A asks for them"),
         ("Mappings: {M: {A: x}}\nResources: {A: {Type: T}}", "Every Mappings member A must be a map"),
         ("Mappings: {M: {A: {B: {C: x}}}}\nResources: {A: {Type: T}}", "must be a String or a List"),
-        ('{"Resources": }', r"JSON not well-formed. \(line 1, column 15\)"),
+        ('{"Resources": }', r"JSON not well-formed. \(line 1, column 16\)"),
     ],
 )
 def test_templates_that_are_refused(text: str, words: str) -> None:

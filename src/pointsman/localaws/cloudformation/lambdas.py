@@ -144,8 +144,11 @@ class LambdaFunction(_Lambda):
         given |= {key: properties[key] for key in self._AT_CREATION if key in properties}
         if properties.get("PublishToLatestPublished"):
             given["PublishTo"] = "LATEST_PUBLISHED"
-        if properties.get("Tags"):
-            given["Tags"] = tags_of(properties["Tags"])
+        given["Tags"] = tags_of(properties.get("Tags", [])) | {
+            "aws:cloudformation:logical-id": logical_id,
+            "aws:cloudformation:stack-id": place.stack_id,
+            "aws:cloudformation:stack-name": place.stack_name,
+        }
         self._call("CreateFunction", place, given)
         try:
             self._settled(place, name)

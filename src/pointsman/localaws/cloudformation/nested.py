@@ -93,5 +93,11 @@ class NestedStack:
         tags = {tag["Key"]: tag["Value"] for tag in properties.get("Tags", [])}
         assert parent.asked is not None, "a resource is made by an operation"
         return Wanted(
-            template, given, tags, properties.get("NotificationARNs", ()), parent.asked.capabilities, parent.asked.role
+            template,
+            given,
+            tags,
+            properties.get("NotificationARNs", ()),
+            parent.asked.acknowledged,
+            parent.asked.role,
+            acknowledged=parent.asked.acknowledged,
         )

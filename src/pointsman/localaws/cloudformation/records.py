@@ -76,6 +76,7 @@ class Wanted:
     capabilities: Sequence[str] = ()
     role: str | None = None
     token: str | None = None  # ClientRequestToken, shown in the events
+    acknowledged: Sequence[str] = ()  # the capabilities of this very request
 
     def with_template(self, template: Template) -> Wanted:
         return replace(self, template=template)
@@ -106,6 +107,10 @@ class ChangeSet:
     description: str | None
     created: datetime
     on_failure: str | None = None
+
+    @property
+    def executed(self) -> bool:
+        return self.execution.startswith("EXECUTE_")
 
 
 @dataclass
@@ -156,7 +161,11 @@ class Stack:
     ) -> None:
         said = None if properties is None else json.dumps(properties, default=str)
         token = self.asked.token if self.asked is not None else None
-        event = Event(str(uuid4()), logical_id, physical_id, type_, status, reason, now(), said, token)
+        # A resource's events are numbered by its name and the time, a stack's at random (recorded).
+        when = now()
+        millis = when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        name = str(uuid4()) if physical_id == self.id else f"{logical_id}-{status}-{millis}"
+        event = Event(name, logical_id, physical_id, type_, status, reason, when, said, token)
         self.events.append(event)
 
     def become(self, status: str, reason: str | None = None) -> None:

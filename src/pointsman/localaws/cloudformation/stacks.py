@@ -50,6 +50,7 @@ NO_CHANGES = "The submitted information didn't contain changes. Submit different
 NO_UPDATES = "No updates are to be performed."
 UNKNOWN = "{{changeSet:KNOWN_AFTER_APPLY}}"
 _WAIT_S = 25.0
+_POLICIES = ("DeletionPolicy", "UpdateReplacePolicy")
 _UPDATABLE = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "UPDATE_FAILED")
 
 Work: TypeAlias = Callable[[], None]
@@ -118,7 +119,7 @@ class Stacks:
         if stack_name is not None:
             stacks = [self.get(account, region, stack_name)]
         for stack in stacks:
-            for found in stack.change_sets.values():
+            for found in reversed(stack.change_sets.values()):  # an executed one may have the name, too
                 if name == found.id or (stack_name is not None and name == found.name):
                     return stack, found
         raise Refused("ChangeSetNotFound", f"ChangeSet [{name}] does not exist", 404)
@@ -149,10 +150,11 @@ class Stacks:
 
     def _begin(self, stack: Stack, wanted: Wanted, status: str) -> None:
         with self._lock:
-            if self.find(stack.account, stack.region, stack.name) is not None:
+            if self.find(stack.account, stack.region, stack.name) not in (None, stack):
                 raise Refused("AlreadyExistsException", f"Stack [{stack.name}] already exists")
             self._stacks.setdefault((stack.account, stack.region), {})[stack.id] = stack
             stack.asked = wanted
+            _outdate(stack)
             stack.become(status, "User Initiated")
 
     def update(
@@ -169,9 +171,8 @@ class Stacks:
             self._updatable(stack, disable_rollback=disable_rollback)
             if failed is None and not self._differs(stack, wanted):
                 raise invalid(NO_UPDATES)
-            stack.updated = now()
-            stack.asked = wanted
-            stack.cancelled = False
+            stack.updated, stack.executed, stack.asked, stack.cancelled = now(), None, wanted, False
+            _outdate(stack)
             stack.become("UPDATE_IN_PROGRESS", "User Initiated")
         if failed is not None:
             self._end(stack, ("UPDATE_ROLLBACK_IN_PROGRESS", str(failed)), ("UPDATE_ROLLBACK_COMPLETE", None))
@@ -267,7 +268,7 @@ class Stacks:
                     stack.become("REVIEW_IN_PROGRESS", "User Initiated")
             else:
                 self._updatable(stack)
-            if any(each.name == name for each in stack.change_sets.values()):
+            if any(each.name == name and not each.executed for each in stack.change_sets.values()):
                 raise Refused("AlreadyExistsException", f"ChangeSet {name} cannot be created as it already exists")
             if failed is None and type_ == "UPDATE" and not self._differs(stack, wanted):
                 failed = NO_CHANGES
@@ -352,11 +353,11 @@ class Stacks:
         """Whether the caller has said that he knows what the template brings; a change set shows its expansion."""
         template = wanted.template
         needed = list(template.capabilities())
-        if expanding and template.transforms and "CAPABILITY_AUTO_EXPAND" not in wanted.capabilities:
+        if expanding and template.transforms and "CAPABILITY_AUTO_EXPAND" not in wanted.acknowledged:
             needed.append("CAPABILITY_AUTO_EXPAND")
-        given = set(wanted.capabilities) | (
-            {"CAPABILITY_IAM"} if "CAPABILITY_NAMED_IAM" in wanted.capabilities else set()
-        )
+        given = set(wanted.acknowledged)
+        if "CAPABILITY_NAMED_IAM" in given:
+            given.add("CAPABILITY_IAM")
         if not set(needed) <= given:
             raise Refused("InsufficientCapabilitiesException", f"Requires capabilities : [{', '.join(needed)}]")
 
@@ -386,6 +387,12 @@ class Stacks:
         before = stack.now
         assert before is not None
         if any(True for _ in self._changes(stack, wanted)) or dict(before.tags) != dict(wanted.tags):
+            return True
+        policies = [
+            [(name, body.get(key)) for name, body in each.template.resources.items() for key in _POLICIES]
+            for each in (before, wanted)
+        ]
+        if policies[0] != policies[1]:
             return True
         old, new = before.template.outputs, wanted.template.outputs
         if json.dumps(old, default=str) != json.dumps(new, default=str):
@@ -764,6 +771,13 @@ class Stacks:
             description = body.get("Description")
             said = None if description is None else str(scope.resolve(description))
             yield Output(key, str(value).lower() if isinstance(value, bool) else str(value), said, export)
+
+
+def _outdate(stack: Stack) -> None:
+    """What was proposed was for a stack that is no more."""
+    for each in stack.change_sets.values():
+        if each.execution == "AVAILABLE":
+            each.execution = "OBSOLETE"
 
 
 def _tags(stack: Stack) -> Mapping[str, str]:

@@ -98,7 +98,7 @@ def read(text: str) -> Json:
     try:
         document = json.loads(text) if json_ else yaml.load(text, Loader=_Loader)
     except json.JSONDecodeError as error:
-        where = f"(line {error.lineno}, column {error.colno})"
+        where = f"(line {error.lineno}, column {error.colno + 1})"
         raise TemplateError(f"Template format error: JSON not well-formed. {where}") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
@@ -119,7 +119,7 @@ def from_document(text: str, document: Json, *, expanded: bool = False) -> Templ
     for name in ("Resources", "Parameters", "Mappings", "Conditions", "Outputs"):
         section = document.get(name)
         if not isinstance(section if section is not None else {}, dict):
-            raise TemplateError(f"Template format error: [/{name}] must be an object.")
+            raise TemplateError(f"Template format error: Any {name} member must be an object.")
         sections[name] = section or {}
     if not sections["Resources"]:
         raise TemplateError("Template format error: At least one Resources member must be defined.")

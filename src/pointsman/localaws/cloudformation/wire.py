@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ from pointsman.localaws.cloudformation.records import (
     new_stack,
 )
 from pointsman.localaws.cloudformation.schemas import schema_of
-from pointsman.localaws.cloudformation.sources import template_at
+from pointsman.localaws.cloudformation.sources import ssm_parameter, template_at
 from pointsman.localaws.cloudformation.stacks import Stacks
 from pointsman.localaws.cloudformation.template import Template, TemplateError, parse
 from pointsman.localaws.cloudformation.transform import processed
@@ -81,15 +82,13 @@ class CloudFormation(BaseResponse):
         name = self._get_param("StackName")
         _check_name(name)
         on_failure = self._get_param("OnFailure", "ROLLBACK")
-        stack = new_stack(
-            self.current_account,
-            self.region,
-            name,
-            protected=self._get_bool("EnableTerminationProtection"),
-            on_failure="DO_NOTHING" if self._get_bool("DisableRollback") else on_failure,
-            timeout_minutes=self._get_param("TimeoutInMinutes"),
-        )
-        self.stacks.create(stack, self._wanted(None))
+        # One that has only been proposed so far becomes real under its own id (recorded).
+        stack = self._in_review(name) or new_stack(self.current_account, self.region, name)
+        wanted = self._wanted(None)
+        stack.protected = self._get_bool("EnableTerminationProtection")
+        stack.on_failure = "DO_NOTHING" if self._get_bool("DisableRollback") else on_failure
+        stack.timeout_minutes = self._get_param("TimeoutInMinutes")
+        self.stacks.create(stack, wanted)
         return ActionResult({"StackId": stack.id})
 
     def update_stack(self) -> ActionResult:
@@ -185,7 +184,10 @@ class CloudFormation(BaseResponse):
         return self._page("StackResourceSummaries", found)
 
     def get_template(self) -> ActionResult:
-        if name := self._get_param("ChangeSetName"):
+        name = self._get_param("ChangeSetName")
+        if name and not name.startswith("arn:") and not self._get_param("StackName"):
+            raise invalid("StackName is a required parameter.")
+        if name:
             wanted: Wanted | None = self._change_set(name)[1].wanted
         elif self._get_param("StackName"):
             wanted = self._stack().now
@@ -212,10 +214,14 @@ class CloudFormation(BaseResponse):
             | {
                 "Parameters": [_declared(name, slot) for name, slot in template.parameters.items()],
                 "ResourceTypes": sorted(types),
-                "Version": template.document.get("AWSTemplateFormatVersion"),
+                "Version": str(template.document.get("AWSTemplateFormatVersion", "2010-09-09")),
                 "Metadata": None if metadata is None else json.dumps(metadata),
                 "ResourceIdentifierSummaries": [
-                    {"ResourceType": type_, "LogicalResourceIds": names, "ResourceIdentifiers": schema.identifiers}
+                    {
+                        "ResourceType": type_,
+                        "LogicalResourceIds": names,
+                        "ResourceIdentifiers": schema.identifiers or None,
+                    }
                     for type_, names in sorted(types.items())
                     if (schema := schema_of(type_)) is not None
                 ],
@@ -256,13 +262,14 @@ class CloudFormation(BaseResponse):
 
     def create_change_set(self) -> ActionResult:
         name, type_ = self._get_param("StackName"), self._get_param("ChangeSetType", "UPDATE")
-        existing = self.stacks.find(self.current_account, self.region, name)
         if type_ == "CREATE":
-            _check_name(name)
-            reviewed = existing is not None and existing.status == "REVIEW_IN_PROGRESS"
-            stack = (
-                existing if existing is not None and reviewed else new_stack(self.current_account, self.region, name)
-            )
+            there = self._in_review(name)
+            if there is None and name.startswith("arn:"):
+                words = f"cannot be created again with the changeSet [{self._get_param('ChangeSetName')}]."
+                raise invalid(f"Stack [{self._named().id}] already exists and {words}")
+            if there is None:
+                _check_name(name)
+            stack = there or new_stack(self.current_account, self.region, name)
             wanted = self._wanted(None)
         elif type_ == "UPDATE":
             stack = self._stack()
@@ -290,10 +297,10 @@ class CloudFormation(BaseResponse):
     def describe_change_set(self) -> ActionResult:
         stack, found = self._change_set(self._get_param("ChangeSetName"))
         document = _listed(stack, found) | {
-            "Parameters": _parameters(found.wanted),
+            "Parameters": _parameters(found.wanted, stack) or None,
             "NotificationARNs": list(found.wanted.notifications),
             "Capabilities": list(found.wanted.capabilities),
-            "Tags": _pairs(found.wanted.tags),
+            "Tags": _pairs(found.wanted.tags) or None,
             "RollbackConfiguration": {},
             "OnStackFailure": found.on_failure,
             "Changes": [{"Type": "Resource", "ResourceChange": _change(change)} for change in found.changes],
@@ -302,7 +309,8 @@ class CloudFormation(BaseResponse):
 
     def list_change_sets(self) -> ActionResult:
         stack = self._stack()
-        return self._page("Summaries", [_listed(stack, found) for found in stack.change_sets.values()])
+        pending = [found for found in stack.change_sets.values() if not found.executed]
+        return self._page("Summaries", [_listed(stack, found) for found in pending])
 
     def execute_change_set(self) -> ActionResult:
         stack, found = self._change_set(self._get_param("ChangeSetName"))
@@ -317,6 +325,10 @@ class CloudFormation(BaseResponse):
 
     def _stack(self) -> Stack:
         return self.stacks.get(self.current_account, self.region, self._get_param("StackName"))
+
+    def _in_review(self, name: str) -> Stack | None:
+        stack = self.stacks.find(self.current_account, self.region, name)
+        return stack if stack is not None and stack.status == "REVIEW_IN_PROGRESS" else None
 
     def _named(self) -> Stack:
         """As `_stack`, for the operations that word its absence otherwise (recorded)."""
@@ -360,15 +372,18 @@ class CloudFormation(BaseResponse):
             given,
             named,
             tuple(self._get_param("NotificationARNs", before.notifications if before else [])),
-            tuple(self._get_param("Capabilities", [])),
+            tuple(self._get_param("Capabilities") or (before.capabilities if before else ())),
             self._get_param("RoleARN"),
             self._get_param("ClientRequestToken"),
+            acknowledged=tuple(self._get_param("Capabilities", [])),
         )
 
     def _refuse_unserved(self) -> None:
         """What would seem to be taken care of."""
         if self._get_param("StackPolicyBody") or self._get_param("StackPolicyURL"):
             raise invalid("The local CloudFormation does not enforce stack policies.")
+        if self._get_bool("ImportExistingResources"):
+            raise invalid("The local CloudFormation imports no resources (ImportExistingResources).")
         if (self._get_param("RollbackConfiguration") or {}).get("RollbackTriggers"):
             raise invalid("The local CloudFormation watches no alarms: it takes no RollbackTriggers.")
 
@@ -399,7 +414,9 @@ class CloudFormation(BaseResponse):
             and stack.now is not None
             and (self._get_bool("UsePreviousTemplate") or self._get_action() == "GetTemplateSummary")
         ):
-            return stack.now.template
+            # What its transforms made of it depends on parameters, which may be others now.
+            before = stack.now.template
+            return parse(before.text) if before.transforms else before
         raise invalid("Either Template URL or Template Body must be specified.")
 
     def _get_bool(self, name: str) -> bool:
@@ -433,7 +450,7 @@ def _stack(stack: Stack) -> dict[str, Any]:
         "ParentId": stack.parent,
         "RollbackConfiguration": {},
         "Description": now.template.description if now else None,
-        "Parameters": _parameters(now) if now else [],
+        "Parameters": (_parameters(now, stack) if now else None) or None,
         "CreationTime": stack.created,
         "DeletionTime": stack.deleted,
         "LastUpdatedTime": stack.updated,
@@ -442,13 +459,15 @@ def _stack(stack: Stack) -> dict[str, Any]:
         "DisableRollback": stack.on_failure == "DO_NOTHING",
         "NotificationARNs": list(now.notifications) if now else [],
         "TimeoutInMinutes": stack.timeout_minutes,
-        "Capabilities": list(now.capabilities) if now else [],
+        "Capabilities": (list(now.capabilities) if now else None) or None,
         "Outputs": [
             {"OutputKey": o.key, "OutputValue": o.value, "Description": o.description, "ExportName": o.export}
             for o in stack.outputs
-        ],
+        ]
+        or None,
         "RoleARN": now.role if now else None,
-        "Tags": _pairs(now.tags) if now else [],
+        # Recorded: empty lists are left out, but for the tags of what a change set made.
+        "Tags": (_pairs(now.tags) if now else []) or ([] if stack.change_sets else None),
         "EnableTerminationProtection": stack.protected if stack.deleted is None else None,
         "DriftInformation": {"StackDriftStatus": "NOT_CHECKED"},
     }
@@ -485,16 +504,18 @@ def _described(stack: Stack, resource: Resource) -> dict[str, Any]:
     }
 
 
-def _parameters(wanted: Wanted) -> list[dict[str, Any]]:
-    return [
-        {
-            "ParameterKey": name,
-            "ParameterValue": "****"
-            if str(slot.get("NoEcho")).lower() == "true"
-            else str(wanted.parameters.get(name, slot.get("Default"))),
-        }
-        for name, slot in wanted.template.parameters.items()
-    ]
+def _parameters(wanted: Wanted, stack: Stack) -> list[dict[str, Any]]:
+    return [_parameter(name, slot, wanted, stack) for name, slot in wanted.template.parameters.items()]
+
+
+def _parameter(name: str, slot: Mapping[str, Any], wanted: Wanted, stack: Stack) -> dict[str, Any]:
+    value = str(wanted.parameters.get(name, slot.get("Default")))
+    secret = str(slot.get("NoEcho")).lower() == "true"
+    document = {"ParameterKey": name, "ParameterValue": "****" if secret else value}
+    if str(slot.get("Type")).startswith("AWS::SSM::Parameter::Value"):
+        with contextlib.suppress(TemplateError):  # it may be gone by now
+            document["ResolvedValue"] = ssm_parameter(stack.account, stack.region, value)
+    return document
 
 
 def _declared(name: str, slot: Mapping[str, Any]) -> dict[str, Any]:
@@ -550,7 +571,7 @@ def _listed(stack: Stack, found: ChangeSet) -> dict[str, Any]:
 def _change(change: Change) -> dict[str, Any]:
     document: dict[str, Any] = {
         "Action": change.action,
-        "PolicyAction": change.policy,
+        "PolicyAction": "ReplaceAndDelete" if change.replacement == "True" else change.policy,
         "LogicalResourceId": change.logical_id,
         "PhysicalResourceId": change.physical_id,
         "ResourceType": change.type,
