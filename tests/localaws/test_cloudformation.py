@@ -132,6 +132,9 @@ def test_python_code_inline_is_index_py(cf: Any, connect: Client, name: str) -> 
 
 def test_every_property_reaches_the_function(cf: Any, connect: Client, name: str) -> None:
     layer = connect("lambda").publish_layer_version(LayerName="l", Content={"ZipFile": package("x = 1")})
+    ec2 = connect("ec2")
+    subnet = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
+    group = ec2.describe_security_groups()["SecurityGroups"][0]["GroupId"]
     given = {
         "FunctionName": name,
         "Description": "d",
@@ -144,7 +147,7 @@ def test_every_property_reaches_the_function(cf: Any, connect: Client, name: str
         "DeadLetterConfig": {"TargetArn": {"Fn::GetAtt": ["Queue", "Arn"]}},
         "EphemeralStorage": {"Size": 1024},
         "LoggingConfig": {"LogFormat": "JSON"},
-        "VpcConfig": {"SubnetIds": ["subnet-0123456789abcdef0"], "SecurityGroupIds": ["sg-0123456789abcdef0"]},
+        "VpcConfig": {"SubnetIds": [subnet], "SecurityGroupIds": [group]},
         "SnapStart": {"ApplyOn": "PublishedVersions"},
         "Layers": [layer["LayerVersionArn"]],
     }
@@ -168,7 +171,7 @@ def test_every_property_reaches_the_function(cf: Any, connect: Client, name: str
     )
     assert configuration["EphemeralStorage"] == {"Size": 1024}
     assert configuration["LoggingConfig"]["LogFormat"] == "JSON"
-    assert configuration["VpcConfig"]["SubnetIds"] == ["subnet-0123456789abcdef0"]
+    assert configuration["VpcConfig"]["SubnetIds"] == [subnet]
     assert configuration["SnapStart"]["ApplyOn"] == "PublishedVersions"
     assert [layer["Arn"] for layer in configuration["Layers"]] == given["Layers"]
 
@@ -181,7 +184,7 @@ def test_every_property_reaches_the_function(cf: Any, connect: Client, name: str
     assert configuration["LoggingConfig"] == {"LogFormat": "Text", "LogGroup": f"/aws/lambda/{name}"}
     assert configuration["Architectures"] == ["x86_64"]
     assert not {"Layers", "DeadLetterConfig"} & configuration.keys()
-    assert "Tags" not in found
+    assert all(key.startswith("aws:cloudformation:") for key in found["Tags"])
 
 
 def test_code_deployed_since_survives_an_update_of_the_stack(cf: Any, connect: Client, name: str) -> None:
