@@ -24,7 +24,7 @@ from pointsman.localaws.cloudformation.template import Json, TemplateError
 def model_of(type_: str) -> Any:
     """moto's class for a type, or None. Importing only its module spares the second that importing all takes."""
     match type_.split("::"):
-        case ["AWS", str(service), str()] if service != "Lambda":
+        case ["AWS", str(service), str()] if service not in ("CloudFormation", "Lambda"):
             folder = {"ElasticLoadBalancing": "elb", "ElasticLoadBalancingV2": "elbv2"}.get(service, service.lower())
         case _:
             return None

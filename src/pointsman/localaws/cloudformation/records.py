@@ -134,6 +134,7 @@ class Stack:
     cancelled: bool = False
     resources: dict[str, Resource] = field(default_factory=dict)
     outputs: tuple[Output, ...] = ()
+    imports: frozenset[str] = frozenset()  # the exports of others that it uses
     events: list[Event] = field(default_factory=list)
     change_sets: dict[str, ChangeSet] = field(default_factory=dict)
 

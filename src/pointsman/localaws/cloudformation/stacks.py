@@ -233,7 +233,7 @@ class Stacks:
                 raise invalid(f"Stack [{stack.id}] cannot be deleted while in status {stack.status}")
             ours = {output.export for output in stack.outputs if output.export is not None}
             for other in self.within(stack.account, stack.region):
-                if other is not stack and (used := ours & self._imports(other)):
+                if other is not stack and (used := ours & other.imports):
                     raise invalid(f"Export {min(used)} cannot be deleted as it is in use by {other.name}")
             stack.become("DELETE_IN_PROGRESS", "User Initiated")
         self._run(stack, lambda: self._delete(stack, frozenset(retain)), wait_s)
@@ -378,7 +378,7 @@ class Stacks:
             scope = self._scope(stack, wanted)
             for name in template.conditions:
                 scope.condition(name)
-            scope.check_conditional_references()
+            scope.check()
         except TemplateError as error:
             raise invalid(str(error)) from error
         return wanted
@@ -510,24 +510,8 @@ class Stacks:
 
         return parameters(wanted.template, wanted.parameters, look_up)
 
-    def _imports(self, stack: Stack) -> set[str]:
-        """The exports of others that a stack uses."""
-        if stack.now is None or stack.status == "DELETE_COMPLETE":
-            return set()
-        used: set[str] = set()
-
-        def imported(name: str) -> str:
-            used.add(name)
-            return name
-
-        seen = replace(self._scope(stack, stack.now), imported=imported)
-        for name, body in stack.now.template.resources.items():
-            if name in stack.resources:
-                seen.resolve(body.get("Properties") or {})
-        return used
-
     def importers(self, account: str, region: str, export: str) -> list[Stack]:
-        return [stack for stack in self.within(account, region) if export in self._imports(stack)]
+        return [stack for stack in self.within(account, region) if export in stack.imports]
 
     # --- doing ---
 
@@ -547,7 +531,7 @@ class Stacks:
         """Delete what a creation has made that failed."""
         for resource in reversed(list(stack.resources.values())):
             self._remove(stack, resource, created_now=True)
-        stack.outputs = ()
+        stack.outputs, stack.imports = (), frozenset()
         if stack.resources:
             stack.become(f"{words}_FAILED", _not_deleted(stack))
             return
@@ -608,13 +592,19 @@ class Stacks:
             stack.become("DELETE_FAILED", _not_deleted(stack))
             return
         self._undos.pop(stack.id, None)
-        stack.outputs = ()
+        stack.outputs, stack.imports = (), frozenset()
         stack.deleted = now()
         stack.become("DELETE_COMPLETE")
 
     def _bring_about(self, stack: Stack, wanted: Wanted, undo: Undo | None) -> str | None:
         """Create and update, in order, then the outputs. Returns what failed; fills in how to take it back."""
-        scope = self._scope(stack, wanted)
+        scope, imports = self._scope(stack, wanted), set[str]()
+
+        def imported(name: str) -> str:
+            imports.add(name)
+            return found(name)
+
+        found, scope = scope.imported, replace(scope, imported=imported)
         patience_s = 60.0 * (stack.timeout_minutes or 0)
         deadline = time.monotonic() + patience_s if undo is None and patience_s else float("inf")
         for name in order(wanted.template):
@@ -645,6 +635,7 @@ class Stacks:
             stack.outputs = tuple(self._outputs(stack, scope))
         except TemplateError as error:
             return f"{error}."
+        stack.imports = frozenset(imports)
         return None
 
     def _properties(self, scope: Scope, body: Json, tags: Mapping[str, str]) -> Json:

@@ -32,7 +32,7 @@ class TemplateError(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with CloudFormation's short forms (!Ref, !GetAtt a.b, …); dates stay the text they are ("2012-10-17")."""
+    """YAML with CloudFormation's short forms (!Ref, !GetAtt a.b, …); dates and "yes" stay the texts they are."""
 
 
 def _short_form(loader: _Loader, suffix: str, node: yaml.Node) -> Json:
@@ -52,9 +52,10 @@ def _short_form(loader: _Loader, suffix: str, node: yaml.Node) -> Json:
 
 _Loader.add_multi_constructor("!", _short_form)
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, regexp) for tag, regexp in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    first: [(tag, regexp) for tag, regexp in resolvers if tag.rpartition(":")[2] not in ("timestamp", "bool")]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|True|TRUE|false|False|FALSE"), list("tTfF"))
 
 
 LANGUAGE_EXTENSIONS: Final = "AWS::LanguageExtensions"
@@ -94,12 +95,14 @@ def parse(text: str) -> Template:
 
 def read(text: str) -> Json:
     """The document behind JSON or YAML."""
-    json_ = text.lstrip().startswith("{")
     try:
-        document = json.loads(text) if json_ else yaml.load(text, Loader=_Loader)
+        document = json.loads(text) if text.lstrip().startswith("{") else yaml.load(text, Loader=_Loader)
     except json.JSONDecodeError as error:
-        where = f"(line {error.lineno}, column {error.colno + 1})"
-        raise TemplateError(f"Template format error: JSON not well-formed. {where}") from error
+        try:  # YAML may begin with a brace, too
+            document = yaml.load(text, Loader=_Loader)
+        except yaml.YAMLError:
+            where = f"(line {error.lineno}, column {error.colno + 1})"
+            raise TemplateError(f"Template format error: JSON not well-formed. {where}") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
@@ -247,6 +250,18 @@ def references(node: Any) -> Iterator[str]:
                 yield from references(value)
 
 
+def _mappings(node: Any) -> Iterator[Json]:
+    match node:
+        case {"Fn::FindInMap": _} if len(node) == 1:
+            yield node
+        case dict():
+            for value in node.values():
+                yield from _mappings(value)
+        case list():
+            for value in node:
+                yield from _mappings(value)
+
+
 def _attribute(target: Any) -> tuple[str, Any]:
     name, attribute = target.split(".", 1) if isinstance(target, str) else target
     return str(name), attribute
@@ -277,7 +292,7 @@ def parameters(template: Template, given: Mapping[str, str], look_up: Callable[[
         kind = str(slot.get("Type", "String"))
         if name not in given and "Default" not in slot:
             raise TemplateError(f"Parameters: [{name}] must have values")
-        value = str(given[name] if name in given else slot["Default"])
+        value = _text(given[name] if name in given else slot["Default"])
         _check_parameter(name, slot, value, kind)
         if kind.startswith("AWS::SSM::Parameter::Value"):
             value = look_up(value)
@@ -293,7 +308,7 @@ def _number(text: str) -> int | float:
 
 def _check_parameter(name: str, slot: Json, value: str, kind: str) -> None:
     allowed = slot.get("AllowedValues")
-    if allowed is not None and value not in [str(each) for each in allowed]:
+    if allowed is not None and value not in [_text(each) for each in allowed]:
         raise TemplateError(f"Parameter '{name}' must be one of AllowedValues")
     pattern = slot.get("AllowedPattern")
     if pattern is not None and not re.fullmatch(pattern, value):
@@ -348,13 +363,17 @@ class Scope:
         condition = self.template.resources[name].get("Condition")
         return condition is None or self.condition(condition)
 
-    def check_conditional_references(self) -> None:
-        """What exists must not refer to what does not, for this scope's parameters."""
+    def check(self) -> None:
+        """For this scope's parameters: what exists refers to nothing that does not, and mappings have what is asked."""
         here = {name for name in self.template.resources if self.exists(name)}
         away = self.template.resources.keys() - here
         for name in here:
-            if missing := sorted(away & set(references(self._chosen(self.template.resources[name])))):
+            body = self._chosen(self.template.resources[name])
+            if missing := sorted(away & set(references(body))):
                 raise unresolved(missing, "Resources")
+            for node in _mappings(body):
+                if not self.template.resources.keys() & set(references(node)):
+                    self.resolve(node)
         for output in self.template.outputs.values():
             if "Condition" in output and not self.condition(output["Condition"]):
                 continue

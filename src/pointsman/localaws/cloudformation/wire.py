@@ -14,6 +14,7 @@ from moto.core.responses import ActionResult, BaseResponse, EmptyResult
 from moto.core.utils import convert_to_flask_response
 from moto.moto_server.werkzeug_app import BackendRequest
 
+from pointsman.localaws.cloudformation.called import text_of
 from pointsman.localaws.cloudformation.records import (
     Change,
     ChangeSet,
@@ -509,7 +510,7 @@ def _parameters(wanted: Wanted, stack: Stack) -> list[dict[str, Any]]:
 
 
 def _parameter(name: str, slot: Mapping[str, Any], wanted: Wanted, stack: Stack) -> dict[str, Any]:
-    value = str(wanted.parameters.get(name, slot.get("Default")))
+    value = text_of(wanted.parameters.get(name, slot.get("Default")))
     secret = str(slot.get("NoEcho")).lower() == "true"
     document = {"ParameterKey": name, "ParameterValue": "****" if secret else value}
     if str(slot.get("Type")).startswith("AWS::SSM::Parameter::Value"):
@@ -524,9 +525,9 @@ def _declared(name: str, slot: Mapping[str, Any]) -> dict[str, Any]:
         "ParameterType": slot.get("Type", "String"),
         "NoEcho": str(slot.get("NoEcho", False)).lower() == "true",
         "Description": slot.get("Description"),
-        "ParameterConstraints": {"AllowedValues": [str(value) for value in slot.get("AllowedValues", [])]},
+        "ParameterConstraints": {"AllowedValues": [text_of(value) for value in slot.get("AllowedValues", [])]},
     }
-    return found | ({"DefaultValue": str(slot["Default"])} if "Default" in slot else {})
+    return found | ({"DefaultValue": text_of(slot["Default"])} if "Default" in slot else {})
 
 
 def _validated(template: Template) -> dict[str, Any]:
