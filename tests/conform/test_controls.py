@@ -115,13 +115,20 @@ def test_loops_end_unless_allowed(lambda_client: Any, function: Create) -> None:
     )
 
 
-def test_runtimes_are_updated_automatically(lambda_client: Any, function: Create) -> None:
-    name = function()
+def test_how_the_runtime_of_a_version_is_updated(lambda_client: Any, function: Create) -> None:
+    name = function(Publish=True)
+    shown = lambda_client.get_function_configuration(FunctionName=name)
+    runtime, arn = shown["RuntimeVersionConfig"]["RuntimeVersionArn"], shown["FunctionArn"]
+    put, get = lambda_client.put_runtime_management_config, lambda_client.get_runtime_management_config
 
-    put = lambda_client.put_runtime_management_config(FunctionName=name, UpdateRuntimeOn="Auto")
-    got = lambda_client.get_runtime_management_config(FunctionName=name)
+    before = get(FunctionName=name)
+    updated = put(FunctionName=name, UpdateRuntimeOn="FunctionUpdate")
+    pinned = put(FunctionName=name, Qualifier="1", UpdateRuntimeOn="Manual", RuntimeVersionArn=runtime)
 
-    assert put["UpdateRuntimeOn"] == got["UpdateRuntimeOn"] == "Auto"
-    if HERE:
-        refusal = refused(lambda_client.put_runtime_management_config, FunctionName=name, UpdateRuntimeOn="Manual")
-        assert refusal[:2] == ("NotImplementedException", 501)
+    latest, version = get(FunctionName=name), get(FunctionName=name, Qualifier="1")
+    assert (before["UpdateRuntimeOn"], before["FunctionArn"]) == ("Auto", f"{arn}:$LATEST")
+    assert updated["UpdateRuntimeOn"] == latest["UpdateRuntimeOn"] == "FunctionUpdate"
+    for reply in (pinned, version):
+        assert (reply["UpdateRuntimeOn"], reply["FunctionArn"]) == ("Manual", f"{arn}:1")
+        assert reply["RuntimeVersionArn"] == runtime
+    assert refused(put, FunctionName=name, UpdateRuntimeOn="Manual")[:2] == (WRONG, 400)

@@ -6,8 +6,9 @@ function's back, and loops are not looked for.
 
 from __future__ import annotations
 
-from pointsman.localaws.lambda_.errors import not_built
-from pointsman.localaws.lambda_.store import Store
+from pointsman.localaws.lambda_.address import Address
+from pointsman.localaws.lambda_.errors import invalid
+from pointsman.localaws.lambda_.store import Store, Version
 from pointsman.localaws.lambda_.wire import Json
 
 
@@ -18,15 +19,25 @@ class Controls(Store):
         here = self._called("GetRuntimeManagementConfig", account, region, parameters)
         with self._lock:
             version = self._reached(here)
-        return {"UpdateRuntimeOn": "Auto", "FunctionArn": here.qualified(version.label)}
+            found = self._db.execute(
+                "SELECT mode, arn FROM runtime_management WHERE function = ? AND qualifier = ?",
+                (version.function, version.label),
+            ).fetchone()
+        return _managed(here, version, *(found or ("Auto", None)))
 
     def put_runtime_management_config(self, account: str, region: str, parameters: Json) -> Json:
         here = self._called("PutRuntimeManagementConfig", account, region, parameters)
-        if (mode := parameters["UpdateRuntimeOn"]) != "Auto":
-            raise not_built(f"UpdateRuntimeOn {mode}")
-        with self._lock:
+        mode, arn = parameters["UpdateRuntimeOn"], parameters.get("RuntimeVersionArn")
+        if (mode == "Manual") != (arn is not None):
+            # AWS documents the rule; its sentence is not recorded anywhere that we know of.
+            raise invalid("RuntimeVersionArn must be given with UpdateRuntimeOn Manual, and only then.")
+        with self._writing():
             version = self._reached(here)
-        return {"UpdateRuntimeOn": "Auto", "FunctionArn": here.qualified(version.label)}
+            self._db.execute(
+                "REPLACE INTO runtime_management (function, qualifier, mode, arn) VALUES (?, ?, ?, ?)",
+                (version.function, version.label, mode, arn),
+            )
+        return _managed(here, version, mode, arn)
 
     # --- recursion ---
 
@@ -45,3 +56,8 @@ class Controls(Store):
                 "UPDATE function SET recursion = ? WHERE id = ?", (parameters["RecursiveLoop"], self._function(here))
             )
         return {"RecursiveLoop": parameters["RecursiveLoop"]}
+
+
+def _managed(here: Address, version: Version, mode: str, arn: str | None) -> Json:
+    shown = {"UpdateRuntimeOn": mode, "FunctionArn": here.qualified(version.label)}
+    return shown if arn is None else shown | {"RuntimeVersionArn": arn}

@@ -80,10 +80,14 @@ INVOCATIONS: Final = ("Invoke", "InvokeAsync", "InvokeWithResponseStream")
 PARTIAL: Final[Mapping[str, str]] = {
     "AddLayerVersionPermission": "An OrganizationId is kept and shown, but permits nobody (organizations are unknown).",
     "CreateCodeSigningConfig": "No signature is verified: all code counts as unsigned (Enforce refuses it).",
+    "CreateFunction": "Runtimes that this machine cannot run are refused. Managed instances (CapacityProviderConfig,"
+    " PublishTo), SourceKMSKeyArn and S3ObjectStorageMode REFERENCE are answered with 501.",
     "CreateFunctionUrlConfig": "With AuthType AWS_IAM every caller of the function's account is let in: neither IAM's"
     " policies nor signatures are looked at, only the resource policy and the account in the signature's scope.",
     "DeleteCodeSigningConfig": "What AWS says of one that functions use is not recorded: the sentence is ours.",
     "Invoke": "Container images are registered, not run: 501 and a sentence.",
     "InvokeWithResponseStream": "AWS slows a stream down after its first 6 MB; here it goes as fast as it can.",
+    "PutProvisionedConcurrencyConfig": "One environment is started ahead of calls, the others when they are needed.",
+    "PutRuntimeManagementConfig": "Kept and shown; no runtime is ever updated here, so there is none to go back to.",
 }
 """Operation → in what its answers differ from AWS's, in a sentence for the docs. Not named: answered as AWS answers."""

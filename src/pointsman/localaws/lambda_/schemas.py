@@ -132,6 +132,21 @@ END;
 """
 
 _PROVISIONED_IN_VAIN = "ALTER TABLE provisioned ADD COLUMN reason TEXT;"  # why it failed
+_RUNTIME_MANAGEMENT = """
+CREATE TABLE runtime_management (
+    function INTEGER NOT NULL REFERENCES function ON DELETE CASCADE, qualifier TEXT NOT NULL, mode TEXT NOT NULL,
+    arn TEXT,
+    PRIMARY KEY (function, qualifier)
+) WITHOUT ROWID;
+""" + _goes_with_qualifier("runtime_management")
 
-SCHEMAS: Final = (_FUNCTIONS, _POLICIES, _CONTROLS, _PROVISIONED, _URLS, _LAYERS + _STORAGE, _PROVISIONED_IN_VAIN)
+SCHEMAS: Final = (
+    _FUNCTIONS,
+    _POLICIES,
+    _CONTROLS,
+    _PROVISIONED,
+    _URLS,
+    _LAYERS + _STORAGE,
+    _PROVISIONED_IN_VAIN + _RUNTIME_MANAGEMENT,
+)
 """The n-th takes a database from user_version n to n + 1: a folder from before keeps what it holds. Append only."""
