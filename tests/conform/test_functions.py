@@ -732,7 +732,14 @@ def test_what_tags_refuse(lambda_client: Any, function: Create, account: str, re
         404,
         f"Function not found: {arn}-not-there",
     )
-    assert refused(lambda_client.list_tags, Resource="arn:aws:something")[0] == "ValidationException"
+    provider = arn.replace("function", "capacity-provider", 1)
+    assert refused(lambda_client.list_tags, Resource=provider) == (
+        "ResourceNotFoundException",
+        404,
+        f"Capacity provider not found: {provider}",
+    )
+    for malformed in ("arn:aws:something", f"{provider}:alias"):
+        assert refused(lambda_client.list_tags, Resource=malformed)[0] == "ValidationException"
 
 
 @only_here  # on a shared account, somebody else's functions count, too

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from pointsman.localaws.lambda_.errors import invalid, not_built
+from pointsman.localaws.lambda_.errors import LambdaError, invalid, not_built
 from pointsman.localaws.lambda_.settings import MOST_TAGS
 from pointsman.localaws.lambda_.signing import Signing
 from pointsman.localaws.lambda_.wire import Json, validate
@@ -40,6 +40,8 @@ class Tags(Signing):
         """(table, id) of the row that has the resource's tags."""
         if ":code-signing-config:" in resource:
             return "code_signing", self._signing(account, region, resource)[0]
+        if ":capacity-provider:" in resource:  # there are none to be tagged here
+            raise LambdaError("ResourceNotFoundException", 404, f"Capacity provider not found: {resource}")
         if ":function:" not in resource:
             raise not_built("tags on anything but functions and code signing configurations")
         here = self._address(operation, account, region, resource)
