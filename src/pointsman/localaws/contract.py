@@ -117,3 +117,41 @@ class Executor(Protocol):
 
 LogSink: TypeAlias = Callable[[Target, str, list[tuple[int, str]]], Awaitable[None]]
 """(target, log stream name, [(epoch milliseconds, line)]) → written to CloudWatch Logs, group `target.log_group`."""
+
+
+class Unreachable(Exception):
+    """A queue, topic, bus or bucket that is not there, or that refused what it was given; the message says why."""
+
+
+class Carrier(Protocol):
+    """Brings what Lambda has to report to other services. Blocks; raises Unreachable."""
+
+    def message(self, arn: str, body: str, attributes: Mapping[str, tuple[str, str]]) -> None:
+        """To a queue or topic. `attributes`: name → (data type, value)."""
+        ...
+
+    def event(self, arn: str, detail_type: str, resources: list[str], detail: bytes) -> None:
+        """To an event bus, from source "lambda"."""
+        ...
+
+    def store(self, account: str, region: str, bucket_arn: str, key: str, body: bytes) -> None: ...
+
+
+Count: TypeAlias = Callable[[str, str, str, str, str | None, float], None]
+"""(metric as CloudWatch names it, account, region, function name, qualifier, value): one thing that happened."""
+
+
+class Sources(Protocol):
+    """What must be known of an event source before it is mapped to a function."""
+
+    def visibility_timeout(self, queue_arn: str) -> int | None:
+        """In seconds; None: there is no such queue."""
+        ...
+
+    def stream_exists(self, arn: str) -> bool:
+        """Whether it is a Kinesis stream, or the stream that a DynamoDB table has now."""
+        ...
+
+    def is_pattern(self, text: str) -> bool:
+        """Whether it can filter events."""
+        ...

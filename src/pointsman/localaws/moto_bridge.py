@@ -18,7 +18,7 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -274,6 +274,12 @@ class MotoBridge:
         return get_account_id_from(str(access_key))
 
     # --- what Lambda asks ---
+
+    @contextlib.contextmanager
+    def using(self, service: str, *, writes: bool) -> Iterator[None]:
+        """Around whatever reaches into a backend of moto's from outside of a request."""
+        with self.load().request(writes=writes), self._locks.get(service, contextlib.nullcontext()):
+            yield
 
     def role_exists(self, account: str, arn: str) -> bool:
         self.load()

@@ -26,6 +26,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 import pointsman
 from pointsman.localaws.contract import CutShort, Request, Response, Target
 from pointsman.localaws.control import FACTS, LIFE, REGION
+from pointsman.localaws.delivery import MotoCarrier
 from pointsman.localaws.execution import LocalExecutor
 from pointsman.localaws.lambda_ import Caller, LambdaService, LambdaState, UrlOf, Visit, addressed
 from pointsman.localaws.moto_bridge import MotoBridge, WebRequest
@@ -363,8 +364,9 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         find_network=moto.find_network,
         **settle,
     )
-    service = LambdaService(state, executor)
+    service = LambdaService(state, executor, MotoCarrier(moto))
     moto.serve_lambda(state, service)
+    service.resume()
 
     def health() -> dict[str, Any]:
         return {

@@ -35,8 +35,9 @@ class NotReady(LambdaError):
 class Throttled(LambdaError):
     reason = "ReservedFunctionConcurrentInvocationLimitExceeded"
 
-    def __init__(self) -> None:
+    def __init__(self, *, for_good: bool = False) -> None:
         super().__init__("TooManyRequestsException", 429, "Rate Exceeded.")
+        self.for_good = for_good  # nothing is reserved, so waiting does not help
 
 
 class ObjectMissing(Exception):

@@ -1,4 +1,4 @@
-"""How asynchronous invocations are to be retried and reported: kept and shown; this machine runs each once."""
+"""How asynchronous invocations are to be retried and reported (`asynchronous` does so)."""
 
 from __future__ import annotations
 

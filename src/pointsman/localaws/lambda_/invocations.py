@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -16,9 +15,12 @@ from uuid import uuid4
 
 import msgspec
 
-from pointsman.localaws.contract import Executor, Target
+from pointsman.localaws.contract import Carrier, Executor, Target
 from pointsman.localaws.lambda_.address import Address
+from pointsman.localaws.lambda_.asynchronous import Asynchronous
+from pointsman.localaws.lambda_.destinations import Destinations, Ran
 from pointsman.localaws.lambda_.errors import LambdaError, NotReady, Throttled, too_large
+from pointsman.localaws.lambda_.event_queue import Event
 from pointsman.localaws.lambda_.payloads import check_json
 from pointsman.localaws.lambda_.state import LambdaState, Reach
 from pointsman.localaws.lambda_.streams import Pipe
@@ -27,7 +29,6 @@ MOST_SYNCHRONOUS = 6_291_456
 MOST_ASYNCHRONOUS = 1_048_576  # 256 KB until October 2025
 MOST_REPLY = 6_291_556
 LOG_TAIL = 4096
-OLDEST_EVENT_S = 21_600
 STARTS = 6  # of what is provisioned, before AWS gives up (recorded)
 _BIG = 65_536  # bytes beyond which parsing would hold up the event loop noticeably
 
@@ -53,15 +54,23 @@ class InvokeReply:
 class Invocations:
     """Runs functions of `state` by `executor`, all from one event loop, and what is left to do in the background."""
 
-    def __init__(self, state: LambdaState, executor: Executor) -> None:
+    def __init__(self, state: LambdaState, executor: Executor, carrier: Carrier | None = None) -> None:
         self._state = state
         self._executor = executor
+        self.destinations = None if carrier is None else Destinations(state, carrier, self._forward)
+        self._asynchronous = Asynchronous(state, self._attempt, self.destinations)
         self.loop: asyncio.AbstractEventLoop | None = None  # known once anything was asked
         self._running: Counter[tuple[str, ...]] = Counter()  # by function, and of what is provisioned by version
         self._background: set[asyncio.Task[None]] = set()
         self._streaming: set[asyncio.Task[InvokeReply]] = set()
         state.changed = self._retire
         state.provision = self._provision
+
+    def resume(self) -> None:
+        """Go on with the events that were accepted before the process last ended."""
+        self.loop = asyncio.get_running_loop()
+        for number in self._state.queued_events():
+            self._start(partial(self._asynchronous.follow, number), f"event {number}")
 
     async def close(self) -> None:
         """Give up what still runs in the background. The executor is its owner's to close."""
@@ -114,15 +123,25 @@ class Invocations:
         match invocation_type:
             case "RequestResponse":
                 return await run()
-            case "Event" | "DryRun":
+            case "DryRun":
                 with suppress(NotReady):  # it exists, which is all that is asked before the reply
                     seek()
+                return InvokeReply(204, request_id)
+            case "Event":
+                given = {"FunctionName": function_name} | ({} if qualifier is None else {"Qualifier": qualifier})
+                number = await asyncio.to_thread(
+                    self._state.accept_event,
+                    account,
+                    region,
+                    given,
+                    payload or b"{}",
+                    request_id=request_id,
+                    client_context=client_context,
+                )
+                self._start(partial(self._asynchronous.follow, number), f"event {request_id} for {function_name}")
+                return InvokeReply(202, request_id)
             case _:
                 assert_never(invocation_type)
-        if invocation_type == "DryRun":
-            return InvokeReply(204, request_id)
-        self._start(partial(_when_free, run), f"event {request_id} for {function_name}")
-        return InvokeReply(202, request_id)
 
     async def begin_invoke(
         self, account: str, region: str, function_name: str, payload: bytes, **options: Any
@@ -160,7 +179,7 @@ class Invocations:
         if self._running[pool] < reach.ready:
             target = replace(target, initialization="provisioned-concurrency")
         elif reach.reserved is not None and self._running[function] >= reach.reserved:
-            raise Throttled
+            raise Throttled(for_good=reach.reserved == 0)
         else:
             pool = function
         self._running[pool] += 1
@@ -196,6 +215,22 @@ class Invocations:
                 await asyncio.to_thread(self._state.packages.unpack, folder)
 
     # --- in the background ---
+
+    async def _attempt(self, event: Event) -> Ran:
+        here = event.here
+        reply = await self._run(
+            partial(self._state.reach, here.account, here.region, here.name, here.qualifier),
+            event.payload,
+            request_id=event.request_id,
+            log_type="None",
+            client_context=event.client_context,
+            stream=None,
+        )
+        assert reply.executed_version is not None
+        return Ran(reply.executed_version, reply.function_error, reply.payload)
+
+    async def _forward(self, account: str, region: str, arn: str, payload: bytes) -> None:
+        await self.invoke(account, region, arn, payload, invocation_type="Event")
 
     def _retire(self, here: Address, version: str | None) -> None:
         """End environments of what changed. Called in whatever thread changed it (CloudFormation's, for one)."""
@@ -248,15 +283,3 @@ async def _when_active(seek: Seek) -> Reach:
             await asyncio.sleep(soon.seconds)
 
 
-async def _when_free(run: Callable[[], Awaitable[object]], patience_s: float = OLDEST_EVENT_S) -> None:
-    """AWS tries a throttled event again, for six hours unless told otherwise."""
-    deadline = time.monotonic() + patience_s
-    while True:
-        try:
-            await run()
-        except Throttled:
-            if time.monotonic() > deadline:
-                raise
-            await asyncio.sleep(0.1)
-        else:
-            return

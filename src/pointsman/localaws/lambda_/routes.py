@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final
 from uuid import uuid4
 
-from pointsman.localaws.contract import Executor, Request, Response
+from pointsman.localaws.contract import Carrier, Executor, Request, Response
 from pointsman.localaws.lambda_.errors import LambdaError, not_built, too_large
 from pointsman.localaws.lambda_.invocations import Invocations
 from pointsman.localaws.lambda_.operations import INVOCATIONS, OPERATIONS
@@ -30,10 +30,12 @@ _CODE = re.compile(r"/2015-03-31/code/([0-9a-f]{64})\.zip")
 class LambdaService:
     """Answers Lambda's HTTP API from `state` and runs functions by `executor`; all calls from one event loop."""
 
-    def __init__(self, state: LambdaState, executor: Executor) -> None:
+    def __init__(self, state: LambdaState, executor: Executor, carrier: Carrier | None = None) -> None:
         self._state = state
-        self._invocations = Invocations(state, executor)
+        self._invocations = Invocations(state, executor, carrier)
         self.invoke = self._invocations.invoke
+        self.resume = self._invocations.resume
+        self.destinations = self._invocations.destinations
         self._urls = UrlAnswers(state, self._invocations)
 
     async def close(self) -> None:

@@ -140,6 +140,26 @@ CREATE TABLE runtime_management (
 ) WITHOUT ROWID;
 """ + _goes_with_qualifier("runtime_management")
 
+_ASYNCHRONOUS = """
+-- An accepted event stays here until it succeeded or was given up: what a restart goes on with.
+CREATE TABLE event (
+    id INTEGER PRIMARY KEY, function INTEGER NOT NULL REFERENCES function ON DELETE CASCADE, qualifier TEXT,
+    request_id TEXT NOT NULL, payload BLOB NOT NULL, client_context TEXT, accepted_at REAL NOT NULL,
+    due_at REAL NOT NULL, attempts INTEGER NOT NULL, throttles INTEGER NOT NULL, skipped REAL NOT NULL
+);
+CREATE INDEX event_function ON event (function);
+-- Outlives its function, as on AWS.
+CREATE TABLE mapping (
+    uuid TEXT PRIMARY KEY, account TEXT NOT NULL, region TEXT NOT NULL, source TEXT NOT NULL, function TEXT NOT NULL,
+    settings BLOB NOT NULL, tags BLOB NOT NULL, enabled INTEGER NOT NULL, stage TEXT NOT NULL, settles_at REAL NOT NULL,
+    modified REAL NOT NULL, result TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE checkpoint (
+    mapping TEXT NOT NULL REFERENCES mapping ON DELETE CASCADE, shard TEXT NOT NULL, sequence TEXT NOT NULL,
+    PRIMARY KEY (mapping, shard)
+) WITHOUT ROWID;
+"""
+
 SCHEMAS: Final = (
     _FUNCTIONS,
     _POLICIES,
@@ -148,5 +168,6 @@ SCHEMAS: Final = (
     _URLS,
     _LAYERS + _STORAGE,
     _PROVISIONED_IN_VAIN + _RUNTIME_MANAGEMENT,
+    _ASYNCHRONOUS,
 )
 """The n-th takes a database from user_version n to n + 1: a folder from before keeps what it holds. Append only."""

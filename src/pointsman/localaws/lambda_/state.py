@@ -8,14 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pointsman.localaws.contract import Target
+from pointsman.localaws.contract import Count, Target
 from pointsman.localaws.lambda_.address import LATEST, Address
 from pointsman.localaws.lambda_.aliases import Aliases
 from pointsman.localaws.lambda_.concurrency import MOST_CONCURRENT, Concurrency
 from pointsman.localaws.lambda_.controls import Controls
 from pointsman.localaws.lambda_.errors import LambdaError, NotReady, function_not_found
 from pointsman.localaws.lambda_.event_invokes import EventInvokes
+from pointsman.localaws.lambda_.event_queue import EventQueue
 from pointsman.localaws.lambda_.functions import Functions
+from pointsman.localaws.lambda_.pace import Pace
 from pointsman.localaws.lambda_.packages import MOST_UNZIPPED, MOST_ZIPPED
 from pointsman.localaws.lambda_.policies import Policies
 from pointsman.localaws.lambda_.settings import digest
@@ -63,7 +65,7 @@ class _Way:
     weight: float  # the share of calls that `additional` gets
 
 
-class LambdaState(Functions, Aliases, Policies, Urls, EventInvokes, Concurrency, Controls, Tags):
+class LambdaState(Functions, Aliases, Policies, Urls, EventInvokes, EventQueue, Concurrency, Controls, Tags):
     """One method per operation: (account, region, AWS's parameters) → AWS's reply, or a LambdaError.
 
     Thread-safe; durable in `directory`, which one process uses at a time. An update takes `settle_s` seconds of `now`.
@@ -96,6 +98,21 @@ class LambdaState(Functions, Aliases, Policies, Urls, EventInvokes, Concurrency,
             find_network=find_network,
         )
         self._ways: dict[tuple[str, str, str, str | None], _Way] = {}
+        self.pace = Pace()
+        self.count: Count = lambda *_: None
+        """Told of what only metrics show: AsyncEventsDropped, DestinationDeliveryFailures, DeadLetterErrors, ..."""
+
+    @property
+    def speed(self) -> float:
+        """How many times as fast as on AWS waits pass; setting it shortens those under way."""
+        return self.pace.speed
+
+    @speed.setter
+    def speed(self, speed: float) -> None:
+        self.pace.speed = speed
+
+    def now(self) -> float:
+        return self._now()
 
     def get_account_settings(self, account: str, region: str, parameters: Json) -> Json:
         validate("GetAccountSettings", parameters)

@@ -1,0 +1,45 @@
+"""How fast the waits of the local AWS pass."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class Pace:
+    """AWS's waits, divided by `speed`. Setting the speed, from whatever thread, also shortens the waits under way."""
+
+    def __init__(self) -> None:
+        self._speed = 1.0
+        self._waiting: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
+
+    @property
+    def speed(self) -> float:
+        return self._speed
+
+    @speed.setter
+    def speed(self, speed: float) -> None:
+        if not speed > 0:
+            raise ValueError(f"time cannot pass {speed} times as fast")
+        self._speed = speed
+        for loop, changed in self._waiting.copy():
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(changed.set)
+
+    async def wait(self, seconds: float) -> float:
+        """Wait so many of AWS's seconds; how many of them this machine did not have to wait."""
+        loop, changed = asyncio.get_running_loop(), asyncio.Event()
+        began, left = loop.time(), seconds
+        self._waiting.add((loop, changed))
+        try:
+            while left > 0:
+                changed.clear()
+                speed, since = self._speed, loop.time()
+                try:
+                    async with asyncio.timeout(left / speed):
+                        await changed.wait()
+                except TimeoutError:
+                    break
+                left -= (loop.time() - since) * speed
+        finally:
+            self._waiting.discard((loop, changed))
+        return seconds - (loop.time() - began)

@@ -1,0 +1,320 @@
+"""Asynchronous invocations: attempts, waits, records, dead letters, and that nothing accepted is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pointsman.localaws.contract import Unreachable
+from pointsman.localaws.lambda_ import LambdaService, LambdaState
+from pointsman.localaws.lambda_.address import Address
+from pointsman.localaws.lambda_.asynchronous import Again, Held, judge
+from pointsman.localaws.lambda_.destinations import Ran
+from pointsman.localaws.lambda_.event_queue import Event, Handling
+from pointsman.localaws.lambda_.pace import Pace
+from tests.conform.local_lambda import ACCOUNT, REGION, InProcess, package
+
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/role"
+QUEUE = f"arn:aws:sqs:{REGION}:{ACCOUNT}:queue"
+FAILING = {"fail": True}
+
+
+class Kept:
+    """A Carrier that keeps what it is given; an ARN ending in "gone" cannot be reached."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[str, Any, Mapping[str, tuple[str, str]]]] = []
+        self.events: list[tuple[str, str, list[str], Any]] = []
+        self.objects: list[tuple[str, str, Any]] = []
+
+    def message(self, arn: str, body: str, attributes: Mapping[str, tuple[str, str]]) -> None:
+        if arn.endswith("gone"):
+            raise Unreachable("The specified queue does not exist.")
+        self.messages.append((arn, json.loads(body), attributes))
+
+    def event(self, arn: str, detail_type: str, resources: list[str], detail: bytes) -> None:
+        self.events.append((arn, detail_type, resources, json.loads(detail)))
+
+    def store(self, account: str, region: str, bucket_arn: str, key: str, body: bytes) -> None:
+        self.objects.append((bucket_arn, key, json.loads(body)))
+
+
+class Local:
+    """A Lambda in this process, its clock fast enough that AWS's minutes are moments."""
+
+    def __init__(self, directory: Path, *, speed: float = 6000.0) -> None:
+        self.executor, self.kept = InProcess(), Kept()
+        self.state = LambdaState(directory, settle_s=0.0, runtimes=self.executor.runtimes)
+        self.state.speed = speed
+        self.counted: list[tuple[str, str]] = []
+        self.state.count = lambda metric, _account, _region, name, *_: self.counted.append((metric, name))
+        self.service = LambdaService(self.state, self.executor, self.kept)
+
+    def make(self, name: str, **more: Any) -> None:
+        given = {"Role": ROLE, "Runtime": "python3.11", "Handler": "index.handler", "Code": {"ZipFile": package()}}
+        self.state.create_function(ACCOUNT, REGION, {"FunctionName": name} | given | more)
+
+    def handle(self, name: str, **settings: Any) -> None:
+        self.state.put_function_event_invoke_config(ACCOUNT, REGION, {"FunctionName": name} | settings)
+
+    async def send(self, name: str, event: object, **more: Any) -> str:
+        payload = json.dumps(event).encode()
+        reply = await self.service.invoke(ACCOUNT, REGION, name, payload, invocation_type="Event", **more)
+        assert (reply.status, reply.payload) == (202, b"")
+        return reply.request_id
+
+    async def drained(self) -> None:
+        await until(lambda: not self.state.queued_events())
+
+
+@asynccontextmanager
+async def local(directory: Path, **more: Any) -> AsyncIterator[Local]:
+    made = Local(directory, **more)
+    yield made
+    await made.service.close()
+    made.state.close()
+
+
+async def until(holds: Callable[[], Any], within_s: float = 10.0) -> None:
+    async with asyncio.timeout(within_s):
+        while not holds():
+            await asyncio.sleep(0.005)
+
+
+def run(scenario: Awaitable[None]) -> None:
+    async def whole() -> None:
+        await scenario
+
+    asyncio.run(whole())
+
+
+def arn(name: str) -> str:
+    return f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}"
+
+
+# --- what is decided ---
+
+EVENT = Event(1, Address(ACCOUNT, REGION, "f"), "id", b"{}", None, 0.0, 0.0)
+DEFAULTS = Handling(2, 21_600.0, None, None)
+FAILED = Ran("1", "Unhandled", b"{}")
+
+
+@pytest.mark.parametrize(
+    ("attempts", "age", "handling", "verdict"),
+    [
+        (1, 0.1, DEFAULTS, Again(60.0)),
+        (2, 60.2, DEFAULTS, Again(120.0)),
+        (3, 180.3, DEFAULTS, "RetriesExhausted"),
+        (1, 0.1, replace(DEFAULTS, most_retries=0), "RetriesExhausted"),
+        (1, 0.1, replace(DEFAULTS, oldest_s=60.0), "EventAgeExceeded"),  # recorded: it does not wait to find out
+        (1, 0.1, replace(DEFAULTS, oldest_s=90.0), Again(60.0)),
+        (2, 60.2, replace(DEFAULTS, oldest_s=90.0), "EventAgeExceeded"),
+    ],
+)
+def test_a_failed_event_is_tried_after_one_minute_and_after_two(
+    attempts: int, age: float, handling: Handling, verdict: object
+) -> None:
+    assert judge(FAILED, replace(EVENT, attempts=attempts), age, handling) == verdict
+
+
+def test_throttles_wait_longer_each_time_and_never_exhaust_the_retries() -> None:
+    throttled = Held(for_good=False, code=429, message="Rate Exceeded.")
+    waits = [judge(throttled, replace(EVENT, throttles=n), 0.0, DEFAULTS) for n in range(1, 12)]
+    assert waits == [Again(float(s)) for s in (1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300)]
+    assert judge(throttled, replace(EVENT, throttles=1), 21_600.0, DEFAULTS) == "EventAgeExceeded"
+
+
+@given(st.integers(0, 2), st.floats(60, 21_600))
+def test_every_failing_event_ends_within_its_age(retries: int, oldest: float) -> None:
+    handling, age, event = Handling(retries, oldest, None, None), 0.0, EVENT
+    while isinstance(
+        verdict := judge(FAILED, event := replace(event, attempts=event.attempts + 1), age, handling), Again
+    ):
+        age += verdict.after_s
+    assert age <= oldest
+    assert event.attempts <= retries + 1
+    assert verdict in ("RetriesExhausted", "EventAgeExceeded")
+
+
+# --- what happens ---
+
+
+def test_three_attempts_with_one_request_id_and_one_record(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with local(tmp_path) as aws:
+            aws.make("f")
+            aws.handle("f", DestinationConfig={"OnFailure": {"Destination": QUEUE}})
+            request_id = await aws.send("f", FAILING)
+            await aws.drained()
+
+            [(where, told, attributes)] = aws.kept.messages
+            assert (where, attributes) == (QUEUE, {})
+            assert list(told) == [
+                "version", "timestamp", "requestContext", "requestPayload", "responseContext", "responsePayload"
+            ]  # fmt: skip
+            assert told["requestContext"] == {
+                "requestId": request_id,
+                "functionArn": f"{arn('f')}:$LATEST",
+                "condition": "RetriesExhausted",
+                "approximateInvokeCount": 3,
+            }
+            assert told["requestPayload"] == FAILING
+            assert told["responseContext"] == {
+                "statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"
+            }  # fmt: skip
+            assert told["responsePayload"]["errorMessage"] == "asked to"
+            assert len(aws.executor.ran) == 3
+            assert aws.counted == [("AsyncEventsDropped", "f")]
+
+    run(scenario())
+
+
+def test_success_is_reported_by_the_alias_it_was_sent_to(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with local(tmp_path) as aws:
+            aws.make("f", Publish=True)
+            aws.state.create_alias(ACCOUNT, REGION, {"FunctionName": "f", "Name": "live", "FunctionVersion": "1"})
+            bus = f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/b"
+            aws.handle("f", Qualifier="live", DestinationConfig={"OnSuccess": {"Destination": bus}})
+            await aws.send("f", {"n": 1}, qualifier="live")
+            await aws.send("f", {"n": 2})  # $LATEST has no configuration
+            await aws.drained()
+
+            [(where, kind, resources, told)] = aws.kept.events
+            assert (where, kind) == (bus, "Lambda Function Invocation Result - Success")
+            assert resources == [bus, f"{arn('f')}:live"]
+            assert told["requestContext"]["condition"] == "Success"
+            assert told["responseContext"] == {"statusCode": 200, "executedVersion": "1"}
+            assert told["responsePayload"]["event"] == {"n": 1}
+
+    run(scenario())
+
+
+def test_a_record_goes_to_another_function_or_a_bucket(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with local(tmp_path) as aws:
+            aws.make("f")
+            aws.make("next")
+            ends = {"OnSuccess": {"Destination": arn("next")}, "OnFailure": {"Destination": "arn:aws:s3:::kept"}}
+            aws.handle("f", MaximumRetryAttempts=0, DestinationConfig=ends)
+            await aws.send("f", {})
+            await aws.send("f", FAILING)
+            await aws.drained()
+
+            assert [name for name, _ in aws.executor.ran].count(arn("next")) == 1
+            [(bucket, key, told)] = aws.kept.objects
+            assert bucket == "arn:aws:s3:::kept"
+            assert key.startswith(f"aws/lambda/async/f/{told['timestamp'][:4]}/")
+            assert told["requestPayload"] == FAILING
+
+    run(scenario())
+
+
+def test_a_dead_letter_is_the_event_itself_with_what_went_wrong(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with local(tmp_path) as aws:
+            aws.make("f", DeadLetterConfig={"TargetArn": QUEUE})
+            aws.handle("f", MaximumRetryAttempts=0)
+            request_id = await aws.send("f", FAILING)
+            await aws.drained()
+
+            assert aws.kept.messages == [
+                (
+                    QUEUE,
+                    FAILING,
+                    {
+                        "RequestID": ("String", request_id),
+                        "ErrorCode": ("Number", "200"),
+                        "ErrorMessage": ("String", "asked to"),
+                    },
+                )
+            ]
+
+    run(scenario())
+
+
+def test_with_nothing_reserved_an_event_is_given_up_at_once(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with local(tmp_path, speed=1.0) as aws:
+            aws.make("f")
+            aws.handle("f", DestinationConfig={"OnFailure": {"Destination": QUEUE}})
+            aws.state.put_function_concurrency(
+                ACCOUNT, REGION, {"FunctionName": "f", "ReservedConcurrentExecutions": 0}
+            )
+            await aws.send("f", {})
+            await aws.drained()
+
+            [(_, told, _)] = aws.kept.messages
+            assert told["requestContext"]["condition"] == "ZeroReservedConcurrency"
+            assert told["requestContext"]["approximateInvokeCount"] == 0
+            assert list(told) == ["version", "timestamp", "requestContext", "requestPayload"]
+
+    run(scenario())
+
+
+def test_a_destination_that_is_gone_is_counted(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with local(tmp_path) as aws:
+            aws.make("f", DeadLetterConfig={"TargetArn": f"{QUEUE}-gone"})
+            ends = {"OnFailure": {"Destination": f"{QUEUE}-gone"}}
+            aws.handle("f", MaximumRetryAttempts=0, DestinationConfig=ends)
+            await aws.send("f", FAILING)
+            await aws.drained()
+
+            metrics = [metric for metric, _ in aws.counted]
+            assert metrics == ["AsyncEventsDropped", "DestinationDeliveryFailures", "DeadLetterErrors"]
+
+    run(scenario())
+
+
+def test_a_restart_goes_on_where_it_was(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with local(tmp_path, speed=1.0) as before:
+            before.make("f")
+            before.handle("f", DestinationConfig={"OnFailure": {"Destination": QUEUE}})
+            request_id = await before.send("f", FAILING)
+            await until(lambda: (e := before.state.event(before.state.queued_events()[0])) and e.attempts == 1)
+        async with local(tmp_path) as after:
+            assert after.kept.messages == []
+            after.service.resume()
+            await after.drained()
+
+            [(_, told, _)] = after.kept.messages
+            assert told["requestContext"]["requestId"] == request_id
+            assert told["requestContext"]["approximateInvokeCount"] == 3
+            assert len(after.executor.ran) == 2
+
+    run(scenario())
+
+
+def test_deleting_the_function_deletes_its_events(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with local(tmp_path, speed=1.0) as aws:
+            aws.make("f")
+            await aws.send("f", FAILING)
+            await until(lambda: aws.executor.ran)
+            aws.state.delete_function(ACCOUNT, REGION, {"FunctionName": "f"})
+            assert aws.state.queued_events() == []
+
+    run(scenario())
+
+
+def test_a_new_speed_shortens_a_wait_that_has_begun() -> None:
+    async def scenario() -> None:
+        pace = Pace()
+        waiting = asyncio.ensure_future(pace.wait(3600.0))
+        await asyncio.sleep(0)  # it has begun
+        pace.speed = 3_600_000.0
+        async with asyncio.timeout(5):
+            assert await waiting > 3590.0
+
+    run(scenario())
