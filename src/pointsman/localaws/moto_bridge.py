@@ -36,8 +36,8 @@ T = TypeVar("T")
 
 _READ = re.compile(r"(Batch)?(Get|List|Describe|Head|Query|Scan|Filter|Lookup|Search|Validate|Estimate|Preview)")
 _ACTION = re.compile(rb"(?:^|&)Action=(\w+)")
-# moto has no locks of its own here, and read-modify-write by several clients is what these two are used for.
-_LOCKED = ("dynamodb", "s3")
+# moto has no locks of its own here, and read-modify-write by several clients is what these are used for.
+_LOCKED = ("dynamodb", "kinesis", "s3")
 _ACCOUNT = re.compile(r"\d{12}")
 _HTML = "text/html"
 _BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
@@ -91,9 +91,16 @@ class MotoBridge:
         self._state: LambdaState | None = None
         self._service: LambdaService | None = None
         self._stacks: Any = None
+        self._arrived: Callable[[str], None] = lambda _arn: None
 
     def serve_lambda(self, state: LambdaState, service: LambdaService) -> None:
         self._state, self._service = state, service
+
+    def tell_arrivals(self, arrived: Callable[[str], None]) -> None:
+        """Have `arrived(arn)` called for each queue or stream with something new, in whatever thread that happens.
+
+        Like `serve_lambda`, it comes first."""
+        self._arrived = arrived
 
     def load(self) -> Snapshots:
         if self._snapshots is not None:
@@ -117,6 +124,7 @@ class MotoBridge:
         from pointsman.localaws.cloudformation.called import Calls
         from pointsman.localaws.cloudformation.kinds import Kinds
         from pointsman.localaws.cloudformation.stacks import Stacks
+        from pointsman.localaws.event_sources.backends import tell_arrivals
         from pointsman.localaws.log_journal import LogJournal
         from pointsman.localaws.moto_lambda import put_ours_in_place
         from pointsman.localaws.persistence import Snapshots
@@ -128,6 +136,7 @@ class MotoBridge:
         _spare_moto_its_cloudformation()
         assert self._state is not None
         put_ours_in_place(self._state, self.invoke)
+        tell_arrivals(self._arrived)
         calls = Calls(f"http://127.0.0.1:{self._port}", self._answer_ourselves)
         self._stacks = Stacks(Kinds(self._state, calls), saved=self._save_now)
         saved = self._directory / "services.pickle"

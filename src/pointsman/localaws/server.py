@@ -27,6 +27,7 @@ import pointsman
 from pointsman.localaws.contract import CutShort, Request, Response, Target
 from pointsman.localaws.control import FACTS, LIFE, REGION
 from pointsman.localaws.delivery import MotoCarrier
+from pointsman.localaws.event_sources import Feeding, MotoSources
 from pointsman.localaws.execution import LocalExecutor
 from pointsman.localaws.lambda_ import Caller, LambdaService, LambdaState, UrlOf, Visit, addressed
 from pointsman.localaws.moto_bridge import MotoBridge, WebRequest
@@ -366,6 +367,10 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     )
     service = LambdaService(state, executor, MotoCarrier(moto))
     moto.serve_lambda(state, service)
+    sources = MotoSources(moto)
+    state.sources = sources
+    feeding = Feeding(state, service, sources)
+    moto.tell_arrivals(feeding.arrived)
     service.resume()
 
     def health() -> dict[str, Any]:
@@ -415,6 +420,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         await server.serve(sockets=[listener])
     finally:
         watching.cancel()
+        await feeding.close()
         await service.close()
         await executor.close()
         await loop.run_in_executor(logging_thread, moto.close)

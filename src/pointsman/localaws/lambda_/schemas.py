@@ -150,12 +150,12 @@ CREATE TABLE event (
 CREATE INDEX event_function ON event (function);
 -- Outlives its function, as on AWS.
 CREATE TABLE mapping (
-    uuid TEXT PRIMARY KEY, account TEXT NOT NULL, region TEXT NOT NULL, source TEXT NOT NULL, function TEXT NOT NULL,
-    settings BLOB NOT NULL, tags BLOB NOT NULL, enabled INTEGER NOT NULL, stage TEXT NOT NULL, settles_at REAL NOT NULL,
-    modified REAL NOT NULL, result TEXT NOT NULL
-) WITHOUT ROWID;
+    id INTEGER PRIMARY KEY, uuid TEXT NOT NULL UNIQUE, account TEXT NOT NULL, region TEXT NOT NULL,
+    source TEXT NOT NULL, function TEXT NOT NULL, settings BLOB NOT NULL, tags BLOB NOT NULL, enabled INTEGER NOT NULL,
+    stage TEXT NOT NULL, settles_at REAL NOT NULL, modified REAL NOT NULL, result TEXT NOT NULL
+);
 CREATE TABLE checkpoint (
-    mapping TEXT NOT NULL REFERENCES mapping ON DELETE CASCADE, shard TEXT NOT NULL, sequence TEXT NOT NULL,
+    mapping TEXT NOT NULL REFERENCES mapping (uuid) ON DELETE CASCADE, shard TEXT NOT NULL, sequence TEXT NOT NULL,
     PRIMARY KEY (mapping, shard)
 ) WITHOUT ROWID;
 """

@@ -1,16 +1,17 @@
-"""Tags of functions and of code signing configurations."""
+"""Tags of functions, of code signing configurations and of event source mappings."""
 
 from __future__ import annotations
 
 import msgspec
 
 from pointsman.localaws.lambda_.errors import LambdaError, invalid, not_built
+from pointsman.localaws.lambda_.event_sources import EventSources
 from pointsman.localaws.lambda_.settings import MOST_TAGS
 from pointsman.localaws.lambda_.signing import Signing
 from pointsman.localaws.lambda_.wire import Json, validate
 
 
-class Tags(Signing):
+class Tags(Signing, EventSources):
     def tag_resource(self, account: str, region: str, parameters: Json) -> Json:
         validate("TagResource", parameters)
         if not parameters["Tags"]:
@@ -42,8 +43,10 @@ class Tags(Signing):
             return "code_signing", self._signing(account, region, resource)[0]
         if ":capacity-provider:" in resource:  # there are none to be tagged here
             raise LambdaError("ResourceNotFoundException", 404, f"Capacity provider not found: {resource}")
+        if ":event-source-mapping:" in resource:
+            return "mapping", self._mapping_row(account, region, resource.rpartition(":")[2])
         if ":function:" not in resource:
-            raise not_built("tags on anything but functions and code signing configurations")
+            raise not_built("tags on anything but functions, code signing configurations and event source mappings")
         here = self._address(operation, account, region, resource)
         if here.qualifier is not None:
             raise invalid("Tags on function aliases and versions are not supported. Please specify a function ARN.")
