@@ -9,7 +9,15 @@ from contextlib import suppress
 from typing import Final
 
 from pointsman.localaws.event_sources.feeder import Feeder, Refused, growing
-from pointsman.localaws.event_sources.records import MOST_BYTES, Message, event, failed, fitting, weight
+from pointsman.localaws.event_sources.records import (
+    MOST_BYTES,
+    Message,
+    event,
+    failed,
+    fitting,
+    forget_null_digest,
+    weight,
+)
 from pointsman.localaws.lambda_ import InvokeReply
 
 BATCHES_AT_ONCE: Final = 5  # with how many AWS begins; ScalingConfig can say otherwise
@@ -57,6 +65,9 @@ class QueueFeeder(Feeder):
                 self.arrived.clear()
                 wanted = min(self._batch - len(gathered), _RECEIVED_AT_ONCE)
                 found, next_at = await self._ask(self._sources.receive, self.mapping.source, wanted)
+                if not self._window_s:
+                    for message in found:
+                        forget_null_digest(message)
                 passed = await self._passed(found)
                 gathered += passed
                 size += weight(passed)

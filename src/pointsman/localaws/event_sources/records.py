@@ -118,6 +118,12 @@ def sqs_record(arn: str, message: Any) -> Json:
     }
 
 
+def forget_null_digest(message: Message) -> None:
+    """AWS leaves the digest of no attributes out, unless the mapping has a batching window (recorded)."""
+    if message.record["md5OfMessageAttributes"] is None:
+        del message.record["md5OfMessageAttributes"]
+
+
 def _trace(message: Any) -> Any:
     found = message.system_attributes.get("AWSTraceHeader")
     return found.get("StringValue", found.get("string_value")) if isinstance(found, dict) else found

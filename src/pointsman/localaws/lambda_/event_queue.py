@@ -1,4 +1,8 @@
-"""The queue of asynchronous invocations: what was accepted and has neither succeeded nor been given up."""
+"""The queue of asynchronous invocations: what was accepted and has neither succeeded nor been given up.
+
+Each change is one statement outside of `_writing`: it changes nothing about where invocations go, so what is
+remembered of that stays.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +56,7 @@ class EventQueue(Store):
         """The event's number; it is durable now. The function and its qualifier must exist: AWS asks no more."""
         here = self._called("Invoke", account, region, given)
         now = self._now()
-        with self._writing():
+        with self._lock:
             function = self._function(here, here.qualifier or LATEST)
             self._reached(here)
             row = self._db.execute(
@@ -79,14 +83,14 @@ class EventQueue(Store):
         return Event(number, Address(account, region, name, qualifier), *rest)
 
     def postpone_event(self, event: Event) -> None:
-        with self._writing():
+        with self._lock:
             self._db.execute(
                 "UPDATE event SET due_at = ?, attempts = ?, throttles = ?, skipped = ? WHERE id = ?",
                 (event.due_at, event.attempts, event.throttles, event.skipped, event.id),
             )
 
     def forget_event(self, event: Event) -> None:
-        with self._writing():
+        with self._lock:
             self._db.execute("DELETE FROM event WHERE id = ?", (event.id,))
 
     def handling(self, here: Address) -> Handling:

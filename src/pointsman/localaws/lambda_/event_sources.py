@@ -213,7 +213,7 @@ class EventSources(Store):
             return [_as_mapping(row) for row in self._db.execute(f"SELECT {_MAPPING} FROM mapping")]
 
     def note_result(self, uuid: str, result: str) -> None:
-        with self._writing():
+        with self._lock:  # one statement, and nothing about where invocations go
             self._db.execute("UPDATE mapping SET result = ? WHERE uuid = ?", (result, uuid))
 
     def checkpoints(self, uuid: str) -> dict[str, int]:
@@ -223,7 +223,7 @@ class EventSources(Store):
             return {shard: int(sequence) for shard, sequence in rows}
 
     def set_checkpoint(self, uuid: str, shard: str, sequence: int) -> None:
-        with self._writing():
+        with self._lock:
             self._db.execute(
                 "INSERT OR REPLACE INTO checkpoint SELECT uuid, ?, ? FROM mapping WHERE uuid = ?",
                 (shard, str(sequence), uuid),
