@@ -23,6 +23,7 @@ from tests.conform.local_lambda import (
     HERE,
     HttpServer,
     InProcess,
+    NamedSources,
     client_of,
     find_network,
     image_digest,
@@ -52,6 +53,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory, executor: InProcess) -> I
         image_digest=image_digest,
         find_network=find_network,
     )
+    state.sources = NamedSources()
     server = HttpServer(LambdaService(state, executor))
     yield server.url
     server.close()

@@ -20,6 +20,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from pointsman.localaws.contract import Outcome, Request, Response, Stream, Target
+from pointsman.localaws.event_sources.filters import is_pattern
 from pointsman.localaws.lambda_ import Caller, LambdaService, NetworkMissing, ObjectMissing, Visit, addressed
 
 ACCOUNT, REGION = "123456789012", "eu-west-1"
@@ -91,6 +92,19 @@ class InProcess:
         self.retired.append((function_name, version))
 
     async def close(self) -> None: ...
+
+
+class NamedSources:
+    """Queues and streams that exist unless their name ends in "none"."""
+
+    def visibility_timeout(self, queue_arn: str) -> int | None:
+        return None if queue_arn.endswith("none") else 30
+
+    def stream_exists(self, arn: str) -> bool:
+        return not arn.endswith("none")
+
+    def is_pattern(self, text: str) -> bool:
+        return is_pattern(text)
 
 
 class HttpServer:

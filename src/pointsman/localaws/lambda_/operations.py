@@ -85,6 +85,9 @@ INVOCATIONS: Final = ("Invoke", "InvokeAsync", "InvokeWithResponseStream")
 PARTIAL: Final[Mapping[str, str]] = {
     "AddLayerVersionPermission": "An OrganizationId is kept and shown, but permits nobody (organizations are unknown).",
     "CreateCodeSigningConfig": "No signature is verified: all code counts as unsigned (Enforce refuses it).",
+    "CreateEventSourceMapping": "Feeds from SQS queues, DynamoDB streams and Kinesis streams; Kafka, Amazon MQ,"
+    " DocumentDB, tumbling windows, MetricsConfig, LoggingConfig and ProvisionedPollerConfig are refused in words."
+    " After a Kinesis shard is split or merged its records come again.",
     "CreateFunction": "Runtimes that this machine cannot run are refused. Managed instances (CapacityProviderConfig,"
     " PublishTo), SourceKMSKeyArn and S3ObjectStorageMode REFERENCE are answered with 501.",
     "CreateFunctionUrlConfig": "With AuthType AWS_IAM every caller of the function's account is let in: neither IAM's"
@@ -94,5 +97,6 @@ PARTIAL: Final[Mapping[str, str]] = {
     "InvokeWithResponseStream": "AWS slows a stream down after its first 6 MB; here it goes as fast as it can.",
     "PutProvisionedConcurrencyConfig": "One environment is started ahead of calls, the others when they are needed.",
     "PutRuntimeManagementConfig": "Kept and shown; no runtime is ever updated here, so there is none to go back to.",
+    "UpdateEventSourceMapping": "Refuses in words what CreateEventSourceMapping does.",
 }
 """Operation → in what its answers differ from AWS's, in a sentence for the docs. Not named: answered as AWS answers."""
