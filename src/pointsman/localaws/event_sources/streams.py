@@ -136,8 +136,11 @@ class StreamFeeder(Feeder):
                 if not lost:
                     await self._say(FINE)
                     return True
-                # Whatever comes after the first that failed is done again, too.
-                batch = [record for record in batch if record.sequence >= min(int(each) for each in lost)]
+                # Whatever comes after the first that failed is done again, too; what was done makes it a new batch.
+                rest = [record for record in batch if record.sequence >= min(int(each) for each in lost)]
+                if len(rest) < len(batch):
+                    batch, attempts = rest, 0
+                    continue
             await self._say(FAILED)
             if settings["BisectBatchOnFunctionError"] and reply.function_error is not None and len(batch) > 1:
                 middle = len(batch) // 2

@@ -42,8 +42,10 @@ _OF_STREAMS: Final[Json] = _EVERYWHERE | {
 _SETTINGS: Final[Mapping[Kind, Json]] = MappingProxyType(
     {"sqs": _OF_QUEUES, "dynamodb": _OF_STREAMS, "kinesis": _OF_STREAMS}
 )
-_NOT_SETTINGS: Final = frozenset({"EventSourceArn", "FunctionName", "Enabled", "Tags", "UUID", "KMSKeyArn"})
 _NOT_BUILT: Final = ("MetricsConfig", "LoggingConfig", "ProvisionedPollerConfig")
+_NOT_SETTINGS: Final = frozenset(
+    {"EventSourceArn", "FunctionName", "Enabled", "Tags", "UUID", "KMSKeyArn", *_NOT_BUILT}
+)
 
 _encode = msgspec.json.Encoder().encode
 _MAPPING = "uuid, account, region, source, function, settings, tags, enabled, stage, settles_at, modified, result"
@@ -345,7 +347,7 @@ def _settings(kind: Kind, before: Json, given: Json) -> Json:
     """The settings after `given`, or AWS's refusal of what this kind of source does not have."""
     known = _SETTINGS[kind]
     for key in given:
-        if key in _NOT_BUILT:
+        if key in _NOT_BUILT and any(given[key].values()):
             raise not_built(f"the parameter {key}")
         if key not in known and key not in _NOT_SETTINGS:
             raise invalid(f"Unsupported {key} parameter for given event source mapping type.")
