@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.localaws.contract import Unreachable
+from pointsman.localaws.contract import Occurrence, Unreachable
 from pointsman.localaws.lambda_ import LambdaService, LambdaState
 from pointsman.localaws.lambda_.address import Address
 from pointsman.localaws.lambda_.asynchronous import Again, Held, judge
@@ -56,8 +56,15 @@ class Local:
         self.state = LambdaState(directory, settle_s=0.0, runtimes=self.executor.runtimes)
         self.state.speed = speed
         self.counted: list[tuple[str, str]] = []
-        self.state.count = lambda metric, _account, _region, name, *_: self.counted.append((metric, name))
+        self.ages_ms: list[float] = []
+        self.state.occurred = self.note
         self.service = LambdaService(self.state, self.executor, self.kept)
+
+    def note(self, occurrence: Occurrence) -> None:
+        if occurrence.name == "AsyncEventAge":
+            self.ages_ms.append(occurrence.value)
+        else:
+            self.counted.append((occurrence.name, occurrence.function_name))
 
     def make(self, name: str, **more: Any) -> None:
         given = {"Role": ROLE, "Runtime": "python3.11", "Handler": "index.handler", "Code": {"ZipFile": package()}}
@@ -173,7 +180,8 @@ def test_three_attempts_with_one_request_id_and_one_record(tmp_path: Path) -> No
             }  # fmt: skip
             assert told["responsePayload"]["errorMessage"] == "asked to"
             assert len(aws.executor.ran) == 3
-            assert aws.counted == [("AsyncEventsDropped", "f")]
+            assert aws.counted == [("AsyncEventsReceived", "f"), ("AsyncEventsDropped", "f")]
+            assert [int(age / 60_000) for age in aws.ages_ms] == [0, 1, 3]  # on AWS's clock
 
     run(scenario())
 
@@ -271,7 +279,9 @@ def test_a_destination_that_is_gone_is_counted(tmp_path: Path) -> None:
             await aws.drained()
 
             metrics = [metric for metric, _ in aws.counted]
-            assert metrics == ["AsyncEventsDropped", "DestinationDeliveryFailures", "DeadLetterErrors"]
+            assert metrics == [
+                "AsyncEventsReceived", "AsyncEventsDropped", "DestinationDeliveryFailures", "DeadLetterErrors"
+            ]  # fmt: skip
 
     run(scenario())
 
@@ -310,10 +320,12 @@ def test_deleting_the_function_deletes_its_events(tmp_path: Path) -> None:
 
 def test_a_new_speed_shortens_a_wait_that_has_begun() -> None:
     async def scenario() -> None:
-        pace = Pace()
+        speed = 1.0
+        pace = Pace(lambda: speed)
         waiting = asyncio.ensure_future(pace.wait(3600.0))
         await asyncio.sleep(0)  # it has begun
-        pace.speed = 3_600_000.0
+        speed = 3_600_000.0
+        pace.changed()
         async with asyncio.timeout(5):
             assert await waiting > 3590.0
 

@@ -137,8 +137,23 @@ class Carrier(Protocol):
     def store(self, account: str, region: str, bucket_arn: str, key: str, body: bytes) -> None: ...
 
 
-Count: TypeAlias = Callable[[str, str, str, str, str | None, float], None]
-"""(metric as CloudWatch names it, account, region, function name, qualifier, value): one thing that happened."""
+@dataclass(frozen=True, slots=True)
+class Occurrence:
+    """Something that AWS/Lambda counts beside invocations: of asynchronous events."""
+
+    account: str
+    region: str
+    function_name: str
+    qualifier: str | None  # as it was called
+    at: float  # epoch seconds
+    name: Literal[
+        "AsyncEventsReceived",
+        "AsyncEventAge",  # milliseconds
+        "AsyncEventsDropped",
+        "DestinationDeliveryFailures",
+        "DeadLetterErrors",
+    ]
+    value: float = 1.0
 
 
 class Sources(Protocol):

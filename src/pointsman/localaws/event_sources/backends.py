@@ -21,6 +21,7 @@ from pointsman.localaws.lambda_.wire import Json
 from pointsman.localaws.moto_bridge import MotoBridge
 
 DYNAMODB_KEEPS_S: Final = 86_400.0
+FIRST_SEQUENCE: Final = 49_654_321 << 160  # 56 digits, as AWS's begin
 
 
 class MotoSources:
@@ -143,10 +144,14 @@ def tell_arrivals(arrived: Callable[[str], None]) -> None:
     """Have moto call `arrived(arn)` whenever a queue or stream has something new, in whatever thread that happens.
 
     On the way, what moto has not: queues whose messages cannot be lost or received twice by callers at the same time,
-    FIFO groups that stay in order when a receiver gives up, and streams without records of what did not change.
+    FIFO groups that stay in order when a receiver gives up, streams without records of what did not change, and
+    Kinesis sequence numbers as long as AWS's (moto's 1 and 2 could be anything).
     """
-    from moto.dynamodb.models.table import StreamShard
-    from moto.kinesis.models import Stream
+    _have_queues_tell(arrived)
+    _have_streams_tell(arrived)
+
+
+def _have_queues_tell(arrived: Callable[[str], None]) -> None:
     from moto.sqs.models import Queue, SQSBackend
 
     lock = threading.RLock()
@@ -184,24 +189,37 @@ def tell_arrivals(arrived: Callable[[str], None]) -> None:
                 return found
             queue.wait_for_messages(min(left, 1.0))  # one that becomes visible does not tell
 
+    _add, _delete, _purge = Queue.add_message, Queue.delete_message, SQSBackend.purge_queue
+    _change, _receive = SQSBackend.change_message_visibility, SQSBackend.receive_message
+    cast(Any, Queue).add_message = add_message
+    cast(Any, Queue).delete_message = delete_message
+    cast(Any, SQSBackend).purge_queue = purge_queue
+    cast(Any, SQSBackend).change_message_visibility = change_message_visibility
+    cast(Any, SQSBackend).receive_message = receive_message
+
+
+def _have_streams_tell(arrived: Callable[[str], None]) -> None:
+    from moto.dynamodb.models.table import StreamShard
+    from moto.kinesis.models import Record as KinesisRecord
+    from moto.kinesis.models import Shard, Stream
+
     def add(self: Any, old: Any, new: Any) -> None:
         if old is not None and new is not None and old.to_json() == new.to_json():
             return  # DynamoDB writes no record of it
         _append(self, old, new)
         arrived(f"{self.table.table_arn}/stream/{self.table.latest_stream_label}")
 
+    def number_record(self: Any, partition_key: str, data: str, explicit_hash_key: str) -> str:
+        sequence = next(reversed(self.records), FIRST_SEQUENCE + (self._shard_id << 4)) + 1
+        self.records[sequence] = KinesisRecord(partition_key, data, sequence, explicit_hash_key)
+        return str(sequence)
+
     def put_record(self: Any, *given: Any, **named: Any) -> Any:
         placed = _put(self, *given, **named)
         arrived(self.arn)
         return placed
 
-    _add, _delete, _purge = Queue.add_message, Queue.delete_message, SQSBackend.purge_queue
-    _change, _receive = SQSBackend.change_message_visibility, SQSBackend.receive_message
     _append, _put = StreamShard.add, Stream.put_record
-    cast(Any, Queue).add_message = add_message
-    cast(Any, Queue).delete_message = delete_message
-    cast(Any, SQSBackend).purge_queue = purge_queue
-    cast(Any, SQSBackend).change_message_visibility = change_message_visibility
-    cast(Any, SQSBackend).receive_message = receive_message
     cast(Any, StreamShard).add = add
+    cast(Any, Shard).put_record = number_record
     cast(Any, Stream).put_record = put_record

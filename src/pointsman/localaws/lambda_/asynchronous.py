@@ -6,15 +6,17 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Final, TypeAlias, assert_never
+from typing import Any, Final, Literal, TypeAlias, assert_never
 from uuid import uuid4
 
 import msgspec
 
+from pointsman.localaws.contract import Occurrence
 from pointsman.localaws.lambda_.destinations import Condition, Destinations, Ran, record
 from pointsman.localaws.lambda_.errors import LambdaError, Throttled
 from pointsman.localaws.lambda_.event_queue import Event, Handling
 from pointsman.localaws.lambda_.state import LambdaState
+from pointsman.localaws.lambda_.wire import Json
 
 FIRST_RETRY_S = 60.0
 SLOWEST_RETRY_S = 300.0  # after throttles
@@ -36,6 +38,7 @@ class Again:
     after_s: float
 
 
+Counted: TypeAlias = Literal["AsyncEventsReceived", "AsyncEventAge", "AsyncEventsDropped"]
 Outcome: TypeAlias = Ran | Held
 Attempt: TypeAlias = Callable[[Event], Awaitable[Outcome]]
 """Raises LambdaError when the function or its alias is gone."""
@@ -68,6 +71,12 @@ class Asynchronous:
         self._attempt = attempt
         self._destinations = destinations
 
+    async def accept(self, account: str, region: str, given: Json, payload: bytes, **options: Any) -> int:
+        """As `EventQueue.accept_event`: the number of the event, for `follow`."""
+        event = await asyncio.to_thread(self._state.accept_event, account, region, given, payload, **options)
+        self._count("AsyncEventsReceived", event)
+        return event.id
+
     async def follow(self, number: int) -> None:
         """See one event through to its end."""
         while (found := await asyncio.to_thread(self._state.event, number)) is not None:
@@ -79,6 +88,8 @@ class Asynchronous:
     async def _tried(self, event: Event) -> bool:
         """True once there is nothing left to do for it."""
         here = event.here
+        waited_s = self._state.now() - event.accepted_at + event.skipped
+        self._count("AsyncEventAge", event, round(waited_s * 1000, 3))
         try:
             outcome = await self._attempt(event)
             handling = await asyncio.to_thread(self._state.handling, here)
@@ -133,9 +144,10 @@ class Asynchronous:
                 )
                 await self._destinations.bury(event, buried_at, code, message)
 
-    def _count(self, metric: str, event: Event, value: float = 1) -> None:
+    def _count(self, name: Counted, event: Event, value: float = 1.0) -> None:
         here = event.here
-        self._state.count(metric, here.account, here.region, here.name, here.qualifier, value)
+        now = self._state.now()
+        self._state.occurred(Occurrence(here.account, here.region, here.name, here.qualifier, now, name, value))
 
 
 def _moment(told: dict[str, str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from pointsman.localaws.contract import Carrier, Unreachable
+from pointsman.localaws.contract import Carrier, Occurrence, Unreachable
 from pointsman.localaws.lambda_.address import LATEST, Address
 from pointsman.localaws.lambda_.errors import LambdaError
 from pointsman.localaws.lambda_.event_queue import Event
@@ -19,6 +19,7 @@ from pointsman.localaws.lambda_.state import LambdaState
 from pointsman.localaws.lambda_.wire import Json
 
 Condition: TypeAlias = Literal["Success", "RetriesExhausted", "EventAgeExceeded", "ZeroReservedConcurrency"]
+Lost: TypeAlias = Literal["DestinationDeliveryFailures", "DeadLetterErrors"]
 Forward: TypeAlias = Callable[[str, str, str, bytes], Awaitable[object]]
 """(account, region, function ARN, payload): an asynchronous invocation of another function"""
 
@@ -111,6 +112,7 @@ class Destinations:
         except Unreachable as problem:
             self._lost("DeadLetterErrors", event.here, arn, problem)
 
-    def _lost(self, metric: str, here: Address, arn: str, problem: Exception) -> None:
+    def _lost(self, name: Lost, here: Address, arn: str, problem: Exception) -> None:
         log.warning("%s could not report to %s: %s", here.qualified(here.qualifier), arn, problem)
-        self._state.count(metric, here.account, here.region, here.name, here.qualifier, 1)
+        now = self._state.now()
+        self._state.occurred(Occurrence(here.account, here.region, here.name, here.qualifier, now, name))

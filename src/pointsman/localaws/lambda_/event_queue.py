@@ -52,8 +52,8 @@ class Handling:
 class EventQueue(Store):
     def accept_event(
         self, account: str, region: str, given: Json, payload: bytes, *, request_id: str, client_context: str | None
-    ) -> int:
-        """The event's number; it is durable now. The function and its qualifier must exist: AWS asks no more."""
+    ) -> Event:
+        """The event, which is durable now. The function and its qualifier must exist: AWS asks no more."""
         here = self._called("Invoke", account, region, given)
         now = self._now()
         with self._lock:
@@ -65,7 +65,7 @@ class EventQueue(Store):
                 (function, here.qualifier, request_id, payload, client_context, now, now),
             ).lastrowid
         assert row is not None
-        return row
+        return Event(row, here, request_id, payload, client_context, now, now)
 
     def queued_events(self) -> list[int]:
         with self._lock:

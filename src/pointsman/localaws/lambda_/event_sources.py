@@ -305,10 +305,9 @@ class EventSources(Store):
         values = (made.uuid, made.account, made.region, made.source, made.function, _encode(made.settings))
         rest = (_encode(made.tags), made.enabled, made.stage, made.settles_at, made.modified, made.result)
         self._db.execute(
-            f"INSERT INTO mapping ({_MAPPING}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (uuid) DO UPDATE SET"
-            " function = excluded.function, settings = excluded.settings,"
-            " enabled = excluded.enabled, stage = excluded.stage, settles_at = excluded.settles_at,"
-            " modified = excluded.modified",
+            f"INSERT INTO mapping ({_MAPPING}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (uuid)"
+            " DO UPDATE SET function = excluded.function, settings = excluded.settings, enabled = excluded.enabled,"
+            " stage = excluded.stage, settles_at = excluded.settles_at, modified = excluded.modified",
             values + rest,
         )
 

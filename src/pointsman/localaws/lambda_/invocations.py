@@ -129,8 +129,7 @@ class Invocations:
                 return InvokeReply(204, request_id)
             case "Event":
                 given = {"FunctionName": function_name} | ({} if qualifier is None else {"Qualifier": qualifier})
-                number = await asyncio.to_thread(
-                    self._state.accept_event,
+                number = await self._asynchronous.accept(
                     account,
                     region,
                     given,

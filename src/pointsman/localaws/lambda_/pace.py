@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 
 class Pace:
-    """AWS's waits, divided by `speed`. Setting the speed, from whatever thread, also shortens the waits under way."""
+    """AWS's waits, divided by `speed()`: how many times as fast as there they pass here."""
 
-    def __init__(self) -> None:
-        self._speed = 1.0
+    def __init__(self, speed: Callable[[], float]) -> None:
+        self._speed = speed
         self._waiting: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
 
-    @property
-    def speed(self) -> float:
-        return self._speed
-
-    @speed.setter
-    def speed(self, speed: float) -> None:
-        if not speed > 0:
-            raise ValueError(f"time cannot pass {speed} times as fast")
-        self._speed = speed
+    def changed(self) -> None:
+        """Have the waits under way go on at the new speed. From whatever thread."""
         for loop, changed in self._waiting.copy():
             if not loop.is_closed():
                 loop.call_soon_threadsafe(changed.set)
@@ -33,7 +27,7 @@ class Pace:
         try:
             while left > 0:
                 changed.clear()
-                speed, since = self._speed, loop.time()
+                speed, since = self._speed(), loop.time()
                 try:
                     async with asyncio.timeout(left / speed):
                         await changed.wait()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pointsman.localaws.contract import Count, Target
+from pointsman.localaws.contract import Occurrence, Target
 from pointsman.localaws.lambda_.address import LATEST, Address
 from pointsman.localaws.lambda_.aliases import Aliases
 from pointsman.localaws.lambda_.concurrency import MOST_CONCURRENT, Concurrency
@@ -98,18 +98,22 @@ class LambdaState(Functions, Aliases, Policies, Urls, EventInvokes, EventQueue, 
             find_network=find_network,
         )
         self._ways: dict[tuple[str, str, str, str | None], _Way] = {}
-        self.pace = Pace()
-        self.count: Count = lambda *_: None
-        """Told of what only metrics show: AsyncEventsDropped, DestinationDeliveryFailures, DeadLetterErrors, ..."""
+        self._speed = 1.0
+        self.pace = Pace(lambda: self.speed)
+        self.occurred: Callable[[Occurrence], None] = lambda _occurrence: None
+        """Told of what only metrics show."""
 
     @property
     def speed(self) -> float:
         """How many times as fast as on AWS waits pass; setting it shortens those under way."""
-        return self.pace.speed
+        return self._speed
 
     @speed.setter
     def speed(self, speed: float) -> None:
-        self.pace.speed = speed
+        if not speed > 0:
+            raise ValueError(f"time cannot pass {speed} times as fast")
+        self._speed = speed
+        self.pace.changed()
 
     def now(self) -> float:
         return self._now()
