@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -78,25 +77,6 @@ def test_nothing_reserved_means_nothing_runs(lambda_client: Any, function: Creat
     assert response["Reason"] == "ReservedFunctionConcurrentInvocationLimitExceeded"
     assert response["Error"]["Message"] == "Rate Exceeded."
     assert answer["StatusCode"] == 200
-
-
-@pytest.mark.skipif(not HERE, reason="looks into the executor of this process")
-def test_a_throttled_event_runs_when_there_is_room(lambda_client: Any, function: Create, executor: Any) -> None:
-    name = function()
-    arn = lambda_client.get_function_configuration(FunctionName=name)["FunctionArn"]
-    lambda_client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
-
-    assert lambda_client.invoke(FunctionName=name, InvocationType="Event")["StatusCode"] == 202
-    wait = threading.Event().wait
-    wait(0.25)
-    before = (arn, "$LATEST") in executor.ran
-    lambda_client.delete_function_concurrency(FunctionName=name)
-    for _ in range(100):
-        if (arn, "$LATEST") in executor.ran:
-            break
-        wait(0.05)
-
-    assert (before, executor.ran.count((arn, "$LATEST"))) == (False, 1)
 
 
 def test_loops_end_unless_allowed(lambda_client: Any, function: Create) -> None:

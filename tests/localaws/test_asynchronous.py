@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.localaws.contract import Occurrence, Unreachable
+from pointsman.localaws.contract import Occurrence, Outcome, Unreachable
 from pointsman.localaws.lambda_ import LambdaService, LambdaState
 from pointsman.localaws.lambda_.address import Address
 from pointsman.localaws.lambda_.asynchronous import Again, Held, judge
@@ -48,11 +48,25 @@ class Kept:
         self.objects.append((bucket_arn, key, json.loads(body)))
 
 
+class Holding(InProcess):
+    """Holds invocations back while it is not `free`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free = asyncio.Event()
+        self.free.set()
+
+    async def invoke(self, *given: Any, **named: Any) -> Outcome:
+        running = await super().invoke(*given, **named)
+        await self.free.wait()
+        return running
+
+
 class Local:
     """A Lambda in this process, its clock fast enough that AWS's minutes are moments."""
 
     def __init__(self, directory: Path, *, speed: float = 6000.0) -> None:
-        self.executor, self.kept = InProcess(), Kept()
+        self.executor, self.kept = Holding(), Kept()
         self.state = LambdaState(directory, settle_s=0.0, runtimes=self.executor.runtimes)
         self.state.speed = speed
         self.counted: list[tuple[str, str]] = []
@@ -265,6 +279,27 @@ def test_with_nothing_reserved_an_event_is_given_up_at_once(tmp_path: Path) -> N
             assert told["requestContext"]["condition"] == "ZeroReservedConcurrency"
             assert told["requestContext"]["approximateInvokeCount"] == 0
             assert list(told) == ["version", "timestamp", "requestContext", "requestPayload"]
+
+    run(scenario())
+
+
+def test_a_throttled_event_runs_when_there_is_room(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with local(tmp_path, speed=100.0) as aws:
+            aws.make("f")
+            aws.state.put_function_concurrency(
+                ACCOUNT, REGION, {"FunctionName": "f", "ReservedConcurrentExecutions": 1}
+            )
+            aws.executor.free.clear()
+            await aws.send("f", {"n": 1})
+            await until(lambda: len(aws.executor.ran) == 1)
+            await aws.send("f", {"n": 2})
+            [_, second] = aws.state.queued_events()
+            await until(lambda: (event := aws.state.event(second)) and event.throttles == 2)
+            aws.executor.free.set()
+            await aws.drained()
+
+            assert len(aws.executor.ran) == 2
 
     run(scenario())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -110,8 +111,6 @@ def test_the_reported_ones_fail() -> None:
     ],
 )  # fmt: skip
 def test_the_size_of_a_change_is_dynamodbs(images: tuple[Any, Any, Any], size: int) -> None:
-    from datetime import datetime
-
     named = {name: image for name, image in zip(("Keys", "NewImage", "OldImage"), images, strict=True) if image}
     change = {
         "ApproximateCreationDateTime": datetime(2026, 1, 1, 0, 0, 1, 500_000),

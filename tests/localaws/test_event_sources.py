@@ -6,6 +6,7 @@ import base64
 import json
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -58,6 +59,12 @@ class Seen:
 
     def wait(self, holds: Callable[[list[list[dict[str, Any]]]], Any], what: str, within_s: float = 20) -> Any:
         return until(lambda: (found := self.batches()) and holds(found) and found, what, within_s)
+
+
+@pytest.fixture(scope="module")
+def connect(aws: control.Running) -> Client:
+    """One client for each service: these tests send much."""
+    return cache(lambda service: client(aws, service))
 
 
 @pytest.fixture
