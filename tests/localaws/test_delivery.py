@@ -96,10 +96,21 @@ def test_to_a_bucket(connect: Client, failing: Callable[..., str]) -> None:
     check(json.loads(s3.get_object(Bucket=bucket, Key=found["Key"])["Body"].read()), name)
 
 
-def test_to_a_dead_letter_queue_and_nothing_to_one_that_is_gone(connect: Client, failing: Callable[..., str]) -> None:
-    """The destination's absence does not keep the dead letter back."""
+@pytest.mark.parametrize(
+    "gone",
+    [
+        None,
+        f"arn:aws:sqs:eu-west-1:{control.ACCOUNT}:gone",
+        f"arn:aws:sns:eu-west-1:{control.ACCOUNT}:gone",
+        f"arn:aws:events:eu-west-1:{control.ACCOUNT}:event-bus/gone",
+        "arn:aws:s3:::gone",
+    ],
+)
+def test_to_a_dead_letter_queue_even_if_the_destination_is_gone(
+    connect: Client, failing: Callable[..., str], gone: str | None
+) -> None:
     url, arn = queue(connect)
-    request_id = send(connect, failing(f"{arn}-gone", DeadLetterConfig={"TargetArn": arn}))
+    request_id = send(connect, failing(gone, DeadLetterConfig={"TargetArn": arn}))
     letter = message(connect, url)
     assert json.loads(letter["Body"]) == {"n": 1}
     assert {name: value["StringValue"] for name, value in letter["MessageAttributes"].items()} == {
