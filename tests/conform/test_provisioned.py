@@ -179,3 +179,29 @@ def test_what_cannot_be_initialised_fails(lambda_client: Any, function: Create) 
     assert (got["Status"], got["StatusReason"]) == ("FAILED", "FUNCTION_ERROR_INIT_FAILURE")
     assert (got["AvailableProvisionedConcurrentExecutions"], got["AllocatedProvisionedConcurrentExecutions"]) == (0, 0)
     assert lambda_client.invoke(FunctionName=name, Qualifier="1")["StatusCode"] == 200  # on demand
+
+
+def test_what_is_provisioned_goes_with_the_alias(lambda_client: Any, function: Create) -> None:
+    name = function(Publish=True)
+    lambda_client.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
+    before = lambda_client.get_function_configuration(FunctionName=name, Qualifier="live")
+    provision(lambda_client, name, "live")
+    settled(lambda_client, name, "live")
+    after = lambda_client.get_function_configuration(FunctionName=name, Qualifier="live")
+    assert {key for key in before if before[key] != after[key]} == {"RevisionId", "ResponseMetadata"}
+    lambda_client.update_function_code(FunctionName=name, ZipFile=package("two"))
+    settle(lambda_client, name)
+    lambda_client.publish_version(FunctionName=name)
+
+    lambda_client.update_alias(FunctionName=name, Name="live", FunctionVersion="2")
+    moving = lambda_client.get_provisioned_concurrency_config(FunctionName=name, Qualifier="live")
+    moved = settled(lambda_client, name, "live")
+
+    counts = ("AvailableProvisionedConcurrentExecutions", "AllocatedProvisionedConcurrentExecutions")
+    assert (moving["Status"], *(moving[count] for count in counts)) == ("IN_PROGRESS", 1, 1)
+    assert (moved["Status"], *(moved[count] for count in counts)) == ("READY", 1, 1)
+    for version in ("1", "2"):
+        assert refused(lambda_client.get_provisioned_concurrency_config, FunctionName=name, Qualifier=version) == NONE
+    lambda_client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=1)
+    assert refused(lambda_client.invoke, FunctionName=name, Qualifier="1")[0] == "TooManyRequestsException"
+    assert lambda_client.invoke(FunctionName=name, Qualifier="2")["ExecutedVersion"] == "2"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pointsman.localaws.lambda_.address import LATEST, Address
+from pointsman.localaws.lambda_.concurrency import Concurrency
 from pointsman.localaws.lambda_.errors import alias_not_found, conflict, invalid, stale_revision
 from pointsman.localaws.lambda_.store import (
     Alias,
-    Store,
     Version,
     after_marker,
     marker,
@@ -18,7 +20,7 @@ from pointsman.localaws.lambda_.store import (
 from pointsman.localaws.lambda_.wire import Json
 
 
-class Aliases(Store):
+class Aliases(Concurrency):
     def create_alias(self, account: str, region: str, parameters: Json) -> Json:
         here = self._called_unqualified("CreateAlias", account, region, parameters)
         name = parameters["Name"]
@@ -54,8 +56,10 @@ class Aliases(Store):
             label = parameters.get("FunctionVersion", version_label(alias.version))
             _, version, additional, weight = self._route(here, label, weights)
             description = parameters.get("Description", alias.description)
+            due = None if version == alias.version else self._move_provisioned(function, alias.name, alias.version)
             alias = Alias(alias.name, description, version, additional, weight, new_revision())
             self._put_alias(function, alias)
+        self._provision(replace(here, qualifier=alias.name), due)
         return _shown(here, alias)
 
     def delete_alias(self, account: str, region: str, parameters: Json) -> Json:

@@ -6,12 +6,13 @@ shows whether it can be; the others, when they are first needed.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
 from pointsman.localaws.lambda_.address import LATEST, Address
 from pointsman.localaws.lambda_.errors import LambdaError, alias_not_found, conflict, function_not_found, invalid
-from pointsman.localaws.lambda_.store import Store, after_marker, marker, page_size, version_number
+from pointsman.localaws.lambda_.store import Store, after_marker, marker, new_revision, page_size, version_number
 from pointsman.localaws.lambda_.wire import Json
 
 MOST_CONCURRENT: Final = 1000
@@ -63,31 +64,52 @@ class Concurrency(Store):
             function = self._provisionable(here)
             self._check_rivals(function, here)
             self._check_room(function, here, number)
-            now = self._now()
-            due = now + (self._settle_s if self.provision is None else LONGEST_START_S)
+            now, due = self._now(), self._due()
             self._db.execute(
                 "REPLACE INTO provisioned (function, qualifier, number, modified, settles_at) VALUES (?, ?, ?, ?, ?)",
                 (function, here.qualifier, number, _seconds(now), due),
             )
-        if self.provision is not None:
-            self.provision(here, due)
-        return self._ready(number, _seconds(now), now + LONGEST_START_S, None)
+        self._provision(here, due)
+        return self._ready(number, _seconds(now), now + LONGEST_START_S, None, None)
+
+    def _due(self) -> float:
+        return self._now() + (self._settle_s if self.keep_ready is None else LONGEST_START_S)
+
+    def _provision(self, here: Address, due: float | None) -> None:
+        if due is not None and self.keep_ready is not None:
+            self.keep_ready(here, due)
+
+    def _move_provisioned(self, function: int, alias: str, before: int) -> float | None:
+        """What is provisioned of an alias goes with it; the version it leaves stays ready meanwhile (recorded)."""
+        due = self._due()
+        moving = self._db.execute(
+            "UPDATE provisioned SET settles_at = ?, reason = NULL, before = ? WHERE function = ? AND qualifier = ?",
+            (due, before, function, alias),
+        )
+        return due if moving.rowcount else None
 
     def provisioned(self, here: Address, due: float, reason: str | None) -> None:
-        """What `provision` was told with this `due` is ready, or failed for a reason in AWS's words."""
+        """What `keep_ready` was told with this `due` is ready, or failed for a reason in AWS's words.
+
+        A version that was made ready has a new RevisionId (recorded).
+        """
         at = max(self._now(), due - LONGEST_START_S + self._settle_s)
         with self._writing():
-            self._db.execute(
+            asked = self._db.execute(
                 "UPDATE provisioned SET settles_at = ?, reason = ?"
                 " WHERE function = ? AND qualifier = ? AND settles_at = ?",
                 (at, reason, self._find(here), here.qualifier, due),
             )
+            if asked.rowcount and reason is None:
+                revision = new_revision()
+                self._put(replace(self._reached(here), revision=revision, settled_revision=revision))
 
     def get_provisioned_concurrency_config(self, account: str, region: str, parameters: Json) -> Json:
         here = self._published("GetProvisionedConcurrencyConfig", account, region, parameters)
         with self._lock:
             found = self._db.execute(
-                "SELECT number, modified, settles_at, reason FROM provisioned WHERE function = ? AND qualifier = ?",
+                "SELECT number, modified, settles_at, reason, before FROM provisioned"
+                " WHERE function = ? AND qualifier = ?",
                 (self._provisionable(here), here.qualifier),
             ).fetchone()
         if found is None:
@@ -112,7 +134,7 @@ class Concurrency(Store):
         (after,) = after_marker(parameters, "")
         with self._lock:
             rows = self._db.execute(
-                "SELECT qualifier, number, modified, settles_at, reason FROM provisioned"
+                "SELECT qualifier, number, modified, settles_at, reason, before FROM provisioned"
                 " WHERE function = ? AND qualifier > ? ORDER BY qualifier LIMIT ?",
                 (self._function(here), after, size + 1),
             ).fetchall()
@@ -170,8 +192,7 @@ class Concurrency(Store):
             if others + number > reserved:
                 raise invalid(
                     "Requested Provisioned Concurrency should not be greater than the reservedConcurrentExecution for "
-                    "function",
-                    type="",
+                    "function"
                 )
             return
         free = self._unreserved(here.account, here.region, but=function) - others
@@ -208,25 +229,26 @@ class Concurrency(Store):
     def _kept_ready(self, function: int) -> tuple[dict[int, int], bool]:
         """(How many environments of which version are, whether that stays so by itself.)"""
         rows = self._db.execute(
-            "SELECT COALESCE(version, CAST(qualifier AS INTEGER)), provisioned.number, settles_at, reason"
+            "SELECT COALESCE(version, CAST(qualifier AS INTEGER)), provisioned.number, settles_at, reason, before"
             " FROM provisioned LEFT JOIN alias ON alias.function = provisioned.function AND name = qualifier"
             " WHERE provisioned.function = ?",
             (function,),
         ).fetchall()
         now, ready = self._now(), dict[int, int]()
-        for version, number, settles_at, reason in rows:
-            if settles_at <= now and reason is None:
-                ready[version] = ready.get(version, 0) + number
-        return ready, all(settles_at <= now for _, _, settles_at, _ in rows)
+        for version, number, settles_at, reason, before in rows:
+            kept = before if settles_at > now else version if reason is None else None
+            if kept is not None:
+                ready[kept] = ready.get(kept, 0) + number
+        return ready, all(settles_at <= now for _, _, settles_at, _, _ in rows)
 
-    def _ready(self, number: int, modified: str, settles_at: float, reason: str | None) -> Json:
+    def _ready(self, number: int, modified: str, settles_at: float, reason: str | None, before: int | None) -> Json:
         settled = self._now() >= settles_at
-        ready = number if settled and reason is None else 0
+        ready = number if (reason is None if settled else before is not None) else 0
         shown: Json = {
             "RequestedProvisionedConcurrentExecutions": number,
             "AvailableProvisionedConcurrentExecutions": ready,
             "AllocatedProvisionedConcurrentExecutions": ready,
-            "Status": "READY" if ready else "FAILED" if settled else "IN_PROGRESS",
+            "Status": "IN_PROGRESS" if not settled else "READY" if reason is None else "FAILED",
             "LastModified": modified,
         }
         return shown | {"StatusReason": reason} if settled and reason is not None else shown

@@ -64,7 +64,7 @@ class Invocations:
         self._background: set[asyncio.Task[None]] = set()
         self._streaming: set[asyncio.Task[InvokeReply]] = set()
         state.changed = self._retire
-        state.provision = self._provision
+        state.keep_ready = self._provision
 
     def resume(self) -> None:
         """Go on with the events that were accepted before the process last ended."""

@@ -159,6 +159,8 @@ CREATE TABLE checkpoint (
     PRIMARY KEY (mapping, shard)
 ) WITHOUT ROWID;
 """
+# The version that stays ready until the one its alias goes to is.
+_PROVISIONED_MOVING = "ALTER TABLE provisioned ADD COLUMN before INTEGER;"
 
 SCHEMAS: Final = (
     _FUNCTIONS,
@@ -169,5 +171,6 @@ SCHEMAS: Final = (
     _LAYERS + _STORAGE,
     _PROVISIONED_IN_VAIN + _RUNTIME_MANAGEMENT,
     _ASYNCHRONOUS,
+    _PROVISIONED_MOVING,
 )
 """The n-th takes a database from user_version n to n + 1: a folder from before keeps what it holds. Append only."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from pointsman.localaws.contract import Occurrence, Target
 from pointsman.localaws.lambda_.address import LATEST, Address
 from pointsman.localaws.lambda_.aliases import Aliases
-from pointsman.localaws.lambda_.concurrency import MOST_CONCURRENT, Concurrency
+from pointsman.localaws.lambda_.concurrency import MOST_CONCURRENT
 from pointsman.localaws.lambda_.controls import Controls
 from pointsman.localaws.lambda_.errors import LambdaError, NotReady, function_not_found
 from pointsman.localaws.lambda_.event_invokes import EventInvokes
@@ -65,7 +65,7 @@ class _Way:
     weight: float  # the share of calls that `additional` gets
 
 
-class LambdaState(Functions, Aliases, Policies, Urls, EventInvokes, EventQueue, Concurrency, Controls, Tags):
+class LambdaState(Functions, Aliases, Policies, Urls, EventInvokes, EventQueue, Controls, Tags):
     """One method per operation: (account, region, AWS's parameters) → AWS's reply, or a LambdaError.
 
     Thread-safe; durable in `directory`, which one process uses at a time. An update takes `settle_s` seconds of `now`.

@@ -157,7 +157,7 @@ class Store:
         self.changed: Callable[[Address, str | None], None] = lambda _address, _version: None
         """Told after code or configuration changed or went away: which function, and which version (None: all)."""
 
-        self.provision: Callable[[Address, float], None] | None = None
+        self.keep_ready: Callable[[Address, float], None] | None = None
         """Told what is to be kept ready from now on, and a token by which to tell `provisioned` how that went."""
 
     def close(self) -> None:
