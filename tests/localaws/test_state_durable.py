@@ -52,6 +52,25 @@ def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
     second.close()
 
 
+def test_what_was_being_made_ready_starts_when_called_after_a_restart(tmp_path: Path) -> None:
+    clock = Clock()
+    first = opened(tmp_path, clock)
+    create(first, clock)
+    publish(first, clock)
+    first.keep_ready = lambda _here, _due: None  # and never says how that went
+    provisioned = {"FunctionName": "f", "Qualifier": "1"}
+    first.put_provisioned_concurrency_config(*HERE, provisioned | {"ProvisionedConcurrentExecutions": 2})
+    clock.seconds += 60
+    before = first.get_provisioned_concurrency_config(*HERE, provisioned)["Status"]
+    first.close()
+
+    second = opened(tmp_path, clock)
+    after = second.get_provisioned_concurrency_config(*HERE, provisioned)
+    second.close()
+
+    assert (before, after["Status"], after["AvailableProvisionedConcurrentExecutions"]) == ("IN_PROGRESS", "READY", 2)
+
+
 def test_policies_and_concurrency_survive_a_restart(tmp_path: Path) -> None:
     clock = Clock()
     first = opened(tmp_path, clock)

@@ -98,6 +98,8 @@ class LambdaState(Functions, Aliases, Policies, Urls, EventInvokes, EventQueue, 
             find_network=find_network,
         )
         self._ways: dict[tuple[str, str, str, str | None], _Way] = {}
+        # What the process before us did not get ready in its time will start when it is called.
+        self._db.execute("UPDATE provisioned SET settles_at = 0 WHERE settles_at > ?", (now() + settle_s,))
         self._speed = 1.0
         self.pace = Pace(lambda: self.speed)
         self.occurred: Callable[[Occurrence], None] = lambda _occurrence: None
