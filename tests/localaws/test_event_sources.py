@@ -514,3 +514,32 @@ def test_a_filter_that_is_none_is_refused(connect: Client, function: Any, patter
         connect("lambda").create_event_source_mapping(
             FunctionName=name, EventSourceArn=arn, FilterCriteria={"Filters": [{"Pattern": pattern}]}
         )
+
+
+def test_a_stacks_mapping_feeds_its_function_and_goes_with_the_stack(connect: Client, function: Any) -> None:
+    name, seen = function()
+    pattern = json.dumps({"body": {"kind": ["good"]}})
+    mapped = {
+        "FunctionName": name,
+        "EventSourceArn": {"Fn::GetAtt": ["Queue", "Arn"]},
+        "FilterCriteria": {"Filters": [{"Pattern": pattern}]},
+    }
+    resources = {
+        "Queue": {"Type": "AWS::SQS::Queue"},
+        "Mapping": {"Type": "AWS::Lambda::EventSourceMapping", "Properties": mapped},
+    }
+    outputs = {"Url": {"Value": {"Ref": "Queue"}}, "Mapping": {"Value": {"Ref": "Mapping"}}}
+    cloudformation, stack = connect("cloudformation"), f"stack-{uuid4().hex[:8]}"
+    cloudformation.create_stack(StackName=stack, TemplateBody=json.dumps({"Resources": resources, "Outputs": outputs}))
+    cloudformation.get_waiter("stack_create_complete").wait(StackName=stack, WaiterConfig={"Delay": 0.1})
+    [found] = cloudformation.describe_stacks(StackName=stack)["Stacks"]
+    values = {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}
+    send(connect, values["Url"], {"kind": "good"})
+    seen.wait(lambda batches: bodies(batches) == [{"kind": "good"}], "the message comes")
+
+    cloudformation.delete_stack(StackName=stack)
+    cloudformation.get_waiter("stack_delete_complete").wait(StackName=stack, WaiterConfig={"Delay": 0.1})
+
+    lambda_ = connect("lambda")
+    with pytest.raises(lambda_.exceptions.ResourceNotFoundException):
+        lambda_.get_event_source_mapping(UUID=values["Mapping"])
