@@ -459,6 +459,23 @@ def test_a_kinesis_record_is_filtered_by_its_data(connect: Client, function: Any
     assert data(seen.batches()) == [{"n": 2, "kind": "good"}]
 
 
+def test_a_split_shard_is_finished_before_its_children(connect: Client, function: Any, mapping: Any) -> None:
+    name, seen = function()
+    source, arn = stream(connect)
+    for number in range(4):
+        put_record(connect, source, "p", {"n": number})
+    connect("kinesis").split_shard(
+        StreamName=source, ShardToSplit="shardId-000000000000", NewStartingHashKey=str(2**127)
+    )
+    for number in range(4, 8):
+        put_record(connect, source, "p", {"n": number})
+    mapping(FunctionName=name, EventSourceArn=arn, StartingPosition="TRIM_HORIZON", BatchSize=1)
+
+    seen.wait(lambda found: len(data(found)) >= 8, "all come")
+    assert [each["n"] for each in data(seen.batches())] == list(range(8))
+    assert len({record["eventID"].split(":")[0] for batch in seen.batches() for record in batch}) == 2
+
+
 # --- durability ---
 
 
