@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.conform.local_lambda import HERE, refused
+from tests.conform.local_lambda import refused
 
 Create = Callable[..., str]
 ABSENT, WRONG = "ResourceNotFoundException", "InvalidParameterValueException"

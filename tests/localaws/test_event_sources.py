@@ -459,6 +459,23 @@ def test_a_kinesis_record_is_filtered_by_its_data(connect: Client, function: Any
     assert data(seen.batches()) == [{"n": 2, "kind": "good"}]
 
 
+def test_a_split_shard_is_finished_before_its_children(connect: Client, function: Any, mapping: Any) -> None:
+    name, seen = function()
+    source, arn = stream(connect)
+    for number in range(4):
+        put_record(connect, source, "p", {"n": number})
+    connect("kinesis").split_shard(
+        StreamName=source, ShardToSplit="shardId-000000000000", NewStartingHashKey=str(2**127)
+    )
+    for number in range(4, 8):
+        put_record(connect, source, "p", {"n": number})
+    mapping(FunctionName=name, EventSourceArn=arn, StartingPosition="TRIM_HORIZON", BatchSize=1)
+
+    seen.wait(lambda found: len(data(found)) >= 8, "all come")
+    assert [each["n"] for each in data(seen.batches())] == list(range(8))
+    assert len({record["eventID"].split(":")[0] for batch in seen.batches() for record in batch}) == 2
+
+
 # --- durability ---
 
 
@@ -514,3 +531,32 @@ def test_a_filter_that_is_none_is_refused(connect: Client, function: Any, patter
         connect("lambda").create_event_source_mapping(
             FunctionName=name, EventSourceArn=arn, FilterCriteria={"Filters": [{"Pattern": pattern}]}
         )
+
+
+def test_a_stacks_mapping_feeds_its_function_and_goes_with_the_stack(connect: Client, function: Any) -> None:
+    name, seen = function()
+    pattern = json.dumps({"body": {"kind": ["good"]}})
+    mapped = {
+        "FunctionName": name,
+        "EventSourceArn": {"Fn::GetAtt": ["Queue", "Arn"]},
+        "FilterCriteria": {"Filters": [{"Pattern": pattern}]},
+    }
+    resources = {
+        "Queue": {"Type": "AWS::SQS::Queue"},
+        "Mapping": {"Type": "AWS::Lambda::EventSourceMapping", "Properties": mapped},
+    }
+    outputs = {"Url": {"Value": {"Ref": "Queue"}}, "Mapping": {"Value": {"Ref": "Mapping"}}}
+    cloudformation, stack = connect("cloudformation"), f"stack-{uuid4().hex[:8]}"
+    cloudformation.create_stack(StackName=stack, TemplateBody=json.dumps({"Resources": resources, "Outputs": outputs}))
+    cloudformation.get_waiter("stack_create_complete").wait(StackName=stack, WaiterConfig={"Delay": 0.1})
+    [found] = cloudformation.describe_stacks(StackName=stack)["Stacks"]
+    values = {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}
+    send(connect, values["Url"], {"kind": "good"})
+    seen.wait(lambda batches: bodies(batches) == [{"kind": "good"}], "the message comes")
+
+    cloudformation.delete_stack(StackName=stack)
+    cloudformation.get_waiter("stack_delete_complete").wait(StackName=stack, WaiterConfig={"Delay": 0.1})
+
+    lambda_ = connect("lambda")
+    with pytest.raises(lambda_.exceptions.ResourceNotFoundException):
+        lambda_.get_event_source_mapping(UUID=values["Mapping"])

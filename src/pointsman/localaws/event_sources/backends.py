@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, cast
 
@@ -22,6 +24,12 @@ from pointsman.localaws.moto_bridge import MotoBridge
 
 DYNAMODB_KEEPS_S: Final = 86_400.0
 FIRST_SEQUENCE: Final = 49_654_321 << 160  # 56 digits, as AWS's begin
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    last: int  # the sequence number of its last record so far
+    parents: tuple[str, ...] = ()  # those that were split or merged into it: their records come first
 
 
 class MotoSources:
@@ -74,15 +82,20 @@ class MotoSources:
 
     # --- streams ---
 
-    def shards(self, arn: str) -> dict[str, int]:
-        """Shard → the sequence number of its last record so far; none if the stream is gone."""
+    def shards(self, arn: str) -> dict[str, Shard]:
+        """By name; none if the stream is gone."""
         with self._moto.using(arn.split(":")[2], writes=False):
             stream = _stream(arn)
             if stream is None:
                 return {}
             if arn.split(":")[2] == "dynamodb":
-                return {stream.id: stream.starting_sequence_number + len(stream.items) - 1}
-            return {shard.shard_id: shard.get_max_sequence_number() for shard in stream.shards.values()}
+                return {stream.id: Shard(stream.starting_sequence_number + len(stream.items) - 1)}
+            return {
+                each.shard_id: Shard(
+                    each.get_max_sequence_number(), tuple(filter(None, (each.parent, each.adjacent_parent)))
+                )
+                for each in stream.shards.values()
+            }
 
     def before(self, arn: str, shard: str, moment: float) -> int:
         """The sequence number of the last record of a Kinesis shard that came before `moment`."""
@@ -145,7 +158,8 @@ def tell_arrivals(arrived: Callable[[str], None]) -> None:
 
     On the way, what moto has not: queues whose messages cannot be lost or received twice by callers at the same time,
     FIFO groups that stay in order when a receiver gives up, streams without records of what did not change, and
-    Kinesis sequence numbers as long as AWS's (moto's 1 and 2 could be anything).
+    Kinesis sequence numbers as long as AWS's (moto's 1 and 2 could be anything), and shards that
+    keep their records when they are split or merged, and then get no more.
     """
     _have_queues_tell(arrived)
     _have_streams_tell(arrived)
@@ -201,7 +215,8 @@ def _have_queues_tell(arrived: Callable[[str], None]) -> None:
 def _have_streams_tell(arrived: Callable[[str], None]) -> None:
     from moto.dynamodb.models.table import StreamShard
     from moto.kinesis.models import Record as KinesisRecord
-    from moto.kinesis.models import Shard, Stream
+    from moto.kinesis.models import Shard as KinesisShard
+    from moto.kinesis.models import Stream
 
     def add(self: Any, old: Any, new: Any) -> None:
         if old is not None and new is not None and old.to_json() == new.to_json():
@@ -219,7 +234,32 @@ def _have_streams_tell(arrived: Callable[[str], None]) -> None:
         arrived(self.arn)
         return placed
 
-    _append, _put = StreamShard.add, Stream.put_record
+    def apart(change: Callable[..., None]) -> Callable[..., None]:
+        def changed(self: Any, *named: str) -> None:
+            parents = [self.shards[name] for name in named if name in self.shards]
+            kept = [shard.records for shard in parents]
+            for shard in parents:
+                shard.records = OrderedDict()
+            try:
+                change(self, *named)
+            finally:
+                for shard, records in zip(parents, kept, strict=True):
+                    shard.records = records
+            arrived(self.arn)
+
+        return changed
+
+    def get_shard_for_key(self: Any, *key: str) -> Any:
+        every, self.shards = self.shards, {name: shard for name, shard in self.shards.items() if shard.is_open}
+        try:
+            return _find(self, *key)
+        finally:
+            self.shards = every
+
+    _append, _put, _find = StreamShard.add, Stream.put_record, Stream.get_shard_for_key
     cast(Any, StreamShard).add = add
-    cast(Any, Shard).put_record = number_record
+    cast(Any, KinesisShard).put_record = number_record
     cast(Any, Stream).put_record = put_record
+    cast(Any, Stream).get_shard_for_key = get_shard_for_key
+    cast(Any, Stream).split_shard = apart(Stream.split_shard)
+    cast(Any, Stream).merge_shards = apart(Stream.merge_shards)

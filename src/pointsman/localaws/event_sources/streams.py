@@ -17,30 +17,38 @@ FAILED: Final = "PROBLEM: Function call failed"
 
 
 class StreamFeeder(Feeder):
+    _done: dict[str, int]  # shard → the last record that is done with
+    _waiting = False  # a shard waits for its parents
+
     async def run(self) -> None:
-        """One task for each shard. A shard that appears later is read from its beginning."""
+        """One task for each shard. A shard that appears later is read from its beginning, once its parents are done."""
         source, uuid = self.mapping.source, self.mapping.uuid
         known = await asyncio.to_thread(self._state.checkpoints, uuid)
         reading: dict[str, asyncio.Task[None]] = {}
         woken: dict[str, asyncio.Event] = {}
         first = not known
+        self._done = known
         try:
             while not self.stopped:
                 self.arrived.clear()
                 shards = await self._ask(self._sources.shards, source)
-                for shard, last in shards.items():
+                for shard, facts in shards.items():
                     if shard in reading:
                         woken[shard].set()
                         continue
+                    if any(self._done.get(each, -1) < shards[each].last for each in facts.parents if each in shards):
+                        continue
                     if shard in known:
                         # moto may have forgotten its last moment when it was killed; new records take those numbers
-                        after = min(known[shard], last)
+                        after = min(known[shard], facts.last)
                     else:
-                        after = await self._start(shard, last) if first else -1
+                        after = await self._start(shard, facts.last) if first else -1
                         await asyncio.to_thread(self._state.set_checkpoint, uuid, shard, after)
+                    self._done[shard] = after
                     woken[shard] = asyncio.Event()
                     reading[shard] = asyncio.create_task(self._read(shard, after, woken[shard]))
                 first = first and not shards
+                self._waiting = len(reading) < len(shards)
                 waiting = asyncio.ensure_future(self.arrived.wait())
                 await asyncio.wait({waiting, *reading.values()}, return_when=asyncio.FIRST_COMPLETED)
                 waiting.cancel()
@@ -74,8 +82,10 @@ class StreamFeeder(Feeder):
             done = await asyncio.gather(*(self._lane(shard, lane) for lane in _lanes(passed, lanes)))
             if not all(done):
                 return
-            after = found[-1].sequence
+            after = self._done[shard] = found[-1].sequence
             await asyncio.to_thread(self._state.set_checkpoint, self.mapping.uuid, shard, after)
+            if self._waiting:
+                self.arrived.set()
 
     async def _filled(self, shard: str, after: int, woken: asyncio.Event) -> list[Record]:
         """The next records: a full batch, or what there is when the batching window ends; none only when stopped."""

@@ -280,5 +280,3 @@ async def _when_active(seek: Seek) -> Reach:
             return seek()
         except NotReady as soon:
             await asyncio.sleep(soon.seconds)
-
-

@@ -86,8 +86,7 @@ PARTIAL: Final[Mapping[str, str]] = {
     "AddLayerVersionPermission": "An OrganizationId is kept and shown, but permits nobody (organizations are unknown).",
     "CreateCodeSigningConfig": "No signature is verified: all code counts as unsigned (Enforce refuses it).",
     "CreateEventSourceMapping": "Feeds from SQS queues, DynamoDB streams and Kinesis streams; Kafka, Amazon MQ,"
-    " DocumentDB, tumbling windows, MetricsConfig, LoggingConfig and ProvisionedPollerConfig are refused in words."
-    " After a Kinesis shard is split or merged its records come again.",
+    " DocumentDB, tumbling windows, MetricsConfig, LoggingConfig and ProvisionedPollerConfig are refused in words.",
     "CreateFunction": "Runtimes that this machine cannot run are refused. Managed instances (CapacityProviderConfig,"
     " PublishTo), SourceKMSKeyArn and S3ObjectStorageMode REFERENCE are answered with 501.",
     "CreateFunctionUrlConfig": "With AuthType AWS_IAM every caller of the function's account is let in: neither IAM's"
