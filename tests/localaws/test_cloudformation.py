@@ -582,3 +582,156 @@ def test_reserved_concurrency_is_set_changed_and_released(cf: Any, connect: Clie
         cf.update_stack(StackName=name, TemplateBody=body(Role=ROLE, F=function(**properties)), Capabilities=IAM)
         complete(cf, name, "UPDATE")
         assert reserved() == number
+
+
+# --- stacks within stacks, and what templates are given ---
+
+
+def nested(url: str, **parameters: Any) -> dict[str, Any]:
+    return {"Type": "AWS::CloudFormation::Stack", "Properties": {"TemplateURL": url, "Parameters": parameters}}
+
+
+def test_a_stack_within_a_stack(cf: Any, connect: Client, aws: control.Running, name: str) -> None:
+    inner = body(
+        {"Url": {"Value": {"Ref": "Q"}}, "Role": {"Value": {"Ref": "Role"}}},
+        {"Name": {"Type": "String"}, "Ids": {"Type": "CommaDelimitedList"}},
+        Q={
+            "Type": "AWS::SQS::Queue",
+            "Properties": {"QueueName": {"Fn::Join": ["-", [{"Ref": "Name"}, {"Fn::Select": [1, {"Ref": "Ids"}]}]]}},
+        },
+        Role=ROLE,
+    )
+    s3 = connect("s3")
+    s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    s3.put_object(Bucket=name, Key="inner.json", Body=inner.encode())
+    # The host that `aws cloudformation package` writes.
+    url = f"https://s3.eu-west-1.amazonaws.com/{name}/inner.json"
+    shown = {"Url": {"Value": {"Fn::GetAtt": ["Inner", "Outputs.Url"]}}, "Id": {"Value": {"Ref": "Inner"}}}
+
+    def template(id_: str) -> str:
+        return body(shown, Inner=nested(url, Name=name, Ids=["a", id_]))
+
+    cf.create_stack(StackName=f"{name}-unsaid", TemplateBody=template("b"))
+    # The inner one's capabilities are acknowledged with the outer one's.
+    assert "Requires capabilities : [CAPABILITY_IAM]" in str(events(cf, f"{name}-unsaid"))
+    cf.create_stack(StackName=name, TemplateBody=template("b"), Capabilities=IAM)
+    complete(cf, name)
+    made = outputs(cf, name)
+    assert made["Url"].endswith(f"/{name}-b")
+    assert stack_of(cf, made["Id"])["ParentId"] == stack_of(cf, name)["StackId"]
+
+    cf.update_stack(StackName=name, TemplateBody=template("c"), Capabilities=IAM)
+    complete(cf, name, "UPDATE")
+    assert outputs(cf, name) == {"Id": made["Id"], "Url": outputs(cf, made["Id"])["Url"]}
+    assert outputs(cf, name)["Url"].endswith(f"/{name}-c")
+
+    cf.delete_stack(StackName=name)
+    assert stack_of(cf, made["Id"])["StackStatus"] == "DELETE_COMPLETE"
+    assert name not in str(connect("sqs").list_queues().get("QueueUrls"))
+
+
+def test_a_stack_within_a_stack_that_fails_takes_all_with_it(cf: Any, connect: Client, name: str) -> None:
+    s3 = connect("s3")
+    s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    inner = body(Q={"Type": "AWS::SQS::Queue"}, D={"Type": "AWS::CodeDeploy::Application", "DependsOn": "Q"})
+    s3.put_object(Bucket=name, Key="inner.json", Body=inner.encode())
+    outer = body(Inner=nested(f"https://{name}.s3.amazonaws.com/inner.json"))
+    cf.create_stack(StackName=name, TemplateBody=outer)
+    assert stack_of(cf, name)["StackStatus"] == "ROLLBACK_COMPLETE"
+    ((_, _, reason),) = [event for event in events(cf, name) if event[:2] == ("Inner", "CREATE_FAILED")]
+    assert re.search(r"Embedded stack \S+ was not successfully created: .*failed to create: \[D\]", reason)
+    assert not [stack for stack in cf.describe_stacks()["Stacks"] if stack["StackName"].startswith(f"{name}-Inner")]
+
+
+def test_a_parameter_may_be_read_from_ssm(cf: Any, connect: Client, name: str) -> None:
+    connect("ssm").put_parameter(Name=f"/{name}", Type="String", Value="45")
+    slots = {
+        "Timeout": {"Type": "AWS::SSM::Parameter::Value<String>", "Default": f"/{name}"},
+        "Secret": {"Type": "String", "NoEcho": "true", "Default": "s"},
+    }
+    queue = {"Type": "AWS::SQS::Queue", "Properties": {"VisibilityTimeout": {"Ref": "Timeout"}}}
+    cf.create_stack(StackName=name, TemplateBody=body(parameters=slots, Q=queue))
+    complete(cf, name)
+    found = connect("sqs").get_queue_attributes(QueueUrl=physical_id(cf, name, "Q"), AttributeNames=["All"])
+    assert found["Attributes"]["VisibilityTimeout"] == "45"
+    assert stack_of(cf, name)["Parameters"] == [
+        {"ParameterKey": "Timeout", "ParameterValue": f"/{name}", "ResolvedValue": "45"},
+        {"ParameterKey": "Secret", "ParameterValue": "****"},
+    ]
+
+
+def test_a_large_template_comes_by_way_of_s3(cf: Any, connect: Client, aws: control.Running, name: str) -> None:
+    large = body(Q={"Type": "AWS::SQS::Queue", "Metadata": {"filler": "x" * 51_200}})
+    with pytest.raises(ClientError, match="Member must have length less than or equal to 51200"):
+        cf.create_stack(StackName=name, TemplateBody=large)
+    s3 = connect("s3")
+    s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    s3.put_object(Bucket=name, Key="large.json", Body=large.encode())
+    cf.create_stack(StackName=name, TemplateURL=f"{aws.url}/{name}/large.json")
+    complete(cf, name)
+    with pytest.raises(ClientError, match=r"TemplateURL must be a supported URL\."):
+        cf.create_stack(StackName=f"{name}-2", TemplateURL="https://example.com/large.json")
+
+
+def test_what_exists_must_not_refer_to_what_does_not(cf: Any, name: str) -> None:
+    parameter = {"Type": "AWS::SSM::Parameter", "Properties": {"Type": "String", "Value": {"Ref": "Q"}}}
+    document = json.loads(body(Q={"Type": "AWS::SQS::Queue", "Condition": "Never"}, P=parameter))
+    document["Conditions"] = {"Never": {"Fn::Equals": ["a", "b"]}}
+    with pytest.raises(ClientError, match=r"Unresolved resource dependencies \[Q\] in the Resources block"):
+        cf.create_stack(StackName=name, TemplateBody=json.dumps(document))
+    document["Resources"]["P"]["Properties"]["Value"] = {"Fn::If": ["Never", {"Ref": "Q"}, "none"]}
+    document["Outputs"] = {"O": {"Value": {"Ref": "Q"}}}
+    with pytest.raises(ClientError, match=r": Unresolved resource dependencies \[Q\] in the Outputs block"):
+        cf.create_stack(StackName=name, TemplateBody=json.dumps(document))
+    document["Outputs"]["O"]["Condition"] = "Never"
+    cf.create_stack(StackName=name, TemplateBody=json.dumps(document))
+    complete(cf, name)
+
+
+def test_who_imports_an_export_is_listed(cf: Any, name: str) -> None:
+    exporting = body({"Q": {"Value": {"Ref": "Q"}, "Export": {"Name": name}}}, Q={"Type": "AWS::SQS::Queue"})
+    cf.create_stack(StackName=name, TemplateBody=exporting)
+    with pytest.raises(ClientError, match=f"Export '{name}' is not imported by any stack"):
+        cf.list_imports(ExportName=name)
+    parameter = {
+        "Type": "AWS::SSM::Parameter",
+        "Properties": {"Type": "String", "Value": {"Fn::ImportValue": {"Fn::Sub": name}}},
+    }
+    cf.create_stack(StackName=f"{name}-importing", TemplateBody=body(P=parameter))
+    assert cf.list_imports(ExportName=name)["Imports"] == [f"{name}-importing"]
+    cf.delete_stack(StackName=f"{name}-importing")
+    cf.delete_stack(StackName=name)
+    with pytest.raises(ClientError, match="does not exist"):
+        stack_of(cf, name)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"StackPolicyBody": "{}"}, "does not enforce stack policies"),
+        (
+            {"RollbackConfiguration": {"RollbackTriggers": [{"Arn": "a", "Type": "AWS::CloudWatch::Alarm"}]}},
+            "no alarms",
+        ),
+        (
+            {"ResourceTypes": ["AWS::SNS::*"]},
+            r"AWS::SQS::Queue is not allowed by parameter ResourceTypes \[AWS::SNS::\*\]",
+        ),
+    ],
+)
+def test_what_would_seem_to_be_taken_care_of_is_refused(cf: Any, name: str, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ClientError, match=said):
+        cf.create_stack(StackName=name, TemplateBody=body(Q={"Type": "AWS::SQS::Queue"}), **given)
+
+
+def test_an_import_is_refused_in_words(cf: Any, name: str) -> None:
+    with pytest.raises(ClientError, match="makes no change sets of type IMPORT: it imports no resources"):
+        cf.create_change_set(
+            StackName=name,
+            ChangeSetName="c",
+            ChangeSetType="IMPORT",
+            TemplateBody=body(Q={"Type": "AWS::SQS::Queue"}),
+            ResourcesToImport=[
+                {"ResourceType": "AWS::SQS::Queue", "LogicalResourceId": "Q", "ResourceIdentifier": {"QueueUrl": "u"}}
+            ],
+        )

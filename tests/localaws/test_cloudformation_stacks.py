@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from pointsman.localaws.cloudformation.kinds import Kinds
-from pointsman.localaws.cloudformation.resources import Made, Place, ResourceFailed
+from pointsman.localaws.cloudformation.resources import Made, NotBegun, Place, ResourceFailed
 from pointsman.localaws.cloudformation.stacks import Refused, Stack, Stacks, Wanted, new_stack
 from pointsman.localaws.cloudformation.template import Json, TemplateError, parse
 from tests.localaws.conftest import until
@@ -184,6 +184,118 @@ def test_a_roll_back_that_fails_says_so(kind: Recorded) -> None:
         "UPDATE_ROLLBACK_FAILED",
         "The following resource(s) failed to update: [A]. update a 2 to 1 failed",
     )
+
+
+def test_a_roll_back_that_failed_is_continued_or_skips_what_cannot_be(kind: Recorded) -> None:
+    stacks = make(kind)
+    before = wanted(A=thing(Name="a", Value="1"), B={"DependsOn": "A", **thing(Name="b", Value="1")})
+    after = wanted(A=thing(Name="a", Value="2"), B={"DependsOn": "A", **thing(Name="b", Value="2")})
+    for skipped, told in (((), ["update a 2 to 1"]), (("A",), [])):
+        kind.failing = set()
+        stack = new_stack(ACCOUNT, REGION, f"s{len(skipped)}")
+        stacks.create(stack, before)
+        kind.failing = {"update b 1 to 2", "update a 2 to 1"}
+        stacks.update(stack, after)
+        assert stack.status == "UPDATE_ROLLBACK_FAILED"
+        with pytest.raises(Refused, match="is in UPDATE_ROLLBACK_FAILED state and can not be updated"):
+            stacks.update(stack, after)
+        kind.failing = set()
+        kind.told.clear()
+        stacks.continue_rollback(stack, skipped)
+        assert (stack.status, kind.told) == ("UPDATE_ROLLBACK_COMPLETE", told)
+        with pytest.raises(Refused, match="can not continue rollback"):
+            stacks.continue_rollback(stack)
+
+
+def test_an_update_that_is_not_to_be_rolled_back_is_left_as_it_is_until_asked(kind: Recorded) -> None:
+    stacks = make(kind)
+    stack = created(stacks, wanted(A=thing(Name="a", Value="1")))
+    after = wanted(A=thing(Name="a", Value="2"), B={"DependsOn": "A", **thing(Name="b")})
+    kind.failing = {"create B None"}
+    stacks.update(stack, after, disable_rollback=True)
+    assert (stack.status, stack.resources["A"].properties["Value"]) == ("UPDATE_FAILED", "2")
+    stacks.roll_back(stack)
+    assert (stack.status, stack.resources["A"].properties["Value"]) == ("UPDATE_ROLLBACK_COMPLETE", "1")
+
+    stacks.update(stack, after, disable_rollback=True)
+    kind.failing = set()
+    stacks.update(stack, after)  # mended, and tried again
+    assert (stack.status, list(stack.resources)) == ("UPDATE_COMPLETE", ["A", "B"])
+
+
+def test_a_creation_that_was_left_may_be_rolled_back_or_gone_on_with(kind: Recorded) -> None:
+    stacks = make(kind)
+    both = wanted(A=thing(Name="a"), B={"DependsOn": "A", **thing(Name="b")})
+    for name in ("gone", "mended"):
+        kind.failing = {"create B None"}
+        stack = new_stack(ACCOUNT, REGION, name, on_failure="DO_NOTHING")
+        stacks.create(stack, both)
+        assert stack.status == "CREATE_FAILED"
+        kind.failing = set()
+        if name == "gone":
+            stacks.roll_back(stack)
+            assert (stack.status, stack.resources) == ("ROLLBACK_COMPLETE", {})
+        else:
+            with pytest.raises(Refused, match="is in CREATE_FAILED state"):
+                stacks.update(stack, both)
+            stacks.update(stack, both, disable_rollback=True)
+            assert (stack.status, list(stack.resources)) == ("UPDATE_COMPLETE", ["A", "B"])
+
+
+def test_an_update_can_be_called_off(kind: Recorded) -> None:
+    stacks = make(kind, wait_s=0.0)
+    stack = created(stacks, wanted(A=thing(Name="a", Value="1"), B=thing(Name="b", Value="1")))
+    until(lambda: stack.status == "CREATE_COMPLETE", "it is created")
+    kind.told.clear()
+    kind.gate = threading.Event()
+    stacks.update(stack, wanted(A=thing(Name="a", Value="2"), B=thing(Name="b", Value="2")))
+    until(lambda: kind.told, "the first step is under way")
+    stacks.cancel(stack)
+    kind.gate.set()
+    until(lambda: stack.status == "UPDATE_ROLLBACK_COMPLETE", "it is taken back")
+    assert kind.told == ["update a 1 to 2", "update a 2 to 1"]
+    with pytest.raises(Refused, match="cannot be called from current stack status"):
+        stacks.cancel(stack)
+
+
+def test_what_cannot_be_begun_is_not_taken_back(kind: Recorded) -> None:
+    class Fixed(Recorded):
+        def update(self, place: Place, made: Made, before: Json, after: Json) -> Made:
+            raise NotBegun("it cannot be updated")
+
+    fixed = Fixed()
+    stacks = make(fixed)
+    stack = created(stacks, wanted(A=thing(Name="a", Value="1")))
+    stacks.update(stack, wanted(A=thing(Name="a", Value="2")))
+    assert (stack.status, fixed.told) == ("UPDATE_ROLLBACK_COMPLETE", ["create A 1"])
+
+
+def test_what_is_retained_except_on_create_goes_with_a_failed_creation_only(kind: Recorded) -> None:
+    kept = {"DeletionPolicy": "RetainExceptOnCreate"}
+    stacks = make(kind)
+    stacks.delete(created(stacks, wanted(A=kept | thing(Name="a"))))
+    assert "delete a" not in kind.told
+    kind.failing = {"create B None"}
+    created(stacks, wanted(A=kept | thing(Name="a"), B={"DependsOn": "A"}))
+    assert "delete a" in kind.told
+
+
+def test_another_policy_alone_is_a_change(kind: Recorded) -> None:
+    stacks = make(kind)
+    stack = created(stacks, wanted(A=thing(Name="a")))
+    stacks.update(stack, wanted(A={"DeletionPolicy": "Retain", **thing(Name="a")}))
+    assert (stack.status, stack.resources["A"].retained) == ("UPDATE_COMPLETE", True)
+
+
+def test_what_was_proposed_for_a_stack_that_is_no_more_cannot_be_executed(kind: Recorded) -> None:
+    stacks = make(kind)
+    stack = created(stacks, wanted(A=thing(Name="a", Value="1")))
+    given: dict[str, Any] = {"name": "c", "type_": "UPDATE", "description": None}
+    old = stacks.propose(stack, wanted(A=thing(Name="a", Value="2")), **given)
+    stacks.update(stack, wanted(A=thing(Name="a", Value="3")))
+    assert old.execution == "OBSOLETE"
+    with pytest.raises(Refused, match="cannot be executed in its current status"):
+        stacks.execute(stack, old)
 
 
 def test_a_deletion_that_fails_can_be_tried_again(kind: Recorded) -> None:

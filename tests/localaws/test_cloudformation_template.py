@@ -55,6 +55,7 @@ def scope(found: Template | None = None, **given: Any) -> Scope:
         ({"a": [1, {"Ref": "AWS::NoValue"}], "b": {"Ref": "AWS::NoValue"}}, {"a": [1]}),
         ({"Ref": "AWS::NoValue"}, NO_VALUE),
         ({"Ref": "A", "Other": 1}, {"Ref": "A", "Other": 1}),  # a function stands alone
+        ({"Fn::Cidr": ["10.0.0.0/16", 2, 8]}, ["10.0.0.0/24", "10.0.1.0/24"]),
     ],
 )
 def test_functions(node: Any, value: Any) -> None:
@@ -120,7 +121,7 @@ def test_conditions_and_mappings() -> None:
         ("Resources: {A: {Type: T, CreationPolicy: {ResourceSignal: {}}}}", "takes no signals: A asks for them"),
         ("Mappings: {M: {A: x}}\nResources: {A: {Type: T}}", "Every Mappings member A must be a map"),
         ("Mappings: {M: {A: {B: {C: x}}}}\nResources: {A: {Type: T}}", "must be a String or a List"),
-        ('{"Resources": }', r"JSON not well-formed. \(line 1, column 16\)"),
+        ('{"a": {"b": }', r"JSON not well-formed. \(line 1, column 14\)"),
     ],
 )
 def test_templates_that_are_refused(text: str, words: str) -> None:

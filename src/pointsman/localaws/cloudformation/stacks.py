@@ -563,12 +563,12 @@ class Stacks:
             self._take_back(stack, undo)
 
     def _take_back(self, stack: Stack, undo: Undo) -> None:
+        self._undos[stack.id] = undo  # it may have to be continued
         while undo.steps:
             name, step = undo.steps[-1]
             try:
                 step()
             except ResourceFailed as error:
-                self._undos[stack.id] = undo  # to be continued
                 old = undo.resources[name]
                 stack.record(name, old.made.physical_id, old.type, "UPDATE_FAILED", str(error))
                 reason = f"The following resource(s) failed to update: [{name}]. {error}"

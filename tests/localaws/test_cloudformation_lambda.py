@@ -1,0 +1,237 @@
+"""What a stack makes of Lambda: URLs, layers, provisioned concurrency, event invoke and code signing configurations."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from pointsman.localaws import control
+from tests.localaws.conftest import Client, package
+from tests.localaws.test_cloudformation import (
+    IAM,
+    ROLE,
+    body,
+    call,
+    cf,
+    complete,
+    events,
+    function,
+    name,
+    outputs,
+    physical_id,
+    stack_of,
+)
+
+__all__ = ["cf", "name"]  # fixtures
+
+PYTHON = {
+    "Runtime": "python3.11",
+    "Code": {"ZipFile": "def handler(event, context):\n    return context.function_version\n"},
+}
+VERSION = {"Type": "AWS::Lambda::Version", "Properties": {"FunctionName": {"Ref": "F"}}}
+
+
+def alias(**more: Any) -> dict[str, Any]:
+    given = {"FunctionName": {"Ref": "F"}, "Name": "live", "FunctionVersion": {"Fn::GetAtt": ["V", "Version"]}}
+    return {"Type": "AWS::Lambda::Alias", "Properties": given | more}
+
+
+def test_a_url_of_an_alias(cf: Any, connect: Client, name: str) -> None:
+    def template(**url: Any) -> str:
+        target = {"TargetFunctionArn": {"Ref": "F"}, "Qualifier": "live", "AuthType": "NONE"}
+        anyone = {"FunctionName": {"Ref": "A"}, "Principal": "*"}
+        resources = {
+            "Role": ROLE,
+            "F": function(**PYTHON),
+            "V": VERSION,
+            "A": alias(),
+            "U": {"Type": "AWS::Lambda::Url", "DependsOn": "A", "Properties": target | url},
+            "MayUrl": {
+                "Type": "AWS::Lambda::Permission",
+                "Properties": anyone | {"Action": "lambda:InvokeFunctionUrl", "FunctionUrlAuthType": "NONE"},
+            },
+            "MayInvoke": {
+                "Type": "AWS::Lambda::Permission",
+                "Properties": anyone | {"Action": "lambda:InvokeFunction", "InvokedViaFunctionUrl": "true"},
+            },
+        }
+        shown = {"Url": {"Value": {"Fn::GetAtt": ["U", "FunctionUrl"]}}, "Ref": {"Value": {"Ref": "U"}}}
+        return body(shown, **resources)
+
+    cf.create_stack(
+        StackName=name, TemplateBody=template(Cors={"AllowOrigins": ["*"], "MaxAge": "5"}), Capabilities=IAM
+    )
+    complete(cf, name)
+    made = outputs(cf, name)
+    assert made["Ref"].endswith(":live")
+    with urllib.request.urlopen(made["Url"]) as answer:
+        assert answer.read() == b"1"
+    lambda_ = connect("lambda")
+    assert lambda_.get_function_url_config(FunctionName=made["Ref"])["Cors"] == {"AllowOrigins": ["*"], "MaxAge": 5}
+
+    cf.update_stack(StackName=name, TemplateBody=template(InvokeMode="RESPONSE_STREAM"), Capabilities=IAM)
+    complete(cf, name, "UPDATE")
+    assert outputs(cf, name) == made
+    found = lambda_.get_function_url_config(FunctionName=made["Ref"])
+    assert (found["InvokeMode"], found.get("Cors")) == ("RESPONSE_STREAM", None)
+    cf.update_stack(
+        StackName=name, TemplateBody=body(Role=ROLE, F=function(**PYTHON), V=VERSION, A=alias()), Capabilities=IAM
+    )
+    complete(cf, name, "UPDATE")
+    with pytest.raises(ClientError, match="The resource you requested does not exist"):
+        lambda_.get_function_url_config(FunctionName=made["Ref"])
+
+
+def test_a_layer_that_changes_is_a_new_version_of_it(cf: Any, connect: Client, name: str) -> None:
+    s3, lambda_ = connect("s3"), connect("lambda")
+    s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    for key in ("one", "two"):
+        s3.put_object(Bucket=name, Key=key, Body=package(f"SAID = '{key}'", "python/layered.py"))
+
+    def template(key: str) -> str:
+        content = {"LayerName": name, "Content": {"S3Bucket": name, "S3Key": key}, "CompatibleRuntimes": ["python3.11"]}
+        given = {"LayerVersionArn": {"Ref": "L"}, "Action": "lambda:GetLayerVersion", "Principal": "*"}
+        code = {"ZipFile": "import layered\ndef handler(event, context):\n    return layered.SAID\n"}
+        resources = {
+            "Role": ROLE,
+            "L": {"Type": "AWS::Lambda::LayerVersion", "Properties": content},
+            "May": {"Type": "AWS::Lambda::LayerVersionPermission", "Properties": given},
+            "F": function(Runtime="python3.11", Code=code, Layers=[{"Ref": "L"}]),
+        }
+        return body({"Layer": {"Value": {"Fn::GetAtt": ["L", "LayerVersionArn"]}}}, **resources)
+
+    for number, (key, verb) in enumerate((("one", "CREATE"), ("two", "UPDATE")), 1):
+        work = cf.create_stack if verb == "CREATE" else cf.update_stack
+        work(StackName=name, TemplateBody=template(key), Capabilities=IAM)
+        complete(cf, name, verb)
+        assert outputs(cf, name)["Layer"].endswith(f":layer:{name}:{number}")
+        assert call(connect, physical_id(cf, name, "F")) == key
+        statements = json.loads(lambda_.get_layer_version_policy(LayerName=name, VersionNumber=number)["Policy"])
+        assert [each["Action"] for each in statements["Statement"]] == ["lambda:GetLayerVersion"]
+    assert [each["Version"] for each in lambda_.list_layer_versions(LayerName=name)["LayerVersions"]] == [2]
+
+
+def test_provisioned_concurrency_comes_with_a_version_or_an_alias_and_goes(cf: Any, connect: Client, name: str) -> None:
+    lambda_ = connect("lambda")
+    provisioned = {"ProvisionedConcurrencyConfig": {"ProvisionedConcurrentExecutions": "1"}}
+
+    def requested(qualifier: str) -> int | None:
+        try:
+            found = lambda_.get_provisioned_concurrency_config(
+                FunctionName=physical_id(cf, name, "F"), Qualifier=qualifier
+            )
+        except lambda_.exceptions.ProvisionedConcurrencyConfigNotFoundException:
+            return None
+        assert found["Status"] == "READY"
+        number: int = found["RequestedProvisionedConcurrentExecutions"]
+        return number
+
+    version = {"Type": VERSION["Type"], "Properties": VERSION["Properties"] | provisioned}  # type: ignore[operator]
+    cf.create_stack(StackName=name, TemplateBody=body(Role=ROLE, F=function(**PYTHON), V=version), Capabilities=IAM)
+    complete(cf, name)
+    assert requested("1") == 1
+
+    changed = function(**PYTHON, Timeout=9)
+    wanted: list[tuple[dict[str, Any], int | None]] = [(provisioned, 1), ({}, None)]
+    for more, number in wanted:
+        template = body(
+            Role=ROLE, F=changed, W=VERSION, A=alias(FunctionVersion={"Fn::GetAtt": ["W", "Version"]}, **more)
+        )
+        cf.update_stack(StackName=name, TemplateBody=template, Capabilities=IAM)
+        complete(cf, name, "UPDATE")
+        assert requested("live") == number
+
+
+def test_event_invoke_and_code_signing_configurations(cf: Any, connect: Client, name: str) -> None:
+    lambda_ = connect("lambda")
+    profile = f"arn:aws:signer:eu-west-1:{control.ACCOUNT}:/signing-profiles/test"
+
+    def template(attempts: str, description: str) -> str:
+        signing = {
+            "AllowedPublishers": {"SigningProfileVersionArns": [profile]},
+            "CodeSigningPolicies": {"UntrustedArtifactOnDeployment": "Warn"},
+            "Description": description,
+        }
+        target = {"OnFailure": {"Destination": {"Fn::GetAtt": ["Q", "Arn"]}}}
+        invoking = {"Qualifier": "$LATEST", "MaximumRetryAttempts": attempts, "DestinationConfig": target}
+        resources = {
+            "Role": ROLE,
+            "Q": {"Type": "AWS::SQS::Queue"},
+            "F": function(**PYTHON, CodeSigningConfigArn={"Ref": "C"}),
+            "C": {"Type": "AWS::Lambda::CodeSigningConfig", "Properties": signing},
+            "I": {
+                "Type": "AWS::Lambda::EventInvokeConfig",
+                "Properties": invoking | {"FunctionName": {"Ref": "F"}},
+            },
+        }
+        return body({"C": {"Value": {"Ref": "C"}}}, **resources)
+
+    for attempts, verb in (("0", "CREATE"), ("2", "UPDATE")):
+        work = cf.create_stack if verb == "CREATE" else cf.update_stack
+        work(StackName=name, TemplateBody=template(attempts, verb), Capabilities=IAM)
+        complete(cf, name, verb)
+        made = physical_id(cf, name, "F")
+        found = lambda_.get_function_event_invoke_config(FunctionName=made, Qualifier="$LATEST")
+        assert found["MaximumRetryAttempts"] == int(attempts)
+        arn = outputs(cf, name)["C"]
+        config = lambda_.get_code_signing_config(CodeSigningConfigArn=arn)["CodeSigningConfig"]
+        assert config["Description"] == verb
+        assert lambda_.get_function_code_signing_config(FunctionName=made)["CodeSigningConfigArn"] == arn
+    cf.delete_stack(StackName=name)
+    with pytest.raises(ClientError, match=r"can ?not be found"):
+        lambda_.get_code_signing_config(CodeSigningConfigArn=arn)
+
+
+def test_the_stacks_tags_are_its_functions_too(cf: Any, connect: Client, name: str) -> None:
+    template = body(Role=ROLE, F=function(Tags=[{"Key": "own", "Value": "1"}, {"Key": "both", "Value": "own"}]))
+    cf.create_stack(
+        StackName=name,
+        TemplateBody=template,
+        Capabilities=IAM,
+        Tags=[{"Key": "both", "Value": "s"}, {"Key": "s", "Value": "2"}],
+    )
+    complete(cf, name)
+
+    def tags() -> dict[str, str]:
+        found: dict[str, str] = connect("lambda").get_function(FunctionName=physical_id(cf, name, "F"))["Tags"]
+        return {key: value for key, value in found.items() if not key.startswith("aws:cloudformation:")}
+
+    assert tags() == {"own": "1", "both": "own", "s": "2"}
+    cf.update_stack(StackName=name, UsePreviousTemplate=True, Capabilities=IAM, Tags=[{"Key": "t", "Value": "3"}])
+    complete(cf, name, "UPDATE")
+    assert tags() == {"own": "1", "both": "own", "t": "3"}
+
+
+def test_code_that_is_packed_by_the_runtime_is_packed_anew_with_it(cf: Any, connect: Client, name: str) -> None:
+    source = "exports.handler = async () => 'javascript'\nR = 1"
+    both = {"ZipFile": "handler = lambda event, context: 'python'"}
+    cf.create_stack(
+        StackName=name, TemplateBody=body(Role=ROLE, F=function(Code={"ZipFile": source.partition("\n")[0]})),
+        Capabilities=IAM,
+    )  # fmt: skip
+    complete(cf, name)
+    assert call(connect, physical_id(cf, name, "F")) == "javascript"
+    cf.update_stack(
+        StackName=name, TemplateBody=body(Role=ROLE, F=function(Runtime="python3.11", Code=both)), Capabilities=IAM
+    )
+    complete(cf, name, "UPDATE")
+    assert call(connect, physical_id(cf, name, "F")) == "python"
+
+
+def test_a_function_that_needs_code_deploy_is_refused_before_anything_is_made(cf: Any, name: str) -> None:
+    moved = alias() | {"UpdatePolicy": {"CodeDeployLambdaAliasUpdate": {"ApplicationName": "a"}}}
+    with pytest.raises(ClientError, match="no CodeDeploy: A asks for it"):
+        cf.create_stack(StackName=name, TemplateBody=body(Role=ROLE, F=function(), V=VERSION, A=moved))
+    with pytest.raises(ClientError, match="does not exist"):
+        stack_of(cf, name)
+
+
+def test_a_type_that_aws_does_not_have_is_refused_before_anything_is_made(cf: Any, name: str) -> None:
+    with pytest.raises(ClientError, match=r"Unrecognized resource types: \[AWS::Lambda::Funktion\]"):
+        cf.create_stack(StackName=name, TemplateBody=body(F={"Type": "AWS::Lambda::Funktion"}))
+    cf.create_stack(StackName=name, TemplateBody=body(D={"Type": "AWS::CodeDeploy::Application"}))
+    assert "no resource type AWS::CodeDeploy::Application" in str(events(cf, name))
