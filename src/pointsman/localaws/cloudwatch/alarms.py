@@ -104,7 +104,7 @@ class HistoryItem:
 
 
 class Alarms:
-    """Thread-safe. The thread that judges also tells of changes: all by `announce`, and by `act` as alarms want it."""
+    """Thread-safe. `work` judges, and tells of changes: all by `announce`, and by `act` as alarms want it."""
 
     def __init__(
         self,
@@ -130,6 +130,10 @@ class Alarms:
         self._notices: deque[Notice] = deque()
         self._changed = threading.Condition(threading.RLock())
         self._closing = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Work in a thread of its own, whenever there is something to do."""
         self._thread = threading.Thread(target=self._work, name="alarms", daemon=True)
         self._thread.start()
 
@@ -137,7 +141,8 @@ class Alarms:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
         self._db.close()
 
     # --- what the API asks ---
@@ -267,23 +272,23 @@ class Alarms:
 
     # --- judging ---
 
-    def _work(self) -> None:
-        while True:
-            with self._changed:
-                while not (self._closing or self._notices or self._next_due() <= self._now()):
-                    self._changed.wait(self._patience())
-                if self._closing and not self._notices:
-                    return
-                if not self._closing:
-                    self._judge_due()
-            while self._notices:
-                self._tell(self._notices.popleft())
+    def work(self) -> None:
+        """Judge what is due, and tell of what has changed."""
+        with self._changed:
+            self._judge_due()
+        while self._notices:  # outside the lock: whoever is told may ask
+            self._tell(self._notices.popleft())
 
-    def _next_due(self) -> float:
-        return min(self._due.values(), default=float("inf"))
+    def _work(self) -> None:
+        while not self._closing:
+            with self._changed:
+                while not (self._closing or self._notices or (patience := self._patience()) == 0):
+                    self._changed.wait(patience)
+            self.work()
 
     def _patience(self) -> float | None:
-        return max(0.0, self._next_due() - self._now()) if self._due else None
+        """Until the next alarm is due; None without alarms."""
+        return max(0.0, min(self._due.values()) - self._now()) if self._due else None
 
     def _judge_due(self) -> None:
         moment = self._now()
@@ -441,8 +446,8 @@ def _too_few(given: Json, points: Sequence[Point]) -> bool:
         return False
     share = float(name[1:]) / 100
     tail = min(share, 1 - share)
-    values = sum(point.samples or 0 for point in points[-given["EvaluationPeriods"] :])
-    return values < (10 / tail if tail else float("inf"))
+    real = [point.samples or 0.0 for point in points if point.value is not None]
+    return sum(real[-given["EvaluationPeriods"] :]) < (round(10 / tail, 3) if tail else float("inf"))
 
 
 def _reason_data(alarm: Alarm, given: Json, verdict: Verdict, moment: float) -> Json:

@@ -217,7 +217,7 @@ def _call(name: str, given: tuple[Node, ...], scope: Scope) -> Value:
             key=lambda series: key(list(series.points.values()), len(scope.moments)),
             reverse=words[1] == "DESC",
         )
-        return found if len(given) == 3 else found[: int(_scalar(evaluate(given[3], scope)))]
+        return found if len(given) == 3 else found[: _index(evaluate(given[3], scope))]
     if name not in _FUNCTIONS:
         raise ExpressionError(f"Unknown function '{name}'")
     few, most, function = _FUNCTIONS[name]
@@ -320,6 +320,13 @@ def _scalar(value: Value) -> float:
     if not isinstance(value, float):
         raise ExpressionError("A number is needed, not a time series")
     return value
+
+
+def _index(value: Value) -> int:
+    number = _scalar(value)
+    if not 0 <= number <= 500:
+        raise ExpressionError("A number from 0 to 500 is needed")
+    return int(number)
 
 
 # --- functions ---
@@ -425,7 +432,7 @@ def _calendar(of: Callable[[datetime], int]) -> Callable[..., Value]:
 
 
 def _slice(_scope: Scope, value: Value, first: Value, last: Value | None = None) -> Value:
-    return _list(value)[int(_scalar(first)) : None if last is None else int(_scalar(last))]
+    return _list(value)[_index(first) : None if last is None else _index(last)]
 
 
 def _one(which: int) -> Callable[..., Value]:

@@ -140,7 +140,7 @@ class Metrics:
                 return
             try:
                 self.flush()
-                self._tidy()
+                self.tidy()
             except sqlite3.Error:  # a full disk, say; what could not be written is lost
                 log.exception("metrics could not be written")
 
@@ -203,7 +203,7 @@ class Metrics:
             ),
         )
 
-    def _tidy(self) -> None:
+    def tidy(self) -> None:
         """Once a minute: seconds that are old become minutes, minutes that are old go."""
         now = self._now()
         if now - self._tidied < 60:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
@@ -91,10 +92,8 @@ def ask(metrics: Metrics, account: str, region: str, queries: Sequence[Json], wh
     for query in _in_order(expressions, set(basic)):
         id_, node = query["Id"], _parsed(query)
         moments = when.seconds(query.get("Period", period))
-        try:
+        with _wrong_in(id_):
             value = evaluate(node, Scope(values, basic, moments))
-        except ExpressionError as wrong:
-            raise invalid(f"Error in expression '{id_}': {wrong}") from wrong
         if isinstance(value, float):
             # A number may be what another expression needs; only as a result it is wrong.
             if query.get("ReturnData", True):
@@ -152,17 +151,28 @@ def check_expressions(queries: Sequence[Json]) -> None:
     _in_order({query["Id"]: query for query in queries if "MetricStat" not in query}, basic)
 
 
-def _parsed(query: Json) -> Node:
+@contextmanager
+def _wrong_in(id_: str) -> Iterator[None]:
     try:
-        return parse(query["Expression"])
+        yield
     except ExpressionError as wrong:
-        raise invalid(f"Error in expression '{query['Id']}': {wrong}") from wrong
+        raise invalid(f"Error in expression '{id_}': {wrong}") from wrong
+    except (OverflowError, RecursionError) as wrong:
+        raise invalid(f"Error in expression '{id_}': It is too large") from wrong
+
+
+def _parsed(query: Json) -> Node:
+    with _wrong_in(query["Id"]):
+        return parse(query["Expression"])
 
 
 def _in_order(expressions: Mapping[str, Json], known: set[str]) -> list[Json]:
     """Each after those it stands on."""
     ordered: list[Json] = []
-    waiting = {id_: names(_parsed(query)) for id_, query in expressions.items()}
+    waiting: dict[str, set[str]] = {}
+    for id_, query in expressions.items():
+        with _wrong_in(id_):
+            waiting[id_] = names(_parsed(query))
     for id_, needed in waiting.items():
         if undefined := sorted(needed - known - expressions.keys()):
             raise invalid(f"Error in expression '{id_}': Undefined id '{undefined[0]}'")

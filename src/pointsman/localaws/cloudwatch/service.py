@@ -59,6 +59,7 @@ class CloudWatch:
         self._now = now
         self.metrics = Metrics(directory / "metrics.db", emit=emit, now=now, retention=retention)
         self.alarms = Alarms(directory / "alarms.db", self.metrics, act=act, announce=announce, now=now)
+        self.alarms.start()
         self.measure = self.metrics.record
 
     def close(self) -> None:
