@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import Any, cast
 from uuid import uuid4
 
-from pointsman.localaws.cloudwatch.notices import Notice, alarm_data, lambda_event, sns_message, stamp, subject
+from pointsman.localaws.cloudwatch.notices import Notice, alarm_data, lambda_event, sns_message, subject
 from pointsman.localaws.moto_bridge import MotoBridge
 
 
@@ -42,7 +43,8 @@ class AlarmActions:
             "detail-type": "CloudWatch Alarm State Change",
             "source": "aws.cloudwatch",
             "account": notice.account,
-            "time": f"{stamp(notice.after.since)[:19]}Z",
+            "time": notice.after.since,
+            "ingestion-time": notice.after.since,
             "region": notice.region,
             "resources": [notice.arn],
             "detail": alarm_data(notice),
@@ -52,7 +54,7 @@ class AlarmActions:
         if rules:
             with snapshots.request(writes=True):
                 for rule in rules:
-                    rule.send_to_targets(cast(Any, event))
+                    rule.send_to_targets(cast(Any, copy.deepcopy(event)))  # moto rewrites the time in it
 
 
 def _region_title(region: str) -> str:
