@@ -78,7 +78,8 @@ class CloudWatch:
         return {}
 
     def _data(self, account: str, region: str, namespace: str, each: Json, where: str) -> Iterable[Datum]:
-        for first, second in (("Value", "Values"), ("Value", "StatisticValues"), ("Values", "StatisticValues")):
+        # Recorded: AWS takes Values beside StatisticValues; the latter count here.
+        for first, second in (("Value", "Values"), ("Value", "StatisticValues")):
             if first in each and second in each:
                 raise CloudWatchError(
                     "InvalidParameterCombination",
