@@ -518,6 +518,11 @@ def test_exactly_one_query_of_an_alarm_returns_data(cloudwatch: Any, namespace: 
     found = refused(alarm, **no, Metrics=both)
 
     assert found == ("ValidationError", 400, "Exactly one element of the metrics list should return data.")
+    hidden = query(namespace) | {"ReturnData": False}
+    assert refused(alarm, **no, Metrics=[hidden, {"Id": "e", "Expression": "[m1, m1 * 2]"}])[:2] == (
+        "ValidationError",
+        400,
+    )
 
 
 def test_states_that_cannot_be_set(cloudwatch: Any, alarm: Callable[..., str]) -> None:

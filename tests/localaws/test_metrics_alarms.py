@@ -307,6 +307,18 @@ def test_composite_alarms_follow_at_once_and_name_who_moved_them(world: World) -
     assert (world.alarm("c").now.value, world.alarm("d").now.value) == ("OK", "ALARM")
 
 
+def test_alarms_that_depend_on_each_other_come_to_rest(world: World) -> None:
+    world.put("a")
+    world.compose("ALARM(a)", "c")
+    world.compose("NOT ALARM(c)", "d")
+    world.compose("ALARM(a) AND ALARM(d)", "c")  # now in a circle
+
+    world.alarms.set_state(*PLACE, "a", ("ALARM", "drill", None))
+
+    assert world.alarm("c").now.value == "ALARM"
+    assert world.alarm("d").now.value == "OK"
+
+
 def test_what_lambda_and_sns_are_told(world: World) -> None:
     """The shapes are recorded."""
     dimensions = [{"Name": "InstanceId", "Value": "abc"}]

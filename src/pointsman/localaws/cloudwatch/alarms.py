@@ -49,6 +49,7 @@ CREATE TABLE IF NOT EXISTS history (
     at REAL NOT NULL, type TEXT NOT NULL, summary TEXT NOT NULL, data TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS history_of ON history (account, region, name);
+CREATE INDEX IF NOT EXISTS history_by_age ON history (at);
 """
 
 
@@ -126,7 +127,9 @@ class Alarms:
         for row in self._db.execute("SELECT account, region, name, document FROM alarm"):
             alarm = _loaded(*row)
             self._alarms[alarm.key] = alarm
-        self._due = {alarm.key: alarm.due_after(now()) for alarm in self._alarms.values() if _watches(alarm)}
+        metric_alarms = [alarm for alarm in self._alarms.values() if alarm.kind == "MetricAlarm"]
+        self._due = {alarm.key: alarm.due_after(now()) for alarm in metric_alarms}
+        self._following: set[tuple[str, str, str]] = set()
         self._notices: deque[Notice] = deque()
         self._changed = threading.Condition(threading.RLock())
         self._closing = False
@@ -212,13 +215,13 @@ class Alarms:
             self._changed.notify_all()
             return True
 
-    def history(self, account: str, region: str) -> list[HistoryItem]:
-        """Oldest first."""
+    def history(self, account: str, region: str, name: str | None = None) -> list[HistoryItem]:
+        """Of one alarm or of all, oldest first."""
         with self._changed:
             rows = self._db.execute(
-                "SELECT id, name, kind, at, type, summary, data FROM history WHERE account = ? AND region = ?"
-                " ORDER BY at, id",
-                (account, region),
+                "SELECT id, name, kind, at, type, summary, data FROM history WHERE account = ?1 AND region = ?2"
+                " AND (?3 IS NULL OR name = ?3) ORDER BY at, id",
+                (account, region, name),
             )
             return [HistoryItem(*row) for row in rows]
 
@@ -240,9 +243,11 @@ class Alarms:
             {"version": "1.0", "oldState": _standing(alarm.now), "newState": _standing(after)},
         )
         self._notices.append(Notice(*alarm.key, alarm.arn, alarm.given, alarm.updated, before=alarm.now, after=after))
+        self._following.add(alarm.key)  # alarms that depend on each other in a circle must come to rest
         for other in self.all(alarm.account, alarm.region):
-            if other.kind == "CompositeAlarm" and alarm.name in map(_name, children(other.rule)):
+            if other.key not in self._following and alarm.name in map(_name, children(other.rule)):
                 self._follow(other, turned)
+        self._following.discard(alarm.key)
 
     def _follow(self, composite: Alarm, child: Alarm | None) -> None:
         """The state that its children's give a composite alarm; `child` has just changed (None: it is new itself)."""
@@ -276,14 +281,15 @@ class Alarms:
         """Judge what is due, and tell of what has changed."""
         with self._changed:
             self._judge_due()
-        while self._notices:  # outside the lock: whoever is told may ask
-            self._tell(self._notices.popleft())
+        self._tell_all()
 
     def _work(self) -> None:
-        while not self._closing:
+        while True:
             with self._changed:
                 while not (self._closing or self._notices or (patience := self._patience()) == 0):
                     self._changed.wait(patience)
+            if self._closing:
+                return self._tell_all()
             self.work()
 
     def _patience(self) -> float | None:
@@ -303,24 +309,22 @@ class Alarms:
 
     def _judge(self, alarm: Alarm, end: int) -> None:
         """By the whole periods before `end`."""
-        verdict, watched = self._verdict(alarm, end)
-        if verdict.state is None:
-            return
-        if verdict.state != alarm.now.value or alarm.by_hand:
-            data = json.dumps(_reason_data(alarm, watched, verdict, self._now()), separators=(",", ":"))
+        verdict = self._verdict(alarm, end)
+        if verdict.state is not None and (verdict.state != alarm.now.value or alarm.by_hand):
+            data = json.dumps(_reason_data(alarm, verdict, self._now()), separators=(",", ":"))
             with self._writing():
                 self._turn(alarm, verdict.state, verdict.reason, data)
 
-    def _verdict(self, alarm: Alarm, end: int) -> tuple[Verdict, Json]:
+    def _verdict(self, alarm: Alarm, end: int) -> Verdict:
         period, given = alarm.period, alarm.given
         count = given["EvaluationPeriods"] + EXTRA
         moments = range(end - count * period, end, period)
         when = Window(moments.start, end, self._now(), exact=True)
         results = ask(self._metrics, alarm.account, alarm.region, alarm.queries, when)
-        result = next(result for result in results if result.returned)
-        series = result.series[0] if result.series else None
+        (result,) = (result for result in results if result.returned)
+        (series,) = result.series
         samples = result.samples or {}
-        points = [Point(at, None if series is None else series.points.get(at), samples.get(at)) for at in moments]
+        points = [Point(at, series.points.get(at), samples.get(at)) for at in moments]
         rule = Rule(
             given["ComparisonOperator"],
             float(given["Threshold"]),
@@ -329,8 +333,12 @@ class Alarms:
             given.get("TreatMissingData", "missing"),
         )
         if given.get("EvaluateLowSampleCountPercentile") == "ignore" and _too_few(given, points):
-            return Verdict(None, "", points), given
-        return judge(points, rule), given
+            return Verdict(None, "", points)
+        return judge(points, rule)
+
+    def _tell_all(self) -> None:
+        while self._notices:  # outside the lock: whoever is told may ask
+            self._tell(self._notices.popleft())
 
     def _tell(self, notice: Notice) -> None:
         try:
@@ -414,10 +422,6 @@ def _loaded(account: str, region: str, name: str, text: str) -> Alarm:
     )
 
 
-def _watches(alarm: Alarm) -> bool:
-    return alarm.kind == "MetricAlarm"
-
-
 def _name(alarm: str) -> str:
     """Rules name alarms or give ARNs."""
     return alarm.partition(":alarm:")[2] if alarm.startswith("arn:") else alarm
@@ -450,7 +454,8 @@ def _too_few(given: Json, points: Sequence[Point]) -> bool:
     return sum(real[-given["EvaluationPeriods"] :]) < (round(10 / tail, 3) if tail else float("inf"))
 
 
-def _reason_data(alarm: Alarm, given: Json, verdict: Verdict, moment: float) -> Json:
+def _reason_data(alarm: Alarm, verdict: Verdict, moment: float) -> Json:
+    given = alarm.given
     real = [point for point in verdict.points if point.value is not None]
     data: Json = {"version": "1.0", "queryDate": stamp(moment)}
     if real:

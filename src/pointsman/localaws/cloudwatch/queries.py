@@ -144,13 +144,6 @@ def check_period(period: int, where: str) -> None:
         )
 
 
-def check_expressions(queries: Sequence[Json]) -> None:
-    """That the expressions parse, and stand on ids that are there, and not on themselves."""
-    _check(queries)
-    basic = {query["Id"] for query in queries if "MetricStat" in query}
-    _in_order({query["Id"]: query for query in queries if "MetricStat" not in query}, basic)
-
-
 @contextmanager
 def _wrong_in(id_: str) -> Iterator[None]:
     try:

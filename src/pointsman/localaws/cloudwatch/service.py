@@ -23,7 +23,6 @@ from pointsman.localaws.cloudwatch.queries import (
     Window,
     ask,
     by_unit,
-    check_expressions,
     check_period,
     invalid,
     metric_of,
@@ -214,8 +213,19 @@ class CloudWatch:
 
     def put_metric_alarm(self, account: str, region: str, given: Json) -> Json:
         _check_alarm(given)
+        if "Metrics" in given:
+            self._check_expressions(account, region, given["Metrics"])
         self._put(account, region, "MetricAlarm", given | {"ActionsEnabled": given.get("ActionsEnabled", True)})
         return {}
+
+    def _check_expressions(self, account: str, region: str, queries: Sequence[Json]) -> None:
+        """That they can be evaluated, to one series: what cannot be now never can."""
+        if sum(query.get("ReturnData", True) for query in queries) != 1:
+            raise invalid("Exactly one element of the metrics list should return data.")
+        now = self._now()
+        results = ask(self.metrics, account, region, queries, Window(now, now + 1, now))
+        if any(result.returned and len(result.series) != 1 for result in results):
+            raise invalid("An alarm can only watch a single time series, not an array of them.")
 
     def put_composite_alarm(self, account: str, region: str, given: Json) -> Json:
         if suppressing := sorted(name for name in given if name.startswith("ActionsSuppressor")):
@@ -284,11 +294,8 @@ class CloudWatch:
         last = seconds(given["EndDate"]) if "EndDate" in given else math.inf
         found = [
             item
-            for item in self.alarms.history(account, region)
-            if item.kind in kinds
-            and given.get("AlarmName", item.name) == item.name
-            and given.get("HistoryItemType", item.type) == item.type
-            and first <= item.at <= last
+            for item in self.alarms.history(account, region, given.get("AlarmName"))
+            if item.kind in kinds and given.get("HistoryItemType", item.type) == item.type and first <= item.at <= last
         ]
         if given.get("ScanBy", "TimestampDescending") == "TimestampDescending":
             found.reverse()
@@ -454,9 +461,6 @@ def _check_watched(given: Json) -> int:
         for name in _OF_ONE_METRIC:
             if given.get(name):
                 raise invalid(f"{name} should not be set if list of Metrics is set.")
-        check_expressions(given["Metrics"])
-        if sum(query.get("ReturnData", True) for query in given["Metrics"]) != 1:
-            raise invalid("Exactly one element of the metrics list should return data.")
         periods = [query["MetricStat"]["Period"] for query in given["Metrics"] if "MetricStat" in query]
         return int(max([*periods, *(query["Period"] for query in given["Metrics"] if "Period" in query)], default=60))
     for name in ("MetricName", "Namespace", "Period"):
