@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,27 @@ def test_a_throttled_call_is_counted_as_one(aws: control.Running, connect: Clien
 
     assert total(cloudwatch, "Throttles", dimensions("closed")) == 1
     assert total(cloudwatch, "Invocations", dimensions("closed")) is None
+
+
+def test_calls_beside_what_is_provisioned_spill_over(aws: control.Running, connect: Client) -> None:
+    cloudwatch, lambda_ = connect("cloudwatch"), connect("lambda")
+    make_function(aws, "ready", "import time\ndef handler(event, context):\n    time.sleep(event['s'])\n", Publish=True)
+    given = {"FunctionName": "ready", "Qualifier": "1"}
+    lambda_.put_provisioned_concurrency_config(**given, ProvisionedConcurrentExecutions=1)
+    until(
+        lambda: lambda_.get_provisioned_concurrency_config(**given)["Status"] == "READY", "what is provisioned is ready"
+    )
+    of = [*dimensions("ready"), {"Name": "Resource", "Value": "ready:1"}]
+    invoke(lambda_, "ready:1", 2, s=0)
+    assert total(cloudwatch, "ProvisionedConcurrencyInvocations", of) == 2
+    assert total(cloudwatch, "ProvisionedConcurrencySpilloverInvocations", of) == 0
+
+    with ThreadPoolExecutor(2) as threads:  # one has to run beside it
+        for reply in [threads.submit(invoke, connect("lambda"), "ready:1", s=0.5) for _ in range(2)]:
+            reply.result()
+
+    assert total(cloudwatch, "ProvisionedConcurrencyInvocations", of) == 3
+    assert total(cloudwatch, "ProvisionedConcurrencySpilloverInvocations", of) == 1
 
 
 def test_an_error_rate_alarms_tells_everybody_and_calms_down(aws: control.Running, connect: Client) -> None:

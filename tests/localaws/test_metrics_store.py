@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ import pytest
 from pointsman.localaws.cloudwatch.emission import NAMESPACE, emit
 from pointsman.localaws.cloudwatch.metrics import Datum, Dimensions, Metric, Metrics, Retention
 from pointsman.localaws.cloudwatch.statistics import Distribution, statistic
-from pointsman.localaws.contract import Occurrence, Sample
+from pointsman.localaws.contract import Occurrence, Sample, Target
+from pointsman.localaws.lambda_.running import Running
 from tests.fakes import FakeClock
 from tests.localaws.conftest import until
 
@@ -107,8 +109,8 @@ def test_a_throttled_attempt_is_no_invocation(opened: Open) -> None:
 def test_provisioned_concurrency_is_used_first_then_spilled_over(opened: Open) -> None:
     metrics = opened()
 
-    metrics.record(sample(running=(1, 1, 1), provisioned=2))
-    metrics.record(sample(running=(3, 3, 3), provisioned=2))
+    metrics.record(sample(provisioned=2, ready=1))
+    metrics.record(sample(provisioned=2))
 
     assert of_lambda(metrics, "ProvisionedConcurrencyInvocations", ALIAS) == 1
     assert of_lambda(metrics, "ProvisionedConcurrencySpilloverInvocations", VERSION) == 1
@@ -125,6 +127,24 @@ def test_other_occurrences_count_for_the_function_and_what_was_called(opened: Op
     assert [of_lambda(metrics, "DeadLetterErrors", each) for each in ((), FUNCTION, ALIAS)] == [1, 1, 1]
     assert of_lambda(metrics, "AsyncEventAge", ALIAS, "Maximum") == 1500
     assert of_lambda(metrics, "Invocations", FUNCTION) is None
+
+
+def test_what_runs_at_once_is_counted_by_where_it_runs() -> None:
+    target = Target(*PLACE, "f", "3", "r", "python3.11", "h.h", Path("/code"), {}, 128, 3.0, "/aws/lambda/f")
+    other = replace(target, function_name="g")
+    running = Running()
+
+    with (
+        running.one_more(target, "live", ready=True, reserved=False) as first,
+        running.one_more(target, None, ready=False, reserved=False) as second,
+        running.one_more(other, "live", ready=False, reserved=True) as third,
+    ):
+        assert (running.ready(target), running.on_demand(target), running.on_demand(other)) == (1, 1, 1)
+
+    assert (first.counts, first.unreserved, first.ready) == ((1, 1, 1), 1, 1)
+    assert (second.counts, second.unreserved, second.ready) == ((2, 2, 1), 2, None)
+    assert (third.counts, third.unreserved, third.ready) == ((3, 1, 1), None, None)
+    assert (running.ready(target), running.on_demand(target)) == (0, 0)
 
 
 def put(metrics: Metrics, at: float, *values: float, metric: Metric = SIZE, unit: str = "None") -> None:
