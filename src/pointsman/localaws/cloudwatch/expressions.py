@@ -10,10 +10,12 @@ import math
 import operator
 import re
 import statistics
+from bisect import bisect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import pairwise
+from functools import lru_cache
+from itertools import accumulate, pairwise
 from typing import Final, TypeAlias
 
 
@@ -59,6 +61,7 @@ _LIST: Final = "[]"
 _NEGATIVE: Final = "NEGATIVE"
 
 
+@lru_cache(256)
 def parse(text: str) -> Node:
     tokens: list[str] = []
     at = 0
@@ -342,16 +345,14 @@ def _fill(series: Series, filler: str | Value, scope: Scope) -> Series:
         if not isinstance(filler, str):
             found = _at(filler, at)
             return math.nan if found is None else found
-        before = [point for point in known if point[0] < at]
-        after = [point for point in known if point[0] > at]
-        if not before:
+        after = bisect(known, (at, math.inf))
+        if after == 0 or (filler == "LINEAR" and after == len(known)):
             return math.nan
+        before_at, before = known[after - 1]
         if filler == "REPEAT":
-            return before[-1][1]
-        if not after:
-            return math.nan
-        (t0, v0), (t1, v1) = before[-1], after[0]
-        return v0 + (v1 - v0) * (at - t0) / (t1 - t0)
+            return before
+        after_at, value = known[after]
+        return before + (value - before) * (at - before_at) / (after_at - before_at)
 
     return _series(series, ((at, series.points[at] if at in series.points else missing(at)) for at in full))
 
@@ -401,9 +402,7 @@ def _stepwise(apply: Callable[[int, float], float]) -> Callable[..., Value]:
 def _running_sum(_scope: Scope, value: Value) -> Value:
     def of(series: Series) -> Series:
         known = sorted(series.points)
-        return _series(
-            series, ((at, math.fsum(series.points[t] for t in known[: n + 1])) for n, at in enumerate(known))
-        )
+        return _series(series, zip(known, accumulate(series.points[at] for at in known), strict=True))
 
     return _each(value, of)
 

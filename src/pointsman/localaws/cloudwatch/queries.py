@@ -11,7 +11,6 @@ from typing import Any, Final, TypeAlias
 
 from pointsman.localaws.cloudwatch.expressions import (
     ExpressionError,
-    Node,
     Scope,
     Series,
     Value,
@@ -90,26 +89,24 @@ def ask(metrics: Metrics, account: str, region: str, queries: Sequence[Json], wh
     expressions = {query["Id"]: query for query in queries if "MetricStat" not in query}
     values: dict[str, Value] = dict(basic)
     for query in _in_order(expressions, set(basic)):
-        id_, node = query["Id"], _parsed(query)
-        moments = when.seconds(query.get("Period", period))
+        id_, returned = query["Id"], query.get("ReturnData", True)
         with _wrong_in(id_):
-            value = evaluate(node, Scope(values, basic, moments))
-        if isinstance(value, float):
-            # A number may be what another expression needs; only as a result it is wrong.
-            if query.get("ReturnData", True):
-                raise invalid(f"Error in expression '{id_}': The result must be a time series, not a number")
-            values[id_] = value
-            results[id_] = Result(id_, (), returned=False)
-            continue
-        values[id_] = value
-        label = query.get("Label")
-        several = [value] if isinstance(value, Series) else value
-        named = [
-            replace(series, label=(label or id_) if isinstance(value, Series) else f"{label or id_} {series.label}")
-            for series in several
-        ]
-        results[id_] = Result(id_, named, query.get("ReturnData", True))
+            scope = Scope(values, basic, when.seconds(query.get("Period", period)))
+            values[id_] = evaluate(parse(query["Expression"]), scope)
+        if returned and isinstance(values[id_], float):  # which is fine for another expression to stand on
+            raise invalid(f"Error in expression '{id_}': The result must be a time series, not a number")
+        results[id_] = Result(id_, _labelled(values[id_], query.get("Label") or id_), returned)
     return [results[query["Id"]] for query in queries]
+
+
+def _labelled(value: Value, label: str) -> list[Series]:
+    match value:
+        case float():
+            return []
+        case Series():
+            return [replace(value, label=label)]
+        case _:
+            return [replace(series, label=f"{label} {series.label}") for series in value]
 
 
 def _check(queries: Sequence[Json]) -> None:
@@ -154,18 +151,13 @@ def _wrong_in(id_: str) -> Iterator[None]:
         raise invalid(f"Error in expression '{id_}': It is too large") from wrong
 
 
-def _parsed(query: Json) -> Node:
-    with _wrong_in(query["Id"]):
-        return parse(query["Expression"])
-
-
 def _in_order(expressions: Mapping[str, Json], known: set[str]) -> list[Json]:
     """Each after those it stands on."""
     ordered: list[Json] = []
     waiting: dict[str, set[str]] = {}
     for id_, query in expressions.items():
         with _wrong_in(id_):
-            waiting[id_] = names(_parsed(query))
+            waiting[id_] = names(parse(query["Expression"]))
     for id_, needed in waiting.items():
         if undefined := sorted(needed - known - expressions.keys()):
             raise invalid(f"Error in expression '{id_}': Undefined id '{undefined[0]}'")
