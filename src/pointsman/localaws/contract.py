@@ -138,6 +138,24 @@ class Carrier(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """One attempt to invoke, for the metrics of AWS/Lambda: throttled, or how it ran."""
+
+    account: str
+    region: str
+    function_name: str
+    qualifier: str | None  # as it was called
+    version: str  # what ran, or would have
+    at: float  # epoch seconds when it began; AWS, too, dates all metrics of an invocation so
+    outcome: Literal["succeeded", "failed", "throttled"]
+    duration_ms: float = 0.0
+    running: tuple[int, int, int] = (1, 1, 1)  # at once, this one included: in the region, of the function, so called
+    unreserved: int | None = None  # at once in the region without a reservation; None when this function has one
+    provisioned: int = 0  # how many are kept ready of the version
+    ready: int | None = None  # of them at once, this one included; None when it runs beside them
+
+
+@dataclass(frozen=True, slots=True)
 class Occurrence:
     """Something that AWS/Lambda counts beside invocations: of asynchronous events."""
 
@@ -154,6 +172,10 @@ class Occurrence:
         "DeadLetterErrors",
     ]
     value: float = 1.0
+
+
+Measure: TypeAlias = Callable[[Sample | Occurrence], None]
+"""Takes what happened, in microseconds."""
 
 
 class Sources(Protocol):

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from pointsman.localaws.cloudwatch import CloudWatch
 from pointsman.localaws.contract import Response, Target
 from pointsman.localaws.control import ACCOUNT
 from pointsman.localaws.lambda_ import LambdaService, LambdaState, NetworkMissing, ObjectMissing
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _READ = re.compile(r"(Batch)?(Get|List|Describe|Head|Query|Scan|Filter|Lookup|Search|Validate|Estimate|Preview)")
+_RPC = re.compile(r"/service/\w+/operation/(\w+)")
 _ACTION = re.compile(rb"(?:^|&)Action=(\w+)")
 # moto has no locks of its own here, and read-modify-write by several clients is what these are used for.
 _LOCKED = ("dynamodb", "kinesis", "s3")
@@ -43,6 +45,7 @@ _HTML = "text/html"
 _BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 _SESSIONS = 256  # kept; many more than there are environments at a time
 _OURS = "an environment of a function"
+_KEPT_ELSEWHERE = ("PutMetricData", "PutMetricAlarm", "PutCompositeAlarm", "SetAlarmState", "DeleteAlarms")
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +67,8 @@ class WebRequest:
         """The operation's name, where it is in a header or the form; None for REST."""
         if target := self.header("x-amz-target"):
             return target.rpartition(".")[2]
+        if called := _RPC.fullmatch(self.path):
+            return called[1]
         if found := _ACTION.search(self.body[:4096]) or _ACTION.search(self.query.encode()):
             return found[1].decode()
         return None
@@ -76,7 +81,7 @@ class WebRequest:
 
 
 class MotoBridge:
-    """Thread-safe, but for `serve_lambda`, which comes first. `loop` is where Lambda runs."""
+    """Thread-safe, but for `serve_lambda` and `serve_cloudwatch`, which come first. `loop` is where Lambda runs."""
 
     def __init__(self, directory: Path, *, port: int, loop: asyncio.AbstractEventLoop) -> None:
         self._directory = directory
@@ -90,6 +95,7 @@ class MotoBridge:
         self._locks = {service: threading.RLock() for service in _LOCKED}
         self._state: LambdaState | None = None
         self._service: LambdaService | None = None
+        self._cloudwatch: CloudWatch | None = None
         self._stacks: Any = None
         self._arrived: Callable[[str], None] = lambda _arn: None
 
@@ -101,6 +107,9 @@ class MotoBridge:
 
         Like `serve_lambda`, it comes first."""
         self._arrived = arrived
+
+    def serve_cloudwatch(self, cloudwatch: CloudWatch) -> None:
+        self._cloudwatch = cloudwatch
 
     def load(self) -> Snapshots:
         if self._snapshots is not None:
@@ -135,6 +144,7 @@ class MotoBridge:
         cast(Any, BaseModel).__new__ = lambda cls, *_args, **_kwargs: object.__new__(cls)
         _spare_moto_its_cloudformation()
         assert self._state is not None
+        assert self._cloudwatch is not None
         put_ours_in_place(self._state, self.invoke)
         tell_arrivals(self._arrived)
         calls = Calls(f"http://127.0.0.1:{self._port}", self._answer_ourselves)
@@ -158,6 +168,11 @@ class MotoBridge:
             from pointsman.localaws.cloudformation.wire import application
 
             return application(self._stacks)
+        if service == "cloudwatch":
+            from pointsman.localaws.cloudwatch.wire import application as cloudwatch_application
+
+            assert self._cloudwatch is not None
+            return cloudwatch_application(self._cloudwatch)
         from moto.moto_server.werkzeug_app import create_backend_app
 
         return create_backend_app(service)
@@ -181,7 +196,7 @@ class MotoBridge:
         if access_key in self._sessions:
             self._introduce(access_key)
         # A state machine goes on in moto's threads when the request that started it is long answered.
-        writes = request.writes or request.service == "states"
+        writes = (request.writes and request.action not in _KEPT_ELSEWHERE) or request.service == "states"
         waiting = request.action == "ReceiveMessage"  # may last 20 s, and nothing may wait for it
         with contextlib.ExitStack() as entered:
             if not waiting:

@@ -24,12 +24,14 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 import pointsman
+from pointsman.localaws.cloudwatch import CloudWatch
 from pointsman.localaws.contract import CutShort, Request, Response, Target
 from pointsman.localaws.control import FACTS, LIFE, REGION
 from pointsman.localaws.delivery import MotoCarrier
 from pointsman.localaws.event_sources import Feeding, MotoSources
 from pointsman.localaws.execution import LocalExecutor
 from pointsman.localaws.lambda_ import Caller, LambdaService, LambdaState, UrlOf, Visit, addressed
+from pointsman.localaws.moto_alarms import AlarmActions
 from pointsman.localaws.moto_bridge import MotoBridge, WebRequest
 
 _THREADS = 64  # moto's long polls (SQS) and synchronous invocations hold one each
@@ -365,8 +367,12 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         find_network=moto.find_network,
         **settle,
     )
+    actions = AlarmActions(moto)
+    cloudwatch = CloudWatch(settings.directory / "cloudwatch", act=actions.act, announce=actions.announce)
+    state.occurred = cloudwatch.measure
     service = LambdaService(state, executor, MotoCarrier(moto))
     moto.serve_lambda(state, service)
+    moto.serve_cloudwatch(cloudwatch)
     sources = MotoSources(moto)
     state.sources = sources
     feeding = Feeding(state, service, sources)
@@ -423,6 +429,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         await feeding.close()
         await service.close()
         await executor.close()
+        await asyncio.to_thread(cloudwatch.close)  # while moto can still be told of alarms
         await loop.run_in_executor(logging_thread, moto.close)
         threads.shutdown(wait=False, cancel_futures=True)
         logging_thread.shutdown()

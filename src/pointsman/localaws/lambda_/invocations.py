@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,13 +14,14 @@ from uuid import uuid4
 
 import msgspec
 
-from pointsman.localaws.contract import Carrier, Executor, Target
+from pointsman.localaws.contract import Carrier, Executor, Sample, Target
 from pointsman.localaws.lambda_.address import Address
 from pointsman.localaws.lambda_.asynchronous import Asynchronous
 from pointsman.localaws.lambda_.destinations import Destinations, Ran
 from pointsman.localaws.lambda_.errors import LambdaError, NotReady, Throttled, too_large
 from pointsman.localaws.lambda_.event_queue import Event
 from pointsman.localaws.lambda_.payloads import check_json
+from pointsman.localaws.lambda_.running import Running
 from pointsman.localaws.lambda_.state import LambdaState, Reach
 from pointsman.localaws.lambda_.streams import Pipe
 
@@ -60,7 +60,7 @@ class Invocations:
         self.destinations = None if carrier is None else Destinations(state, carrier, self._forward)
         self._asynchronous = Asynchronous(state, self._attempt, self.destinations)
         self.loop: asyncio.AbstractEventLoop | None = None  # known once anything was asked
-        self._running: Counter[tuple[str, ...]] = Counter()  # by function, and of what is provisioned by version
+        self._running = Running()
         self._background: set[asyncio.Task[None]] = set()
         self._streaming: set[asyncio.Task[InvokeReply]] = set()
         state.changed = self._retire
@@ -170,19 +170,25 @@ class Invocations:
         stream: Pipe | None,
     ) -> InvokeReply:
         reach = await _when_active(seek)
-        target = reach.target
+        target, reserved = reach.target, reach.reserved
+        sample = partial(
+            Sample,
+            target.account,
+            target.region,
+            target.function_name,
+            reach.qualifier,
+            target.version,
+            self._state.now(),
+        )
         if stream is not None:
             stream.executed_version = target.version
-        function = (target.account, target.region, target.function_name)
-        pool: tuple[str, ...] = (*function, target.version)
-        if self._running[pool] < reach.ready:
+        ready = self._running.ready(target) < reach.ready
+        if ready:
             target = replace(target, initialization="provisioned-concurrency")
-        elif reach.reserved is not None and self._running[function] >= reach.reserved:
-            raise Throttled(for_good=reach.reserved == 0)
-        else:
-            pool = function
-        self._running[pool] += 1
-        try:
+        elif reserved is not None and self._running.on_demand(target) >= reserved:
+            self._state.occurred(sample("throttled"))
+            raise Throttled(for_good=reserved == 0)
+        with self._running.one_more(target, reach.qualifier, ready=ready, reserved=reserved is not None) as at_once:
             await self._unpacked(target)
             outcome = await self._executor.invoke(
                 target,
@@ -192,15 +198,21 @@ class Invocations:
                 client_context=client_context,
                 stream=stream,
             )
-        finally:
-            self._running[pool] -= 1
-            if not self._running[pool]:
-                del self._running[pool]
         error, answer = outcome.error, outcome.payload
         if len(answer) > MOST_REPLY:
             message = f"Response payload size exceeded maximum allowed payload size ({MOST_REPLY} bytes)."
             answer = msgspec.json.encode({"errorMessage": message, "errorType": "Function.ResponseSizeTooLarge"})
             error = "Unhandled"
+        self._state.occurred(
+            sample(
+                "succeeded" if error is None else "failed",
+                outcome.duration_ms,
+                at_once.counts,
+                at_once.unreserved,
+                reach.ready,
+                at_once.ready,
+            )
+        )
         if stream is not None and error is None and stream.content_type is None:  # it does not stream
             stream.begin("application/json")
             stream.write(answer)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pointsman.localaws.contract import Occurrence, Target
+from pointsman.localaws.contract import Measure, Target
 from pointsman.localaws.lambda_.address import LATEST, Address
 from pointsman.localaws.lambda_.aliases import Aliases
 from pointsman.localaws.lambda_.concurrency import MOST_CONCURRENT
@@ -47,6 +47,7 @@ class Reach:
 
     target: Target
     arn: str
+    qualifier: str | None
     ready: int
     reserved: int | None
 
@@ -102,8 +103,8 @@ class LambdaState(Functions, Aliases, Policies, Urls, EventInvokes, EventQueue, 
         self._db.execute("UPDATE provisioned SET settles_at = 0 WHERE settles_at > ?", (now() + settle_s,))
         self._speed = 1.0
         self.pace = Pace(lambda: self.speed)
-        self.occurred: Callable[[Occurrence], None] = lambda _occurrence: None
-        """Told of what only metrics show."""
+        self.occurred: Measure = lambda _happened: None
+        """Told of every attempt to invoke, and of what else metrics show."""
 
     @property
     def speed(self) -> float:
@@ -221,4 +222,5 @@ class LambdaState(Functions, Aliases, Policies, Urls, EventInvokes, EventQueue, 
             opt=self._opt(settings) if "Layers" in settings else None,
             role=settings["Role"],
         )
-        return Reach(target, here.qualified(here.qualifier), way.ready.get(version.number, 0), way.reserved)
+        ready = way.ready.get(version.number, 0)
+        return Reach(target, here.qualified(here.qualifier), here.qualifier, ready, way.reserved)
