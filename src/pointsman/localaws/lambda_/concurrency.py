@@ -64,18 +64,20 @@ class Concurrency(Store):
             self._check_rivals(function, here)
             self._check_room(function, here, number)
             now = self._now()
-            due = now + (self._settle_s if self.provision is None else LONGEST_START_S)
+            settles_at, _failure = self._begin("PutProvisionedConcurrencyConfig")
+            starts = self.provision is not None and settles_at <= now + self._settle_s  # otherwise it is held back
+            due = now + LONGEST_START_S if starts else settles_at
             self._db.execute(
                 "REPLACE INTO provisioned (function, qualifier, number, modified, settles_at) VALUES (?, ?, ?, ?, ?)",
                 (function, here.qualifier, number, _seconds(now), due),
             )
-        if self.provision is not None:
+        if self.provision is not None and starts:
             self.provision(here, due)
         return self._ready(number, _seconds(now), now + LONGEST_START_S, None)
 
     def provisioned(self, here: Address, due: float, reason: str | None) -> None:
         """What `provision` was told with this `due` is ready, or failed for a reason in AWS's words."""
-        at = max(self._now(), due - LONGEST_START_S + self._settle_s)
+        at = max(self._now(), due - LONGEST_START_S + self._settle_s / self.speed)
         with self._writing():
             self._db.execute(
                 "UPDATE provisioned SET settles_at = ?, reason = ?"

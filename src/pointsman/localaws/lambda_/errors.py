@@ -80,6 +80,12 @@ def update_in_progress(arn: str) -> LambdaError:
     return conflict(f"The operation cannot be performed at this time. An update is in progress for resource: {arn}")
 
 
+def failed_state() -> LambdaError:
+    return conflict(
+        "The operation cannot be performed at this time. The function is currently in the following state: Failed"
+    )
+
+
 def stale_revision() -> LambdaError:
     return LambdaError(
         "PreconditionFailedException",

@@ -159,6 +159,7 @@ CREATE TABLE checkpoint (
     PRIMARY KEY (mapping, shard)
 ) WITHOUT ROWID;
 """
+_FAILURES = "ALTER TABLE version ADD COLUMN failure BLOB;"
 
 SCHEMAS: Final = (
     _FUNCTIONS,
@@ -169,5 +170,6 @@ SCHEMAS: Final = (
     _LAYERS + _STORAGE,
     _PROVISIONED_IN_VAIN + _RUNTIME_MANAGEMENT,
     _ASYNCHRONOUS,
+    _FAILURES,
 )
 """The n-th takes a database from user_version n to n + 1: a folder from before keeps what it holds. Append only."""
