@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pointsman import config
+from pointsman.cli import chaos
 from pointsman.errors import LocalAwsFailed, UsageError
 from pointsman.localaws import control
 
 if TYPE_CHECKING:
     from pointsman.cli.commands import Typed
+    from pointsman.cli.terminal import Screen
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -71,10 +73,7 @@ def run(typed: Typed) -> int:
                 screen.print("The local AWS is down; its state stays." if stopped else "The local AWS was not up.")
             screen.result({"stopped": stopped})
         case "status":
-            there = control.running(directory(root))
-            if not screen.json:
-                screen.print(f"up at {there.url} (process {there.pid})" if there else "down")
-            screen.result(_facts(there) if there else {"up": False})
+            _status(screen, control.running(directory(root)))
         case "env":
             given = variables(_running(root))
             if not screen.json:
@@ -85,6 +84,8 @@ def run(typed: Typed) -> int:
             screen.result(given)
         case "logs":
             _logs(typed, root)
+        case "chaos":
+            chaos.run(screen, asked, _running(root))
         case "reset":
             control.reset(directory(root))
             for name in ("ledger.db", "ledger.db-wal", "ledger.db-shm"):
@@ -95,6 +96,15 @@ def run(typed: Typed) -> int:
         case other:
             raise UsageError(f"there is no `pointsman local {other}`")
     return 0
+
+
+def _status(screen: Screen, there: control.Running | None) -> None:
+    trouble = {} if there is None else control.chaos(there)
+    if not screen.json:
+        screen.print(f"up at {there.url} (process {there.pid})" if there else "down")
+        for line in chaos.lines(trouble) if trouble else ():
+            screen.print(f"  {line}")
+    screen.result(_facts(there) | {"chaos": trouble} if there else {"up": False})
 
 
 def _logs(typed: Typed, root: Path) -> None:

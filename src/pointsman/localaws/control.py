@@ -21,6 +21,7 @@ __all__ = [
     "LocalAwsError",
     "LogEvent",
     "Running",
+    "chaos",
     "down",
     "environment",
     "javascript_v2_preload",
@@ -177,6 +178,15 @@ def environment(running: Running, *, region: str = REGION, account: str | None =
     }
 
 
+def chaos(running: Running, method: str = "GET", action: str = "", **asked: Any) -> dict[str, Any]:
+    """What trouble is in force, after PUT (this only), POST (this too) or DELETE (none). See `trouble.Troublemaker`."""
+    status, found = _ask(running, method, f"/_pointsman/chaos{action}", timeout=60, body=asked or None)
+    if status != 200:
+        raise LocalAwsError(str(found["message"]))
+    document: dict[str, Any] = found
+    return document
+
+
 def javascript_v2_preload() -> Path:
     """What `node --require` needs for the AWS SDK for JavaScript v2, which does not read AWS_ENDPOINT_URL."""
     return Path(__file__).parent / "execution" / "node" / "aws-sdk-v2.cjs"
@@ -268,11 +278,16 @@ def _kill(pid: int) -> None:
 
 
 def _get(running: Running, path: str, *, timeout: float) -> Any:
+    return _ask(running, "GET", path, timeout=timeout)[1]
+
+
+def _ask(running: Running, method: str, path: str, *, timeout: float, body: Any = None) -> tuple[int, Any]:
     from http.client import HTTPConnection
 
     connection = HTTPConnection("127.0.0.1", running.port, timeout=timeout)
     try:
-        connection.request("GET", path)
-        return json.loads(connection.getresponse().read())
+        connection.request(method, path, None if body is None else json.dumps(body))
+        reply = connection.getresponse()
+        return reply.status, json.loads(reply.read())
     finally:
         connection.close()

@@ -214,15 +214,17 @@ class MotoBridge:
         try:
             body = b"".join(self._application(_environ(request, account), start_response))
         except NotImplementedError as error:
-            return _refusal(request, 501, "NotImplementedException", f"The local AWS does not do this: {error}")
+            return refusal(request, 501, "NotImplementedException", f"The local AWS does not do this: {error}")
         except Exception:
             log.exception("moto failed at %s %s (%s %s)", request.method, request.path, request.service, request.action)
-            return _refusal(request, 500, "InternalFailure", "moto failed at this request; the log says how.")
-        status, headers = int(begun[-1][0].split()[0]), dict(begun[-1][1])
+            return refusal(request, 500, "InternalFailure", "moto failed at this request; the log says how.")
+        status = int(begun[-1][0].split()[0])
+        # Connections are the server's affair; moto ends some of them.
+        headers = {name: value for name, value in begun[-1][1] if name.lower() != "connection"}
         kind = next((value for name, value in headers.items() if name.lower() == "content-type"), "")
         if status == 404 and kind.startswith(_HTML) and request.service not in (None, "s3"):
             what = f"{request.service} has no {request.method} {request.path} in the local AWS."
-            return _refusal(request, 501, "NotImplementedException", what)
+            return refusal(request, 501, "NotImplementedException", what)
         return Response(status, body, headers)
 
     # --- accounts ---
@@ -441,7 +443,7 @@ def _environ(request: WebRequest, account: str) -> dict[str, Any]:
     return environ
 
 
-def _refusal(request: WebRequest, status: int, code: str, message: str) -> Response:
+def refusal(request: WebRequest, status: int, code: str, message: str) -> Response:
     """In the shape the caller's protocol has for errors: JSON, or XML for the query services and S3."""
     if request.service == "s3" or (request.header("content-type") or "").startswith(
         "application/x-www-form-urlencoded"

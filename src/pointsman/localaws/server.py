@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, TypeAlias, cast
 from urllib.parse import parse_qsl, urlsplit
 
 import uvicorn
@@ -31,6 +31,7 @@ from pointsman.localaws.event_sources import Feeding, MotoSources
 from pointsman.localaws.execution import LocalExecutor
 from pointsman.localaws.lambda_ import Caller, LambdaService, LambdaState, UrlOf, Visit, addressed
 from pointsman.localaws.moto_bridge import MotoBridge, WebRequest
+from pointsman.localaws.trouble import Troublemaker
 
 _THREADS = 64  # moto's long polls (SQS) and synchronous invocations hold one each
 _GRACE_S = 5
@@ -80,11 +81,14 @@ class Application:
         service: LambdaService,
         moto: MotoBridge,
         threads: ThreadPoolExecutor,
+        trouble: Troublemaker,
+        *,
         health: Callable[[], Any],
         stop: Callable[[], None],
     ) -> None:
         self._service = service
         self._moto = moto
+        self._trouble = trouble
         self._threads = threads
         self._health = health
         self._stop = stop
@@ -103,25 +107,42 @@ class Application:
         body = await _body(receive)
         if body is None:
             return  # the client went away
+        response: Response | None
         if visited is not None:
             search = scope["query_string"].decode("latin-1")
             visit = Visit(*visited, scope["method"], search, names, body, scope["server"][1], visited[1] != path)
             response = await self._visit(visit, headers, query)
         elif path.startswith("/_pointsman/"):
-            response = await self._own(scope["method"], path, query)
+            response = await self._own(scope["method"], path, query, body)
         else:
             who = signed(headers, query)
             if who.service == "lambda" or (who.service is None and _LAMBDA_PATH.match(path)):
                 account = await self._in_thread_if_slow(who.access_key)
-                response = await self._service.handle(
-                    Request(scope["method"], path, query, headers, body, account, who.region)
-                )
+                response = await self._lambda(Request(scope["method"], path, query, headers, body, account, who.region))
             else:
-                web = WebRequest(
-                    scope["method"], path, scope["query_string"].decode("latin-1"), names, body, who.service
-                )
-                response = await self._in_thread(lambda: self._moto.answer(web, who.access_key))
-        await _reply(send, scope["method"], response)
+                text = scope["query_string"].decode("latin-1")
+                response = await self._other(WebRequest(scope["method"], path, text, names, body, who.service), who)
+        if response is None:
+            scope["abort"]()
+            while (await receive())["type"] != "http.disconnect":  # or uvicorn would answer for us
+                pass
+        else:
+            await _reply(send, scope["method"], response)
+
+    async def _lambda(self, request: Request) -> Response | None:
+        if self._trouble.idle:
+            return await self._service.handle(request)
+        return await self._trouble.around_lambda(request, lambda: self._service.handle(request))
+
+    async def _other(self, request: WebRequest, who: Signed) -> Response | None:
+        async def answer() -> Response:
+            response: Response = await self._in_thread(lambda: self._moto.answer(request, who.access_key))
+            return response
+
+        if self._trouble.idle:
+            return await answer()
+        account = await self._in_thread_if_slow(who.access_key)
+        return await self._trouble.around(request, account, who.region, answer)
 
     async def _in_thread(self, work: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
@@ -145,7 +166,9 @@ class Application:
             visit = replace(visit, caller=Caller(who.access_key, account))
         return await self._service.visit(visit)
 
-    async def _own(self, method: str, path: str, query: Mapping[str, str]) -> Response:
+    async def _own(self, method: str, path: str, query: Mapping[str, str], body: bytes) -> Response:
+        if path == "/_pointsman/chaos" or path.startswith("/_pointsman/chaos/"):
+            return self._trouble.control(method, path.removeprefix("/_pointsman/chaos"), body)
         match method, path.removeprefix("/_pointsman/"):
             case "GET", "health":
                 return _json(200, self._health())
@@ -266,11 +289,19 @@ def _listening(port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-class _Whole(HttpToolsProtocol):
-    """uvicorn writes head and body of a reply apart: two packets, and the client is woken twice for one short reply."""
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's, but for two things.
+
+    It writes head and body of a reply apart: two packets, and the client is woken twice for one short reply. And the
+    application may end a connection in the middle: scope["abort"]().
+    """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(_Joining(transport))  # type: ignore[arg-type]
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        cast(Scope, self.scope)["abort"] = self.transport.abort
 
 
 class _Joining:
@@ -394,11 +425,14 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         log.info("serving %s at %s", settings.directory, url)
         threads.submit(moto.load)  # ahead of the first request that needs it
 
-    application = Application(service, moto, threads, health, lambda: setattr(server, "should_exit", True))
+    trouble = Troublemaker(settings.directory / "chaos.json", state, time.monotonic)
+    application = Application(
+        service, moto, threads, trouble, health=health, stop=lambda: setattr(server, "should_exit", True)
+    )
     server = _Server(
         uvicorn.Config(
             application,
-            http=_Whole,
+            http=_Protocol,
             loop="asyncio",
             lifespan="off",
             interface="asgi3",

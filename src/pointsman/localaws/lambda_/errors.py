@@ -3,6 +3,7 @@
 LambdaError       what AWS would answer
 ├── NotReady      ... for now: the version is still being created, and `seconds` says for how long
 └── Throttled     ... for now: as many invocations run as were reserved
+    └── RateExceeded  ... or more calls of the control plane came than AWS takes
 ObjectMissing     raised by a `read_object` callable: S3's own code and message
 NetworkMissing    raised by a `find_network` callable: EC2's
 """
@@ -35,9 +36,16 @@ class NotReady(LambdaError):
 class Throttled(LambdaError):
     reason = "ReservedFunctionConcurrentInvocationLimitExceeded"
 
-    def __init__(self, *, for_good: bool = False) -> None:
-        super().__init__("TooManyRequestsException", 429, "Rate Exceeded.")
+    def __init__(self, message: str = "Rate Exceeded.", *, for_good: bool = False) -> None:
+        super().__init__("TooManyRequestsException", 429, message)
         self.for_good = for_good  # nothing is reserved, so waiting does not help
+
+
+class RateExceeded(Throttled):
+    reason = "CallerRateLimitExceeded"
+
+    def __init__(self) -> None:
+        super().__init__("Rate exceeded")
 
 
 class ObjectMissing(Exception):
