@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,13 +11,16 @@ from urllib.parse import urlsplit
 
 from pointsman import config
 from pointsman.cli import chaos
+from pointsman.cli.terminal import at
 from pointsman.errors import LocalAwsFailed, UsageError
 from pointsman.localaws import control
+from pointsman.model import size
 
 if TYPE_CHECKING:
     from pointsman.cli.commands import Typed
     from pointsman.cli.terminal import Screen
 
+_LEDGER = "ledger.db"  # of rehearsals: beside the local AWS's folder, and forgotten and kept together with it
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -86,10 +90,12 @@ def run(typed: Typed) -> int:
             _logs(typed, root)
         case "chaos":
             chaos.run(screen, asked, _running(root))
+        case "snapshot":
+            _snapshot(screen, asked, directory(root))
         case "reset":
             control.reset(directory(root))
-            for name in ("ledger.db", "ledger.db-wal", "ledger.db-shm"):
-                (directory(root).parent / name).unlink(missing_ok=True)
+            for suffix in ("", "-wal", "-shm"):
+                (directory(root).parent / f"{_LEDGER}{suffix}").unlink(missing_ok=True)
             if not screen.json:
                 screen.print("The local AWS is down and has forgotten everything, the rehearsal's ledger too.")
             screen.result({"reset": True})
@@ -105,6 +111,40 @@ def _status(screen: Screen, there: control.Running | None) -> None:
         for line in chaos.lines(trouble) if trouble else ():
             screen.print(f"  {line}")
     screen.result(_facts(there) | {"chaos": trouble} if there else {"up": False})
+
+
+def _snapshot(screen: Screen, asked: argparse.Namespace, aws: Path) -> None:
+    from pointsman.localaws import snapshots
+
+    shelf = aws.with_name("snapshots")
+    said: list[str] = []
+    result: object = {"name": getattr(asked, "name", None)}
+    try:
+        match asked.snapshot_command:
+            case "save":
+                made = snapshots.save(aws, shelf, asked.name, beside=[_LEDGER])
+                said, result = [f"Saved as {made.name}: {size(made.size)}."], made
+            case "load":
+                running = snapshots.load(aws, shelf, asked.name)
+                where = f"it answers at {running.url}" if running else "it is not up"
+                said = [f"The local AWS is as it was when {asked.name} was saved; {where}."]
+            case "remove":
+                snapshots.remove(shelf, asked.name)
+                said = [f"The snapshot {asked.name} is gone."]
+            case _:
+                found = snapshots.saved(shelf)
+                result = found
+                if not screen.json:
+                    screen.table(
+                        ("name", "saved", "size"), [(each.name, at(each.saved), size(each.size)) for each in found]
+                    )
+                    said = [] if found else ["There are no snapshots."]
+    except control.LocalAwsError as error:
+        raise LocalAwsFailed(str(error), where="snapshot", next="See `pointsman local snapshot list`.") from error
+    if not screen.json:
+        for line in said:
+            screen.print(line)
+    screen.result(result)
 
 
 def _logs(typed: Typed, root: Path) -> None:

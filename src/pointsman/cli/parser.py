@@ -194,11 +194,29 @@ def _local(parser: Parser, shared: Parser) -> None:
     kinds.add_parser("down", parents=[shared], help="stop it; its state stays", formatter_class=Help)
     kinds.add_parser("status", parents=[shared], help="is it up, and where", formatter_class=Help)
     _chaos(kinds, shared)
+    snapshot: Any = kinds.add_parser(
+        "snapshot",
+        parents=[shared],
+        help="keep all it knows under a name, and come back to it",
+        epilog="example:\n  pointsman local snapshot save before-the-migration",
+        formatter_class=Help,
+    ).add_subparsers(dest="snapshot_command", metavar="save|load|list|remove", required=True)
+    for name, text in (
+        ("save", "keep all it knows, and the rehearsal's ledger, while it goes on"),
+        ("load", "forget what it knows, and know what it knew then"),
+        ("list", "which there are, their dates and sizes"),
+        ("remove", "forget one"),
+    ):
+        command = snapshot.add_parser(name, parents=[shared], help=text, formatter_class=Help)
+        if name != "list":
+            command.add_argument("name", metavar="NAME")
     logs = kinds.add_parser("logs", parents=[shared], help="what functions printed", formatter_class=Help)
     logs.add_argument("function", nargs="?", help="only this function's")
     logs.add_argument("--server", action="store_true", help="the local AWS's own log")
     kinds.add_parser("env", parents=[shared], help="export lines for a shell", formatter_class=Help)
-    kinds.add_parser("reset", parents=[shared], help="stop it and forget everything it held", formatter_class=Help)
+    kinds.add_parser(
+        "reset", parents=[shared], help="stop it and forget everything it held; snapshots stay", formatter_class=Help
+    )
 
 
 def _chaos(kinds: Any, shared: Parser) -> None:

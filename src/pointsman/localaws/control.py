@@ -71,7 +71,7 @@ def up(directory: Path, *, port: int | None = None, wait_s: float = 30, settle_s
     """Start the local AWS of `directory`, or find it running. Raises LocalAwsError when it does not come up."""
     directory = directory.absolute()
     directory.mkdir(parents=True, exist_ok=True)
-    with _locked(directory / "up.lock", wait_s):
+    with locked(directory / "up.lock", wait_s):
         if (there := running(directory)) is not None:
             if port not in (None, there.port):
                 raise LocalAwsError(f"It already runs, at port {there.port}. Stop it to have it at {port}.")
@@ -126,7 +126,7 @@ def running(directory: Path) -> Running | None:
         return None
     found = _running(facts, directory)
     deadline = time.monotonic() + _BUSY_S
-    while _alive(directory):
+    while alive(directory):
         try:
             if _get(found, "/_pointsman/health", timeout=_BUSY_S)["pid"] == found.pid:
                 return found
@@ -145,16 +145,16 @@ def down(directory: Path) -> bool:
     directory = directory.absolute()
     if not directory.exists():
         return False
-    with _locked(directory / "up.lock", _PATIENCE_S):  # one that is just starting is stopped when it is up
-        facts, alive = _facts(directory), _alive(directory)
-        if facts is not None and alive:
+    with locked(directory / "up.lock", _PATIENCE_S):  # one that is just starting is stopped when it is up
+        facts, lives = _facts(directory), alive(directory)
+        if facts is not None and lives:
             pid = int(facts["pid"])
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
             if not _ends(pid, _PATIENCE_S):
                 _kill(pid)
         (directory / FACTS).unlink(missing_ok=True)
-    return alive
+    return lives
 
 
 def reset(directory: Path) -> None:
@@ -180,7 +180,7 @@ def environment(running: Running, *, region: str = REGION, account: str | None =
 
 def chaos(running: Running, method: str = "GET", action: str = "", **asked: Any) -> dict[str, Any]:
     """What trouble is in force, after PUT (this only), POST (this too) or DELETE (none). See `trouble.Troublemaker`."""
-    status, found = _ask(running, method, f"/_pointsman/chaos{action}", timeout=60, body=asked or None)
+    status, found = ask(running, method, f"/_pointsman/chaos{action}", timeout=60, body=asked or None)
     if status != 200:
         raise LocalAwsError(str(found["message"]))
     document: dict[str, Any] = found
@@ -228,7 +228,7 @@ def _running(facts: dict[str, Any], directory: Path) -> Running:
     return Running(facts["pid"], facts["port"], facts["url"], facts["started"], directory)
 
 
-def _alive(directory: Path) -> bool:
+def alive(directory: Path) -> bool:
     try:
         with (directory / LIFE).open("rb") as life:
             fcntl.flock(life, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -240,7 +240,7 @@ def _alive(directory: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, wait_s: float) -> Iterator[None]:
+def locked(path: Path, wait_s: float) -> Iterator[None]:
     with path.open("ab") as lock:
         deadline = time.monotonic() + wait_s
         while True:
@@ -278,10 +278,10 @@ def _kill(pid: int) -> None:
 
 
 def _get(running: Running, path: str, *, timeout: float) -> Any:
-    return _ask(running, "GET", path, timeout=timeout)[1]
+    return ask(running, "GET", path, timeout=timeout)[1]
 
 
-def _ask(running: Running, method: str, path: str, *, timeout: float, body: Any = None) -> tuple[int, Any]:
+def ask(running: Running, method: str, path: str, *, timeout: float, body: Any = None) -> tuple[int, Any]:
     from http.client import HTTPConnection
 
     connection = HTTPConnection("127.0.0.1", running.port, timeout=timeout)

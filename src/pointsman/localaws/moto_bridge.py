@@ -162,6 +162,10 @@ class MotoBridge:
 
         return create_backend_app(service)
 
+    def still(self) -> contextlib.AbstractContextManager[None]:
+        """Nothing of moto's changes within, and all of it is on disk."""
+        return self.load().still()
+
     @property
     def unsaved(self) -> bool:
         return self._snapshots is not None and self._snapshots.unsaved

@@ -113,18 +113,44 @@ class Snapshots:
                 self._saving = True
             began = time.monotonic()
             try:
-                data, digests = self._pickled()
+                pickled = self._pickled()
             finally:
-                with self._gate:
-                    self._saving = False
-                    self._gate.notify_all()
-            temporary = self._file.with_suffix(".new")
-            temporary.write_bytes(data)
-            temporary.rename(self._file)
-            for path in self._objects.iterdir():
-                if path.name not in digests:
-                    path.unlink()
+                self._go_on()
+            self._write(*pickled)
             return time.monotonic() - began
+
+    @contextlib.contextmanager
+    def still(self, patience_s: float = 10.0) -> Iterator[None]:
+        """Everything is on disk, and no request changes it within. TimeoutError when requests take too long."""
+        with self._one_save:
+            self._dirty.clear()
+            with self._gate:
+                # A moment without requests, should there be one: some request may itself be waiting for another.
+                self._gate.wait_for(lambda: self._requests == 0, timeout=_QUIET_S)
+                self._saving = True  # from now on new ones wait
+                if not self._gate.wait_for(lambda: self._requests == 0, timeout=patience_s):
+                    self._saving = False
+                    self._dirty.set()
+                    self._gate.notify_all()
+                    raise TimeoutError(f"Requests have been under way for {patience_s:g} s.")
+            try:
+                self._write(*self._pickled())
+                yield
+            finally:
+                self._go_on()
+
+    def _go_on(self) -> None:
+        with self._gate:
+            self._saving = False
+            self._gate.notify_all()
+
+    def _write(self, data: bytes, digests: set[str]) -> None:
+        temporary = self._file.with_suffix(".new")
+        temporary.write_bytes(data)
+        temporary.rename(self._file)
+        for path in self._objects.iterdir():
+            if path.name not in digests:
+                path.unlink()
 
     def _pickled(self) -> tuple[bytes, set[str]]:
         for attempt in range(5):

@@ -24,6 +24,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 import pointsman
+from pointsman.localaws import snapshots
 from pointsman.localaws.contract import CutShort, Request, Response, Target
 from pointsman.localaws.control import FACTS, LIFE, REGION
 from pointsman.localaws.delivery import MotoCarrier
@@ -84,6 +85,7 @@ class Application:
         trouble: Troublemaker,
         *,
         health: Callable[[], Any],
+        save_to: Callable[[Path], None],
         stop: Callable[[], None],
     ) -> None:
         self._service = service
@@ -91,6 +93,7 @@ class Application:
         self._trouble = trouble
         self._threads = threads
         self._health = health
+        self._save_to = save_to
         self._stop = stop
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -178,6 +181,13 @@ class Application:
             case "GET", "logs":
                 since = int(query.get("since", "0"))
                 return _json(200, await self._in_thread(lambda: self._moto.logs(query.get("function"), since)))
+            case "POST", "snapshot":
+                target = Path(json.loads(body)["to"])
+                try:
+                    await self._in_thread(lambda: self._save_to(target))
+                except (OSError, TimeoutError) as error:
+                    return _json(503, {"message": str(error)})
+                return _json(200, {})
             case _:
                 return _json(404, {"message": f"The local AWS has no {method} {path}."})
 
@@ -252,6 +262,7 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM, SIGINT or POST /_pointsman/shutdown; then save and end every function process."""
     settings.directory.mkdir(parents=True, exist_ok=True)
     with _life(settings.directory), _listening(settings.port) as listener:
+        snapshots.finish(settings.directory)
         asyncio.run(_serve(settings, listener))
 
 
@@ -425,9 +436,19 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         log.info("serving %s at %s", settings.directory, url)
         threads.submit(moto.load)  # ahead of the first request that needs it
 
+    def save_to(target: Path) -> None:
+        with moto.still(), state.still():
+            snapshots.copy_state(settings.directory, target)
+
     trouble = Troublemaker(settings.directory / "chaos.json", state, time.monotonic)
     application = Application(
-        service, moto, threads, trouble, health=health, stop=lambda: setattr(server, "should_exit", True)
+        service,
+        moto,
+        threads,
+        trouble,
+        health=health,
+        save_to=save_to,
+        stop=lambda: setattr(server, "should_exit", True),
     )
     server = _Server(
         uvicorn.Config(

@@ -201,6 +201,12 @@ class Store:
             self.packages.close()
 
     @contextmanager
+    def still(self) -> Iterator[None]:
+        """Nothing is written within."""
+        with self._lock:
+            yield
+
+    @contextmanager
     def _writing(self) -> Iterator[None]:
         """One transaction; nothing of it remains when the operation is refused."""
         with self._lock:
