@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -148,16 +150,33 @@ def _snapshot(screen: Screen, asked: argparse.Namespace, aws: Path) -> None:
 
 
 def _logs(typed: Typed, root: Path) -> None:
-    screen = typed.screen
-    if typed.asked.server:
+    screen, asked = typed.screen, typed.asked
+    if asked.server:
+        if asked.follow or asked.since is not None:
+            raise UsageError("--server shows the whole log of the local AWS itself: no --follow, no --since")
         path = directory(root) / "server.log"
         lines = path.read_text(errors="replace").splitlines() if path.exists() else []
-    else:
-        lines = [event.message.rstrip() for event in control.log_events(_running(root), typed.asked.function)]
-    if not screen.json:
-        for line in lines:
-            screen.print(line)
-    screen.result(lines)
+        if not screen.json:
+            for line in lines:
+                screen.print(line)
+        screen.result(lines)
+        return
+    since_ms = 0 if asked.since is None else int((time.time() - asked.since) * 1000)
+    found = control.log_events(_running(root), asked.function, since_ms=since_ms, follow=asked.follow)
+    if screen.json and not asked.follow:
+        screen.result(list(found))
+        return
+    with contextlib.suppress(KeyboardInterrupt):  # the way to end it, and no failure
+        for event in found:
+            if not screen.json:
+                for line in event.message.rstrip().splitlines():
+                    screen.print(line if asked.function else f"{_called(event)} | {line}")
+            screen.result(event)
+            screen.out.flush()
+
+
+def _called(event: control.LogEvent) -> str:
+    return event.function if event.account == control.ACCOUNT else f"{event.account}:{event.function}"
 
 
 def _root(file: str | None) -> Path:

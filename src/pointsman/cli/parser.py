@@ -210,8 +210,19 @@ def _local(parser: Parser, shared: Parser) -> None:
         command = snapshot.add_parser(name, parents=[shared], help=text, formatter_class=Help)
         if name != "list":
             command.add_argument("name", metavar="NAME")
-    logs = kinds.add_parser("logs", parents=[shared], help="what functions printed", formatter_class=Help)
-    logs.add_argument("function", nargs="?", help="only this function's")
+    ours = Parser(add_help=False, conflict_handler="resolve")  # -f follows here; --file is still --file
+    _shared(ours, argparse.SUPPRESS)
+    ours.add_argument("-f", "--follow", action="store_true", help="go on, over restarts too, until Ctrl-C")
+    logs = kinds.add_parser(
+        "logs",
+        parents=[ours],
+        help="what functions printed",
+        epilog="examples:\n  pointsman local logs greeting --since 10m\n"
+        "  pointsman local logs -f --json        one JSON document for each line",
+        formatter_class=Help,
+    )
+    logs.add_argument("function", nargs="?", help="only this function's (default: all, each line with its name)")
+    logs.add_argument("--since", type=duration, metavar="TIME", help="only of so long ago, e.g. 90s, 10m, 2h")
     logs.add_argument("--server", action="store_true", help="the local AWS's own log")
     kinds.add_parser("env", parents=[shared], help="export lines for a shell", formatter_class=Help)
     kinds.add_parser(

@@ -37,7 +37,7 @@ FACTS = "server.json"
 LIFE = "server.lock"  # flock'ed by the server as long as it lives: what a recycled pid cannot fake
 _BUSY_S = 10.0  # how long a living server may take to answer a health check
 _PATIENCE_S = 20.0  # how long a stopping server may take to save, before it is killed
-_LATE_MS = 10_000  # log lines may arrive this much after their timestamp
+_LISTENING_S = 20.0  # how long one request waits for log lines
 
 _children: dict[int, subprocess.Popen[bytes]] = {}  # started here, so to be reaped here
 
@@ -63,6 +63,9 @@ class LogEvent:
 
     timestamp: int
     message: str
+    function: str
+    account: str
+    region: str
     group: str
     stream: str
 
@@ -193,24 +196,42 @@ def javascript_v2_preload() -> Path:
 
 
 def log_events(
-    running: Running, function: str | None = None, *, since_ms: int = 0, follow: bool = False, every_s: float = 0.5
+    running: Running, function: str | None = None, *, since_ms: int = 0, follow: bool = False
 ) -> Iterator[LogEvent]:
-    """What functions logged since `since_ms` (epoch), oldest first. With `follow`, goes on until the caller stops."""
-    from urllib.parse import urlencode
+    """What functions logged since `since_ms` (epoch), oldest first.
 
-    seen: dict[tuple[str, str, int], int] = {}
+    With `follow`, goes on until the caller stops, over restarts of the local AWS; each line comes once.
+    """
+    from http.client import HTTPException
+
+    asked: dict[str, Any] = {
+        "function": function,
+        "since_ms": since_ms,
+        "seen": {},
+        "wait_s": _LISTENING_S if follow else 0,
+    }
     while True:
-        query = urlencode({"since": since_ms} | ({"function": function} if function else {}))
-        for found in _get(running, f"/_pointsman/logs?{query}", timeout=60):
-            key = (found["group"], found["stream"], found["number"])
-            if key not in seen:
-                seen[key] = found["timestamp"]
-                yield LogEvent(found["timestamp"], found["message"].removesuffix("\n"), found["group"], found["stream"])
+        try:
+            _, found = ask(running, "POST", "/_pointsman/logs", timeout=_LISTENING_S + 60, body=asked)
+        except (OSError, HTTPException, ValueError):  # it was stopped or killed, perhaps in the middle of its answer
+            if not follow:
+                raise
+            running = _back(running.directory)
+            continue
+        asked["seen"] = found["seen"]
+        for line in found["lines"]:
+            yield LogEvent(**line | {"message": line["message"].removesuffix("\n")})
         if not follow:
             return
-        since_ms = max(since_ms, max(seen.values(), default=0) - _LATE_MS)
-        seen = {key: timestamp for key, timestamp in seen.items() if timestamp >= since_ms}
-        time.sleep(every_s)
+
+
+def _back(directory: Path) -> Running:
+    """The local AWS of `directory`, as soon as it is up again."""
+    while True:
+        with contextlib.suppress(LocalAwsError):
+            if (there := running(directory)) is not None:
+                return there
+        time.sleep(0.2)
 
 
 # --- files, locks and processes ---

@@ -43,6 +43,7 @@ _HTML = "text/html"
 _BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 _SESSIONS = 256  # kept; many more than there are environments at a time
 _OURS = "an environment of a function"
+_LOG_GROUPS = "/aws/lambda/"
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +93,8 @@ class MotoBridge:
         self._service: LambdaService | None = None
         self._stacks: Any = None
         self._arrived: Callable[[str], None] = lambda _arn: None
+        self.logged: Callable[[], None] = lambda: None
+        """Told, in whatever thread, after lines were logged."""
 
     def serve_lambda(self, state: LambdaState, service: LambdaService) -> None:
         self._state, self._service = state, service
@@ -195,6 +198,8 @@ class MotoBridge:
             response = self._answer(request, account)
         if waiting:
             snapshots.changed()
+        if request.service == "logs" and writes:
+            self.logged()
         return response
 
     def _answer_ourselves(self, sent: Any, service: str, account: str) -> tuple[int, Mapping[str, str], bytes]:
@@ -361,26 +366,45 @@ class MotoBridge:
             made = self._journal.put(target.account, target.region, target.log_group, stream, ended)
         if made:
             snapshots.changed()
+        self.logged()
 
-    def logs(self, function: str | None, since_ms: int) -> list[dict[str, Any]]:
-        """What functions logged, in every account and region, oldest first. `number` counts within a stream."""
+    def logs(
+        self, function: str | None, since_ms: int, seen: Mapping[str, int]
+    ) -> tuple[list[dict[str, Any]], dict[str, int]]:
+        """(what functions logged beyond `seen`, in every account and region, oldest first; what is seen by then).
+
+        `seen` has the number of lines for each stream that there was, by whatever names it.
+        """
         self.load()
+        assert self._state is not None
         from moto.logs.models import logs_backends
 
-        return sorted(
-            (
-                {"timestamp": e.timestamp, "message": e.message, "group": group.name, "stream": name, "number": number}
-                for regions in list(logs_backends.values())
-                for backend in list(regions.values())
-                for group in list(backend.groups.values())
-                if group.name == f"/aws/lambda/{function}"
-                or (function is None and group.name.startswith("/aws/lambda/"))
-                for name, stream in list(group.streams.items())
-                for number, e in enumerate(list(stream.events))
-                if e.timestamp >= since_ms
-            ),
-            key=lambda event: event["timestamp"],
-        )
+        from pointsman.localaws.log_journal import identity
+
+        elsewhere = self._state.log_groups()
+        found: list[dict[str, Any]] = []
+        now_seen: dict[str, int] = {}
+        for account, regions in list(logs_backends.items()):
+            for region, backend in list(regions.items()):
+                for group in list(backend.groups.values()):
+                    of = elsewhere.get((account, region, group.name))
+                    if of is None and group.name.startswith(_LOG_GROUPS):
+                        of = group.name.removeprefix(_LOG_GROUPS)
+                    if of is None or function not in (None, of):
+                        continue
+                    for name, stream in list(group.streams.items()):
+                        key = f"{account}|{region}|{group.name}|{identity(stream)}|{name}"
+                        lines = list(stream.events)
+                        now_seen[key] = len(lines)
+                        where = {
+                            "function": of, "account": account, "region": region, "group": group.name, "stream": name
+                        }  # fmt: skip
+                        found += [
+                            {"timestamp": line.timestamp, "message": line.message} | where
+                            for line in lines[seen.get(key, 0) :]
+                            if line.timestamp >= since_ms
+                        ]
+        return sorted(found, key=lambda line: line["timestamp"]), now_seen
 
     # --- what moto asks of Lambda ---
 

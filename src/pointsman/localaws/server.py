@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import IO, Any, TypeAlias, cast
 from urllib.parse import parse_qsl, urlsplit
@@ -84,6 +84,7 @@ class Application:
         threads: ThreadPoolExecutor,
         trouble: Troublemaker,
         *,
+        bell: _Bell,
         health: Callable[[], Any],
         save_to: Callable[[Path], None],
         stop: Callable[[], None],
@@ -91,6 +92,7 @@ class Application:
         self._service = service
         self._moto = moto
         self._trouble = trouble
+        self._bell = bell
         self._threads = threads
         self._health = health
         self._save_to = save_to
@@ -116,7 +118,7 @@ class Application:
             visit = Visit(*visited, scope["method"], search, names, body, scope["server"][1], visited[1] != path)
             response = await self._visit(visit, headers, query)
         elif path.startswith("/_pointsman/"):
-            response = await self._own(scope["method"], path, query, body)
+            response = await self._own(scope["method"], path, body)
         else:
             who = signed(headers, query)
             if who.service == "lambda" or (who.service is None and _LAMBDA_PATH.match(path)):
@@ -169,7 +171,7 @@ class Application:
             visit = replace(visit, caller=Caller(who.access_key, account))
         return await self._service.visit(visit)
 
-    async def _own(self, method: str, path: str, query: Mapping[str, str], body: bytes) -> Response:
+    async def _own(self, method: str, path: str, body: bytes) -> Response:
         if path == "/_pointsman/chaos" or path.startswith("/_pointsman/chaos/"):
             return self._trouble.control(method, path.removeprefix("/_pointsman/chaos"), body)
         match method, path.removeprefix("/_pointsman/"):
@@ -178,9 +180,8 @@ class Application:
             case "POST", "shutdown":
                 self._stop()
                 return _json(202, {})
-            case "GET", "logs":
-                since = int(query.get("since", "0"))
-                return _json(200, await self._in_thread(lambda: self._moto.logs(query.get("function"), since)))
+            case "POST", "logs":
+                return _json(200, await self._logs(**json.loads(body)))
             case "POST", "snapshot":
                 target = Path(json.loads(body)["to"])
                 try:
@@ -190,6 +191,41 @@ class Application:
                 return _json(200, {})
             case _:
                 return _json(404, {"message": f"The local AWS has no {method} {path}."})
+
+    async def _logs(
+        self, *, function: str | None, since_ms: int, seen: Mapping[str, int], wait_s: float
+    ) -> Mapping[str, Any]:
+        """What was logged beyond `seen`; when that is nothing, wait for it so long."""
+        deadline = time.monotonic() + wait_s
+        while True:
+            rung = self._bell.rung
+            lines, seen = await self._in_thread(partial(self._moto.logs, function, since_ms, seen))
+            left = deadline - time.monotonic()
+            if lines or left <= 0 or self._bell.silent:
+                return {"lines": lines, "seen": seen}
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(rung.wait(), left)
+
+
+class _Bell:
+    """Wakes those who wait for `rung`; rung from any thread. Once `silent`, nobody may wait any more."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.rung = asyncio.Event()
+        self.silent = False
+
+    def ring(self) -> None:
+        def wake() -> None:
+            self.rung.set()
+            self.rung = asyncio.Event()
+
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(wake)
+
+    def silence(self) -> None:
+        self.silent = True
+        self.ring()
 
 
 @lru_cache(1024)
@@ -347,9 +383,10 @@ class _Joining:
 class _Server(uvicorn.Server):
     """uvicorn, but signals are ours: its own way raises them again before anything could be saved."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], stopping: Callable[[], None]) -> None:
         super().__init__(config)
         self._ready = ready
+        self._stopping = stopping
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -361,6 +398,7 @@ class _Server(uvicorn.Server):
 
     def stop(self) -> None:
         self.should_exit = True
+        self._stopping()  # or who waits for log lines would hold us up
 
 
 async def _end_without(directory: Path, server: _Server) -> None:
@@ -394,6 +432,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     async def sink(target: Target, stream: str, lines: list[tuple[int, str]]) -> None:
         await loop.run_in_executor(logging_thread, moto.write_logs, target, stream, lines)
 
+    bell = _Bell(loop)
     moto = MotoBridge(settings.directory / "moto", port=port, loop=loop)
     executor = LocalExecutor(sink, endpoint=lambda: url, credentials=moto.role_session)
     settle: dict[str, Any] = {} if settings.settle_s is None else {"settle_s": settings.settle_s}
@@ -409,6 +448,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     )
     service = LambdaService(state, executor, MotoCarrier(moto))
     moto.serve_lambda(state, service)
+    moto.logged = bell.ring
     sources = MotoSources(moto)
     state.sources = sources
     feeding = Feeding(state, service, sources)
@@ -436,6 +476,9 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         log.info("serving %s at %s", settings.directory, url)
         threads.submit(moto.load)  # ahead of the first request that needs it
 
+    def stop() -> None:
+        server.stop()
+
     def save_to(target: Path) -> None:
         with moto.still(), state.still():
             snapshots.copy_state(settings.directory, target)
@@ -446,9 +489,10 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         moto,
         threads,
         trouble,
+        bell=bell,
         health=health,
         save_to=save_to,
-        stop=lambda: setattr(server, "should_exit", True),
+        stop=stop,
     )
     server = _Server(
         uvicorn.Config(
@@ -467,9 +511,10 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
             timeout_graceful_shutdown=_GRACE_S,
         ),
         ready,
+        stopping=bell.silence,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.stop)
+        loop.add_signal_handler(number, stop)
     watching = loop.create_task(_end_without(settings.directory, server))
     try:
         await server.serve(sockets=[listener])

@@ -122,6 +122,19 @@ class LambdaState(Functions, Aliases, Policies, Urls, EventInvokes, EventQueue, 
             "AccountUsage": {"TotalCodeSize": size, "FunctionCount": functions},
         }
 
+    def log_groups(self) -> dict[tuple[str, str, str], str]:
+        """(account, region, log group) → the function that logs there rather than to the group of its own name."""
+        with self._lock:
+            return {
+                (account, region, group): name
+                for account, region, name, group in self._db.execute(
+                    "SELECT account, region, name,"
+                    " json_extract(CAST(settings AS TEXT), '$.LoggingConfig.LogGroup') AS log_group"
+                    " FROM function JOIN version ON function = id AND number = 0"
+                    " WHERE log_group <> '/aws/lambda/' || name"
+                )
+            }
+
     def reach(
         self,
         account: str,
