@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -373,19 +372,3 @@ def test_trouble_outlives_a_restart(tmp_path: Path) -> None:
     with pytest.raises(ClientError, match="InternalFailure"):
         client(again, "sts").get_caller_identity()
     control.down(tmp_path / "aws")
-
-
-def test_connections_stay_open_for_answers_of_every_service(aws: control.Running) -> None:
-    connection = HTTPConnection("127.0.0.1", aws.port)
-    for headers in ({"Authorization": f"AWS4-HMAC-SHA256 Credential=1/20300101/eu-west-1/{name}/aws4_request"}
-                    for name in ("s3", "lambda", "s3")):  # fmt: skip
-        connection.request(
-            "GET", "/" if "s3" in headers["Authorization"] else "/2015-03-31/functions/", headers=headers
-        )
-        local = connection.sock.getsockname() if connection.sock else None
-        reply = connection.getresponse()
-        reply.read()
-        assert reply.getheader("connection", "keep-alive").lower() == "keep-alive"
-        assert connection.sock is not None
-        assert connection.sock.getsockname() == local
-    connection.close()

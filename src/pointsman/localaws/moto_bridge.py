@@ -20,12 +20,13 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from pointsman.localaws.accounts import GIVES_KEYS, Caller, Callers, KeyRefused
 from pointsman.localaws.contract import Response, Target
-from pointsman.localaws.control import ACCOUNT
 from pointsman.localaws.lambda_ import LambdaService, LambdaState, NetworkMissing, ObjectMissing
 
 if TYPE_CHECKING:
@@ -38,10 +39,9 @@ _READ = re.compile(r"(Batch)?(Get|List|Describe|Head|Query|Scan|Filter|Lookup|Se
 _ACTION = re.compile(rb"(?:^|&)Action=(\w+)")
 # moto has no locks of its own here, and read-modify-write by several clients is what these are used for.
 _LOCKED = ("dynamodb", "kinesis", "s3")
-_ACCOUNT = re.compile(r"\d{12}")
 _HTML = "text/html"
 _BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
-_SESSIONS = 256  # kept; many more than there are environments at a time
+_SESSIONS = 4096  # kept; many more than there are environments at a time
 _OURS = "an environment of a function"
 _LOG_GROUPS = "/aws/lambda/"
 
@@ -59,6 +59,11 @@ class WebRequest:
 
     def header(self, name: str) -> str | None:
         return next((value for given, value in self.headers if given.lower() == name), None)
+
+    @property
+    def form(self) -> bool:
+        """Whether it speaks the query protocol, which is answered in XML."""
+        return (self.header("content-type") or "").startswith("application/x-www-form-urlencoded")
 
     @property
     def action(self) -> str | None:
@@ -93,6 +98,7 @@ class MotoBridge:
         self._service: LambdaService | None = None
         self._stacks: Any = None
         self._arrived: Callable[[str], None] = lambda _arn: None
+        self._callers = Callers(lambda: datetime.now(UTC).replace(tzinfo=None))
         self.logged: Callable[[], None] = lambda: None
         """Told, in whatever thread, after lines were logged."""
 
@@ -130,6 +136,7 @@ class MotoBridge:
         from pointsman.localaws.event_sources.backends import tell_arrivals
         from pointsman.localaws.log_journal import LogJournal
         from pointsman.localaws.moto_lambda import put_ours_in_place
+        from pointsman.localaws.moto_sts import put_sts_right
         from pointsman.localaws.persistence import Snapshots
 
         default_user_config["stepfunctions"]["execute_state_machine"] = True
@@ -140,6 +147,7 @@ class MotoBridge:
         assert self._state is not None
         put_ours_in_place(self._state, self.invoke)
         tell_arrivals(self._arrived)
+        put_sts_right()
         calls = Calls(f"http://127.0.0.1:{self._port}", self._answer_ourselves)
         self._stacks = Stacks(Kinds(self._state, calls), saved=self._save_now)
         saved = self._directory / "services.pickle"
@@ -182,9 +190,8 @@ class MotoBridge:
 
     # --- requests ---
 
-    def answer(self, request: WebRequest, access_key: str | None) -> Response:
+    def answer(self, request: WebRequest, account: str, access_key: str | None = None) -> Response:
         snapshots = self.load()
-        account = self.account(access_key)
         if access_key in self._sessions:
             self._introduce(access_key)
         # A state machine goes on in moto's threads when the request that started it is long answered.
@@ -196,6 +203,8 @@ class MotoBridge:
             if request.service in self._locks:
                 entered.enter_context(self._locks[request.service])
             response = self._answer(request, account)
+            if request.action in GIVES_KEYS:
+                self._save_now()
         if waiting:
             snapshots.changed()
         if request.service == "logs" and writes:
@@ -236,7 +245,7 @@ class MotoBridge:
             return refusal(request, 501, "NotImplementedException", what)
         return Response(status, body, headers)
 
-    # --- accounts ---
+    # --- callers ---
 
     def role_session(self, target: Target) -> Mapping[str, str]:
         """Credentials for one environment of a function, as which STS then knows its role. Needs no moto yet."""
@@ -263,12 +272,11 @@ class MotoBridge:
                 return
             key = cast(Any, AccessKey)(None, "ASIA", target.account)
             key.access_key_id = access_key
-            name = target.function_name  # AWS's sessions have two characters at least (recorded)
             session = AssumedRole(
                 account_id=target.account,
                 region_name=target.region,
                 access_key=key,
-                role_session_name=name if len(name) > 1 else f"{name}@lambda_function",
+                role_session_name=_session_name(target),
                 role_arn=target.role,
                 policy="",
                 duration=43_200,
@@ -277,21 +285,19 @@ class MotoBridge:
             still = [r for r in backend.assumed_roles if r.external_id != _OURS or r.access_key_id in self._sessions]
             backend.assumed_roles = [*still, session]
 
-    def account_at_once(self, access_key: str | None) -> str | None:
-        """The account, or None if only moto can tell: keys that IAM or STS gave out begin with A."""
-        if (target := self._sessions.get(access_key or "")) is not None:
-            return target.account
-        if access_key is None or not access_key.startswith(("AKIA", "ASIA")):
-            return access_key if access_key is not None and _ACCOUNT.fullmatch(access_key) else ACCOUNT
-        return None
+    def caller_at_once(self, key: str | None, token: str | None) -> Caller | None:
+        """None if only moto can tell. KeyRefused, here and below, when the key is not one to call with."""
+        if (target := self._sessions.get(key or "")) is not None:
+            role = target.role.rpartition("/")[2]
+            return Caller(
+                target.account,
+                f"arn:{target.role.split(':')[1]}:sts::{target.account}:assumed-role/{role}/{_session_name(target)}",
+            )
+        return self._callers.at_once(key, token)
 
-    def account(self, access_key: str | None) -> str:
-        if (known := self.account_at_once(access_key)) is not None:
-            return known
+    def caller(self, key: str, token: str | None) -> Caller:
         self.load()
-        from moto.iam.models import get_account_id_from
-
-        return get_account_id_from(str(access_key))
+        return self._callers.find(key, token)
 
     # --- what Lambda asks ---
 
@@ -417,6 +423,11 @@ class MotoBridge:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 
+def _session_name(target: Target) -> str:
+    name = target.function_name  # AWS's sessions have two characters at least (recorded)
+    return name if len(name) > 1 else f"{name}@lambda_function"
+
+
 def _spare_moto_its_cloudformation() -> None:
     """Every Fn::GetAtt imports an exception from moto.cloudformation, whose __init__ imports nearly all of moto: a
     second, and 100 MB. Ours stands in for it, so the package is there, but its __init__ does not run."""
@@ -471,11 +482,20 @@ def _environ(request: WebRequest, account: str) -> dict[str, Any]:
     return environ
 
 
+def key_refusal(request: WebRequest, error: KeyRefused) -> Response:
+    """What the service says of a key that is not one to call with."""
+    if request.service == "s3":
+        code, message = ("ExpiredToken", "expired") if error.expired else ("InvalidToken", "malformed or invalid")
+        return refusal(request, 400, code, f"The provided token is {message}.")
+    if request.form:
+        return refusal(request, 403, "ExpiredToken" if error.expired else "InvalidClientTokenId", str(error))
+    code = "ExpiredTokenException" if error.expired else "UnrecognizedClientException"
+    return refusal(request, 400 if request.header("x-amz-target") else 403, code, str(error))
+
+
 def refusal(request: WebRequest, status: int, code: str, message: str) -> Response:
     """In the shape the caller's protocol has for errors: JSON, or XML for the query services and S3."""
-    if request.service == "s3" or (request.header("content-type") or "").startswith(
-        "application/x-www-form-urlencoded"
-    ):
+    if request.service == "s3" or request.form:
         from xml.sax.saxutils import escape
 
         error = f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"

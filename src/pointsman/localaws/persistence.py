@@ -199,6 +199,7 @@ class Snapshots:
             for backends in found["services"].values():
                 for account, region, backend in backends:
                     _dictionary(backend)[account][region] = backend
+            _know_buckets()
         except FileNotFoundError:
             return
         except Exception:
@@ -227,6 +228,14 @@ def _dictionary(backend: Any) -> Any:
         if isinstance(value, BackendDict) and value.backend is type(backend):
             return value
     raise LookupError(f"moto has no place for {type(backend)}")
+
+
+def _know_buckets() -> None:
+    """S3 finds other accounts' buckets, and names that are taken, by a table of its own beside the backends."""
+    if (s3 := sys.modules.get("moto.s3.models")) is not None:
+        for account, partitions in list(s3.s3_backends.items()):
+            for partition, backend in list(partitions.items()):
+                s3.s3_backends.bucket_accounts |= dict.fromkeys(backend.buckets, (partition, account))
 
 
 # --- what pickle cannot do by itself ---

@@ -25,13 +25,15 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 import pointsman
 from pointsman.localaws import snapshots
+from pointsman.localaws.accounts import Caller, KeyRefused
 from pointsman.localaws.contract import CutShort, Request, Response, Target
 from pointsman.localaws.control import FACTS, LIFE, REGION
 from pointsman.localaws.delivery import MotoCarrier
 from pointsman.localaws.event_sources import Feeding, MotoSources
 from pointsman.localaws.execution import LocalExecutor
-from pointsman.localaws.lambda_ import Caller, LambdaService, LambdaState, UrlOf, Visit, addressed
-from pointsman.localaws.moto_bridge import MotoBridge, WebRequest
+from pointsman.localaws.lambda_ import Caller as Visitor
+from pointsman.localaws.lambda_ import LambdaService, LambdaState, UrlOf, Visit, addressed
+from pointsman.localaws.moto_bridge import MotoBridge, WebRequest, key_refusal
 from pointsman.localaws.trouble import Troublemaker
 
 _THREADS = 64  # moto's long polls (SQS) and synchronous invocations hold one each
@@ -66,12 +68,16 @@ class Signed:
     access_key: str | None
     region: str
     service: str | None
+    token: str | None = None
 
 
 def signed(headers: Mapping[str, str], query: Mapping[str, str]) -> Signed:
     credential = headers.get("authorization", "") or f"Credential={query.get('X-Amz-Credential', '')}"
     found = _SCOPE.search(credential)
-    return Signed(found[1], found[2], found[3]) if found else Signed(None, REGION, None)
+    if found is None:
+        return Signed(None, REGION, None)
+    token = headers.get("x-amz-security-token") or query.get("X-Amz-Security-Token")
+    return Signed(found[1], found[2], found[3], token)
 
 
 class Application:
@@ -121,12 +127,19 @@ class Application:
             response = await self._own(scope["method"], path, body)
         else:
             who = signed(headers, query)
-            if who.service == "lambda" or (who.service is None and _LAMBDA_PATH.match(path)):
-                account = await self._in_thread_if_slow(who.access_key)
-                response = await self._lambda(Request(scope["method"], path, query, headers, body, account, who.region))
+            text = scope["query_string"].decode("latin-1")
+            web = WebRequest(scope["method"], path, text, names, body, who.service)
+            try:
+                caller = await self._caller(who)
+            except KeyRefused as error:
+                response = key_refusal(web, error)
             else:
-                text = scope["query_string"].decode("latin-1")
-                response = await self._other(WebRequest(scope["method"], path, text, names, body, who.service), who)
+                if who.service == "lambda" or (who.service is None and _LAMBDA_PATH.match(path)):
+                    response = await self._lambda(
+                        Request(web.method, path, query, headers, body, caller.account, who.region, caller.arn)
+                    )
+                else:
+                    response = await self._other(web, caller.account, who)
         if response is None:
             scope["abort"]()
             while (await receive())["type"] != "http.disconnect":  # or uvicorn would answer for us
@@ -139,23 +152,25 @@ class Application:
             return await self._service.handle(request)
         return await self._trouble.around_lambda(request, lambda: self._service.handle(request))
 
-    async def _other(self, request: WebRequest, who: Signed) -> Response | None:
+    async def _other(self, request: WebRequest, account: str, who: Signed) -> Response | None:
         async def answer() -> Response:
-            response: Response = await self._in_thread(lambda: self._moto.answer(request, who.access_key))
+            response: Response = await self._in_thread(lambda: self._moto.answer(request, account, who.access_key))
             return response
 
         if self._trouble.idle:
             return await answer()
-        account = await self._in_thread_if_slow(who.access_key)
         return await self._trouble.around(request, account, who.region, answer)
 
     async def _in_thread(self, work: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
-    async def _in_thread_if_slow(self, access_key: str | None) -> str:
-        """Twelve digits are an account; only keys that STS or IAM gave out need moto to be asked."""
-        known = self._moto.account_at_once(access_key)
-        return known if known is not None else await self._in_thread(lambda: self._moto.account(access_key))
+    async def _caller(self, who: Signed) -> Caller:
+        """At once for twelve digits, which are an account; only keys that STS or IAM gave out need moto to be asked."""
+        known = self._moto.caller_at_once(who.access_key, who.token)
+        if known is None:
+            assert who.access_key is not None, "who gives no key is known at once"
+            known = await self._in_thread(partial(self._moto.caller, who.access_key, who.token))
+        return known
 
     async def _visit(self, visit: Visit, headers: Mapping[str, str], query: Mapping[str, str]) -> Response:
         """A request to a function URL. Any page may send one, as on AWS: the URL cannot be guessed, the function's
@@ -167,8 +182,10 @@ class Application:
             return Response(307, b"", {"location": f"{place}?{visit.query}" if visit.query else place})
         who = signed(headers, query)
         if who.service == "lambda" and who.access_key is not None:
-            account = await self._in_thread_if_slow(who.access_key)
-            visit = replace(visit, caller=Caller(who.access_key, account))
+            try:
+                visit = replace(visit, caller=Visitor(who.access_key, (await self._caller(who)).account))
+            except KeyRefused as error:
+                return _json(403, {"Message": str(error)})
         return await self._service.visit(visit)
 
     async def _own(self, method: str, path: str, body: bytes) -> Response:

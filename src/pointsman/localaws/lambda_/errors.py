@@ -1,6 +1,7 @@
 """How Lambda refuses: the codes, HTTP statuses and sentences recorded on AWS.
 
 LambdaError       what AWS would answer
+├── Denied        what another account has, told to whoever calls
 ├── NotReady      ... for now: the version is still being created, and `seconds` says for how long
 └── Throttled     ... for now: as many invocations run as were reserved
     └── RateExceeded  ... or more calls of the control plane came than AWS takes
@@ -31,6 +32,17 @@ class NotReady(LambdaError):
             "The operation cannot be performed at this time. The function is currently in the following state: Pending",
         )
         self.seconds = seconds
+
+
+class Denied(LambdaError):
+    def __init__(self, caller: str, may_not: str | None) -> None:
+        """`caller`: the ARN of the calling account's root. `may_not`: what follows it; None: AWS does not say."""
+        super().__init__("AccessDeniedException", 403, None if may_not is None else f"User: {caller} {may_not}", "")
+        self._may_not = may_not
+
+    def of(self, caller: str) -> Denied:
+        """The same as `caller` is told."""
+        return Denied(caller, self._may_not)
 
 
 class Throttled(LambdaError):
