@@ -258,6 +258,34 @@ def test_a_throttled_call_is_refused_as_on_aws(aws: control.Running) -> None:
     client(aws, "lambda").invoke(FunctionName="f")
 
 
+def test_a_function_url_has_its_troubles_too(aws: control.Running) -> None:
+    import urllib.error
+    import urllib.request
+
+    arn = make_function(aws, "served", HANDLER)
+    lambda_ = client(aws, "lambda")
+    url = lambda_.create_function_url_config(FunctionName="served", AuthType="NONE")["FunctionUrl"]
+    for action, more in (("InvokeFunctionUrl", {"FunctionUrlAuthType": "NONE"}), ("InvokeFunction", {})):
+        lambda_.add_permission(FunctionName=arn, StatementId=action, Action=f"lambda:{action}", Principal="*", **more)
+    trouble(aws, "error", "lambda:InvokeFunctionUrl", status=503, times=1)
+    with pytest.raises(urllib.error.HTTPError) as raised:
+        urllib.request.urlopen(url)
+    assert raised.value.code == 503
+    assert urllib.request.urlopen(url).status == 200
+
+
+def test_an_account_stores_no_more_than_it_was_given(aws: control.Running) -> None:
+    quota = {"account": control.ACCOUNT, "region": "us-west-2"}
+    control.chaos(aws, "POST", "/code-quota", **quota, bytes=100)
+    given = {"Runtime": "python3.11", "Handler": "index.handler", "Code": {"ZipFile": package(HANDLER)}}
+    far = client(aws, "lambda", region="us-west-2")
+    role = f"arn:aws:iam::{control.ACCOUNT}:role/role"
+    with pytest.raises(ClientError, match="CodeStorageExceeded"):
+        far.create_function(FunctionName="large", Role=role, **given)
+    control.chaos(aws, "POST", "/code-quota", **quota, bytes=None)
+    far.create_function(FunctionName="large", Role=role, **given)
+
+
 def test_latency_is_felt(aws: control.Running) -> None:
     trouble(aws, "latency", "lambda:ListAliases", least_s=0.3, most_s=0.3)
     began = time.monotonic()

@@ -15,13 +15,17 @@ if TYPE_CHECKING:
     from pointsman.cli.terminal import Screen
 
 
-def run(screen: Screen, asked: argparse.Namespace, running: control.Running) -> None:
+def run(screen: Screen, asked: argparse.Namespace, running: control.Running, region: str) -> None:
     rules = _rules(asked)
     try:
         if asked.off:
             control.chaos(running, "DELETE")
         if rules or asked.clock:
             control.chaos(running, "POST", rules=rules, **({"clock": asked.clock} if asked.clock else {}))
+        if asked.code_quota is not None:
+            control.chaos(
+                running, "POST", "/code-quota", account=control.ACCOUNT, region=region, bytes=asked.code_quota
+            )
         if asked.release:
             control.chaos(running, "POST", "/release")
         found = control.chaos(running)

@@ -55,12 +55,15 @@ def astray(given: Mapping[str, str]) -> list[str]:
 
 def variables(running: control.Running) -> dict[str, str]:
     """What a process needs to reach the local AWS, the AWS SDK for JavaScript v2 (which knows no endpoint) included."""
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "eu-west-1"
-    given = control.environment(running, region=region)
+    given = control.environment(running, region=_region())
     preload = f'--require "{control.javascript_v2_preload()}"'
     options = os.environ.get("NODE_OPTIONS", "")
     given["NODE_OPTIONS"] = options if preload in options else f"{options} {preload}".strip()
     return given
+
+
+def _region() -> str:
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or control.REGION
 
 
 def run(typed: Typed) -> int:
@@ -91,7 +94,7 @@ def run(typed: Typed) -> int:
         case "logs":
             _logs(typed, root)
         case "chaos":
-            chaos.run(screen, asked, _running(root))
+            chaos.run(screen, asked, _running(root), _region())
         case "snapshot":
             _snapshot(screen, asked, directory(root))
         case "reset":

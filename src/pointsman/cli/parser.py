@@ -272,6 +272,10 @@ def _chaos(kinds: Any, shared: Parser) -> None:
     option("--times", type=_positive, metavar="N", help="strike at most N times")
     option("--seed", type=int, metavar="N", help="the same seed, the same bad luck")
     option("--clock", type=_above_zero, metavar="X", help="waits pass X times as fast as on AWS (1: as on AWS)")
+    option(
+        "--code-quota", type=_size, metavar="SIZE",
+        help="how much code the account may store in this region, e.g. 100MB (75GB: as on AWS); not ended by --off",
+    )  # fmt: skip
     option("--release", action="store_true", help="end the updates that are stuck")
     option("--off", action="store_true", help="no trouble any more; what is stuck ends")
 
@@ -288,6 +292,15 @@ def duration(text: str) -> float:
 
 def shown_duration(seconds: float) -> str:
     return f"{seconds:g} s" if seconds >= 1 or not seconds else f"{seconds * 1000:g} ms"
+
+
+def _size(text: str) -> int:
+    import re
+
+    found = re.fullmatch(r"(\d+)\s*(kB|KB|MB|GB|B)?", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size: 500kB, 100MB, 75GB")
+    return int(found[1]) * {"kb": 1024, "mb": 1024**2, "gb": 1024**3, "b": 1}[(found[2] or "B").lower()]
 
 
 def _latency(text: str) -> tuple[float, float]:

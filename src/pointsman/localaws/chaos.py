@@ -19,7 +19,7 @@ Seconds: TypeAlias = Annotated[float, Meta(ge=0)]
 Pattern: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z0-9-]+(:[A-Za-z0-9*?]+)?$")]
 
 CONTROL_PLANE: Final = 15  # calls a second to all of Lambda's control plane together, on AWS
-_UNCOUNTED: Final = frozenset({"Invoke", "InvokeAsync", "InvokeWithResponseStream"})
+_UNCOUNTED: Final = frozenset({"Invoke", "InvokeAsync", "InvokeFunctionUrl", "InvokeWithResponseStream"})
 # Apart from the others, and how many times their rate. https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 _APART: Final = {"GetFunction": 100 / 15, "GetPolicy": 1.0}
 

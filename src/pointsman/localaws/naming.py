@@ -51,6 +51,8 @@ def problem(pattern: str) -> str | None:
         return f"AWS has no service {service}{_near(service, _services())}"
     if operation and not set("*?") & set(operation):
         there = {name.lower(): name for name in _model(service)["operations"]}
+        if service == "lambda":
+            there["invokefunctionurl"] = "InvokeFunctionUrl"  # a permission's name, and no operation of the model
         if operation.lower() not in there:
             return f"{service} has no operation {operation}{_near(operation.lower(), there)}"
     return None

@@ -122,7 +122,8 @@ class Application:
         if visited is not None:
             search = scope["query_string"].decode("latin-1")
             visit = Visit(*visited, scope["method"], search, names, body, scope["server"][1], visited[1] != path)
-            response = await self._visit(visit, headers, query)
+            visiting = partial(self._visit, visit, headers, query)
+            response = await (visiting() if self._trouble.idle else self._trouble.around_url(visiting))
         elif path.startswith("/_pointsman/"):
             response = await self._own(scope["method"], path, body)
         else:

@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeAlias, assert_never
+from typing import Annotated, Any, Final, TypeAlias, assert_never
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -51,6 +51,10 @@ class Troublemaker:
         operation = None if found is None else found[0][0]
         return await self._around(Call("lambda", operation, request.account, request.region), answer, _lambda)
 
+    async def around_url(self, answer: Callable[[], Awaitable[Response]]) -> Response | None:
+        """The same for a function URL; whose, is not asked before."""
+        return await self._around(Call("lambda", "InvokeFunctionUrl", "", ""), answer, _url)
+
     async def around(
         self, request: WebRequest, account: str, region: str, answer: Callable[[], Awaitable[Response]]
     ) -> Response | None:
@@ -72,7 +76,12 @@ class Troublemaker:
         if verdict.before is not None:
             return self._instead(call, verdict.before, refuse)
         response = await answer()
-        return response if verdict.after is None else self._instead(call, verdict.after, refuse)
+        if verdict.after is None:
+            return response
+        if response.chunks is not None:
+            async for _ in response.chunks:  # the function comes to its end
+                pass
+        return self._instead(call, verdict.after, refuse)
 
     @staticmethod
     def _instead(call: Call, trouble: Trouble, refuse: Refuse) -> Response | None:
@@ -84,7 +93,7 @@ class Troublemaker:
     def control(self, method: str, path: str, body: bytes) -> Response:
         """GET: what is in force; PUT: this and nothing else; POST: this too; DELETE: nothing, and what is stuck ends.
 
-        POST .../release ends updates that are stuck.
+        POST .../release ends updates that are stuck, POST .../code-quota says how much code an account may store.
         """
         try:
             match method, path:
@@ -98,6 +107,9 @@ class Troublemaker:
                     self._state.release()
                 case "POST", "/release":
                     self._state.release()
+                case "POST", "/code-quota":
+                    quota = msgspec.json.decode(body, type=_Quota)
+                    self._state.set_code_quota(quota.account, quota.region, quota.bytes)
                 case _:
                     return _json(404, {"message": f"The local AWS has no {method} /_pointsman/chaos{path}."})
         except (msgspec.DecodeError, ValueError) as wrong:  # a ValidationError is a DecodeError
@@ -134,6 +146,14 @@ class _Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     clock: Positive | None = None
 
 
+class _Quota(msgspec.Struct, forbid_unknown_fields=True):
+    """`bytes` None: AWS's 75 GB again."""
+
+    account: str
+    region: str
+    bytes: Annotated[int, msgspec.Meta(ge=0)] | None
+
+
 def _kept(file: Path) -> Plan:
     try:
         return msgspec.json.decode(file.read_bytes(), type=Plan)
@@ -152,6 +172,16 @@ def _lambda(what: Throttled | Failed) -> Response:
             return lambda_refusal(LambdaError("ServiceException", 500, "An internal error occurred.", "Service"))
         case Failed(status=status):
             return lambda_refusal(LambdaError("ServiceUnavailableException", status, "Service Unavailable", "Service"))
+        case _:
+            assert_never(what)
+
+
+def _url(what: Throttled | Failed) -> Response:
+    match what:
+        case Throttled():
+            return _json(429, {"Message": "Rate Exceeded."})
+        case Failed(status=status):
+            return _json(status, {"Message": "Internal Server Error" if status == 500 else "Service Unavailable"})
         case _:
             assert_never(what)
 

@@ -63,8 +63,8 @@ class Concurrency(Store):
             function = self._provisionable(here)
             self._check_rivals(function, here)
             self._check_room(function, here, number)
-            now = self._now()
             settles_at, _failure = self._begin("PutProvisionedConcurrencyConfig")
+            now = self._now()
             starts = self.provision is not None and settles_at <= now + self._settle_s  # otherwise it is held back
             due = now + LONGEST_START_S if starts else settles_at
             self._db.execute(
