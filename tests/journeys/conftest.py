@@ -162,10 +162,15 @@ sys.exit(1 if failure else 0)
 """
 
 
+AS_ON_AWS = {"kind": "throttle", "per_second": 15}
+"""Calls to Lambda's control plane, of everybody in the account together: nobody may see that there is a limit."""
+
+
 @pytest.fixture(scope="session")
 def local_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[control.Running]:
     directory = tmp_path_factory.mktemp("local-aws")
     running = control.up(directory, settle_s=0.02)
+    control.chaos(running, "PUT", rules=[AS_ON_AWS])
     yield running
     control.down(directory)
 

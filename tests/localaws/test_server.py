@@ -312,7 +312,7 @@ def test_logs_are_followed(aws: control.Running, connect: Client, echo: str) -> 
     enough = threading.Event()
 
     def follow() -> None:
-        for event in control.log_events(aws, "echo", follow=True, every_s=0.05):
+        for event in control.log_events(aws, "echo", follow=True):
             got.append(event.message)
             if '"second call"' in event.message:
                 enough.set()

@@ -136,6 +136,7 @@ def _back_to_the_first_schema(file: Path) -> None:
                 db.execute(f"DROP {kind} {name}")
         for column in ("reserved", "recursion", "code_signing"):
             db.execute(f"ALTER TABLE function DROP COLUMN {column}")
+        db.execute("ALTER TABLE version DROP COLUMN failure")
         db.execute("PRAGMA user_version = 1")
         db.commit()
 

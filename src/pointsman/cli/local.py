@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pointsman import config
+from pointsman.cli import chaos
+from pointsman.cli.terminal import at
 from pointsman.errors import LocalAwsFailed, UsageError
 from pointsman.localaws import control
+from pointsman.model import size
 
 if TYPE_CHECKING:
     from pointsman.cli.commands import Typed
+    from pointsman.cli.terminal import Screen
 
+_LEDGER = "ledger.db"  # of rehearsals: beside the local AWS's folder, and forgotten and kept together with it
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -47,12 +55,15 @@ def astray(given: Mapping[str, str]) -> list[str]:
 
 def variables(running: control.Running) -> dict[str, str]:
     """What a process needs to reach the local AWS, the AWS SDK for JavaScript v2 (which knows no endpoint) included."""
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "eu-west-1"
-    given = control.environment(running, region=region)
+    given = control.environment(running, region=_region())
     preload = f'--require "{control.javascript_v2_preload()}"'
     options = os.environ.get("NODE_OPTIONS", "")
     given["NODE_OPTIONS"] = options if preload in options else f"{options} {preload}".strip()
     return given
+
+
+def _region() -> str:
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or control.REGION
 
 
 def run(typed: Typed) -> int:
@@ -71,10 +82,7 @@ def run(typed: Typed) -> int:
                 screen.print("The local AWS is down; its state stays." if stopped else "The local AWS was not up.")
             screen.result({"stopped": stopped})
         case "status":
-            there = control.running(directory(root))
-            if not screen.json:
-                screen.print(f"up at {there.url} (process {there.pid})" if there else "down")
-            screen.result(_facts(there) if there else {"up": False})
+            _status(screen, control.running(directory(root)))
         case "env":
             given = variables(_running(root))
             if not screen.json:
@@ -85,10 +93,14 @@ def run(typed: Typed) -> int:
             screen.result(given)
         case "logs":
             _logs(typed, root)
+        case "chaos":
+            chaos.run(screen, asked, _running(root), _region())
+        case "snapshot":
+            _snapshot(screen, asked, directory(root))
         case "reset":
             control.reset(directory(root))
-            for name in ("ledger.db", "ledger.db-wal", "ledger.db-shm"):
-                (directory(root).parent / name).unlink(missing_ok=True)
+            for suffix in ("", "-wal", "-shm"):
+                (directory(root).parent / f"{_LEDGER}{suffix}").unlink(missing_ok=True)
             if not screen.json:
                 screen.print("The local AWS is down and has forgotten everything, the rehearsal's ledger too.")
             screen.result({"reset": True})
@@ -97,17 +109,77 @@ def run(typed: Typed) -> int:
     return 0
 
 
+def _status(screen: Screen, there: control.Running | None) -> None:
+    trouble = {} if there is None else control.chaos(there)
+    if not screen.json:
+        screen.print(f"up at {there.url} (process {there.pid})" if there else "down")
+        for line in chaos.lines(trouble) if trouble else ():
+            screen.print(f"  {line}")
+    screen.result(_facts(there) | {"chaos": trouble} if there else {"up": False})
+
+
+def _snapshot(screen: Screen, asked: argparse.Namespace, aws: Path) -> None:
+    from pointsman.localaws import snapshots
+
+    shelf = aws.with_name("snapshots")
+    said: list[str] = []
+    result: object = {"name": getattr(asked, "name", None)}
+    try:
+        match asked.snapshot_command:
+            case "save":
+                made = snapshots.save(aws, shelf, asked.name, beside=[_LEDGER])
+                said, result = [f"Saved as {made.name}: {size(made.size)}."], made
+            case "load":
+                running = snapshots.load(aws, shelf, asked.name)
+                where = f"it answers at {running.url}" if running else "it is not up"
+                said = [f"The local AWS is as it was when {asked.name} was saved; {where}."]
+            case "remove":
+                snapshots.remove(shelf, asked.name)
+                said = [f"The snapshot {asked.name} is gone."]
+            case _:
+                found = snapshots.saved(shelf)
+                result = found
+                if not screen.json:
+                    screen.table(
+                        ("name", "saved", "size"), [(each.name, at(each.saved), size(each.size)) for each in found]
+                    )
+                    said = [] if found else ["There are no snapshots."]
+    except control.LocalAwsError as error:
+        raise LocalAwsFailed(str(error), where="snapshot", next="See `pointsman local snapshot list`.") from error
+    if not screen.json:
+        for line in said:
+            screen.print(line)
+    screen.result(result)
+
+
 def _logs(typed: Typed, root: Path) -> None:
-    screen = typed.screen
-    if typed.asked.server:
+    screen, asked = typed.screen, typed.asked
+    if asked.server:
+        if asked.follow or asked.since is not None:
+            raise UsageError("--server shows the whole log of the local AWS itself: no --follow, no --since")
         path = directory(root) / "server.log"
         lines = path.read_text(errors="replace").splitlines() if path.exists() else []
-    else:
-        lines = [event.message.rstrip() for event in control.log_events(_running(root), typed.asked.function)]
-    if not screen.json:
-        for line in lines:
-            screen.print(line)
-    screen.result(lines)
+        if not screen.json:
+            for line in lines:
+                screen.print(line)
+        screen.result(lines)
+        return
+    since_ms = 0 if asked.since is None else int((time.time() - asked.since) * 1000)
+    found = control.log_events(_running(root), asked.function, since_ms=since_ms, follow=asked.follow)
+    if screen.json and not asked.follow:
+        screen.result(list(found))
+        return
+    with contextlib.suppress(KeyboardInterrupt):  # the way to end it, and no failure
+        for event in found:
+            if not screen.json:
+                for line in event.message.rstrip().splitlines():
+                    screen.print(line if asked.function else f"{_called(event)} | {line}")
+            screen.result(event)
+            screen.out.flush()
+
+
+def _called(event: control.LogEvent) -> str:
+    return event.function if event.account == control.ACCOUNT else f"{event.account}:{event.function}"
 
 
 def _root(file: str | None) -> Path:

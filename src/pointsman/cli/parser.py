@@ -42,7 +42,7 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     (
         "set up",
         (
-            ("local", "the embedded local AWS: up, down, status, logs, env, reset"),
+            ("local", "the embedded local AWS: up, down, status, logs, env, chaos, snapshot, reset"),
             ("config", "explain every key, print the JSON Schema, check the file"),
             ("completion", "a completion script for bash, zsh or tcsh"),
         ),
@@ -188,16 +188,149 @@ def _unchanged(parser: argparse.ArgumentParser) -> None:
 
 
 def _local(parser: Parser, shared: Parser) -> None:
-    kinds: Any = parser.add_subparsers(dest="local_command", metavar="up|down|status|logs|env|reset", required=True)
+    kinds: Any = parser.add_subparsers(dest="local_command", metavar="up|down|status|logs|…", required=True)
     up = kinds.add_parser("up", parents=[shared], help="start it (or find it started)", formatter_class=Help)
     up.add_argument("--port", type=_port, help="the port (default: a free one)")
     kinds.add_parser("down", parents=[shared], help="stop it; its state stays", formatter_class=Help)
     kinds.add_parser("status", parents=[shared], help="is it up, and where", formatter_class=Help)
-    logs = kinds.add_parser("logs", parents=[shared], help="what functions printed", formatter_class=Help)
-    logs.add_argument("function", nargs="?", help="only this function's")
+    _chaos(kinds, shared)
+    snapshot: Any = kinds.add_parser(
+        "snapshot",
+        parents=[shared],
+        help="keep all it knows under a name, and come back to it",
+        epilog="example:\n  pointsman local snapshot save before-the-migration",
+        formatter_class=Help,
+    ).add_subparsers(dest="snapshot_command", metavar="save|load|list|remove", required=True)
+    for name, text in (
+        ("save", "keep all it knows, and the rehearsal's ledger, while it goes on"),
+        ("load", "forget what it knows, and know what it knew then"),
+        ("list", "which there are, their dates and sizes"),
+        ("remove", "forget one"),
+    ):
+        command = snapshot.add_parser(name, parents=[shared], help=text, formatter_class=Help)
+        if name != "list":
+            command.add_argument("name", metavar="NAME")
+    ours = Parser(add_help=False, conflict_handler="resolve")  # -f follows here; --file is still --file
+    _shared(ours, argparse.SUPPRESS)
+    ours.add_argument("-f", "--follow", action="store_true", help="go on, over restarts too, until Ctrl-C")
+    logs = kinds.add_parser(
+        "logs",
+        parents=[ours],
+        help="what functions printed",
+        epilog="examples:\n  pointsman local logs greeting --since 10m\n"
+        "  pointsman local logs -f --json        one JSON document for each line",
+        formatter_class=Help,
+    )
+    logs.add_argument("function", nargs="?", help="only this function's (default: all, each line with its name)")
+    logs.add_argument("--since", type=duration, metavar="TIME", help="only of so long ago, e.g. 90s, 10m, 2h")
     logs.add_argument("--server", action="store_true", help="the local AWS's own log")
     kinds.add_parser("env", parents=[shared], help="export lines for a shell", formatter_class=Help)
-    kinds.add_parser("reset", parents=[shared], help="stop it and forget everything it held", formatter_class=Help)
+    kinds.add_parser(
+        "reset", parents=[shared], help="stop it and forget everything it held; snapshots stay", formatter_class=Help
+    )
+
+
+def _chaos(kinds: Any, shared: Parser) -> None:
+    chaos = kinds.add_parser(
+        "chaos",
+        parents=[shared],
+        help="trouble on demand: latency, throttles, errors, lost answers, stuck and failing updates",
+        description="Trouble on demand. Without options: what is in force. Troubles add up; one takes the place of\n"
+        "another of its kind with the same --only. All stay in force, over restarts too, until --off.",
+        epilog="examples:\n"
+        "  pointsman local chaos --throttle                                    as on AWS: 15 calls a second\n"
+        "  pointsman local chaos --drop-after --only lambda:UpdateAlias --times 1\n"
+        "  pointsman local chaos --latency 100ms..2s --probability 0.3 --seed 7\n"
+        "  pointsman local chaos --error 503 --only s3 --only cloudformation:Describe*\n"
+        "  pointsman local chaos --stuck --only lambda:UpdateFunctionCode      ends with --release\n"
+        "  pointsman local chaos --clock 60                                    an hour of waiting in a minute\n"
+        "  pointsman local chaos --off",
+        formatter_class=Help,
+    )
+    option = chaos.add_argument
+    option("--latency", type=_latency, metavar="TIME[..TIME]", help="wait before every answer, e.g. 200ms or 1s..3s")
+    option(
+        "--throttle", type=_above_zero, nargs="?", const=15.0, metavar="RATE",
+        help="at most so many calls a second (15) for an account and region: Lambda's control plane, or --only",
+    )  # fmt: skip
+    option(
+        "--error", type=_status, nargs="?", const=500, metavar="STATUS", help="answer an error (500); nothing happened"
+    )
+    option(
+        "--error-after", type=_status, nargs="?", const=500, metavar="STATUS",
+        help="the call takes effect, and the answer is an error (500)",
+    )  # fmt: skip
+    option("--drop", action="store_true", help="close the connection; nothing happened")
+    option("--drop-after", action="store_true", help="the call takes effect, and then the connection is closed")
+    option(
+        "--stuck", type=duration, nargs="?", const=0.0, metavar="TIME",
+        help="functions' updates stay under way so long, or until --release",
+    )  # fmt: skip
+    option("--fail", nargs="?", const="", metavar="REASON", help="functions' updates end Failed")
+    option("--only", action="append", metavar="SERVICE[:OPERATION]", help="only these calls; * and ? are any letters")
+    option("--probability", type=_share, metavar="P", help="strike with this probability, above 0 and at most 1")
+    option("--times", type=_positive, metavar="N", help="strike at most N times")
+    option("--seed", type=int, metavar="N", help="the same seed, the same bad luck")
+    option("--clock", type=_above_zero, metavar="X", help="waits pass X times as fast as on AWS (1: as on AWS)")
+    option(
+        "--code-quota", type=_size, metavar="SIZE",
+        help="how much code the account may store in this region, e.g. 100MB (75GB: as on AWS); not ended by --off",
+    )  # fmt: skip
+    option("--release", action="store_true", help="end the updates that are stuck")
+    option("--off", action="store_true", help="no trouble any more; what is stuck ends")
+
+
+def duration(text: str) -> float:
+    """Seconds: "200ms", "1.5s", "10m", "2h", "1d", or a bare number of them."""
+    import re
+
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a length of time: 200ms, 1.5s, 10m, 2h, 1d")
+    return float(found[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}[found[2] or "s"]
+
+
+def shown_duration(seconds: float) -> str:
+    return f"{seconds:g} s" if seconds >= 1 or not seconds else f"{seconds * 1000:g} ms"
+
+
+def _size(text: str) -> int:
+    import re
+
+    found = re.fullmatch(r"(\d+)\s*(kB|KB|MB|GB|B)?", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size: 500kB, 100MB, 75GB")
+    return int(found[1]) * {"kb": 1024, "mb": 1024**2, "gb": 1024**3, "b": 1}[(found[2] or "B").lower()]
+
+
+def _latency(text: str) -> tuple[float, float]:
+    least, _, most = text.partition("..")
+    found = duration(least), duration(most or least)
+    if found[0] > found[1]:
+        raise argparse.ArgumentTypeError(f"{text!r}: {least} is more than {most}")
+    return found
+
+
+def _status(text: str) -> int:
+    if not text.isdecimal() or not 500 <= int(text) <= 599:
+        raise argparse.ArgumentTypeError(f"{text!r} is not the status of a server's error: 500 to 599")
+    return int(text)
+
+
+def _above_zero(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
+
+
+def _share(text: str) -> float:
+    if (number := _above_zero(text)) > 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than 1")
+    return number
 
 
 def _positive(text: str) -> int:

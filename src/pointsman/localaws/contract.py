@@ -23,6 +23,7 @@ class Request:
     body: bytes
     account: str
     region: str
+    caller: str | None = None  # its ARN; None: the account's root
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ __all__ = [
     "LocalAwsError",
     "LogEvent",
     "Running",
+    "chaos",
     "down",
     "environment",
     "javascript_v2_preload",
@@ -36,7 +37,7 @@ FACTS = "server.json"
 LIFE = "server.lock"  # flock'ed by the server as long as it lives: what a recycled pid cannot fake
 _BUSY_S = 10.0  # how long a living server may take to answer a health check
 _PATIENCE_S = 20.0  # how long a stopping server may take to save, before it is killed
-_LATE_MS = 10_000  # log lines may arrive this much after their timestamp
+_LISTENING_S = 20.0  # how long one request waits for log lines
 
 _children: dict[int, subprocess.Popen[bytes]] = {}  # started here, so to be reaped here
 
@@ -62,6 +63,9 @@ class LogEvent:
 
     timestamp: int
     message: str
+    function: str
+    account: str
+    region: str
     group: str
     stream: str
 
@@ -70,7 +74,7 @@ def up(directory: Path, *, port: int | None = None, wait_s: float = 30, settle_s
     """Start the local AWS of `directory`, or find it running. Raises LocalAwsError when it does not come up."""
     directory = directory.absolute()
     directory.mkdir(parents=True, exist_ok=True)
-    with _locked(directory / "up.lock", wait_s):
+    with locked(directory / "up.lock", wait_s):
         if (there := running(directory)) is not None:
             if port not in (None, there.port):
                 raise LocalAwsError(f"It already runs, at port {there.port}. Stop it to have it at {port}.")
@@ -125,7 +129,7 @@ def running(directory: Path) -> Running | None:
         return None
     found = _running(facts, directory)
     deadline = time.monotonic() + _BUSY_S
-    while _alive(directory):
+    while alive(directory):
         try:
             if _get(found, "/_pointsman/health", timeout=_BUSY_S)["pid"] == found.pid:
                 return found
@@ -144,16 +148,16 @@ def down(directory: Path) -> bool:
     directory = directory.absolute()
     if not directory.exists():
         return False
-    with _locked(directory / "up.lock", _PATIENCE_S):  # one that is just starting is stopped when it is up
-        facts, alive = _facts(directory), _alive(directory)
-        if facts is not None and alive:
+    with locked(directory / "up.lock", _PATIENCE_S):  # one that is just starting is stopped when it is up
+        facts, lives = _facts(directory), alive(directory)
+        if facts is not None and lives:
             pid = int(facts["pid"])
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
             if not _ends(pid, _PATIENCE_S):
                 _kill(pid)
         (directory / FACTS).unlink(missing_ok=True)
-    return alive
+    return lives
 
 
 def reset(directory: Path) -> None:
@@ -177,30 +181,57 @@ def environment(running: Running, *, region: str = REGION, account: str | None =
     }
 
 
+def chaos(running: Running, method: str = "GET", action: str = "", **asked: Any) -> dict[str, Any]:
+    """What trouble is in force, after PUT (this only), POST (this too) or DELETE (none). See `trouble.Troublemaker`."""
+    status, found = ask(running, method, f"/_pointsman/chaos{action}", timeout=60, body=asked or None)
+    if status != 200:
+        raise LocalAwsError(str(found["message"]))
+    document: dict[str, Any] = found
+    return document
+
+
 def javascript_v2_preload() -> Path:
     """What `node --require` needs for the AWS SDK for JavaScript v2, which does not read AWS_ENDPOINT_URL."""
     return Path(__file__).parent / "execution" / "node" / "aws-sdk-v2.cjs"
 
 
 def log_events(
-    running: Running, function: str | None = None, *, since_ms: int = 0, follow: bool = False, every_s: float = 0.5
+    running: Running, function: str | None = None, *, since_ms: int = 0, follow: bool = False
 ) -> Iterator[LogEvent]:
-    """What functions logged since `since_ms` (epoch), oldest first. With `follow`, goes on until the caller stops."""
-    from urllib.parse import urlencode
+    """What functions logged since `since_ms` (epoch), oldest first.
 
-    seen: dict[tuple[str, str, int], int] = {}
+    With `follow`, goes on until the caller stops, over restarts of the local AWS; each line comes once.
+    """
+    from http.client import HTTPException
+
+    asked: dict[str, Any] = {
+        "function": function,
+        "since_ms": since_ms,
+        "seen": {},
+        "wait_s": _LISTENING_S if follow else 0,
+    }
     while True:
-        query = urlencode({"since": since_ms} | ({"function": function} if function else {}))
-        for found in _get(running, f"/_pointsman/logs?{query}", timeout=60):
-            key = (found["group"], found["stream"], found["number"])
-            if key not in seen:
-                seen[key] = found["timestamp"]
-                yield LogEvent(found["timestamp"], found["message"].removesuffix("\n"), found["group"], found["stream"])
+        try:
+            _, found = ask(running, "POST", "/_pointsman/logs", timeout=_LISTENING_S + 60, body=asked)
+        except (OSError, HTTPException, ValueError):  # it was stopped or killed, perhaps in the middle of its answer
+            if not follow:
+                raise
+            running = _back(running.directory)
+            continue
+        asked["seen"] = found["seen"]
+        for line in found["lines"]:
+            yield LogEvent(**line | {"message": line["message"].removesuffix("\n")})
         if not follow:
             return
-        since_ms = max(since_ms, max(seen.values(), default=0) - _LATE_MS)
-        seen = {key: timestamp for key, timestamp in seen.items() if timestamp >= since_ms}
-        time.sleep(every_s)
+
+
+def _back(directory: Path) -> Running:
+    """The local AWS of `directory`, as soon as it is up again."""
+    while True:
+        with contextlib.suppress(LocalAwsError):
+            if (there := running(directory)) is not None:
+                return there
+        time.sleep(0.2)
 
 
 # --- files, locks and processes ---
@@ -218,7 +249,7 @@ def _running(facts: dict[str, Any], directory: Path) -> Running:
     return Running(facts["pid"], facts["port"], facts["url"], facts["started"], directory)
 
 
-def _alive(directory: Path) -> bool:
+def alive(directory: Path) -> bool:
     try:
         with (directory / LIFE).open("rb") as life:
             fcntl.flock(life, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -230,7 +261,7 @@ def _alive(directory: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, wait_s: float) -> Iterator[None]:
+def locked(path: Path, wait_s: float) -> Iterator[None]:
     with path.open("ab") as lock:
         deadline = time.monotonic() + wait_s
         while True:
@@ -268,11 +299,16 @@ def _kill(pid: int) -> None:
 
 
 def _get(running: Running, path: str, *, timeout: float) -> Any:
+    return ask(running, "GET", path, timeout=timeout)[1]
+
+
+def ask(running: Running, method: str, path: str, *, timeout: float, body: Any = None) -> tuple[int, Any]:
     from http.client import HTTPConnection
 
     connection = HTTPConnection("127.0.0.1", running.port, timeout=timeout)
     try:
-        connection.request("GET", path)
-        return json.loads(connection.getresponse().read())
+        connection.request(method, path, None if body is None else json.dumps(body))
+        reply = connection.getresponse()
+        return reply.status, json.loads(reply.read())
     finally:
         connection.close()

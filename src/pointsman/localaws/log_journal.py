@@ -97,6 +97,12 @@ class LogJournal:
         setattr(stream, _MARK, identity)
 
 
+def identity(stream: LogStream) -> str:
+    """What tells the stream from an earlier one of the same name, over restarts too."""
+    kept = vars(stream).get(_MARK)
+    return str(stream.creation_time.timestamp()) if kept is None else str(kept)
+
+
 def without_journaled_events(value: Any) -> dict[str, Any] | None:
     """What of a log stream belongs into a pickle; None for what is not a journaled stream."""
     if not isinstance(value, LogStream) or _MARK not in vars(value):

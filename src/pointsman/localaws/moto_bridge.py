@@ -20,13 +20,14 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from pointsman.localaws.accounts import GIVES_KEYS, Caller, Callers, KeyRefused
 from pointsman.localaws.cloudwatch import CloudWatch
 from pointsman.localaws.contract import Response, Target
-from pointsman.localaws.control import ACCOUNT
 from pointsman.localaws.lambda_ import LambdaService, LambdaState, NetworkMissing, ObjectMissing
 
 if TYPE_CHECKING:
@@ -40,12 +41,12 @@ _RPC = re.compile(r"/service/\w+/operation/(\w+)")
 _ACTION = re.compile(rb"(?:^|&)Action=(\w+)")
 # moto has no locks of its own here, and read-modify-write by several clients is what these are used for.
 _LOCKED = ("dynamodb", "kinesis", "s3")
-_ACCOUNT = re.compile(r"\d{12}")
 _HTML = "text/html"
 _BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
-_SESSIONS = 256  # kept; many more than there are environments at a time
+_SESSIONS = 4096  # kept; many more than there are environments at a time
 _OURS = "an environment of a function"
 _KEPT_ELSEWHERE = ("PutMetricData", "PutMetricAlarm", "PutCompositeAlarm", "SetAlarmState", "DeleteAlarms")
+_LOG_GROUPS = "/aws/lambda/"
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,11 @@ class WebRequest:
 
     def header(self, name: str) -> str | None:
         return next((value for given, value in self.headers if given.lower() == name), None)
+
+    @property
+    def form(self) -> bool:
+        """Whether it speaks the query protocol, which is answered in XML."""
+        return (self.header("content-type") or "").startswith("application/x-www-form-urlencoded")
 
     @property
     def action(self) -> str | None:
@@ -98,6 +104,9 @@ class MotoBridge:
         self._cloudwatch: CloudWatch | None = None
         self._stacks: Any = None
         self._arrived: Callable[[str], None] = lambda _arn: None
+        self._callers = Callers(lambda: datetime.now(UTC).replace(tzinfo=None))
+        self.logged: Callable[[], None] = lambda: None
+        """Told, in whatever thread, after lines were logged."""
 
     def serve_lambda(self, state: LambdaState, service: LambdaService) -> None:
         self._state, self._service = state, service
@@ -136,6 +145,7 @@ class MotoBridge:
         from pointsman.localaws.event_sources.backends import tell_arrivals
         from pointsman.localaws.log_journal import LogJournal
         from pointsman.localaws.moto_lambda import put_ours_in_place
+        from pointsman.localaws.moto_sts import put_sts_right
         from pointsman.localaws.persistence import Snapshots
 
         default_user_config["stepfunctions"]["execute_state_machine"] = True
@@ -147,6 +157,7 @@ class MotoBridge:
         assert self._cloudwatch is not None
         put_ours_in_place(self._state, self.invoke)
         tell_arrivals(self._arrived)
+        put_sts_right()
         calls = Calls(f"http://127.0.0.1:{self._port}", self._answer_ourselves)
         self._stacks = Stacks(Kinds(self._state, calls), saved=self._save_now)
         saved = self._directory / "services.pickle"
@@ -177,6 +188,10 @@ class MotoBridge:
 
         return create_backend_app(service)
 
+    def still(self) -> contextlib.AbstractContextManager[None]:
+        """Nothing of moto's changes within, and all of it is on disk."""
+        return self.load().still()
+
     @property
     def unsaved(self) -> bool:
         return self._snapshots is not None and self._snapshots.unsaved
@@ -190,9 +205,8 @@ class MotoBridge:
 
     # --- requests ---
 
-    def answer(self, request: WebRequest, access_key: str | None) -> Response:
+    def answer(self, request: WebRequest, account: str, access_key: str | None = None) -> Response:
         snapshots = self.load()
-        account = self.account(access_key)
         if access_key in self._sessions:
             self._introduce(access_key)
         # A state machine goes on in moto's threads when the request that started it is long answered.
@@ -204,8 +218,12 @@ class MotoBridge:
             if request.service in self._locks:
                 entered.enter_context(self._locks[request.service])
             response = self._answer(request, account)
+            if request.action in GIVES_KEYS:
+                self._save_now()
         if waiting:
             snapshots.changed()
+        if request.service == "logs" and writes:
+            self.logged()
         return response
 
     def _answer_ourselves(self, sent: Any, service: str, account: str) -> tuple[int, Mapping[str, str], bytes]:
@@ -229,18 +247,20 @@ class MotoBridge:
         try:
             body = b"".join(self._application(_environ(request, account), start_response))
         except NotImplementedError as error:
-            return _refusal(request, 501, "NotImplementedException", f"The local AWS does not do this: {error}")
+            return refusal(request, 501, "NotImplementedException", f"The local AWS does not do this: {error}")
         except Exception:
             log.exception("moto failed at %s %s (%s %s)", request.method, request.path, request.service, request.action)
-            return _refusal(request, 500, "InternalFailure", "moto failed at this request; the log says how.")
-        status, headers = int(begun[-1][0].split()[0]), dict(begun[-1][1])
+            return refusal(request, 500, "InternalFailure", "moto failed at this request; the log says how.")
+        status = int(begun[-1][0].split()[0])
+        # Connections are the server's affair; moto ends some of them.
+        headers = {name: value for name, value in begun[-1][1] if name.lower() != "connection"}
         kind = next((value for name, value in headers.items() if name.lower() == "content-type"), "")
         if status == 404 and kind.startswith(_HTML) and request.service not in (None, "s3"):
             what = f"{request.service} has no {request.method} {request.path} in the local AWS."
-            return _refusal(request, 501, "NotImplementedException", what)
+            return refusal(request, 501, "NotImplementedException", what)
         return Response(status, body, headers)
 
-    # --- accounts ---
+    # --- callers ---
 
     def role_session(self, target: Target) -> Mapping[str, str]:
         """Credentials for one environment of a function, as which STS then knows its role. Needs no moto yet."""
@@ -267,12 +287,11 @@ class MotoBridge:
                 return
             key = cast(Any, AccessKey)(None, "ASIA", target.account)
             key.access_key_id = access_key
-            name = target.function_name  # AWS's sessions have two characters at least (recorded)
             session = AssumedRole(
                 account_id=target.account,
                 region_name=target.region,
                 access_key=key,
-                role_session_name=name if len(name) > 1 else f"{name}@lambda_function",
+                role_session_name=_session_name(target),
                 role_arn=target.role,
                 policy="",
                 duration=43_200,
@@ -281,21 +300,19 @@ class MotoBridge:
             still = [r for r in backend.assumed_roles if r.external_id != _OURS or r.access_key_id in self._sessions]
             backend.assumed_roles = [*still, session]
 
-    def account_at_once(self, access_key: str | None) -> str | None:
-        """The account, or None if only moto can tell: keys that IAM or STS gave out begin with A."""
-        if (target := self._sessions.get(access_key or "")) is not None:
-            return target.account
-        if access_key is None or not access_key.startswith(("AKIA", "ASIA")):
-            return access_key if access_key is not None and _ACCOUNT.fullmatch(access_key) else ACCOUNT
-        return None
+    def caller_at_once(self, key: str | None, token: str | None) -> Caller | None:
+        """None if only moto can tell. KeyRefused, here and below, when the key is not one to call with."""
+        if (target := self._sessions.get(key or "")) is not None:
+            role = target.role.rpartition("/")[2]
+            return Caller(
+                target.account,
+                f"arn:{target.role.split(':')[1]}:sts::{target.account}:assumed-role/{role}/{_session_name(target)}",
+            )
+        return self._callers.at_once(key, token)
 
-    def account(self, access_key: str | None) -> str:
-        if (known := self.account_at_once(access_key)) is not None:
-            return known
+    def caller(self, key: str, token: str | None) -> Caller:
         self.load()
-        from moto.iam.models import get_account_id_from
-
-        return get_account_id_from(str(access_key))
+        return self._callers.find(key, token)
 
     # --- what Lambda asks ---
 
@@ -370,26 +387,45 @@ class MotoBridge:
             made = self._journal.put(target.account, target.region, target.log_group, stream, ended)
         if made:
             snapshots.changed()
+        self.logged()
 
-    def logs(self, function: str | None, since_ms: int) -> list[dict[str, Any]]:
-        """What functions logged, in every account and region, oldest first. `number` counts within a stream."""
+    def logs(
+        self, function: str | None, since_ms: int, seen: Mapping[str, int]
+    ) -> tuple[list[dict[str, Any]], dict[str, int]]:
+        """(what functions logged beyond `seen`, in every account and region, oldest first; what is seen by then).
+
+        `seen` has the number of lines for each stream that there was, by whatever names it.
+        """
         self.load()
+        assert self._state is not None
         from moto.logs.models import logs_backends
 
-        return sorted(
-            (
-                {"timestamp": e.timestamp, "message": e.message, "group": group.name, "stream": name, "number": number}
-                for regions in list(logs_backends.values())
-                for backend in list(regions.values())
-                for group in list(backend.groups.values())
-                if group.name == f"/aws/lambda/{function}"
-                or (function is None and group.name.startswith("/aws/lambda/"))
-                for name, stream in list(group.streams.items())
-                for number, e in enumerate(list(stream.events))
-                if e.timestamp >= since_ms
-            ),
-            key=lambda event: event["timestamp"],
-        )
+        from pointsman.localaws.log_journal import identity
+
+        elsewhere = self._state.log_groups()
+        found: list[dict[str, Any]] = []
+        now_seen: dict[str, int] = {}
+        for account, regions in list(logs_backends.items()):
+            for region, backend in list(regions.items()):
+                for group in list(backend.groups.values()):
+                    of = elsewhere.get((account, region, group.name))
+                    if of is None and group.name.startswith(_LOG_GROUPS):
+                        of = group.name.removeprefix(_LOG_GROUPS)
+                    if of is None or function not in (None, of):
+                        continue
+                    for name, stream in list(group.streams.items()):
+                        key = f"{account}|{region}|{group.name}|{identity(stream)}|{name}"
+                        lines = list(stream.events)
+                        now_seen[key] = len(lines)
+                        where = {
+                            "function": of, "account": account, "region": region, "group": group.name, "stream": name
+                        }  # fmt: skip
+                        found += [
+                            {"timestamp": line.timestamp, "message": line.message} | where
+                            for line in lines[seen.get(key, 0) :]
+                            if line.timestamp >= since_ms
+                        ]
+        return sorted(found, key=lambda line: line["timestamp"]), now_seen
 
     # --- what moto asks of Lambda ---
 
@@ -400,6 +436,11 @@ class MotoBridge:
 
     def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+def _session_name(target: Target) -> str:
+    name = target.function_name  # AWS's sessions have two characters at least (recorded)
+    return name if len(name) > 1 else f"{name}@lambda_function"
 
 
 def _spare_moto_its_cloudformation() -> None:
@@ -456,11 +497,20 @@ def _environ(request: WebRequest, account: str) -> dict[str, Any]:
     return environ
 
 
-def _refusal(request: WebRequest, status: int, code: str, message: str) -> Response:
+def key_refusal(request: WebRequest, error: KeyRefused) -> Response:
+    """What the service says of a key that is not one to call with."""
+    if request.service == "s3":
+        code, message = ("ExpiredToken", "expired") if error.expired else ("InvalidToken", "malformed or invalid")
+        return refusal(request, 400, code, f"The provided token is {message}.")
+    if request.form:
+        return refusal(request, 403, "ExpiredToken" if error.expired else "InvalidClientTokenId", str(error))
+    code = "ExpiredTokenException" if error.expired else "UnrecognizedClientException"
+    return refusal(request, 400 if request.header("x-amz-target") else 403, code, str(error))
+
+
+def refusal(request: WebRequest, status: int, code: str, message: str) -> Response:
     """In the shape the caller's protocol has for errors: JSON, or XML for the query services and S3."""
-    if request.service == "s3" or (request.header("content-type") or "").startswith(
-        "application/x-www-form-urlencoded"
-    ):
+    if request.service == "s3" or request.form:
         from xml.sax.saxutils import escape
 
         error = f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"

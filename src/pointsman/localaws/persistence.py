@@ -113,18 +113,44 @@ class Snapshots:
                 self._saving = True
             began = time.monotonic()
             try:
-                data, digests = self._pickled()
+                pickled = self._pickled()
             finally:
-                with self._gate:
-                    self._saving = False
-                    self._gate.notify_all()
-            temporary = self._file.with_suffix(".new")
-            temporary.write_bytes(data)
-            temporary.rename(self._file)
-            for path in self._objects.iterdir():
-                if path.name not in digests:
-                    path.unlink()
+                self._go_on()
+            self._write(*pickled)
             return time.monotonic() - began
+
+    @contextlib.contextmanager
+    def still(self, patience_s: float = 10.0) -> Iterator[None]:
+        """Everything is on disk, and no request changes it within. TimeoutError when requests take too long."""
+        with self._one_save:
+            self._dirty.clear()
+            with self._gate:
+                # A moment without requests, should there be one: some request may itself be waiting for another.
+                self._gate.wait_for(lambda: self._requests == 0, timeout=_QUIET_S)
+                self._saving = True  # from now on new ones wait
+                if not self._gate.wait_for(lambda: self._requests == 0, timeout=patience_s):
+                    self._saving = False
+                    self._dirty.set()
+                    self._gate.notify_all()
+                    raise TimeoutError(f"Requests have been under way for {patience_s:g} s.")
+            try:
+                self._write(*self._pickled())
+                yield
+            finally:
+                self._go_on()
+
+    def _go_on(self) -> None:
+        with self._gate:
+            self._saving = False
+            self._gate.notify_all()
+
+    def _write(self, data: bytes, digests: set[str]) -> None:
+        temporary = self._file.with_suffix(".new")
+        temporary.write_bytes(data)
+        temporary.rename(self._file)
+        for path in self._objects.iterdir():
+            if path.name not in digests:
+                path.unlink()
 
     def _pickled(self) -> tuple[bytes, set[str]]:
         for attempt in range(5):
@@ -173,6 +199,7 @@ class Snapshots:
             for backends in found["services"].values():
                 for account, region, backend in backends:
                     _dictionary(backend)[account][region] = backend
+            _know_buckets()
         except FileNotFoundError:
             return
         except Exception:
@@ -201,6 +228,14 @@ def _dictionary(backend: Any) -> Any:
         if isinstance(value, BackendDict) and value.backend is type(backend):
             return value
     raise LookupError(f"moto has no place for {type(backend)}")
+
+
+def _know_buckets() -> None:
+    """S3 finds other accounts' buckets, and names that are taken, by a table of its own beside the backends."""
+    if (s3 := sys.modules.get("moto.s3.models")) is not None:
+        for account, partitions in list(s3.s3_backends.items()):
+            for partition, backend in list(partitions.items()):
+                s3.s3_backends.bucket_accounts |= dict.fromkeys(backend.buckets, (partition, account))
 
 
 # --- what pickle cannot do by itself ---

@@ -15,24 +15,28 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, TypeAlias, cast
 from urllib.parse import parse_qsl, urlsplit
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 import pointsman
+from pointsman.localaws import snapshots
+from pointsman.localaws.accounts import Caller, KeyRefused
 from pointsman.localaws.cloudwatch import CloudWatch
 from pointsman.localaws.contract import CutShort, Request, Response, Target
 from pointsman.localaws.control import FACTS, LIFE, REGION
 from pointsman.localaws.delivery import MotoCarrier
 from pointsman.localaws.event_sources import Feeding, MotoSources
 from pointsman.localaws.execution import LocalExecutor
-from pointsman.localaws.lambda_ import Caller, LambdaService, LambdaState, UrlOf, Visit, addressed
+from pointsman.localaws.lambda_ import Caller as Visitor
+from pointsman.localaws.lambda_ import LambdaService, LambdaState, UrlOf, Visit, addressed
 from pointsman.localaws.moto_alarms import AlarmActions
-from pointsman.localaws.moto_bridge import MotoBridge, WebRequest
+from pointsman.localaws.moto_bridge import MotoBridge, WebRequest, key_refusal
+from pointsman.localaws.trouble import Troublemaker
 
 _THREADS = 64  # moto's long polls (SQS) and synchronous invocations hold one each
 _GRACE_S = 5
@@ -66,12 +70,16 @@ class Signed:
     access_key: str | None
     region: str
     service: str | None
+    token: str | None = None
 
 
 def signed(headers: Mapping[str, str], query: Mapping[str, str]) -> Signed:
     credential = headers.get("authorization", "") or f"Credential={query.get('X-Amz-Credential', '')}"
     found = _SCOPE.search(credential)
-    return Signed(found[1], found[2], found[3]) if found else Signed(None, REGION, None)
+    if found is None:
+        return Signed(None, REGION, None)
+    token = headers.get("x-amz-security-token") or query.get("X-Amz-Security-Token")
+    return Signed(found[1], found[2], found[3], token)
 
 
 class Application:
@@ -82,13 +90,20 @@ class Application:
         service: LambdaService,
         moto: MotoBridge,
         threads: ThreadPoolExecutor,
+        trouble: Troublemaker,
+        *,
+        bell: _Bell,
         health: Callable[[], Any],
+        save_to: Callable[[Path], None],
         stop: Callable[[], None],
     ) -> None:
         self._service = service
         self._moto = moto
+        self._trouble = trouble
+        self._bell = bell
         self._threads = threads
         self._health = health
+        self._save_to = save_to
         self._stop = stop
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,33 +120,60 @@ class Application:
         body = await _body(receive)
         if body is None:
             return  # the client went away
+        response: Response | None
         if visited is not None:
             search = scope["query_string"].decode("latin-1")
             visit = Visit(*visited, scope["method"], search, names, body, scope["server"][1], visited[1] != path)
-            response = await self._visit(visit, headers, query)
+            visiting = partial(self._visit, visit, headers, query)
+            response = await (visiting() if self._trouble.idle else self._trouble.around_url(visiting))
         elif path.startswith("/_pointsman/"):
-            response = await self._own(scope["method"], path, query)
+            response = await self._own(scope["method"], path, body)
         else:
             who = signed(headers, query)
-            if who.service == "lambda" or (who.service is None and _LAMBDA_PATH.match(path)):
-                account = await self._in_thread_if_slow(who.access_key)
-                response = await self._service.handle(
-                    Request(scope["method"], path, query, headers, body, account, who.region)
-                )
+            text = scope["query_string"].decode("latin-1")
+            web = WebRequest(scope["method"], path, text, names, body, who.service)
+            try:
+                caller = await self._caller(who)
+            except KeyRefused as error:
+                response = key_refusal(web, error)
             else:
-                web = WebRequest(
-                    scope["method"], path, scope["query_string"].decode("latin-1"), names, body, who.service
-                )
-                response = await self._in_thread(lambda: self._moto.answer(web, who.access_key))
-        await _reply(send, scope["method"], response)
+                if who.service == "lambda" or (who.service is None and _LAMBDA_PATH.match(path)):
+                    response = await self._lambda(
+                        Request(web.method, path, query, headers, body, caller.account, who.region, caller.arn)
+                    )
+                else:
+                    response = await self._other(web, caller.account, who)
+        if response is None:
+            scope["abort"]()
+            while (await receive())["type"] != "http.disconnect":  # or uvicorn would answer for us
+                pass
+        else:
+            await _reply(send, scope["method"], response)
+
+    async def _lambda(self, request: Request) -> Response | None:
+        if self._trouble.idle:
+            return await self._service.handle(request)
+        return await self._trouble.around_lambda(request, lambda: self._service.handle(request))
+
+    async def _other(self, request: WebRequest, account: str, who: Signed) -> Response | None:
+        async def answer() -> Response:
+            response: Response = await self._in_thread(lambda: self._moto.answer(request, account, who.access_key))
+            return response
+
+        if self._trouble.idle:
+            return await answer()
+        return await self._trouble.around(request, account, who.region, answer)
 
     async def _in_thread(self, work: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
-    async def _in_thread_if_slow(self, access_key: str | None) -> str:
-        """Twelve digits are an account; only keys that STS or IAM gave out need moto to be asked."""
-        known = self._moto.account_at_once(access_key)
-        return known if known is not None else await self._in_thread(lambda: self._moto.account(access_key))
+    async def _caller(self, who: Signed) -> Caller:
+        """At once for twelve digits, which are an account; only keys that STS or IAM gave out need moto to be asked."""
+        known = self._moto.caller_at_once(who.access_key, who.token)
+        if known is None:
+            assert who.access_key is not None, "who gives no key is known at once"
+            known = await self._in_thread(partial(self._moto.caller, who.access_key, who.token))
+        return known
 
     async def _visit(self, visit: Visit, headers: Mapping[str, str], query: Mapping[str, str]) -> Response:
         """A request to a function URL. Any page may send one, as on AWS: the URL cannot be guessed, the function's
@@ -143,22 +185,67 @@ class Application:
             return Response(307, b"", {"location": f"{place}?{visit.query}" if visit.query else place})
         who = signed(headers, query)
         if who.service == "lambda" and who.access_key is not None:
-            account = await self._in_thread_if_slow(who.access_key)
-            visit = replace(visit, caller=Caller(who.access_key, account))
+            try:
+                visit = replace(visit, caller=Visitor(who.access_key, (await self._caller(who)).account))
+            except KeyRefused as error:
+                return _json(403, {"Message": str(error)})
         return await self._service.visit(visit)
 
-    async def _own(self, method: str, path: str, query: Mapping[str, str]) -> Response:
+    async def _own(self, method: str, path: str, body: bytes) -> Response:
+        if path == "/_pointsman/chaos" or path.startswith("/_pointsman/chaos/"):
+            return self._trouble.control(method, path.removeprefix("/_pointsman/chaos"), body)
         match method, path.removeprefix("/_pointsman/"):
             case "GET", "health":
                 return _json(200, self._health())
             case "POST", "shutdown":
                 self._stop()
                 return _json(202, {})
-            case "GET", "logs":
-                since = int(query.get("since", "0"))
-                return _json(200, await self._in_thread(lambda: self._moto.logs(query.get("function"), since)))
+            case "POST", "logs":
+                return _json(200, await self._logs(**json.loads(body)))
+            case "POST", "snapshot":
+                target = Path(json.loads(body)["to"])
+                try:
+                    await self._in_thread(lambda: self._save_to(target))
+                except (OSError, TimeoutError) as error:
+                    return _json(503, {"message": str(error)})
+                return _json(200, {})
             case _:
                 return _json(404, {"message": f"The local AWS has no {method} {path}."})
+
+    async def _logs(
+        self, *, function: str | None, since_ms: int, seen: Mapping[str, int], wait_s: float
+    ) -> Mapping[str, Any]:
+        """What was logged beyond `seen`; when that is nothing, wait for it so long."""
+        deadline = time.monotonic() + wait_s
+        while True:
+            rung = self._bell.rung
+            lines, seen = await self._in_thread(partial(self._moto.logs, function, since_ms, seen))
+            left = deadline - time.monotonic()
+            if lines or left <= 0 or self._bell.silent:
+                return {"lines": lines, "seen": seen}
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(rung.wait(), left)
+
+
+class _Bell:
+    """Wakes those who wait for `rung`; rung from any thread. Once `silent`, nobody may wait any more."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.rung = asyncio.Event()
+        self.silent = False
+
+    def ring(self) -> None:
+        def wake() -> None:
+            self.rung.set()
+            self.rung = asyncio.Event()
+
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(wake)
+
+    def silence(self) -> None:
+        self.silent = True
+        self.ring()
 
 
 @lru_cache(1024)
@@ -231,6 +318,7 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM, SIGINT or POST /_pointsman/shutdown; then save and end every function process."""
     settings.directory.mkdir(parents=True, exist_ok=True)
     with _life(settings.directory), _listening(settings.port) as listener:
+        snapshots.finish(settings.directory)
         asyncio.run(_serve(settings, listener))
 
 
@@ -268,11 +356,19 @@ def _listening(port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-class _Whole(HttpToolsProtocol):
-    """uvicorn writes head and body of a reply apart: two packets, and the client is woken twice for one short reply."""
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's, but for two things.
+
+    It writes head and body of a reply apart: two packets, and the client is woken twice for one short reply. And the
+    application may end a connection in the middle: scope["abort"]().
+    """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(_Joining(transport))  # type: ignore[arg-type]
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        cast(Scope, self.scope)["abort"] = self.transport.abort
 
 
 class _Joining:
@@ -307,9 +403,10 @@ class _Joining:
 class _Server(uvicorn.Server):
     """uvicorn, but signals are ours: its own way raises them again before anything could be saved."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], stopping: Callable[[], None]) -> None:
         super().__init__(config)
         self._ready = ready
+        self._stopping = stopping
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -321,6 +418,7 @@ class _Server(uvicorn.Server):
 
     def stop(self) -> None:
         self.should_exit = True
+        self._stopping()  # or who waits for log lines would hold us up
 
 
 async def _end_without(directory: Path, server: _Server) -> None:
@@ -343,19 +441,38 @@ async def _url_of(port: int) -> UrlOf:
     return lambda url_id, _region: f"http://127.0.0.1:{port}/_url/{url_id}/"
 
 
-async def _serve(settings: Settings, listener: socket.socket) -> None:
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What the process is made of, wired together."""
+
+    moto: MotoBridge
+    executor: LocalExecutor
+    state: LambdaState
+    cloudwatch: CloudWatch
+    service: LambdaService
+    feeding: Feeding
+    bell: _Bell
+    logging_thread: ThreadPoolExecutor
+
+    async def close(self) -> None:
+        await self.feeding.close()
+        await self.service.close()
+        await self.executor.close()
+        await asyncio.to_thread(self.cloudwatch.close)  # while moto can still be told of alarms
+        await asyncio.get_running_loop().run_in_executor(self.logging_thread, self.moto.close)
+        self.logging_thread.shutdown()
+
+
+async def _assemble(settings: Settings, port: int) -> _Parts:
     loop = asyncio.get_running_loop()
-    port = listener.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    started = time.time()
     logging_thread = ThreadPoolExecutor(1, "logs")
-    threads = ThreadPoolExecutor(_THREADS, "moto")
 
     async def sink(target: Target, stream: str, lines: list[tuple[int, str]]) -> None:
         await loop.run_in_executor(logging_thread, moto.write_logs, target, stream, lines)
 
+    bell = _Bell(loop)
     moto = MotoBridge(settings.directory / "moto", port=port, loop=loop)
-    executor = LocalExecutor(sink, endpoint=lambda: url, credentials=moto.role_session)
+    executor = LocalExecutor(sink, endpoint=lambda: f"http://127.0.0.1:{port}", credentials=moto.role_session)
     settle: dict[str, Any] = {} if settings.settle_s is None else {"settle_s": settings.settle_s}
     state = LambdaState(
         settings.directory / "lambda",
@@ -373,11 +490,22 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     service = LambdaService(state, executor, MotoCarrier(moto))
     moto.serve_lambda(state, service)
     moto.serve_cloudwatch(cloudwatch)
-    sources = MotoSources(moto)
-    state.sources = sources
+    moto.logged = bell.ring
+    state.sources = sources = MotoSources(moto)
     feeding = Feeding(state, service, sources)
     moto.tell_arrivals(feeding.arrived)
-    service.resume()
+    return _Parts(moto, executor, state, cloudwatch, service, feeding, bell, logging_thread)
+
+
+async def _serve(settings: Settings, listener: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    port = listener.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    started = time.time()
+    threads = ThreadPoolExecutor(_THREADS, "moto")
+    parts = await _assemble(settings, port)
+    moto, state = parts.moto, parts.state
+    parts.service.resume()
 
     def health() -> dict[str, Any]:
         return {
@@ -385,7 +513,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
             "url": url,
             "version": pointsman.__version__,
             "started": started,
-            "runtimes": executor.runtimes(),
+            "runtimes": parts.executor.runtimes(),
             "unsaved": moto.unsaved,
         }
 
@@ -400,11 +528,28 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         log.info("serving %s at %s", settings.directory, url)
         threads.submit(moto.load)  # ahead of the first request that needs it
 
-    application = Application(service, moto, threads, health, lambda: setattr(server, "should_exit", True))
+    def stop() -> None:
+        server.stop()
+
+    def save_to(target: Path) -> None:
+        with moto.still(), state.still():
+            snapshots.copy_state(settings.directory, target)
+
+    trouble = Troublemaker(settings.directory / "chaos.json", state, time.monotonic)
+    application = Application(
+        parts.service,
+        moto,
+        threads,
+        trouble,
+        bell=parts.bell,
+        health=health,
+        save_to=save_to,
+        stop=stop,
+    )
     server = _Server(
         uvicorn.Config(
             application,
-            http=_Whole,
+            http=_Protocol,
             loop="asyncio",
             lifespan="off",
             interface="asgi3",
@@ -418,20 +563,16 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
             timeout_graceful_shutdown=_GRACE_S,
         ),
         ready,
+        stopping=parts.bell.silence,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.stop)
+        loop.add_signal_handler(number, stop)
     watching = loop.create_task(_end_without(settings.directory, server))
     try:
         await server.serve(sockets=[listener])
     finally:
         watching.cancel()
-        await feeding.close()
-        await service.close()
-        await executor.close()
-        await asyncio.to_thread(cloudwatch.close)  # while moto can still be told of alarms
-        await loop.run_in_executor(logging_thread, moto.close)
+        await parts.close()
         threads.shutdown(wait=False, cancel_futures=True)
-        logging_thread.shutdown()
         state.close()
         log.info("stopped")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pointsman.localaws.lambda_.errors import LambdaError, invalid
+from pointsman.localaws.lambda_.errors import Denied, LambdaError, invalid
 
 LATEST = "$LATEST"
 
@@ -73,16 +73,14 @@ def address(
         found["account"] or account, region, found["name"], qualifier if qualifier is not None else found["qualifier"]
     )
     if here.account != account:
+        root = f"arn:{partition_of(region)}:iam::{account}:root"
         action = "InvokeFunction" if operation in ("Invoke", "InvokeAsync") else operation
         if operation == "CreateFunction":  # recorded: AWS denies it without a word
-            raise LambdaError("AccessDeniedException", 403, None, type="")
+            raise Denied(root, None)
         if not allowed(here, action):
-            raise LambdaError(
-                "AccessDeniedException",
-                403,
-                f"User: arn:{partition_of(region)}:iam::{account}:root is not authorized to perform: lambda:{action} "
-                f"on resource: {here.qualified(here.qualifier)} because no resource-based policy allows the "
-                f"lambda:{action} action",
-                type="",
+            raise Denied(
+                root,
+                f"is not authorized to perform: lambda:{action} on resource: {here.qualified(here.qualifier)} because "
+                f"no resource-based policy allows the lambda:{action} action",
             )
     return here

@@ -64,16 +64,21 @@ class Concurrency(Store):
             function = self._provisionable(here)
             self._check_rivals(function, here)
             self._check_room(function, here, number)
-            now, due = self._now(), self._due()
+            now = self._now()
+            due, starts = self._due()
             self._db.execute(
                 "REPLACE INTO provisioned (function, qualifier, number, modified, settles_at) VALUES (?, ?, ?, ?, ?)",
                 (function, here.qualifier, number, _seconds(now), due),
             )
-        self._provision(here, due)
+        self._provision(here, due if starts else None)
         return self._ready(number, _seconds(now), now + LONGEST_START_S, None, None)
 
-    def _due(self) -> float:
-        return self._now() + (self._settle_s if self.keep_ready is None else LONGEST_START_S)
+    def _due(self) -> tuple[float, bool]:
+        """When what is to be kept ready is so at the latest; whether it starts now, or is held back on purpose."""
+        settles_at, _failure = self._begin("PutProvisionedConcurrencyConfig")
+        now = self._now()  # not earlier: what begins after it would always seem to be held back
+        starts = self.keep_ready is not None and settles_at <= now + self._settle_s
+        return (now + LONGEST_START_S if starts else settles_at), starts
 
     def _provision(self, here: Address, due: float | None) -> None:
         if due is not None and self.keep_ready is not None:
@@ -81,19 +86,19 @@ class Concurrency(Store):
 
     def _move_provisioned(self, function: int, alias: str, before: int) -> float | None:
         """What is provisioned of an alias goes with it; the version it leaves stays ready meanwhile (recorded)."""
-        due = self._due()
+        due, starts = self._due()
         moving = self._db.execute(
             "UPDATE provisioned SET settles_at = ?, reason = NULL, before = ? WHERE function = ? AND qualifier = ?",
             (due, before, function, alias),
         )
-        return due if moving.rowcount else None
+        return due if moving.rowcount and starts else None
 
     def provisioned(self, here: Address, due: float, reason: str | None) -> None:
         """What `keep_ready` was told with this `due` is ready, or failed for a reason in AWS's words.
 
         A version that was made ready has a new RevisionId (recorded).
         """
-        at = max(self._now(), due - LONGEST_START_S + self._settle_s)
+        at = max(self._now(), due - LONGEST_START_S + self._settle_s / self.speed)
         with self._writing():
             asked = self._db.execute(
                 "UPDATE provisioned SET settles_at = ?, reason = ?"

@@ -1,8 +1,10 @@
 """How Lambda refuses: the codes, HTTP statuses and sentences recorded on AWS.
 
 LambdaError       what AWS would answer
+├── Denied        what another account has, told to whoever calls
 ├── NotReady      ... for now: the version is still being created, and `seconds` says for how long
 └── Throttled     ... for now: as many invocations run as were reserved
+    └── RateExceeded  ... or more calls of the control plane came than AWS takes
 ObjectMissing     raised by a `read_object` callable: S3's own code and message
 NetworkMissing    raised by a `find_network` callable: EC2's
 """
@@ -32,12 +34,30 @@ class NotReady(LambdaError):
         self.seconds = seconds
 
 
+class Denied(LambdaError):
+    def __init__(self, caller: str, may_not: str | None) -> None:
+        """`caller`: the ARN of the calling account's root. `may_not`: what follows it; None: AWS does not say."""
+        super().__init__("AccessDeniedException", 403, None if may_not is None else f"User: {caller} {may_not}", "")
+        self._may_not = may_not
+
+    def of(self, caller: str) -> Denied:
+        """The same as `caller` is told."""
+        return Denied(caller, self._may_not)
+
+
 class Throttled(LambdaError):
     reason = "ReservedFunctionConcurrentInvocationLimitExceeded"
 
-    def __init__(self, *, for_good: bool = False) -> None:
-        super().__init__("TooManyRequestsException", 429, "Rate Exceeded.")
+    def __init__(self, message: str = "Rate Exceeded.", *, for_good: bool = False) -> None:
+        super().__init__("TooManyRequestsException", 429, message)
         self.for_good = for_good  # nothing is reserved, so waiting does not help
+
+
+class RateExceeded(Throttled):
+    reason = "CallerRateLimitExceeded"
+
+    def __init__(self) -> None:
+        super().__init__("Rate exceeded")
 
 
 class ObjectMissing(Exception):
@@ -78,6 +98,12 @@ def conflict(message: str) -> LambdaError:
 
 def update_in_progress(arn: str) -> LambdaError:
     return conflict(f"The operation cannot be performed at this time. An update is in progress for resource: {arn}")
+
+
+def failed_state() -> LambdaError:
+    return conflict(
+        "The operation cannot be performed at this time. The function is currently in the following state: Failed"
+    )
 
 
 def stale_revision() -> LambdaError:

@@ -13,6 +13,7 @@ from pointsman.localaws.lambda_.errors import (
     LambdaError,
     NetworkMissing,
     conflict,
+    failed_state,
     function_not_found,
     invalid,
     stale_revision,
@@ -24,6 +25,7 @@ from pointsman.localaws.lambda_.signing import Signing, check_unsigned, images_n
 from pointsman.localaws.lambda_.sources import code_location, code_of
 from pointsman.localaws.lambda_.store import (
     PAGE,
+    Failure,
     Version,
     after_marker,
     code_digest,
@@ -55,8 +57,7 @@ class Functions(Layers, Signing):
         settings |= self._network(account, region, parameters)
         signing = self._given_signing(here, settings, parameters)
         code = self._code(here, settings, parameters["Code"])
-        now = self._now()  # a big zip takes a while
-        settings |= code | {"LastModified": timestamp(now)}
+        settings |= code | {"LastModified": timestamp(self._now())}  # a big zip takes a while
         with self._storing(account, region):
             if self._find(here) is not None:
                 raise conflict(f"Function already exist: {here.name}")
@@ -65,21 +66,16 @@ class Functions(Layers, Signing):
                 (account, region, here.name, msgspec.json.encode(tags), signing),
             ).lastrowid
             assert function is not None
+            settles_at, failure = self._begin("CreateFunction")
+            revisions = new_revision(), new_revision()
             latest = Version(
-                function,
-                0,
-                settings,
-                digest(settings),
-                new_revision(),
-                new_revision(),
-                "creating",
-                now + self._settle_s,
+                function, 0, settings, digest(settings), *revisions, "creating", settles_at, failure=failure
             )
             self._put(latest)
             reply = self._configuration(here, latest, None)
             if parameters.get("Publish"):
                 # Recorded: the reply is $LATEST's but for the number; version 1 gets a RevisionId of its own.
-                reply["Version"] = self._publish_new(here, latest, None, latest.settles_at).label
+                reply["Version"] = self._publish_new(here, latest, None, settles_at, failure).label
         return reply
 
     def get_function(self, account: str, region: str, parameters: Json) -> Json:
@@ -155,9 +151,9 @@ class Functions(Layers, Signing):
                 settings["Architectures"] = parameters["Architectures"]
             if parameters.get("DryRun"):
                 return self._configuration(here, replace(latest, settings=settings), None)
-            updated = self._update(latest, settings)
+            updated = self._update("UpdateFunctionCode", latest, settings)
             if parameters.get("Publish"):
-                version = self._publish(here, updated, None, updated.settles_at)
+                version = self._publish(here, updated, None, updated.settles_at, updated.failure)
                 reply = self._configuration(here, version, version.label)
             else:
                 reply = self._configuration(here, updated, None)
@@ -178,23 +174,26 @@ class Functions(Layers, Signing):
             if parameters.get("Layers"):
                 self._check_signature(latest.function, here.name)
                 self._check_size(settings)
-            updated = self._update(latest, settings)
+            updated = self._update("UpdateFunctionConfiguration", latest, settings)
             reply = self._configuration(here, updated, None)
         self.changed(here, LATEST)
         return reply
 
-    def _update(self, latest: Version, settings: Json) -> Version:
+    def _update(self, operation: str, latest: Version, settings: Json) -> Version:
         now = self._now()
         settings["LastModified"] = timestamp(now)
+        never_was = latest.stage == "creating" and latest.failure is not None
+        settles_at, failure = self._begin(operation)
         updated = replace(
             latest,
             settings=settings,
             digest=digest(settings),
             revision=new_revision(),
             settled_revision=new_revision(),
-            stage="updating",
-            settles_at=now + self._settle_s,
-            previous=latest.settings,
+            stage="creating" if never_was else "updating",
+            settles_at=settles_at,
+            previous=None if never_was else latest.runs(now),
+            failure=failure,
         )
         self._put(updated)
         return updated
@@ -211,6 +210,8 @@ class Functions(Layers, Signing):
         with self._storing(account, region):
             latest = self._latest(here)
             self._changeable(here, latest)
+            if latest.failure is not None:
+                raise failed_state()
             self._expect_revision(parameters, latest)
             current = latest.settings["CodeSha256"]
             if (expected := parameters.get("CodeSha256")) not in (None, current):
@@ -218,24 +219,26 @@ class Functions(Layers, Signing):
                     f"CodeSHA256 ({expected}) is different from current CodeSHA256 in $LATEST ({current}). "
                     "Please try again with the CodeSHA256 in $LATEST."
                 )
-            now = self._now()
             # SnapStart takes its snapshot first; every other version is usable at once (recorded).
             snapshot = latest.settings["SnapStart"]["ApplyOn"] == "PublishedVersions"
-            version = self._publish(
-                here, latest, parameters.get("Description"), now + self._settle_s if snapshot else now
-            )
+            settling = self._begin("PublishVersion", None if snapshot else 0.0)
+            version = self._publish(here, latest, parameters.get("Description"), *settling)
             return self._configuration(here, version, version.label)
 
-    def _publish(self, here: Address, latest: Version, description: str | None, settles_at: float) -> Version:
+    def _publish(
+        self, here: Address, latest: Version, description: str | None, settles_at: float, failure: Failure | None
+    ) -> Version:
         """The last published version if nothing changed since (with its old description), else a new one."""
         last = self._version(latest.function, self._last_number(here))
-        if last is not None and last.number > 0 and last.digest == latest.digest:
+        if last is not None and last.number > 0 and last.digest == latest.digest and last.failure is None:
             return last
-        version = self._publish_new(here, latest, description, settles_at)
+        version = self._publish_new(here, latest, description, settles_at, failure)
         self._put(latest.revised(self._now()))
         return version
 
-    def _publish_new(self, here: Address, latest: Version, description: str | None, settles_at: float) -> Version:
+    def _publish_new(
+        self, here: Address, latest: Version, description: str | None, settles_at: float, failure: Failure | None
+    ) -> Version:
         number = self._last_number(here) + 1
         self._db.execute("REPLACE INTO numbering VALUES (?, ?, ?, ?)", (here.account, here.region, here.name, number))
         settings = latest.settings if description is None else latest.settings | {"Description": description}
@@ -243,7 +246,9 @@ class Functions(Layers, Signing):
             settings = settings | {"SnapStart": settings["SnapStart"] | {"OptimizationStatus": "On"}}
         revision = new_revision()
         # `digest` stays that of $LATEST: it is what the next publishing compares with.
-        version = Version(latest.function, number, settings, latest.digest, revision, revision, "creating", settles_at)
+        version = Version(
+            latest.function, number, settings, latest.digest, revision, revision, "creating", settles_at, None, failure
+        )
         self._put(version)
         return version
 

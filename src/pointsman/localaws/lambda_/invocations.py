@@ -65,6 +65,8 @@ class Invocations:
         self._streaming: set[asyncio.Task[InvokeReply]] = set()
         state.changed = self._retire
         state.keep_ready = self._provision
+        state.paced.append(self._hurry)
+        self._hurried = asyncio.Event()
 
     def resume(self) -> None:
         """Go on with the events that were accepted before the process last ended."""
@@ -169,7 +171,7 @@ class Invocations:
         client_context: str | None,
         stream: Pipe | None,
     ) -> InvokeReply:
-        reach = await _when_active(seek)
+        reach = await self._when_active(seek)
         target, reserved = reach.target, reach.reserved
         sample = partial(
             Sample,
@@ -225,6 +227,26 @@ class Invocations:
             if folder is not None and not self._state.packages.ready(folder):
                 await asyncio.to_thread(self._state.packages.unpack, folder)
 
+    async def _when_active(self, seek: Seek) -> Reach:
+        """AWS holds an invocation back while the version is being created; so do we."""
+        while True:
+            hurried = self._hurried
+            try:
+                return seek()
+            except NotReady as soon:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(hurried.wait(), soon.seconds)
+
+    def _hurry(self) -> None:
+        """Waits may have become shorter. Called in whatever thread knows."""
+
+        def look_again() -> None:
+            self._hurried.set()
+            self._hurried = asyncio.Event()
+
+        if self.loop is not None and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(look_again)
+
     # --- in the background ---
 
     async def _attempt(self, event: Event) -> Ran:
@@ -261,7 +283,7 @@ class Invocations:
     async def _keep_ready(self, here: Address, due: float) -> None:
         seek = partial(self._state.reach, here.account, here.region, here.arn, here.qualifier, choose=lambda: 1.0)
         try:
-            reach = await _when_active(seek)
+            reach = await self._when_active(seek)
         except LambdaError:  # it was deleted meanwhile
             return
         target = replace(reach.target, initialization="provisioned-concurrency")
@@ -283,12 +305,3 @@ class Invocations:
         task = asyncio.ensure_future(watched())
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-
-
-async def _when_active(seek: Seek) -> Reach:
-    """AWS holds an invocation back while the version is being created; so do we."""
-    while True:
-        try:
-            return seek()
-        except NotReady as soon:
-            await asyncio.sleep(soon.seconds)

@@ -12,7 +12,7 @@ from typing import Final
 from uuid import uuid4
 
 from pointsman.localaws.contract import Carrier, Executor, Request, Response
-from pointsman.localaws.lambda_.errors import LambdaError, not_built, too_large
+from pointsman.localaws.lambda_.errors import Denied, LambdaError, not_built, too_large
 from pointsman.localaws.lambda_.invocations import Invocations
 from pointsman.localaws.lambda_.operations import INVOCATIONS, OPERATIONS
 from pointsman.localaws.lambda_.state import LambdaState
@@ -48,6 +48,8 @@ class LambdaService:
         request_id = str(uuid4())
         try:
             response = await self._answer(request, request_id)
+        except Denied as error:
+            response = refusal(error.of(request.caller) if request.caller else error)
         except LambdaError as error:
             response = refusal(error)
         except Exception:

@@ -161,6 +161,7 @@ CREATE TABLE checkpoint (
 """
 # The version that stays ready until the one its alias goes to is.
 _PROVISIONED_MOVING = "ALTER TABLE provisioned ADD COLUMN before INTEGER;"
+_FAILURES = "ALTER TABLE version ADD COLUMN failure BLOB;"
 
 SCHEMAS: Final = (
     _FUNCTIONS,
@@ -172,5 +173,6 @@ SCHEMAS: Final = (
     _PROVISIONED_IN_VAIN + _RUNTIME_MANAGEMENT,
     _ASYNCHRONOUS,
     _PROVISIONED_MOVING,
+    _FAILURES,
 )
 """The n-th takes a database from user_version n to n + 1: a folder from before keeps what it holds. Append only."""

@@ -13,11 +13,10 @@ from pointsman.localaws.lambda_.address import LATEST, Address
 from pointsman.localaws.lambda_.aliases import Aliases
 from pointsman.localaws.lambda_.concurrency import MOST_CONCURRENT
 from pointsman.localaws.lambda_.controls import Controls
-from pointsman.localaws.lambda_.errors import LambdaError, NotReady, function_not_found
+from pointsman.localaws.lambda_.errors import LambdaError, NotReady, failed_state, function_not_found
 from pointsman.localaws.lambda_.event_invokes import EventInvokes
 from pointsman.localaws.lambda_.event_queue import EventQueue
 from pointsman.localaws.lambda_.functions import Functions
-from pointsman.localaws.lambda_.pace import Pace
 from pointsman.localaws.lambda_.packages import MOST_UNZIPPED, MOST_ZIPPED
 from pointsman.localaws.lambda_.policies import Policies
 from pointsman.localaws.lambda_.settings import digest
@@ -101,22 +100,8 @@ class LambdaState(Functions, Aliases, Policies, Urls, EventInvokes, EventQueue, 
         self._ways: dict[tuple[str, str, str, str | None], _Way] = {}
         # What the process before us did not get ready in its time will start when it is called.
         self._db.execute("UPDATE provisioned SET settles_at = 0 WHERE settles_at > ?", (now() + settle_s,))
-        self._speed = 1.0
-        self.pace = Pace(lambda: self.speed)
         self.occurred: Measure = lambda _happened: None
         """Told of every attempt to invoke, and of what else metrics show."""
-
-    @property
-    def speed(self) -> float:
-        """How many times as fast as on AWS waits pass; setting it shortens those under way."""
-        return self._speed
-
-    @speed.setter
-    def speed(self, speed: float) -> None:
-        if not speed > 0:
-            raise ValueError(f"time cannot pass {speed} times as fast")
-        self._speed = speed
-        self.pace.changed()
 
     def now(self) -> float:
         return self._now()
@@ -140,6 +125,19 @@ class LambdaState(Functions, Aliases, Policies, Urls, EventInvokes, EventQueue, 
             "AccountUsage": {"TotalCodeSize": size, "FunctionCount": functions},
         }
 
+    def log_groups(self) -> dict[tuple[str, str, str], str]:
+        """(account, region, log group) → the function that logs there rather than to the group of its own name."""
+        with self._lock:
+            return {
+                (account, region, group): name
+                for account, region, name, group in self._db.execute(
+                    "SELECT account, region, name,"
+                    " json_extract(CAST(settings AS TEXT), '$.LoggingConfig.LogGroup') AS log_group"
+                    " FROM function JOIN version ON function = id AND number = 0"
+                    " WHERE log_group <> '/aws/lambda/' || name"
+                )
+            }
+
     def reach(
         self,
         account: str,
@@ -152,7 +150,7 @@ class LambdaState(Functions, Aliases, Policies, Urls, EventInvokes, EventQueue, 
         """What an invocation reaches. `function_name` is a name or ARN, perhaps qualified.
 
         An alias with weights draws once from `choose`, which gives numbers in [0, 1). While a version is being created
-        it cannot run: NotReady. While $LATEST is being updated, the code and settings from before still run.
+        it cannot run: NotReady. While $LATEST is being updated, and when that failed, what was there before still runs.
         """
         asked = (account, region, function_name, qualifier)
         known = self._ways.get(asked)
@@ -179,8 +177,8 @@ class LambdaState(Functions, Aliases, Policies, Urls, EventInvokes, EventQueue, 
             if reserved is not None:
                 reserved -= sum(ready.values())
             found = _Way(self._generation, here, ready, reserved, primary, additional, weight)
-        now = self._now()
-        if not lasting or not primary.settled(now) or (additional is not None and not additional.settled(now)):
+        settled = all(each is None or each.ready(self._now()) for each in (primary, additional))
+        if not (lasting and settled):
             return found
         found = replace(
             found,
@@ -193,11 +191,13 @@ class LambdaState(Functions, Aliases, Policies, Urls, EventInvokes, EventQueue, 
         return found
 
     def _to(self, way: _Way, version: Version) -> Reach:
-        here, settings = way.here, version.settings
-        if not version.settled(now := self._now()):
-            if version.stage == "creating":
+        here, now = way.here, self._now()
+        if version.stage == "creating":
+            if not version.settled(now):
                 raise NotReady(version.settles_at - now)
-            settings = version.previous or settings
+            if version.failure is not None:
+                raise failed_state()
+        settings = version.runs(now)
         if settings["PackageType"] == "Image":
             raise LambdaError(
                 "NotImplementedException",

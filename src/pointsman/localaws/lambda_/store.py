@@ -31,6 +31,7 @@ from pointsman.localaws.lambda_.errors import (
     storage_exceeded,
     update_in_progress,
 )
+from pointsman.localaws.lambda_.pace import Pace
 from pointsman.localaws.lambda_.packages import Packages
 from pointsman.localaws.lambda_.schemas import SCHEMAS
 from pointsman.localaws.lambda_.wire import Json, validate
@@ -47,8 +48,9 @@ ImageDigest: TypeAlias = Callable[[str, str, str, str], str | None]
 FindNetwork: TypeAlias = Callable[[str, str, list[str], list[str]], str]
 """(account, region, subnets, security groups) → the VPC they are in; raises NetworkMissing."""
 Stage: TypeAlias = Literal["creating", "updating"]
+Paced: TypeAlias = Callable[[], None]
 
-_VERSION = "function, number, settings, digest, revision, settled_revision, stage, settles_at, previous"
+_VERSION = "function, number, settings, digest, revision, settled_revision, stage, settles_at, previous, failure"
 _ALIAS = "name, description, version, additional, weight, revision"
 
 _encode = msgspec.json.Encoder().encode
@@ -57,6 +59,22 @@ _decode = msgspec.json.Decoder().decode
 
 def new_revision() -> str:
     return str(uuid4())
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an update comes to nothing: AWS's ReasonCode, and the sentence beside it."""
+
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """How what begins now will end: after so many seconds (infinity: when it is released), and perhaps badly."""
+
+    seconds: float
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +89,8 @@ class Version:
     settled_revision: str  # takes over at `settles_at`; a published version's never differs
     stage: Stage
     settles_at: float
-    previous: Json | None = None  # what invocations still reach while an update is in progress
+    previous: Json | None = None  # what invocations still reach while an update is in progress, or when it failed
+    failure: Failure | None = None  # how it ends, at `settles_at`
 
     @property
     def label(self) -> str:
@@ -79,6 +98,16 @@ class Version:
 
     def settled(self, now: float) -> bool:
         return now >= self.settles_at
+
+    def ready(self, now: float) -> bool:
+        """Whether it can be invoked, and is what it will stay."""
+        return self.settled(now) and not (self.stage == "creating" and self.failure is not None)
+
+    def runs(self, now: float) -> Json:
+        """The settings an invocation gets: those from before while an update is in progress, or when it failed."""
+        if self.stage == "updating" and (self.failure is not None or not self.settled(now)):
+            return self.previous or self.settings
+        return self.settings
 
     def revised(self, now: float) -> Version:
         """The same with new revision ids: what publishing or tagging does to $LATEST."""
@@ -137,6 +166,12 @@ class Store:
         directory.mkdir(parents=True, exist_ok=True)
         self._now = now
         self._settle_s = settle_s
+        self._speed = 1.0
+        self.pace = Pace(lambda: self._speed)
+        self.paced: list[Paced] = [self.pace.changed]
+        """Told when waits may have become shorter: of another `speed`, or of updates that were released."""
+        self.fate: Callable[[str, float], Fate] = lambda _operation, seconds: Fate(seconds)
+        """(operation, how long what it begins takes at most times) → how long this time, and how it ends."""
         self._runtimes = runtimes
         self._role_exists = role_exists
         self._read_object = read_object
@@ -164,6 +199,12 @@ class Store:
         with self._lock:
             self._db.close()
             self.packages.close()
+
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """Nothing is written within."""
+        with self._lock:
+            yield
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -229,7 +270,7 @@ class Store:
         codes = {code for (code,) in self._db.execute("SELECT code FROM version UNION SELECT code FROM layer_version")}
         under_way = self._db.execute(
             "SELECT previous FROM function JOIN version ON function = id AND number = 0"
-            " WHERE previous IS NOT NULL AND settles_at > ?",
+            " WHERE previous IS NOT NULL AND (settles_at > ? OR failure IS NOT NULL)",
             (self._now(),),
         )
         return codes | {code_digest(_decode(previous)) for (previous,) in under_way}
@@ -328,15 +369,69 @@ class Store:
         if not latest.settled(now := self._now()):
             raise NotReady(latest.settles_at - now) if latest.stage == "creating" else update_in_progress(here.arn)
 
+    # --- time ---
+
+    def _begin(self, operation: str, seconds: float | None = None) -> tuple[float, Failure | None]:
+        """(when what begins now will have settled, in epoch seconds; how it fails). Takes `settle_s` unless told."""
+        fate = self.fate(operation, self._settle_s if seconds is None else seconds)
+        return self._now() + fate.seconds / self._speed, fate.failure
+
+    @property
+    def speed(self) -> float:
+        """How many times as fast as on AWS waits pass; a change shortens those already under way."""
+        return self._speed
+
+    @speed.setter
+    def speed(self, speed: float) -> None:
+        if not speed > 0:
+            raise ValueError(f"time cannot pass {speed} times as fast")
+        with self._writing():
+            now = self._now()
+            # What is provisioned is ready when its processes are, whatever the clock says.
+            self._db.execute(
+                "UPDATE version SET settles_at = ?1 + (settles_at - ?1) * ?2 WHERE settles_at > ?1",
+                (now, self._speed / speed),
+            )
+            self._speed = speed
+        self._tell_paced()
+
+    def release(self) -> int:
+        """End every update that is under way, now; how many there were."""
+        with self._writing():
+            now = self._now()
+            ended = sum(
+                self._db.execute(f"UPDATE {table} SET settles_at = ?1 WHERE settles_at > ?1", (now,)).rowcount
+                for table in ("version", "provisioned")
+            )
+        self._tell_paced()
+        return ended
+
+    def under_way(self) -> list[str]:
+        """The ARNs of functions and versions whose update has not ended."""
+        with self._lock:
+            found = self._db.execute(
+                "SELECT account, region, name, number FROM version JOIN function ON function = id"
+                " WHERE settles_at > ? ORDER BY 1, 2, 3, 4",
+                (self._now(),),
+            ).fetchall()
+        return [
+            Address(account, region, name).qualified(str(number) if number else None)
+            for account, region, name, number in found
+        ]
+
+    def _tell_paced(self) -> None:
+        for tell in self.paced:
+            tell()
+
     # --- writing ---
 
     def _put(self, version: Version) -> None:
         self._db.execute(
-            f"INSERT INTO version ({_VERSION}, code, code_size) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            f"INSERT INTO version ({_VERSION}, code, code_size) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT DO UPDATE SET settings = excluded.settings, digest = excluded.digest,"
             " revision = excluded.revision, settled_revision = excluded.settled_revision, stage = excluded.stage,"
-            " settles_at = excluded.settles_at, previous = excluded.previous, code = excluded.code,"
-            " code_size = excluded.code_size",
+            " settles_at = excluded.settles_at, previous = excluded.previous, failure = excluded.failure,"
+            " code = excluded.code, code_size = excluded.code_size",
             (
                 version.function,
                 version.number,
@@ -347,6 +442,7 @@ class Store:
                 version.stage,
                 version.settles_at,
                 None if version.previous is None else _encode(version.previous),
+                None if version.failure is None else _encode(version.failure),
                 code_digest(version.settings),
                 version.settings["CodeSize"],
             ),
@@ -362,16 +458,14 @@ class Store:
             runtime = hashlib.sha256(shown["Runtime"].encode()).hexdigest()
             runtime_arn = f"arn:{partition_of(here.region)}:lambda:{here.region}::runtime:{runtime}"
             shown["RuntimeVersionConfig"] = {"RuntimeVersionArn": runtime_arn}
-        if version.settled(now):
+        what, waiting = ("State", "Pending") if version.stage == "creating" else ("LastUpdateStatus", "InProgress")
+        if not version.settled(now):  # AWS says "created" of updates, too
+            status, why = waiting, Failure("Creating", "The function is being created.")
+        elif version.failure is not None:
+            status, why = "Failed", version.failure
+        else:
             return shown | {"LastUpdateStatus": "Successful"}
-        # AWS says "created" of updates, too.
-        reason = {"Reason": "The function is being created.", "ReasonCode": "Creating"}
-        match version.stage:
-            case "creating":
-                return shown | {"State": "Pending"} | {f"State{key}": text for key, text in reason.items()}
-            case "updating":
-                late = {f"LastUpdateStatus{key}": text for key, text in reason.items()}
-                return shown | {"LastUpdateStatus": "InProgress"} | late
+        return shown | {what: status, f"{what}Reason": why.reason, f"{what}ReasonCode": why.code}
 
     def _listed(self, here: Address, version: Version, qualifier: str | None, now: float | None = None) -> Json:
         """The shorter form of the lists: without states and runtime version."""
@@ -387,7 +481,7 @@ class Store:
 
 
 def _as_version(row: tuple[Any, ...]) -> Version:
-    *plain, settles_at, previous = row
+    *plain, settles_at, previous, failure = row
     function, number, settings, digest, revision, settled_revision, stage = plain
     return Version(
         function,
@@ -399,6 +493,7 @@ def _as_version(row: tuple[Any, ...]) -> Version:
         stage,
         settles_at,
         None if previous is None else _decode(previous),
+        None if failure is None else msgspec.json.decode(failure, type=Failure),
     )
 
 
