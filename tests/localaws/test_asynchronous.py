@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.localaws.contract import Occurrence, Outcome, Unreachable
+from pointsman.localaws.contract import Occurrence, Outcome, Sample, Unreachable
 from pointsman.localaws.lambda_ import LambdaService, LambdaState
 from pointsman.localaws.lambda_.address import Address
 from pointsman.localaws.lambda_.asynchronous import Again, Held, judge
@@ -74,11 +74,14 @@ class Local:
         self.state.occurred = self.note
         self.service = LambdaService(self.state, self.executor, self.kept)
 
-    def note(self, occurrence: Occurrence) -> None:
-        if occurrence.name == "AsyncEventAge":
-            self.ages_ms.append(occurrence.value)
-        else:
-            self.counted.append((occurrence.name, occurrence.function_name))
+    def note(self, happened: Sample | Occurrence) -> None:
+        match happened:
+            case Occurrence(name="AsyncEventAge"):
+                self.ages_ms.append(happened.value)
+            case Occurrence():
+                self.counted.append((happened.name, happened.function_name))
+            case Sample():
+                return  # of every attempt: test_metrics looks at these
 
     def make(self, name: str, **more: Any) -> None:
         given = {"Role": ROLE, "Runtime": "python3.11", "Handler": "index.handler", "Code": {"ZipFile": package()}}
