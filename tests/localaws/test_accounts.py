@@ -99,7 +99,7 @@ def of_functions(lambda_: Any) -> dict[str, dict[str, Any]]:
         name: {member: some(shape.members[member]) for member in shape.required_members if member != "FunctionName"}
         | NEEDED.get(name, {})
         for name, shape in asked.items()
-        if name != "CreateEventSourceMapping"  # its function is looked for in the end, when all else is right
+        if "EventSourceMapping" not in name  # found by their own ids; the function is only what they lead to
     }
 
 

@@ -441,6 +441,18 @@ async def _url_of(port: int) -> UrlOf:
     return lambda url_id, _region: f"http://127.0.0.1:{port}/_url/{url_id}/"
 
 
+def _announce(settings: Settings, facts: Mapping[str, Any]) -> None:
+    """Tell whoever started us, and whoever looks for us later."""
+    line = json.dumps(facts).encode()
+    temporary = settings.directory / f"{FACTS}.new"
+    temporary.write_bytes(line)
+    temporary.rename(settings.directory / FACTS)
+    if settings.ready_fd is not None:
+        os.write(settings.ready_fd, line + b"\n")
+        os.close(settings.ready_fd)
+    log.info("serving %s at %s", settings.directory, facts["url"])
+
+
 @dataclass(frozen=True, slots=True)
 class _Parts:
     """What the process is made of, wired together."""
@@ -505,6 +517,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     threads = ThreadPoolExecutor(_THREADS, "moto")
     parts = await _assemble(settings, port)
     moto, state = parts.moto, parts.state
+    trouble = Troublemaker(settings.directory / "chaos.json", state, time.monotonic)  # before anything goes on
     parts.service.resume()
 
     def health() -> dict[str, Any]:
@@ -518,14 +531,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         }
 
     def ready() -> None:
-        facts = json.dumps({"pid": os.getpid(), "port": port, "url": url, "started": started}).encode()
-        temporary = settings.directory / f"{FACTS}.new"
-        temporary.write_bytes(facts)
-        temporary.rename(settings.directory / FACTS)
-        if settings.ready_fd is not None:
-            os.write(settings.ready_fd, facts + b"\n")
-            os.close(settings.ready_fd)
-        log.info("serving %s at %s", settings.directory, url)
+        _announce(settings, {"pid": os.getpid(), "port": port, "url": url, "started": started})
         threads.submit(moto.load)  # ahead of the first request that needs it
 
     def stop() -> None:
@@ -533,9 +539,9 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
 
     def save_to(target: Path) -> None:
         with moto.still(), state.still():
+            parts.cloudwatch.metrics.flush()
             snapshots.copy_state(settings.directory, target)
 
-    trouble = Troublemaker(settings.directory / "chaos.json", state, time.monotonic)
     application = Application(
         parts.service,
         moto,
