@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from pointsman.localaws import control
-from tests.localaws.conftest import Client, package
+from tests.localaws.conftest import Client, package, until
 from tests.localaws.test_cloudformation import (
     IAM,
     ROLE,
@@ -184,6 +184,64 @@ def test_event_invoke_and_code_signing_configurations(cf: Any, connect: Client, 
     cf.delete_stack(StackName=name)
     with pytest.raises(ClientError, match=r"can ?not be found"):
         lambda_.get_code_signing_config(CodeSigningConfigArn=arn)
+
+
+def test_an_event_source_mapping(cf: Any, connect: Client, name: str) -> None:
+    lambda_, sqs = connect("lambda"), connect("sqs")
+    keeping = {
+        "ZipFile": "import boto3, json\n"
+        "def handler(event, context):\n"
+        "    bodies = [record['body'] for record in event['Records']]\n"
+        "    boto3.client('ssm').put_parameter(Name=bodies[0], Type='String', Value=json.dumps(bodies))\n"
+    }
+    table = {
+        "Type": "AWS::DynamoDB::Table",
+        "Properties": {
+            "BillingMode": "PAY_PER_REQUEST",
+            "KeySchema": [{"AttributeName": "k", "KeyType": "HASH"}],
+            "AttributeDefinitions": [{"AttributeName": "k", "AttributeType": "S"}],
+            "StreamSpecification": {"StreamViewType": "NEW_IMAGE"},
+        },
+    }
+
+    def template(**mapping: Any) -> str:
+        feeding = {"FunctionName": {"Ref": "F"}, "EventSourceArn": {"Fn::GetAtt": ["Q", "Arn"]}} | mapping
+        streaming = {
+            "FunctionName": {"Ref": "F"},
+            "EventSourceArn": {"Fn::GetAtt": ["T", "StreamArn"]},
+            "StartingPosition": "LATEST",
+        }
+        resources = {
+            "Role": ROLE,
+            "F": function(Runtime="python3.11", Code=keeping),
+            "Q": {"Type": "AWS::SQS::Queue"},
+            "T": table,
+            "E": {"Type": "AWS::Lambda::EventSourceMapping", "Properties": feeding},
+            "S": {"Type": "AWS::Lambda::EventSourceMapping", "Properties": streaming},
+        }
+        return body({"Arn": {"Value": {"Fn::GetAtt": ["E", "EventSourceMappingArn"]}}}, **resources)
+
+    narrow = {"BatchSize": "5", "FilterCriteria": {"Filters": [{"Pattern": '{"body": [{"prefix": "/"}]}'}]}}
+    tags = {"Tags": [{"Key": "k", "Value": "v"}]}
+    cf.create_stack(StackName=name, TemplateBody=template(**narrow, **tags), Capabilities=IAM)
+    complete(cf, name)
+    uuid, arn = physical_id(cf, name, "E"), outputs(cf, name)["Arn"]
+    assert lambda_.get_event_source_mapping(UUID=uuid)["BatchSize"] == 5
+    assert lambda_.list_tags(Resource=arn)["Tags"] == {"k": "v"}
+    sqs.send_message(QueueUrl=physical_id(cf, name, "Q"), MessageBody=f"/{name}")
+    kept = lambda: connect("ssm").get_parameters(Names=[f"/{name}"])["Parameters"]  # noqa: E731
+    (parameter,) = until(kept, "the function got the message")
+    assert json.loads(parameter["Value"]) == [f"/{name}"]
+
+    cf.update_stack(StackName=name, TemplateBody=template(Enabled="false"), Capabilities=IAM)
+    complete(cf, name, "UPDATE")
+    found = lambda_.get_event_source_mapping(UUID=physical_id(cf, name, "E"))
+    assert (found["UUID"], found["State"], found["BatchSize"]) == (uuid, "Disabled", 10)
+    assert "FilterCriteria" not in found
+    assert lambda_.list_tags(Resource=arn)["Tags"] == {}
+    cf.delete_stack(StackName=name)
+    with pytest.raises(ClientError, match="The resource you requested does not exist"):
+        lambda_.get_event_source_mapping(UUID=uuid)
 
 
 def test_the_stacks_tags_are_its_functions_too(cf: Any, connect: Client, name: str) -> None:

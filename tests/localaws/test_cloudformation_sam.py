@@ -83,6 +83,29 @@ def test_new_code_becomes_a_version_that_the_alias_moves_to(cf: Any, connect: Cl
     assert outputs(cf, name)["Alias"].endswith(":other")
 
 
+def test_events_of_what_is_served_here(cf: Any, connect: Client, name: str, bucket: str) -> None:
+    more = """
+      Events:
+        Queue: {Type: SQS, Properties: {Queue: !GetAtt Q.Arn, BatchSize: 5}}
+        Topic: {Type: SNS, Properties: {Topic: !Ref T}}
+        Pattern: {Type: EventBridgeRule, Properties: {Pattern: {source: [here]}}}
+"""
+    resources = "  Q: {Type: AWS::SQS::Queue}\n  T: {Type: AWS::SNS::Topic}"
+    template = serverless(more, resources=resources).replace("BUCKET", bucket)
+    cf.create_stack(StackName=name, TemplateBody=template, Capabilities=ALL)
+    complete(cf, name)
+    arn = outputs(cf, name)["Alias"]
+    (mapping,) = connect("lambda").list_event_source_mappings(FunctionName=arn)["EventSourceMappings"]
+    assert (mapping["FunctionArn"], mapping["BatchSize"]) == (arn, 5)
+    (subscription,) = connect("sns").list_subscriptions_by_topic(TopicArn=physical_id(cf, name, "T"))["Subscriptions"]
+    assert subscription["Endpoint"] == arn
+    (target,) = connect("events").list_targets_by_rule(Rule=physical_id(cf, name, "FnPattern"))["Targets"]
+    assert target["Arn"] == arn
+    policy = json.loads(connect("lambda").get_policy(FunctionName=arn)["Policy"])
+    principals = {each["Principal"]["Service"] for each in policy["Statement"]}
+    assert principals == {"events.amazonaws.com", "sns.amazonaws.com"}
+
+
 def test_everything_that_may_hang_on_a_function(
     cf: Any, connect: Client, name: str, bucket: str, aws: control.Running
 ) -> None:

@@ -138,6 +138,7 @@ def test_a_table(deploy: Deployed, connect: Client) -> None:
                 "IndexName": "by-i",
                 "KeySchema": [{"AttributeName": "i", "KeyType": "HASH"}],
                 "Projection": {"ProjectionType": "ALL"},
+                "ContributorInsightsSpecification": {"Enabled": "false"},
             }
         ],
         "PointInTimeRecoverySpecification": {"PointInTimeRecoveryEnabled": True},

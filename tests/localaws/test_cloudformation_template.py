@@ -133,9 +133,11 @@ def test_yaml_is_read_as_cloudformation_reads_it() -> None:
     found = parse(
         "Resources:\n  A:\n    Type: T\n    Properties:\n"
         "      V: 2012-10-17\n      W: !Sub ['${x}', {x: !GetAtt A.B}]\n"
+        "      X: [yes, On, true, False, TrueStory]\n"
     )
     assert found.resources["A"]["Properties"] == {
         "V": "2012-10-17",
+        "X": ["yes", "On", True, False, "TrueStory"],
         "W": {"Fn::Sub": ["${x}", {"x": {"Fn::GetAtt": ["A", "B"]}}]},
     }
 

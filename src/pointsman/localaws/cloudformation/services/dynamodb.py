@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from pointsman.localaws.cloudformation.called import Called, pairs_of, retagged, tags_of, undone
-from pointsman.localaws.cloudformation.resources import Made, Place, changed_properties
+from pointsman.localaws.cloudformation.resources import Made, Place, ResourceFailed, changed_properties
 from pointsman.localaws.cloudformation.template import Json
 
 
@@ -28,6 +28,8 @@ class Table(Called):
         self._check(properties)
         name = str(properties.get("TableName") or place.name(logical_id, 255))
         given: Json = {key: properties[key] for key in self._AT_CREATION if key in properties}
+        if "GlobalSecondaryIndexes" in given:
+            given["GlobalSecondaryIndexes"] = [_index(each) for each in given["GlobalSecondaryIndexes"]]
         for key in ("StreamSpecification", "SSESpecification"):
             if key in properties:
                 given[key] = self._specified(key, properties)
@@ -103,9 +105,17 @@ class Table(Called):
         return Made(name, name, attributes)
 
 
+def _index(index: Json) -> Json:
+    """Without the one setting that is no part of the index to DynamoDB's operations."""
+    insights = index.get("ContributorInsightsSpecification", {})
+    if insights.get("Enabled"):
+        raise ResourceFailed("The local CloudFormation does not offer ContributorInsightsSpecification of an index.")
+    return {key: value for key, value in index.items() if key != "ContributorInsightsSpecification"}
+
+
 def _index_changes(before: list[Json], after: Json) -> list[Json]:
-    old = {index["IndexName"]: index for index in before}
-    new = {index["IndexName"]: index for index in after.get("GlobalSecondaryIndexes", [])}
+    old = {index["IndexName"]: _index(index) for index in before}
+    new = {index["IndexName"]: _index(index) for index in after.get("GlobalSecondaryIndexes", [])}
 
     def keys(index: Json) -> Any:
         return index["KeySchema"], index.get("Projection")

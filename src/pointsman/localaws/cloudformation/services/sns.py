@@ -120,22 +120,23 @@ class TopicPolicy(Called):
             self._call(place, "SetTopicAttributes", TopicArn=arn, **given)
 
     def _reset(self, place: Place, topics: list[str]) -> None:
-        """To the policy that a topic has from the beginning: its owner may do everything."""
+        """To the policy that a topic has from the beginning (recorded)."""
         for arn in topics:
             owner = {"StringEquals": {"AWS:SourceOwner": place.account}}
-            statement = {
-                "Sid": "__default_statement_ID",
-                "Effect": "Allow",
-                "Principal": {"AWS": "*"},
-                "Action": "SNS:*",
-            }
+            actions = [f"SNS:{name}" for name in _OWNERS]
+            statement = {"Sid": "__default_statement_ID", "Effect": "Allow", "Principal": {"AWS": "*"}}
             document = {
                 "Version": "2008-10-17",
                 "Id": "__default_policy_ID",
-                "Statement": [statement | {"Resource": arn, "Condition": owner}],
+                "Statement": [statement | {"Action": actions, "Resource": arn, "Condition": owner}],
             }
             given = {"AttributeName": "Policy", "AttributeValue": json.dumps(document)}
             self._gone(place, "SetTopicAttributes", TopicArn=arn, **given)
 
+
+_OWNERS: Final = (
+    "GetTopicAttributes", "SetTopicAttributes", "AddPermission", "RemovePermission", "DeleteTopic", "Subscribe",
+    "ListSubscriptionsByTopic", "Publish",
+)  # fmt: skip
 
 TYPES: Final = (Subscription, Topic, TopicPolicy)
