@@ -96,6 +96,33 @@ def test_conditions_and_mappings() -> None:
     )
 
 
+CDK = {"Fn::Not": [{"Fn::Contains": [["1", "2"], {"Ref": "Version"}]}]}  # in every template that CDK makes
+
+
+@pytest.mark.parametrize(
+    ("assertion", "kept", "broken"),
+    [
+        (CDK, {"Version": "3"}, {"Version": "2"}),
+        ({"Fn::EachMemberIn": [{"Ref": "Zones"}, ["a", "b"]]}, {"Zones": ["a"]}, {"Zones": ["a", "c"]}),
+        ({"Fn::EachMemberEquals": [{"Ref": "Zones"}, "a"]}, {"Zones": ["a", "a"]}, {"Zones": ["a", "b"]}),
+        ({"Fn::Or": [{"Fn::Equals": [{"Ref": "Size"}, "5"]}, CDK]}, {"Size": 5}, {"Size": 6, "Version": 1}),
+    ],
+)
+def test_rules(assertion: Any, kept: dict[str, Any], broken: dict[str, Any]) -> None:
+    rule = {"Assertions": [{"Assert": assertion, "AssertDescription": "as it must be"}]}
+    elsewhere = {"RuleCondition": {"Fn::Equals": [{"Ref": "AWS::Region"}, "elsewhere"]}}
+
+    scope(template(Rules={"R": rule}), **kept).check()
+    scope(template(Rules={"R": rule | elsewhere}), **broken).check()
+    with pytest.raises(TemplateError, match="Rule R failed: as it must be"):
+        scope(template(Rules={"R": rule}), **broken).check()
+
+
+def test_what_only_rules_may_ask_is_no_condition() -> None:
+    with pytest.raises(TemplateError, match="is not a condition"):
+        scope(template(Conditions={"C": CDK}), Version="3").condition("C")
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -121,6 +148,7 @@ def test_conditions_and_mappings() -> None:
         ("Resources: {A: {Type: T, CreationPolicy: {ResourceSignal: {}}}}", "takes no signals: A asks for them"),
         ("Mappings: {M: {A: x}}\nResources: {A: {Type: T}}", "Every Mappings member A must be a map"),
         ("Mappings: {M: {A: {B: {C: x}}}}\nResources: {A: {Type: T}}", "must be a String or a List"),
+        ("Resources: {A: {Type: T}}\nRules: {R: {}}", "must list Assertions"),
         ('{"a": {"b": }', r"JSON not well-formed. \(line 1, column 14\)"),
     ],
 )

@@ -192,6 +192,9 @@ def test_what_is_not_served_is_said_in_words(connect: Client) -> None:
     with pytest.raises(ClientError, match="The local AWS does not do this") as refused:
         connect("codedeploy").stop_deployment(deploymentId="d-1")
     assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 501
+    with pytest.raises(ClientError, match="The local AWS does not do this") as refused:
+        connect("cloudcontrol").list_resources(TypeName="AWS::Lambda::Function")  # a service moto has nothing of
+    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 501
 
 
 # --- other services reach our Lambda ---
@@ -264,6 +267,43 @@ def test_an_s3_notification_reaches_an_alias(aws: control.Running, connect: Clie
     )
     s3.put_object(Bucket="noticed", Key="from-s3-object", Body=b"1")
     assert saw(aws, "from-s3-object")
+
+
+def test_a_bucket_that_demands_tls_is_written_to(connect: Client) -> None:
+    """`sam deploy --resolve-s3` and most teams' own buckets have this statement; a plain Deny still denies."""
+    s3 = connect("s3")
+    s3.create_bucket(Bucket="guarded", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    arn = "arn:aws:s3:::guarded"
+    deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:*"}
+    tls = deny | {"Resource": [arn, f"{arn}/*"], "Condition": {"Bool": {"aws:SecureTransport": "false"}}}
+    kept = deny | {"Resource": f"{arn}/kept/*"}
+    for statements in (tls, [tls, kept]):
+        policy = {"Version": "2012-10-17", "Statement": statements}
+        s3.put_bucket_policy(Bucket="guarded", Policy=json.dumps(policy))
+        s3.put_object(Bucket="guarded", Key="code.zip", Body=b"1")
+        assert s3.get_object(Bucket="guarded", Key="code.zip")["Body"].read() == b"1"
+
+    with pytest.raises(ClientError) as refused:
+        s3.put_object(Bucket="guarded", Key="kept/code.zip", Body=b"1")
+    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+
+
+def test_functions_are_found_by_their_tags(aws: control.Running, connect: Client) -> None:
+    arn = make_function(aws, "tagged", ECHO, Tags={"team": "tagged"})
+    make_function(aws, "untagged", ECHO)
+    tagging = connect("resourcegroupstaggingapi")
+
+    def found(team: str) -> list[tuple[str, dict[str, str]]]:
+        asked = {"ResourceTypeFilters": ["lambda:function"], "TagFilters": [{"Key": "team", "Values": [team]}]}
+        listed = tagging.get_resources(**asked)["ResourceTagMappingList"]
+        return [(each["ResourceARN"], {tag["Key"]: tag["Value"] for tag in each["Tags"]}) for each in listed]
+
+    assert found("tagged") == [(arn, {"team": "tagged"})]
+    tagging.tag_resources(ResourceARNList=[arn], Tags={"team": "other", "cost": "1"})
+    tagging.untag_resources(ResourceARNList=[arn], TagKeys=["cost"])
+    assert found("other") == [(arn, {"team": "other"})]
+    assert connect("lambda").list_tags(Resource=arn)["Tags"] == {"team": "other"}
+    assert connect("resourcegroupstaggingapi", region="eu-west-2").get_resources()["ResourceTagMappingList"] == []
 
 
 def test_an_eventbridge_rule_reaches_an_alias(aws: control.Running, connect: Client, echo: str) -> None:

@@ -158,6 +158,7 @@ class MotoBridge:
         put_ours_in_place(self._state, self.invoke)
         tell_arrivals(self._arrived)
         put_sts_right()
+        _leave_conditions_open()
         calls = Calls(f"http://127.0.0.1:{self._port}", self._answer_ourselves)
         self._stacks = Stacks(Kinds(self._state, calls), saved=self._save_now)
         saved = self._directory / "services.pickle"
@@ -184,6 +185,8 @@ class MotoBridge:
 
             assert self._cloudwatch is not None
             return cloudwatch_application(self._cloudwatch)
+        if service is None:
+            raise NotImplementedError("the service is none of its own")
         from moto.moto_server.werkzeug_app import create_backend_app
 
         return create_backend_app(service)
@@ -449,6 +452,24 @@ def _spare_moto_its_cloudformation() -> None:
     spec = importlib.util.find_spec("moto.cloudformation")
     assert spec is not None
     sys.modules.setdefault("moto.cloudformation", importlib.util.module_from_spec(spec))
+
+
+def _leave_conditions_open() -> None:
+    """A bucket policy's statement with a condition is passed over, as AWS does where the condition does not hold.
+
+    moto takes every such statement for a refusal. The condition all tools write is "deny what does not come by TLS",
+    and plain HTTP on this machine stands for TLS. What others ask (networks, organizations) is not known here.
+    """
+    from moto.iam.access_control import IAMPolicy, PermissionResult
+    from moto.s3.models import FakeBucket
+
+    def get_permission(bucket: FakeBucket, action: str, resource: str) -> PermissionResult:
+        statements = json.loads(bucket.policy)["Statement"] if bucket.policy else []
+        every = statements if isinstance(statements, list) else [statements]
+        unconditional = [each for each in every if not each.get("Condition")]
+        return IAMPolicy(json.dumps({"Statement": unconditional})).is_action_permitted(action, resource)
+
+    cast(Any, FakeBucket).get_permission = get_permission
 
 
 # --- WSGI ---

@@ -1,4 +1,4 @@
-"""Our Lambda where moto's other services expect moto's: SNS, S3, SQS, EventBridge, Logs, Secrets Manager and others.
+"""Our Lambda where moto's other services expect moto's: SNS, S3, SQS, EventBridge, Logs, Secrets Manager, tagging...
 
 What AWS does asynchronously is an `Event` here, so no service waits for a function that may call that very service.
 """
@@ -14,6 +14,8 @@ from typing import Any, NoReturn, cast
 
 from moto.awslambda import models
 from moto.awslambda.models import LambdaBackend
+from moto.core.resource_tagging import TaggableResourcesMixin, TaggedResource
+from moto.utilities.utils import get_partition
 
 from pointsman.localaws.lambda_ import LambdaError, LambdaState
 
@@ -29,6 +31,7 @@ def put_ours_in_place(state: LambdaState, invoke: Invoke) -> None:
 
     models.lambda_backends = cast(Any, _Backends(backend))
     _reach_from_events(invoke)
+    _reach_from_tagging(backend)
 
 
 class _Backends:
@@ -71,6 +74,7 @@ class _Backend(LambdaBackend):
     def __init__(self, account: str, region: str, state: LambdaState, invoke: Invoke) -> None:
         self.account_id = account
         self.region_name = region
+        self.partition = get_partition(region)
         self._state = state
         self._invoke = invoke
         self._lambdas: Any = self  # moto's methods look functions up in here
@@ -98,6 +102,16 @@ class _Backend(LambdaBackend):
             response_headers["x-amz-function-error"] = reply.function_error
         return bytes(reply.payload)
 
+    def iter_tagged_resources(self) -> Iterator[TaggedResource]:
+        for arn, tags in self._state.tagged_functions(self.account_id, self.region_name):
+            yield TaggedResource(arn=arn, tags=tags, resource_type="lambda:function")
+
+    def tag_resource(self, resource_arn: str, tags: dict[str, str]) -> None:
+        self._state.tag_resource(self.account_id, self.region_name, {"Resource": resource_arn, "Tags": tags})
+
+    def untag_resource(self, resource_arn: str, tag_keys: list[str]) -> None:
+        self._state.untag_resource(self.account_id, self.region_name, {"Resource": resource_arn, "TagKeys": tag_keys})
+
     # AWS tells neither publisher nor writer when their function is gone.
 
     def send_sns_message(self, *args: Any, **named: Any) -> None:
@@ -118,6 +132,18 @@ def _said_in_the_log(source: str) -> Iterator[None]:
         yield
     except LambdaError as error:
         log.warning("%s could not deliver to Lambda: %s", source, error)
+
+
+def _reach_from_tagging(backend: Callable[[str, str], _Backend]) -> None:
+    """The tagging service looks through the backends that moto made, and ours it did not make."""
+    from moto.core.resource_tagging import iter_taggable_backends as theirs
+    from moto.resourcegroupstaggingapi import models as tagging
+
+    def iter_taggable_backends(account_id: str, region_name: str) -> Iterator[TaggableResourcesMixin]:
+        yield backend(account_id, region_name)
+        yield from theirs(account_id, region_name)
+
+    cast(Any, tagging).iter_taggable_backends = iter_taggable_backends
 
 
 def _reach_from_events(invoke: Invoke) -> None:

@@ -74,6 +74,7 @@ class Template:
     mappings: Mapping[str, Any] = field(default_factory=dict)
     conditions: Mapping[str, Any] = field(default_factory=dict)
     outputs: Mapping[str, Any] = field(default_factory=dict)
+    rules: Mapping[str, Any] = field(default_factory=dict)
     transforms: tuple[str, ...] = ()  # still to be run, unless it is `expanded`
     expanded: bool = False
 
@@ -118,10 +119,8 @@ def read(text: str) -> Json:
 
 def from_document(text: str, document: Json, *, expanded: bool = False) -> Template:
     """`text` is what the caller wrote; `document` what it says or, `expanded`, what its transforms made of it."""
-    if document.get("Rules"):
-        raise TemplateError("The local CloudFormation does not evaluate the section Rules.")
     sections: dict[str, Json] = {}
-    for name in ("Resources", "Parameters", "Mappings", "Conditions", "Outputs"):
+    for name in ("Resources", "Parameters", "Mappings", "Conditions", "Outputs", "Rules"):
         section = document.get(name)
         if not isinstance(section if section is not None else {}, dict):
             raise TemplateError(f"Template format error: Any {name} member must be an object.")
@@ -136,6 +135,7 @@ def from_document(text: str, document: Json, *, expanded: bool = False) -> Templ
         sections["Mappings"],
         sections["Conditions"],
         sections["Outputs"],
+        sections["Rules"],
         tuple(_transforms(document.get("Transform"))),
         expanded,
     )
@@ -169,6 +169,9 @@ def _check(template: Template) -> None:
                 raise TemplateError("Template format error: Every Mappings attribute must be a String or a List.")
         if not isinstance(mapping, dict):
             raise TemplateError(f"Template format error: Every Mappings member {name} must be a map")
+    for name, rule in template.rules.items():
+        if not isinstance(rule, dict) or not isinstance(rule.get("Assertions"), list):
+            raise TemplateError(f"Template format error: [/Rules/{name}] Every Rules object must list Assertions.")
     for name, resource in template.resources.items():
         _check_resource(name, resource)
     for name, output in template.outputs.items():
@@ -345,7 +348,8 @@ class Scope:
             raise TemplateError(f"Template format error: Unresolved condition {name}")
         return self._holds(self.template.conditions[name])
 
-    def _holds(self, node: Any) -> bool:
+    def _holds(self, node: Any, *, ruling: bool = False) -> bool:
+        """Whether a condition holds, or with `ruling` an assertion: Rules have some functions to themselves."""
         match node:
             case {"Condition": str(name)}:
                 return self.condition(name)
@@ -354,19 +358,32 @@ class Scope:
             case {"Fn::Equals": _}:
                 raise TemplateError("Template error: every Fn::Equals object requires a list of 2 string parameters.")
             case {"Fn::Not": [inner]}:
-                return not self._holds(inner)
+                return not self._holds(inner, ruling=ruling)
             case {"Fn::And": inner}:
-                return all(self._holds(each) for each in inner)
+                return all(self._holds(each, ruling=ruling) for each in inner)
             case {"Fn::Or": inner}:
-                return any(self._holds(each) for each in inner)
+                return any(self._holds(each, ruling=ruling) for each in inner)
+            case {"Fn::Contains": [among, value]} if ruling:
+                return self._texts(value) <= self._texts(among)
+            case {"Fn::EachMemberIn": [values, among]} if ruling:
+                return self._texts(values) <= self._texts(among)
+            case {"Fn::EachMemberEquals": [values, value]} if ruling:
+                return self._texts(values) <= self._texts(value)
         raise TemplateError(f"Template error: {json.dumps(node)} is not a condition")
+
+    def _texts(self, node: Any) -> set[str]:
+        found = self.resolve(node)
+        return {_text(each) for each in found} if isinstance(found, list) else {_text(found)}
 
     def exists(self, name: str) -> bool:
         condition = self.template.resources[name].get("Condition")
         return condition is None or self.condition(condition)
 
     def check(self) -> None:
-        """For this scope's parameters: what exists refers to nothing that does not, and mappings have what is asked."""
+        """For this scope's parameters: rules are kept, what exists refers to nothing that does not, and mappings have
+        what is asked."""
+        for name, rule in self.template.rules.items():
+            self._check_rule(name, rule)
         here = {name for name in self.template.resources if self.exists(name)}
         away = self.template.resources.keys() - here
         for name in here:
@@ -382,6 +399,14 @@ class Scope:
             if missing := sorted(away & set(references(self._chosen(output)))):
                 words = str(unresolved(missing, "Outputs"))  # AWS leaves the prefix out here (recorded)
                 raise TemplateError(words.removeprefix("Template format error: "))
+
+    def _check_rule(self, name: str, rule: Json) -> None:
+        if "RuleCondition" in rule and not self._holds(rule["RuleCondition"], ruling=True):
+            return
+        for each in rule["Assertions"]:
+            if not self._holds(each["Assert"], ruling=True):  # AWS's sentence is not recorded
+                said = each.get("AssertDescription", json.dumps(each["Assert"]))
+                raise TemplateError(f"Template error: Rule {name} failed: {said}")
 
     def _chosen(self, node: Any) -> Any:
         """The node without the branches of Fn::If that are not taken."""

@@ -380,11 +380,13 @@ class CloudFormation(BaseResponse):
         )
 
     def _refuse_unserved(self) -> None:
-        """What would seem to be taken care of."""
+        """What would seem to be taken care of.
+
+        ImportExistingResources may pass: `cdk bootstrap` always says it, and where there is something to import, making
+        it anew fails in words.
+        """
         if self._get_param("StackPolicyBody") or self._get_param("StackPolicyURL"):
             raise invalid("The local CloudFormation does not enforce stack policies.")
-        if self._get_bool("ImportExistingResources"):
-            raise invalid("The local CloudFormation imports no resources (ImportExistingResources).")
         if (self._get_param("RollbackConfiguration") or {}).get("RollbackTriggers"):
             raise invalid("The local CloudFormation watches no alarms: it takes no RollbackTriggers.")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from pointsman.localaws.lambda_.address import Address
 from pointsman.localaws.lambda_.errors import LambdaError, invalid, not_built
 from pointsman.localaws.lambda_.event_sources import EventSources
 from pointsman.localaws.lambda_.settings import MOST_TAGS
@@ -36,6 +37,15 @@ class Tags(Signing, EventSources):
         validate("ListTags", parameters)
         with self._lock:
             return {"Tags": self._tags(*self._tagged("ListTags", account, region, parameters["Resource"]))}
+
+    def tagged_functions(self, account: str, region: str) -> list[tuple[str, dict[str, str]]]:
+        """(ARN, tags) of every function that has any: what the tagging service asks."""
+        with self._lock:
+            found = self._db.execute(
+                "SELECT name, tags FROM function WHERE account = ? AND region = ? AND tags <> ? ORDER BY name",
+                (account, region, b"{}"),
+            ).fetchall()
+        return [(Address(account, region, name).arn, msgspec.json.decode(tags)) for name, tags in found]
 
     def _tagged(self, operation: str, account: str, region: str, resource: str) -> tuple[str, int]:
         """(table, id) of the row that has the resource's tags."""
