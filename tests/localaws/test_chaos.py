@@ -374,6 +374,19 @@ def test_waits_pass_faster_also_those_under_way(aws: control.Running) -> None:
     )
 
 
+def test_an_event_that_waits_to_be_tried_again_is_hurried_too(aws: control.Running) -> None:
+    """AWS waits a minute, then two."""
+    make_function(aws, "never", "def handler(event, context): raise ValueError('always')")
+
+    def attempts() -> int:
+        return sum(line.message.startswith("START") for line in control.log_events(aws, "never"))
+
+    client(aws, "lambda").invoke(FunctionName="never", InvocationType="Event")
+    until(lambda: attempts() == 1, "the first attempt")
+    control.chaos(aws, "POST", clock=600)
+    until(lambda: attempts() == 3, "the others")
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
