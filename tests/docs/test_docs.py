@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -51,3 +52,17 @@ def test_links_between_the_pages_lead_somewhere() -> None:
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")):
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_pointsman_command_that_the_pages_type_is_one() -> None:
+    for page in (ROOT / "README.md", ROOT / "docs" / "local-aws.md"):
+        typed = re.findall(r"^(?:eval \"\$\()?pointsman ([^#\n)]*)", page.read_text(), re.MULTILINE)
+        assert typed, page.name
+        for words in typed:
+            parser.build().parse_args(shlex.split(words))  # exits with 2 if it is none
+
+
+def test_an_operation_said_to_be_exact_is_proved_by_the_conformance_suite() -> None:
+    page = (ROOT / "docs" / "local-aws-coverage.md").read_text()
+    unproved = [name for name, tests in re.findall(r"^\| (\w+) \| exact \| (\d*) \|", page, re.MULTILINE) if not tests]
+    assert unproved == []

@@ -189,7 +189,7 @@ class Invocations:
             target = replace(target, initialization="provisioned-concurrency")
         elif reserved is not None and self._running.on_demand(target) >= reserved:
             self._state.occurred(sample("throttled"))
-            raise Throttled(for_good=reserved == 0)
+            raise Throttled(for_good=reach.closed)
         with self._running.one_more(target, reach.qualifier, ready=ready, reserved=reserved is not None) as at_once:
             await self._unpacked(target)
             outcome = await self._executor.invoke(

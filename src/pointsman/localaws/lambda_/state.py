@@ -41,7 +41,7 @@ class Reach:
     """Where an invocation goes: the version (its code perhaps not unpacked yet) and the ARN it was invoked by.
 
     `ready` environments of the version are provisioned. Beyond these, `reserved` invocations of the whole function may
-    run at once (None: as many as come).
+    run at once (None: as many as come). `closed`: it is reserved 0, so that none ever will.
     """
 
     target: Target
@@ -49,6 +49,7 @@ class Reach:
     qualifier: str | None
     ready: int
     reserved: int | None
+    closed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +175,7 @@ class LambdaState(Functions, Aliases, Policies, Urls, EventInvokes, EventQueue, 
                 additional, weight = self._version(function, alias.additional), alias.weight or 0.0
             ready, lasting = self._kept_ready(function)
             reserved = self._reserved(function)
-            if reserved is not None:
+            if reserved:
                 reserved -= sum(ready.values())
             found = _Way(self._generation, here, ready, reserved, primary, additional, weight)
         settled = all(each is None or each.ready(self._now()) for each in (primary, additional))
@@ -223,4 +224,11 @@ class LambdaState(Functions, Aliases, Policies, Urls, EventInvokes, EventQueue, 
             role=settings["Role"],
         )
         ready = way.ready.get(version.number, 0)
-        return Reach(target, here.qualified(here.qualifier), here.qualifier, ready, way.reserved)
+        return Reach(
+            target,
+            here.qualified(here.qualifier),
+            here.qualifier,
+            ready,
+            way.reserved,
+            way.reserved == 0 and not way.ready,
+        )
