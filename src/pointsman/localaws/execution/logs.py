@@ -66,7 +66,7 @@ def _text(raw: bytes) -> str:
 class LogShipment:
     """Takes lines at once, delivers them in order and in batches, and never makes an invocation wait."""
 
-    PAUSE_S = 0.02
+    PAUSE_S = 0.05
 
     def __init__(self, sink: LogSink) -> None:
         self._sink = sink
@@ -79,18 +79,18 @@ class LogShipment:
             self._task = asyncio.get_running_loop().create_task(self._ship())
 
     async def _ship(self) -> None:
-        await asyncio.sleep(self.PAUSE_S)  # one delivery for the lines of a burst
-        await self._deliver()
+        while self._waiting:
+            await asyncio.sleep(self.PAUSE_S)  # one delivery for all lines of a burst: each one costs every call
+            await self._deliver()
         self._task = None
 
     async def _deliver(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting, {}
-            for stream, (target, lines) in batch.items():
-                try:
-                    await self._sink(target, stream, lines)
-                except Exception:
-                    logger.exception("%d log lines of %s were lost", len(lines), target.log_group)
+        batch, self._waiting = self._waiting, {}
+        for stream, (target, lines) in batch.items():
+            try:
+                await self._sink(target, stream, lines)
+            except Exception:
+                logger.exception("%d log lines of %s were lost", len(lines), target.log_group)
 
     async def close(self) -> None:
         """Deliver what is left."""
