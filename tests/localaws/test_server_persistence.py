@@ -150,6 +150,25 @@ def test_a_restart_brings_everything_back(directory: Path) -> None:
     assert "Traceback" not in (directory / "server.log").read_text()
 
 
+def test_what_kms_encrypted_and_signed_can_be_read_after_a_restart(directory: Path) -> None:
+    running = control.up(directory)
+    kms = client(running, "kms")
+    secret, signer = (
+        kms.create_key(**given)["KeyMetadata"]["KeyId"]
+        for given in ({}, {"KeySpec": "ECC_NIST_P256", "KeyUsage": "SIGN_VERIFY"})
+    )
+    kms.create_alias(AliasName="alias/code", TargetKeyId=secret)
+    sealed = kms.encrypt(KeyId="alias/code", Plaintext=b"open")["CiphertextBlob"]
+    with_algorithm = {"KeyId": signer, "Message": b"said", "SigningAlgorithm": "ECDSA_SHA_256"}
+    signature = kms.sign(**with_algorithm)["Signature"]
+    control.down(directory)
+    assert "cannot be saved" not in (directory / "server.log").read_text()
+
+    kms = client(control.up(directory), "kms")
+    assert kms.decrypt(CiphertextBlob=sealed)["Plaintext"] == b"open"
+    assert kms.verify(**with_algorithm, Signature=signature)["SignatureValid"]
+
+
 def health(running: control.Running) -> dict[str, Any]:
     import urllib.request
 

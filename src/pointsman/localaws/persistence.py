@@ -275,6 +275,8 @@ class _Pickler(pickle.Pickler):
             return _LOCKS[type(value)], ()
         if isinstance(value, threading.Condition):
             return threading.Condition, ()
+        if type(value).__module__.startswith("cryptography.") and hasattr(value, "private_bytes"):  # KMS has them
+            return _private_key, (_der(value),)
         if isinstance(value, dict) and type(value).__module__ not in ("builtins", "collections"):
             # Pickle would call their __init__ without arguments, and believe an items() that shows half (S3's versions)
             base = OrderedDict if isinstance(value, OrderedDict) else dict
@@ -313,6 +315,18 @@ def _key(kind: Any, state: dict[str, Any], content: bytes) -> Any:
     key = kind.__new__(kind)
     key.__setstate__(state | {"value": content})
     return key
+
+
+def _der(private_key: Any) -> Any:
+    from cryptography.hazmat.primitives import serialization as made
+
+    return private_key.private_bytes(made.Encoding.DER, made.PrivateFormat.PKCS8, made.NoEncryption())
+
+
+def _private_key(der: bytes) -> Any:
+    from cryptography.hazmat.primitives.serialization import load_der_private_key
+
+    return load_der_private_key(der, None)
 
 
 def _new_empty(kind: Any) -> Any:
