@@ -767,3 +767,16 @@ def test_what_is_not_built_yet_says_so(lambda_client: Any) -> None:
 
     assert (code, status) == ("NotImplementedException", 501)
     assert "ListCapacityProviders" in (sentence or "")
+
+
+@only_here
+def test_code_under_a_key_is_refused_in_words(lambda_client: Any, function: Create) -> None:
+    """It is named in Code when a function is made, and beside the function's name when it is updated."""
+    name = function()
+    role = lambda_client.get_function_configuration(FunctionName=name)["Role"]
+    code = {"ZipFile": package(), "SourceKMSKeyArn": "arn:aws:kms:eu-west-1:123456789012:key/k"}
+    said = ("NotImplementedException", 501, "The local Lambda does not offer the parameter SourceKMSKeyArn yet.")
+
+    given = {"FunctionName": "conform-keyed", "Role": role, "Runtime": "python3.11", "Handler": "index.handler"}
+    assert refused(lambda_client.create_function, **given, Code=code) == said
+    assert refused(lambda_client.update_function_code, FunctionName=name, **code) == said

@@ -150,6 +150,29 @@ def test_a_restart_brings_everything_back(directory: Path) -> None:
     assert "Traceback" not in (directory / "server.log").read_text()
 
 
+def test_keys_and_certificates_are_the_same_after_a_restart(directory: Path) -> None:
+    running = control.up(directory)
+    kms = client(running, "kms")
+    secret, signer = (
+        kms.create_key(**given)["KeyMetadata"]["KeyId"]
+        for given in ({}, {"KeySpec": "ECC_NIST_P256", "KeyUsage": "SIGN_VERIFY"})
+    )
+    kms.create_alias(AliasName="alias/code", TargetKeyId=secret)
+    sealed = kms.encrypt(KeyId="alias/code", Plaintext=b"open")["CiphertextBlob"]
+    with_algorithm = {"KeyId": signer, "Message": b"said", "SigningAlgorithm": "ECDSA_SHA_256"}
+    signature = kms.sign(**with_algorithm)["Signature"]
+    certificate = client(running, "acm").request_certificate(DomainName="a.example.com")["CertificateArn"]
+    before = client(running, "acm").describe_certificate(CertificateArn=certificate)["Certificate"]["Serial"]
+    control.down(directory)
+    assert "cannot be saved" not in (directory / "server.log").read_text()
+
+    again = control.up(directory)
+    kms = client(again, "kms")
+    assert kms.decrypt(CiphertextBlob=sealed)["Plaintext"] == b"open"
+    assert kms.verify(**with_algorithm, Signature=signature)["SignatureValid"]
+    assert client(again, "acm").describe_certificate(CertificateArn=certificate)["Certificate"]["Serial"] == before
+
+
 def health(running: control.Running) -> dict[str, Any]:
     import urllib.request
 

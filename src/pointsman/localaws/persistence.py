@@ -275,6 +275,8 @@ class _Pickler(pickle.Pickler):
             return _LOCKS[type(value)], ()
         if isinstance(value, threading.Condition):
             return threading.Condition, ()
+        if type(value).__module__.startswith("cryptography."):  # KMS has private keys, ACM certificates
+            return _from_cryptography(value)
         if isinstance(value, dict) and type(value).__module__ not in ("builtins", "collections"):
             # Pickle would call their __init__ without arguments, and believe an items() that shows half (S3's versions)
             base = OrderedDict if isinstance(value, OrderedDict) else dict
@@ -313,6 +315,29 @@ def _key(kind: Any, state: dict[str, Any], content: bytes) -> Any:
     key = kind.__new__(kind)
     key.__setstate__(state | {"value": content})
     return key
+
+
+def _from_cryptography(value: Any) -> Any:
+    from cryptography.hazmat.primitives import serialization as form
+    from cryptography.x509 import Certificate
+
+    if hasattr(value, "private_bytes"):
+        return _private_key, (value.private_bytes(form.Encoding.DER, form.PrivateFormat.PKCS8, form.NoEncryption()),)
+    if isinstance(value, Certificate):
+        return _certificate, (value.public_bytes(form.Encoding.DER),)
+    return NotImplemented
+
+
+def _private_key(der: bytes) -> Any:
+    from cryptography.hazmat.primitives.serialization import load_der_private_key
+
+    return load_der_private_key(der, None)
+
+
+def _certificate(der: bytes) -> Any:
+    from cryptography.x509 import load_der_x509_certificate
+
+    return load_der_x509_certificate(der)
 
 
 def _new_empty(kind: Any) -> Any:

@@ -132,7 +132,6 @@ class Functions(Layers, Signing):
 
     def update_function_code(self, account: str, region: str, parameters: Json) -> Json:
         here = self._called_unqualified("UpdateFunctionCode", account, region, parameters)
-        refuse_unbuilt(parameters)
         with self._lock:
             before = self._latest(here)
         image = before.settings["PackageType"] == "Image"
@@ -303,6 +302,7 @@ class Functions(Layers, Signing):
 
     def _code(self, here: Address, settings: Json, given: Mapping[str, Any]) -> Json:
         """What becomes of `settings` by the code that parameters name."""
+        refuse_unbuilt(given)
         if settings["PackageType"] == "Image":
             if "ImageUri" not in given:
                 raise invalid("Please provide a source for function code.")
