@@ -176,7 +176,7 @@ def test_tags(lambda_client: Any, function: Create, mapped: Map, queue: str) -> 
     lambda_client.untag_resource(Resource=resource, TagKeys=["a", "none"])
     assert lambda_client.list_tags(Resource=resource)["Tags"] == {"b": "2", "c": "3"}
     gone = resource.replace(made["UUID"], str(uuid4()))
-    assert refused(lambda_client.list_tags, Resource=gone)[:2] == GONE[:2]
+    assert refused(lambda_client.list_tags, Resource=gone) == (*GONE[:2], f"Event source mapping not found: {gone}")
 
 
 @pytest.mark.parametrize("operation", ["get", "update", "delete"])

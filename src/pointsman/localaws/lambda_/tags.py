@@ -54,7 +54,11 @@ class Tags(Signing, EventSources):
         if ":capacity-provider:" in resource:  # there are none to be tagged here
             raise LambdaError("ResourceNotFoundException", 404, f"Capacity provider not found: {resource}")
         if ":event-source-mapping:" in resource:
-            return "mapping", self._mapping_row(account, region, resource.rpartition(":")[2])
+            try:
+                return "mapping", self._mapping_row(account, region, resource.rpartition(":")[2])
+            except LambdaError as missing:  # worded otherwise than by the mapping's own operations (recorded)
+                sentence = f"Event source mapping not found: {resource}"
+                raise LambdaError(missing.code, missing.status, sentence, missing.type) from None
         if ":function:" not in resource:
             raise not_built("tags on anything but functions, code signing configurations and event source mappings")
         here = self._address(operation, account, region, resource)
