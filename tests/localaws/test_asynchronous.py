@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -320,6 +322,38 @@ def test_a_destination_that_is_gone_is_counted(tmp_path: Path) -> None:
             assert metrics == [
                 "AsyncEventsReceived", "AsyncEventsDropped", "DestinationDeliveryFailures", "DeadLetterErrors"
             ]  # fmt: skip
+
+    run(scenario())
+
+
+def test_destinations_that_invoke_functions_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    """A topic's subscriber is invoked in the thread that publishes, which waits until the event is accepted."""
+
+    class Topic(Kept):
+        def __init__(self, aws: Local, together: int) -> None:
+            super().__init__()
+            self.aws, self.loop = aws, asyncio.get_running_loop()
+            self.all_there = threading.Barrier(together)
+
+        def message(self, arn: str, body: str, attributes: Mapping[str, tuple[str, str]]) -> None:
+            with suppress(threading.BrokenBarrierError):  # the others are still in line: as many as there can be
+                self.all_there.wait(1)
+            asyncio.run_coroutine_threadsafe(self.aws.send("subscriber", {}), self.loop).result()
+            super().message(arn, body, attributes)
+
+    async def scenario() -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+        async with local(tmp_path) as aws:
+            aws.service = LambdaService(aws.state, aws.executor, topic := Topic(aws, together=2))
+            aws.make("f")
+            aws.make("subscriber")
+            aws.handle("f", DestinationConfig={"OnSuccess": {"Destination": QUEUE}})
+            for number in range(4):
+                await aws.send("f", {"n": number})
+            await aws.drained()
+
+            assert len(topic.messages) == 4
+            assert len(aws.executor.ran) == 8
 
     run(scenario())
 
