@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from pointsman.localaws import control, snapshots
-from tests.localaws.conftest import client, make_function, package, until
+from tests.localaws.conftest import TRUST, client, make_function, package, until
 
 
 @pytest.fixture
@@ -108,6 +108,32 @@ def test_a_snapshot_taken_while_clients_write_is_of_one_moment(directory: Path, 
         assert objects >= aliases >= parameters
         assert len(objects - parameters) <= len(wrote)
         assert parameters
+
+
+def test_a_snapshot_does_not_wait_for_a_caller_who_waits_for_it(directory: Path, shelf: Path) -> None:
+    """Who is given a key is answered when that is on disk: a save within a request, which a snapshot waits for."""
+    running = control.up(directory, settle_s=0)
+    client(running, "iam").create_role(RoleName="role", AssumeRolePolicyDocument=TRUST)
+    enough = threading.Event()
+    given: list[str] = []
+
+    def assume() -> None:
+        sts = client(running, "sts")
+        while not enough.is_set():
+            role = f"arn:aws:iam::{control.ACCOUNT}:role/role"
+            given.append(sts.assume_role(RoleArn=role, RoleSessionName="session")["Credentials"]["AccessKeyId"])
+
+    callers = [threading.Thread(target=assume) for _ in range(3)]
+    for caller in callers:
+        caller.start()
+    try:
+        for number in range(12):
+            until(lambda goal=len(given) + 1: len(given) >= goal, "they are given keys")
+            snapshots.save(directory, shelf, f"s{number}")
+    finally:
+        enough.set()
+        for caller in callers:
+            caller.join()
 
 
 def test_what_a_snapshot_holds_outlives_what_it_was_made_of(directory: Path, shelf: Path) -> None:
