@@ -59,6 +59,8 @@ class Snapshots:
         self._one_save = threading.Lock()
         self._refused: set[str] = set()
         self._proven: set[type] = set()
+        self.restored_ms: int | None = None
+        """Of when the state was that was found, in epoch milliseconds; None when there was none that could be read."""
         self._load()
         self._thread = threading.Thread(target=self._save_in_background, name="snapshots", daemon=True)
         self._thread.start()
@@ -207,10 +209,14 @@ class Snapshots:
         except FileNotFoundError:
             return
         except Exception:
-            aside = self._file.with_suffix(f".unreadable-{int(time.time())}")
+            aside = self._file.parent / f"unreadable-{time.time_ns()}"
             log.exception("moto starts empty; its state could not be read and is kept as %s", aside)
-            self._file.rename(aside)
+            aside.mkdir()
+            self._objects.rename(aside / self._objects.name)  # or the next save would remove all of them
+            self._file.rename(aside / self._file.name)
+            self._objects.mkdir()
             return
+        self.restored_ms = int(self._file.stat().st_mtime * 1000)
         self._restored(found["extra"])
 
 
