@@ -114,7 +114,12 @@ class Application:
         names: list[tuple[str, str]] = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in scope["headers"]]
         headers = {name.lower(): value for name, value in names}
         visited = addressed(headers.get("host"), path)
-        if not (_from_here(headers) if visited is None else _host_is_here(headers)):
+        own = path.startswith("/_pointsman/")
+        if visited is not None:
+            welcome = _host_is_here(headers)
+        else:  # what is our own no page needs at all, and those of functions are from here, too
+            welcome = _from_here(headers) and not (own and "origin" in headers)
+        if not welcome:
             await _reply(send, scope["method"], _json(403, {"message": "The local AWS answers this machine only."}))
             return
         body = await _body(receive)
@@ -126,7 +131,7 @@ class Application:
             visit = Visit(*visited, scope["method"], search, names, body, scope["server"][1], visited[1] != path)
             visiting = partial(self._visit, visit, headers, query)
             response = await (visiting() if self._trouble.idle else self._trouble.around_url(visiting))
-        elif path.startswith("/_pointsman/"):
+        elif own:
             response = await self._own(scope["method"], path, body)
         else:
             who = signed(headers, query)
