@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from pointsman.localaws import control, snapshots
+from pointsman.localaws.lambda_.packages import Package, Packages
 from tests.localaws.conftest import TRUST, client, make_function, package, until
 
 
@@ -108,6 +109,32 @@ def test_a_snapshot_taken_while_clients_write_is_of_one_moment(directory: Path, 
         assert objects >= aliases >= parameters
         assert len(objects - parameters) <= len(wrote)
         assert parameters
+
+
+def test_code_that_is_just_arriving_is_in_no_copy(tmp_path: Path) -> None:
+    """It is no function's yet, and is renamed under whoever copies it."""
+    (tmp_path / "state").mkdir()
+    packages = Packages(tmp_path / "state/lambda")
+    names = [f"{number:064x}" for number in range(40)]
+
+    def arrive() -> None:
+        for name in names:
+            packages.add(Package(name, 1, 1), bytes(4_000_000))
+
+    arriving = threading.Thread(target=arrive)
+    arriving.start()
+    copied: set[str] = set()
+    copies = 0
+    while arriving.is_alive():
+        copies += 1
+        (copy := tmp_path / f"copy{copies}").mkdir()
+        snapshots.copy_state(tmp_path / "state", copy)
+        copied |= {path.name for path in (copy / "lambda/code").iterdir()}
+    arriving.join()
+    packages.close()
+
+    assert copies > 1
+    assert copied <= {f"{name}.zip" for name in names}
 
 
 def test_a_snapshot_does_not_wait_for_a_caller_who_waits_for_it(directory: Path, shelf: Path) -> None:

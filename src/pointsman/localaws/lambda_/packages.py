@@ -101,7 +101,7 @@ class Packages:
     def add(self, package: Package, zipped: bytes) -> None:
         path = self.zip(package.digest)
         if not path.exists():
-            draft = path.with_suffix(f".{uuid4().hex}")
+            draft = path.with_suffix(f".{uuid4().hex}.new")  # which snapshots pass over
             draft.write_bytes(zipped)
             draft.replace(path)
 
