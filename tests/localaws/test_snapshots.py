@@ -111,6 +111,23 @@ def test_a_snapshot_taken_while_clients_write_is_of_one_moment(directory: Path, 
         assert parameters
 
 
+def test_lambda_answers_while_the_rest_is_copied(directory: Path, shelf: Path) -> None:
+    running = control.up(directory, settle_s=0)
+    client(running, "iam").create_role(RoleName="role", AssumeRolePolicyDocument=TRUST)  # there is something of moto's
+    saving = threading.Thread(target=snapshots.save, args=(directory, shelf, "s"))
+    with closing(sqlite3.connect(directory / "moto/large.db", isolation_level=None)) as large:
+        large.execute("CREATE TABLE t (c)")
+        large.execute("BEGIN EXCLUSIVE")  # cannot be copied now
+        saving.start()
+        until(lambda: list(shelf.glob(".s.*/moto")), "moto's part is being copied")
+        try:
+            assert control.ask(running, "GET", "/2015-03-31/functions/", timeout=5)[0] == 200
+        finally:
+            large.execute("COMMIT")
+            saving.join()
+    assert [each.name for each in snapshots.saved(shelf)] == ["s"]
+
+
 def test_code_that_is_just_arriving_is_in_no_copy(tmp_path: Path) -> None:
     """It is no function's yet, and is renamed under whoever copies it."""
     (tmp_path / "state").mkdir()
