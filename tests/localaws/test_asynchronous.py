@@ -31,7 +31,7 @@ FAILING = {"fail": True}
 
 
 class Kept:
-    """A Carrier that keeps what it is given; an ARN ending in "gone" cannot be reached."""
+    """A Carrier that keeps what it is given; an ARN ending in "gone" cannot be reached, one in "odd" fails otherwise."""
 
     def __init__(self) -> None:
         self.messages: list[tuple[str, Any, Mapping[str, tuple[str, str]]]] = []
@@ -41,6 +41,8 @@ class Kept:
     def message(self, arn: str, body: str, attributes: Mapping[str, tuple[str, str]]) -> None:
         if arn.endswith("gone"):
             raise Unreachable("The specified queue does not exist.")
+        if arn.endswith("odd"):
+            raise ConnectionError("nobody listens at the topic's subscriber")
         self.messages.append((arn, json.loads(body), attributes))
 
     def event(self, arn: str, detail_type: str, resources: list[str], detail: bytes) -> None:
@@ -309,11 +311,14 @@ def test_a_throttled_event_runs_when_there_is_room(tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_a_destination_that_is_gone_is_counted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("queue", [f"{QUEUE}-gone", f"{QUEUE}-odd"])
+def test_a_destination_that_fails_is_counted_and_the_event_is_over(tmp_path: Path, queue: str) -> None:
+    """Else it would run again at every start."""
+
     async def scenario() -> None:
         async with local(tmp_path) as aws:
-            aws.make("f", DeadLetterConfig={"TargetArn": f"{QUEUE}-gone"})
-            ends = {"OnFailure": {"Destination": f"{QUEUE}-gone"}}
+            aws.make("f", DeadLetterConfig={"TargetArn": queue})
+            ends = {"OnFailure": {"Destination": queue}}
             aws.handle("f", MaximumRetryAttempts=0, DestinationConfig=ends)
             await aws.send("f", FAILING)
             await aws.drained()

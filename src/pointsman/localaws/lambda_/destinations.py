@@ -105,7 +105,7 @@ class Destinations:
                     await self._carry(self._carrier.store, here.account, here.region, arn, key, body)
                 case _:
                     await self._carry(self._carrier.message, arn, body.decode(), {})
-        except (Unreachable, LambdaError) as problem:
+        except Exception as problem:  # noqa: BLE001 - whatever it is, the event has come to its end
             self._lost("DestinationDeliveryFailures", here, arn, problem)
 
     async def bury(self, event: Event, arn: str, code: int, message: str) -> None:
@@ -117,13 +117,14 @@ class Destinations:
         }
         try:
             await self._carry(self._carrier.message, arn, event.payload.decode("utf-8", "replace"), attributes)
-        except Unreachable as problem:
+        except Exception as problem:  # noqa: BLE001 - as above
             self._lost("DeadLetterErrors", event.here, arn, problem)
 
     async def _carry(self, carry: Callable[..., None], *given: Any) -> None:
         await asyncio.get_running_loop().run_in_executor(self._threads, carry, *given)
 
     def _lost(self, name: Lost, here: Address, arn: str, problem: Exception) -> None:
-        log.warning("%s could not report to %s: %s", here.qualified(here.qualifier), arn, problem)
+        unexpected = None if isinstance(problem, Unreachable | LambdaError) else problem
+        log.warning("%s could not report to %s: %s", here.qualified(here.qualifier), arn, problem, exc_info=unexpected)
         now = self._state.now()
         self._state.occurred(Occurrence(here.account, here.region, here.name, here.qualifier, now, name))
