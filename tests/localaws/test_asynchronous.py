@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ FAILING = {"fail": True}
 
 
 class Kept:
-    """A Carrier that keeps what it is given; an ARN ending in "gone" cannot be reached."""
+    """A Carrier that keeps what it is given; an ARN ending in "gone" cannot be reached, one in "odd" fails otherwise."""
 
     def __init__(self) -> None:
         self.messages: list[tuple[str, Any, Mapping[str, tuple[str, str]]]] = []
@@ -39,6 +41,8 @@ class Kept:
     def message(self, arn: str, body: str, attributes: Mapping[str, tuple[str, str]]) -> None:
         if arn.endswith("gone"):
             raise Unreachable("The specified queue does not exist.")
+        if arn.endswith("odd"):
+            raise ConnectionError("nobody listens at the topic's subscriber")
         self.messages.append((arn, json.loads(body), attributes))
 
     def event(self, arn: str, detail_type: str, resources: list[str], detail: bytes) -> None:
@@ -307,11 +311,14 @@ def test_a_throttled_event_runs_when_there_is_room(tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_a_destination_that_is_gone_is_counted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("queue", [f"{QUEUE}-gone", f"{QUEUE}-odd"])
+def test_a_destination_that_fails_is_counted_and_the_event_is_over(tmp_path: Path, queue: str) -> None:
+    """Else it would run again at every start."""
+
     async def scenario() -> None:
         async with local(tmp_path) as aws:
-            aws.make("f", DeadLetterConfig={"TargetArn": f"{QUEUE}-gone"})
-            ends = {"OnFailure": {"Destination": f"{QUEUE}-gone"}}
+            aws.make("f", DeadLetterConfig={"TargetArn": queue})
+            ends = {"OnFailure": {"Destination": queue}}
             aws.handle("f", MaximumRetryAttempts=0, DestinationConfig=ends)
             await aws.send("f", FAILING)
             await aws.drained()
@@ -320,6 +327,38 @@ def test_a_destination_that_is_gone_is_counted(tmp_path: Path) -> None:
             assert metrics == [
                 "AsyncEventsReceived", "AsyncEventsDropped", "DestinationDeliveryFailures", "DeadLetterErrors"
             ]  # fmt: skip
+
+    run(scenario())
+
+
+def test_destinations_that_invoke_functions_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    """A topic's subscriber is invoked in the thread that publishes, which waits until the event is accepted."""
+
+    class Topic(Kept):
+        def __init__(self, aws: Local, together: int) -> None:
+            super().__init__()
+            self.aws, self.loop = aws, asyncio.get_running_loop()
+            self.all_there = threading.Barrier(together)
+
+        def message(self, arn: str, body: str, attributes: Mapping[str, tuple[str, str]]) -> None:
+            with suppress(threading.BrokenBarrierError):  # the others are still in line: as many as there can be
+                self.all_there.wait(1)
+            asyncio.run_coroutine_threadsafe(self.aws.send("subscriber", {}), self.loop).result()
+            super().message(arn, body, attributes)
+
+    async def scenario() -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+        async with local(tmp_path) as aws:
+            aws.service = LambdaService(aws.state, aws.executor, topic := Topic(aws, together=2))
+            aws.make("f")
+            aws.make("subscriber")
+            aws.handle("f", DestinationConfig={"OnSuccess": {"Destination": QUEUE}})
+            for number in range(4):
+                await aws.send("f", {"n": number})
+            await aws.drained()
+
+            assert len(topic.messages) == 4
+            assert len(aws.executor.ran) == 8
 
     run(scenario())
 

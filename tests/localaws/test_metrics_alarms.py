@@ -123,6 +123,23 @@ def test_a_period_of_minutes_is_looked_at_every_minute(world: World) -> None:
     assert world.after(30) == "ALARM"
 
 
+def test_an_alarm_that_cannot_be_judged_stops_no_other(world: World) -> None:
+    """This one is of a single series, as it must be, until its metric has values."""
+    sizes, ages = (
+        {"Id": id_, "ReturnData": False, "MetricStat": {"Metric": metric, "Period": 10, "Stat": "Sum"}}
+        for id_, metric in (
+            ("m1", {"Namespace": "Shop", "MetricName": "Size"}),
+            ("m2", {"Namespace": "Shop", "MetricName": "Age"}),
+        )
+    )
+    world.put("odd", Metrics=[sizes, ages, {"Id": "e", "Expression": "IF(DATAPOINT_COUNT(m1), [m1, m2], m1)"}])
+    world.put()
+    world.clock.sleep(5)
+    world.report(5.0)
+
+    assert world.after(5) == "ALARM"
+
+
 def test_what_is_not_over_does_not_count(world: World) -> None:
     world.put(TreatMissingData="notBreaching")
     assert world.after(10) == "OK"

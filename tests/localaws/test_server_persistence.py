@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 
 from pointsman.localaws import control
-from tests.localaws.conftest import TRUST, client, package, until
+from tests.localaws.conftest import TRUST, client, make_function, package, until
 
 IAM = ["CAPABILITY_IAM"]
 
@@ -192,15 +194,47 @@ def test_a_kill_loses_nothing_that_is_a_moment_old(directory: Path) -> None:
 
 
 def test_state_of_another_moto_is_put_aside_and_said(directory: Path) -> None:
-    running = control.up(directory)
-    client(running, "ssm").put_parameter(Name="/p", Value="v", Type="String")
+    """All of it, so that the moto that wrote it can have it back; and what functions logged, every moto can read."""
+    running = control.up(directory, settle_s=0)
+    s3, lambda_ = client(running, "s3"), client(running, "lambda")
+    s3.create_bucket(Bucket="bucket", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    s3.put_object(Bucket="bucket", Key="k", Body=b"theirs")
+    make_function(running, "f", "def handler(e, c): print('said before')")
+    lambda_.invoke(FunctionName="f")
     control.down(directory)
-    saved = directory / "moto" / "services.pickle"
-    saved.write_bytes(b"not a pickle")
+    state = directory / "moto"
+    readable = (state / "services.pickle").read_bytes()
+    (state / "services.pickle").write_bytes(b"not a pickle")
+
     again = control.up(directory)
-    assert client(again, "ssm").describe_parameters()["Parameters"] == []
+    assert client(again, "s3").list_buckets()["Buckets"] == []
+    client(again, "ssm").put_parameter(Name="/p", Value="v", Type="String")
+    assert "said before" in [event.message for event in control.log_events(again, "f")]
+    control.down(directory)
+
     assert "moto starts empty" in (directory / "server.log").read_text()
-    assert [path.read_bytes() for path in (directory / "moto").glob("*.unreadable-*")] == [b"not a pickle"]
+    [aside] = state.glob("unreadable-*")
+    assert (aside / "services.pickle").read_bytes() == b"not a pickle"
+    shutil.rmtree(state / "objects")
+    (aside / "objects").rename(state / "objects")
+    (state / "services.pickle").write_bytes(readable)
+    assert client(control.up(directory), "s3").get_object(Bucket="bucket", Key="k")["Body"].read() == b"theirs"
+
+
+def test_state_is_dated_to_when_it_was_read(tmp_path: Path) -> None:
+    """A log stream that is younger was made since, one that is older and not in it was deleted."""
+    from pointsman.localaws.persistence import Snapshots  # imports moto
+
+    read_at: list[float] = []
+
+    def large() -> bytes:
+        read_at.append(time.time())
+        return bytes(50_000_000)
+
+    saved = Snapshots(tmp_path, keep=large, restored=lambda _: None)
+    saved.save()
+    assert (tmp_path / "services.pickle").stat().st_mtime <= read_at[-1]
+    saved.close()
 
 
 def test_objects_that_are_gone_are_gone_from_the_disk(directory: Path) -> None:

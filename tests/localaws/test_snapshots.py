@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from pointsman.localaws import control, snapshots
-from tests.localaws.conftest import client, make_function, package, until
+from pointsman.localaws.lambda_.packages import Package, Packages
+from tests.localaws.conftest import TRUST, client, make_function, package, until
 
 
 @pytest.fixture
@@ -108,6 +109,76 @@ def test_a_snapshot_taken_while_clients_write_is_of_one_moment(directory: Path, 
         assert objects >= aliases >= parameters
         assert len(objects - parameters) <= len(wrote)
         assert parameters
+
+
+def test_lambda_answers_while_the_rest_is_copied(directory: Path, shelf: Path) -> None:
+    running = control.up(directory, settle_s=0)
+    client(running, "iam").create_role(RoleName="role", AssumeRolePolicyDocument=TRUST)  # there is something of moto's
+    saving = threading.Thread(target=snapshots.save, args=(directory, shelf, "s"))
+    with closing(sqlite3.connect(directory / "moto/large.db", isolation_level=None)) as large:
+        large.execute("CREATE TABLE t (c)")
+        large.execute("BEGIN EXCLUSIVE")  # cannot be copied now
+        saving.start()
+        until(lambda: list(shelf.glob(".s.*/moto")), "moto's part is being copied")
+        try:
+            assert control.ask(running, "GET", "/2015-03-31/functions/", timeout=5)[0] == 200
+        finally:
+            large.execute("COMMIT")
+            saving.join()
+    assert [each.name for each in snapshots.saved(shelf)] == ["s"]
+
+
+def test_code_that_is_just_arriving_is_in_no_copy(tmp_path: Path) -> None:
+    """It is no function's yet, and is renamed under whoever copies it."""
+    (tmp_path / "state").mkdir()
+    packages = Packages(tmp_path / "state/lambda")
+    names = [f"{number:064x}" for number in range(40)]
+
+    def arrive() -> None:
+        for name in names:
+            packages.add(Package(name, 1, 1), bytes(4_000_000))
+
+    arriving = threading.Thread(target=arrive)
+    arriving.start()
+    copied: set[str] = set()
+    copies = 0
+    while arriving.is_alive():
+        copies += 1
+        (copy := tmp_path / f"copy{copies}").mkdir()
+        snapshots.copy_state(tmp_path / "state", copy)
+        copied |= {path.name for path in (copy / "lambda/code").iterdir()}
+    arriving.join()
+    packages.close()
+
+    assert copies > 1
+    assert copied <= {f"{name}.zip" for name in names}
+
+
+def test_a_snapshot_does_not_wait_for_a_caller_who_waits_for_it(directory: Path, shelf: Path) -> None:
+    """Who is given a key is answered when that is on disk: a save within a request, which a snapshot waits for."""
+    running = control.up(directory, settle_s=0)
+    client(running, "iam").create_role(RoleName="role", AssumeRolePolicyDocument=TRUST)
+    enough = threading.Event()
+    given: list[str] = []
+
+    def assume() -> None:
+        sts = client(running, "sts")
+        while not enough.is_set():
+            role = f"arn:aws:iam::{control.ACCOUNT}:role/role"
+            given.append(sts.assume_role(RoleArn=role, RoleSessionName="session")["Credentials"]["AccessKeyId"])
+
+    callers = [threading.Thread(target=assume) for _ in range(3)]
+    for caller in callers:
+        caller.start()
+    try:
+        for number in range(12):
+            before = len(given)
+            until(lambda before=before: len(given) > before, "they are given keys")
+            snapshots.save(directory, shelf, f"s{number}")
+    finally:
+        enough.set()
+        for caller in callers:
+            caller.join()
 
 
 def test_what_a_snapshot_holds_outlives_what_it_was_made_of(directory: Path, shelf: Path) -> None:

@@ -271,6 +271,41 @@ def test_unpacking_keeps_permissions_and_links_that_stay_inside(tmp_path: Path) 
     state.close()
 
 
+def test_no_link_is_made_outside_by_way_of_another(tmp_path: Path) -> None:
+    """Each stays inside by its name; `deep/up` makes `out` lead to another package, where `planted` would be."""
+    clock = Clock()
+    state = opened(tmp_path, clock)
+    code = zipped(
+        ("index.py", stat.S_IFREG | 0o644, b"x"),
+        ("deep/up", stat.S_IFLNK | 0o777, b".."),
+        ("deep/up/out", stat.S_IFLNK | 0o777, b"../beside"),
+        ("deep/up/deep/up/in", stat.S_IFLNK | 0o777, b"index.py"),
+        ("out/planted", stat.S_IFLNK | 0o777, b"../index.py"),
+    )
+    create(state, clock, Code={"ZipFile": code})
+    (beside := state.packages.folder("beside")).mkdir()
+
+    folder = code_of(state)
+
+    assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink()) == [
+        "deep/up", "in", "out/planted"
+    ]  # fmt: skip
+    assert list(beside.iterdir()) == []
+    state.close()
+
+
+def test_what_cannot_be_unpacked_leaves_nothing(tmp_path: Path) -> None:
+    clock = Clock()
+    state = opened(tmp_path, clock)
+    create(state, clock, Code={"ZipFile": zipped(("link", stat.S_IFLNK | 0o777, b"\xff"))})
+
+    with pytest.raises(UnicodeDecodeError):
+        code_of(state)
+
+    assert list(state.packages.folder("").iterdir()) == []
+    state.close()
+
+
 @pytest.mark.parametrize("name", ["../outside", "/absolute", "a/../../outside"])
 def test_a_zip_that_reaches_outside_is_refused(tmp_path: Path, name: str) -> None:
     clock = Clock()

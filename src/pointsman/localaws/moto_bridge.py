@@ -161,11 +161,9 @@ class MotoBridge:
         _leave_conditions_open()
         calls = Calls(f"http://127.0.0.1:{self._port}", self._answer_ourselves)
         self._stacks = Stacks(Kinds(self._state, calls), saved=self._save_now)
-        saved = self._directory / "services.pickle"
-        saved_ms = int(saved.stat().st_mtime * 1000) if saved.exists() else None
         snapshots = Snapshots(self._directory, keep=self._stacks.kept, restored=self._stacks.restore)
         self._journal = LogJournal(self._directory / "logs.db", int(time.time() * 1000))
-        self._journal.restore(saved_ms)
+        self._journal.restore(snapshots.restored_ms)
         self._application = DomainDispatcherApplication(self._create_app)
         gc.collect()
         gc.freeze()  # moto's modules and policies stay; to look through them again and again costs every request

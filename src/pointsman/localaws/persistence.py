@@ -12,6 +12,7 @@ import io
 import json
 import logging
 import marshal
+import os
 import pickle
 import sys
 import threading
@@ -52,12 +53,14 @@ class Snapshots:
         self._pause_s = pause_s
         self._gate = threading.Condition()
         self._requests = 0
-        self._saving = False
+        self._saving = 0  # how many have new requests wait
         self._dirty = threading.Event()
         self._closing = threading.Event()
         self._one_save = threading.Lock()
         self._refused: set[str] = set()
         self._proven: set[type] = set()
+        self.restored_ms: int | None = None
+        """Of when the state was that was found, in epoch milliseconds; None when there was none that could be read."""
         self._load()
         self._thread = threading.Thread(target=self._save_in_background, name="snapshots", daemon=True)
         self._thread.start()
@@ -70,7 +73,7 @@ class Snapshots:
     def request(self, *, writes: bool) -> Iterator[None]:
         """Around every request. A snapshot waits for the requests under way, a new one for the snapshot only."""
         with self._gate:
-            self._gate.wait_for(lambda: not self._saving)
+            self._gate.wait_for(lambda: self._saving == 0)
             self._requests += 1
         try:
             yield
@@ -103,56 +106,59 @@ class Snapshots:
                 rest_s = 5.0
             self._closing.wait(rest_s)
 
+    # A save waits for requests before it takes its turn among the saves: a request under way may want one itself.
+
     def save(self, quiet_s: float = _QUIET_S) -> float:
         """Write everything; wait at most `quiet_s` seconds for the requests under way. Returns the seconds it took."""
-        with self._one_save:
+        with self._gate:
+            # Not for ever: a request may itself be waiting for one that would have to wait for us.
+            self._gate.wait_for(lambda: self._requests == 0, timeout=quiet_s)
+            self._saving += 1
+        waiting = contextlib.ExitStack()
+        waiting.callback(self._go_on)
+        with waiting, self._one_save:
             self._dirty.clear()
-            with self._gate:
-                # Not for ever: a request may itself be waiting for one that would have to wait for us.
-                self._gate.wait_for(lambda: self._requests == 0, timeout=quiet_s)
-                self._saving = True
             began = time.monotonic()
-            try:
-                pickled = self._pickled()
-            finally:
-                self._go_on()
+            pickled = self._pickled()
+            waiting.close()
             self._write(*pickled)
             return time.monotonic() - began
 
     @contextlib.contextmanager
     def still(self, patience_s: float = 10.0) -> Iterator[None]:
         """Everything is on disk, and no request changes it within. TimeoutError when requests take too long."""
-        with self._one_save:
-            self._dirty.clear()
+        with self._gate:
+            # A moment without requests, should there be one: some request may itself be waiting for another.
+            self._gate.wait_for(lambda: self._requests == 0, timeout=_QUIET_S)
+            self._saving += 1  # from now on new ones wait
+        try:
             with self._gate:
-                # A moment without requests, should there be one: some request may itself be waiting for another.
-                self._gate.wait_for(lambda: self._requests == 0, timeout=_QUIET_S)
-                self._saving = True  # from now on new ones wait
                 if not self._gate.wait_for(lambda: self._requests == 0, timeout=patience_s):
-                    self._saving = False
-                    self._dirty.set()
-                    self._gate.notify_all()
                     raise TimeoutError(f"Requests have been under way for {patience_s:g} s.")
-            try:
+            with self._one_save:
+                self._dirty.clear()
                 self._write(*self._pickled())
                 yield
-            finally:
-                self._go_on()
+        finally:
+            self._go_on()
 
     def _go_on(self) -> None:
         with self._gate:
-            self._saving = False
+            self._saving -= 1
             self._gate.notify_all()
 
-    def _write(self, data: bytes, digests: set[str]) -> None:
+    def _write(self, data: bytes, digests: set[str], moment: float) -> None:
         temporary = self._file.with_suffix(".new")
         temporary.write_bytes(data)
+        os.utime(temporary, (moment, moment))  # what it holds is of then: requests have gone on since
         temporary.rename(self._file)
         for path in self._objects.iterdir():
             if path.name not in digests:
                 path.unlink()
 
-    def _pickled(self) -> tuple[bytes, set[str]]:
+    def _pickled(self) -> tuple[bytes, set[str], float]:
+        """(the pickle, what it names of `objects`, when it was begun in epoch seconds)"""
+        began = time.time()
         for attempt in range(5):
             contents = _contents(self._refused)
             try:
@@ -160,7 +166,7 @@ class Snapshots:
                 if not pickler.types <= self._proven:  # what pickles does not always unpickle
                     self._read(io.BytesIO(data))
                     self._proven |= pickler.types
-                return data, pickler.digests
+                return data, pickler.digests, began
             except RuntimeError as error:  # a dict changed under the pickler: some of moto runs in its own threads
                 if "changed size" not in str(error) or attempt == 4:
                     raise
@@ -203,10 +209,14 @@ class Snapshots:
         except FileNotFoundError:
             return
         except Exception:
-            aside = self._file.with_suffix(f".unreadable-{int(time.time())}")
+            aside = self._file.parent / f"unreadable-{time.time_ns()}"
             log.exception("moto starts empty; its state could not be read and is kept as %s", aside)
-            self._file.rename(aside)
+            aside.mkdir()
+            self._objects.rename(aside / self._objects.name)  # or the next save would remove all of them
+            self._file.rename(aside / self._file.name)
+            self._objects.mkdir()
             return
+        self.restored_ms = int(self._file.stat().st_mtime * 1000)
         self._restored(found["extra"])
 
 

@@ -40,6 +40,7 @@ from pointsman.localaws.trouble import Troublemaker
 
 _THREADS = 64  # moto's long polls (SQS) and synchronous invocations hold one each
 _GRACE_S = 5
+_LAMBDA_STATE = "lambda"  # the entry of our directory with all of Lambda's state
 
 _LAMBDA_PATH = re.compile(r"/20\d\d-\d\d-\d\d/")
 _SCOPE = re.compile(r"Credential=([^/,\s]+)/\d{8}/([^/,\s]+)/([^/,\s]+)/aws4_request")
@@ -114,7 +115,12 @@ class Application:
         names: list[tuple[str, str]] = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in scope["headers"]]
         headers = {name.lower(): value for name, value in names}
         visited = addressed(headers.get("host"), path)
-        if not (_from_here(headers) if visited is None else _host_is_here(headers)):
+        own = path.startswith("/_pointsman/")
+        if visited is not None:
+            welcome = _host_is_here(headers)
+        else:  # what is our own no page needs at all, and those of functions are from here, too
+            welcome = _from_here(headers) and not (own and "origin" in headers)
+        if not welcome:
             await _reply(send, scope["method"], _json(403, {"message": "The local AWS answers this machine only."}))
             return
         body = await _body(receive)
@@ -126,7 +132,7 @@ class Application:
             visit = Visit(*visited, scope["method"], search, names, body, scope["server"][1], visited[1] != path)
             visiting = partial(self._visit, visit, headers, query)
             response = await (visiting() if self._trouble.idle else self._trouble.around_url(visiting))
-        elif path.startswith("/_pointsman/"):
+        elif own:
             response = await self._own(scope["method"], path, body)
         else:
             who = signed(headers, query)
@@ -487,7 +493,7 @@ async def _assemble(settings: Settings, port: int) -> _Parts:
     executor = LocalExecutor(sink, endpoint=lambda: f"http://127.0.0.1:{port}", credentials=moto.role_session)
     settle: dict[str, Any] = {} if settings.settle_s is None else {"settle_s": settings.settle_s}
     state = LambdaState(
-        settings.directory / "lambda",
+        settings.directory / _LAMBDA_STATE,
         runtimes=executor.runtimes,
         role_exists=moto.role_exists,
         read_object=moto.read_object,
@@ -538,9 +544,12 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         server.stop()
 
     def save_to(target: Path) -> None:
-        with moto.still(), state.still():
+        with moto.still():
+            # What Lambda knows goes first, and by itself: the event loop waits for it, and logs may be large.
+            with state.still():
+                snapshots.copy_state(settings.directory, target, only=_LAMBDA_STATE)
             parts.cloudwatch.metrics.flush()
-            snapshots.copy_state(settings.directory, target)
+            snapshots.copy_state(settings.directory, target, but=_LAMBDA_STATE)
 
     application = Application(
         parts.service,

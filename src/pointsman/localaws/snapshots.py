@@ -131,9 +131,11 @@ def remove(shelf: Path, name: str) -> None:
 # --- for the server, and for whoever holds its locks ---
 
 
-def copy_state(directory: Path, target: Path) -> None:
-    """Copy what AWS knows. Nothing may write meanwhile."""
+def copy_state(directory: Path, target: Path, *, only: str | None = None, but: str | None = None) -> None:
+    """Copy what AWS knows, or `only` one entry of it, or all `but` one. Nothing may write to that meanwhile."""
     for entry in _state(directory):
+        if only not in (None, entry.name) or entry.name == but:
+            continue
         if entry.is_dir():
             _copy_tree(entry, target / entry.name)
         else:

@@ -22,7 +22,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from pointsman.localaws.cloudwatch.metrics import Metrics
 from pointsman.localaws.cloudwatch.notices import Notice, Standing, single_query, stamp
-from pointsman.localaws.cloudwatch.queries import CloudWatchError, Window, ask
+from pointsman.localaws.cloudwatch.queries import Window, ask
 from pointsman.localaws.cloudwatch.rules import RuleTree, children, holds, parse_rule
 from pointsman.localaws.cloudwatch.verdicts import EXTRA, Point, Rule, State, Verdict, judge
 
@@ -303,7 +303,7 @@ class Alarms:
                 alarm = self._alarms[key]
                 try:
                     self._judge(alarm, int(moment // min(alarm.period, 60) * min(alarm.period, 60)))
-                except (CloudWatchError, sqlite3.Error):  # other alarms go on
+                except Exception:  # other alarms go on, and so does the thread that judges them
                     log.exception("alarm %s cannot be judged", alarm.name)
                 self._due[key] = alarm.due_after(moment)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeAlias
@@ -24,6 +25,7 @@ Forward: TypeAlias = Callable[[str, str, str, bytes], Awaitable[object]]
 """(account, region, function ARN, payload): an asynchronous invocation of another function"""
 
 LONGEST_ERROR = 1024  # characters of an error message that a dead letter carries
+_THREADS: Final = 8
 
 log: Final = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
@@ -79,6 +81,12 @@ class Destinations:
         self._state = state
         self._carrier = carrier
         self._forward = forward
+        # A topic or bus may invoke a function, and whoever carries waits until the event is accepted. That takes one of
+        # the threads that everybody shares: were all of these carrying, each would wait for the others for ever.
+        self._threads = ThreadPoolExecutor(_THREADS, "destinations")
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def report(self, here: Address, arn: str, told: Json, *, key: str) -> None:
         """Send the record `told` about `here` to a destination; `key` names it should that be a bucket."""
@@ -92,12 +100,12 @@ class Destinations:
                     result = "Success" if context["condition"] == "Success" else "Failure"
                     kind = f"Lambda Function Invocation Result - {result}"
                     resources = [arn, context["functionArn"]]
-                    await asyncio.to_thread(self._carrier.event, arn, kind, resources, body)
+                    await self._carry(self._carrier.event, arn, kind, resources, body)
                 case "s3":
-                    await asyncio.to_thread(self._carrier.store, here.account, here.region, arn, key, body)
+                    await self._carry(self._carrier.store, here.account, here.region, arn, key, body)
                 case _:
-                    await asyncio.to_thread(self._carrier.message, arn, body.decode(), {})
-        except (Unreachable, LambdaError) as problem:
+                    await self._carry(self._carrier.message, arn, body.decode(), {})
+        except Exception as problem:  # noqa: BLE001 - whatever it is, the event has come to its end
             self._lost("DestinationDeliveryFailures", here, arn, problem)
 
     async def bury(self, event: Event, arn: str, code: int, message: str) -> None:
@@ -108,11 +116,15 @@ class Destinations:
             "ErrorMessage": ("String", message[:LONGEST_ERROR] or "-"),
         }
         try:
-            await asyncio.to_thread(self._carrier.message, arn, event.payload.decode("utf-8", "replace"), attributes)
-        except Unreachable as problem:
+            await self._carry(self._carrier.message, arn, event.payload.decode("utf-8", "replace"), attributes)
+        except Exception as problem:  # noqa: BLE001 - as above
             self._lost("DeadLetterErrors", event.here, arn, problem)
 
+    async def _carry(self, carry: Callable[..., None], *given: Any) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._threads, carry, *given)
+
     def _lost(self, name: Lost, here: Address, arn: str, problem: Exception) -> None:
-        log.warning("%s could not report to %s: %s", here.qualified(here.qualifier), arn, problem)
+        unexpected = None if isinstance(problem, Unreachable | LambdaError) else problem
+        log.warning("%s could not report to %s: %s", here.qualified(here.qualifier), arn, problem, exc_info=unexpected)
         now = self._state.now()
         self._state.occurred(Occurrence(here.account, here.region, here.name, here.qualifier, now, name))

@@ -80,6 +80,8 @@ class Invocations:
         for task in under_way:
             task.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)
+        if self.destinations is not None:
+            self.destinations.close()
 
     async def invoke(
         self,

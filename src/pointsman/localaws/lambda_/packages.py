@@ -13,7 +13,6 @@ import shutil
 import stat
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -101,7 +100,7 @@ class Packages:
     def add(self, package: Package, zipped: bytes) -> None:
         path = self.zip(package.digest)
         if not path.exists():
-            draft = path.with_suffix(f".{uuid4().hex}")
+            draft = path.with_suffix(f".{uuid4().hex}.new")  # which snapshots pass over
             draft.write_bytes(zipped)
             draft.replace(path)
 
@@ -140,7 +139,7 @@ class Packages:
             else:
                 _unpack(self.zip(folder.name), draft)
             draft.rename(folder)
-        except (OSError, zipfile.BadZipFile, zlib.error):
+        except Exception:  # zipfile raises what its decompressors do
             shutil.rmtree(draft, ignore_errors=True)
             if not folder.is_dir():  # otherwise another thread was quicker
                 raise
@@ -188,7 +187,10 @@ def _lay_over(upper: Path, lower: Path) -> None:
 
 
 def _unpack(source: Path, target: Path) -> None:
-    """Like `unzip`: permissions and symbolic links are kept, which zipfile's own extraction loses."""
+    """Like `unzip`: permissions and symbolic links are kept, which zipfile's own extraction loses.
+
+    Links that lead outside are left out, and so is what would be made outside by way of others.
+    """
     with zipfile.ZipFile(source) as archive:
         links: list[tuple[Path, str]] = []
         target.mkdir()
@@ -207,7 +209,9 @@ def _unpack(source: Path, target: Path) -> None:
                 # but nobody learns anything from that here.
                 path.chmod((stat.S_IMODE(mode) & 0o777) | 0o644)
         # Links last, so that no entry can be written through one.
+        inside = target.resolve()
         for path, destination in links:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if Path(os.path.normpath(path.parent / destination)).is_relative_to(target):
+            folder = Path(os.path.realpath(path.parent))  # resolve() raises for links in a circle
+            if folder.is_relative_to(inside) and Path(os.path.realpath(folder / destination)).is_relative_to(inside):
+                folder.mkdir(parents=True, exist_ok=True)
                 path.symlink_to(destination)
