@@ -31,7 +31,7 @@ FAILING = {"fail": True}
 
 
 class Kept:
-    """A Carrier that keeps what it is given; an ARN ending in "gone" cannot be reached, one in "odd" fails otherwise."""
+    """A Carrier that keeps what it is given; an ARN ending in "gone" cannot be reached, one in "odd" fails oddly."""
 
     def __init__(self) -> None:
         self.messages: list[tuple[str, Any, Mapping[str, tuple[str, str]]]] = []
