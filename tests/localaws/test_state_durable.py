@@ -156,6 +156,15 @@ for turn in range(1_000_000):
 """
 
 
+def test_a_folder_of_a_later_release_is_refused(tmp_path: Path) -> None:
+    opened(tmp_path, Clock()).close()
+    with closing(sqlite3.connect(tmp_path / "lambda.db")) as database:
+        database.execute("PRAGMA user_version = 99")
+
+    with pytest.raises(ValueError, match="later release"):
+        opened(tmp_path, Clock())
+
+
 def test_a_kill_loses_nothing_that_was_answered(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     command = [sys.executable, "-c", PUBLISHER, str(tmp_path)]

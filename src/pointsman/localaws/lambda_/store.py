@@ -184,6 +184,9 @@ class Store:
         # NORMAL: a killed process loses nothing; only a power cut could undo the last moments.
         self._db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;")
         (known,) = self._db.execute("PRAGMA user_version").fetchone()
+        if known > len(SCHEMAS):
+            self._db.close()
+            raise ValueError(f"{directory / 'lambda.db'} is of a later release, which has to be used to open it")
         for step, schema in enumerate(SCHEMAS[known:], known + 1):
             self._db.executescript(f"BEGIN; {schema} PRAGMA user_version = {step}; COMMIT;")
         self.packages = Packages(directory)
