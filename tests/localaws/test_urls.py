@@ -152,6 +152,7 @@ def test_a_page_from_elsewhere_may_ask_a_url_and_reads_what_its_cors_allows(aws:
         ("/2015-03-31/functions/", {"Origin": "https://allowed.example"}),
         ("/_pointsman/health", {"Sec-Fetch-Site": "cross-site"}),
         ("/_pointsman/health", {"Origin": "http://ID.lambda-url.eu-west-1.localhost:4566"}),
+        ("/2015-03-31/functions/", {"Origin": "http://ID.lambda-url.eu-west-1.localhost:4566"}),
         ("/_urls/../_pointsman/health", {"Sec-Fetch-Site": "cross-site"}),
     ],
 )

@@ -136,6 +136,10 @@ class Application:
             response = await self._own(scope["method"], path, body)
         else:
             who = signed(headers, query)
+            if ".lambda-url." in headers.get("origin", "") and who.service != "s3":
+                # A function's page may upload to S3 by a link it was given; no page has the keys for anything else.
+                await _reply(send, scope["method"], _json(403, {"message": "The local AWS answers this machine only."}))
+                return
             text = scope["query_string"].decode("latin-1")
             web = WebRequest(scope["method"], path, text, names, body, who.service)
             try:
