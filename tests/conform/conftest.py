@@ -7,9 +7,10 @@ POINTSMAN_CONFORM_ROLE, _RUNTIME      a role its functions may have; a Python ru
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,6 +18,7 @@ from uuid import uuid4
 import pytest
 
 from pointsman.localaws.lambda_ import LambdaService, LambdaState
+from pointsman.localaws.lambda_.store import Fate
 from tests.conform.local_lambda import (
     ACCOUNT,
     ENDPOINT,
@@ -39,10 +41,8 @@ def executor() -> InProcess:
 
 
 @pytest.fixture(scope="session")
-def endpoint(tmp_path_factory: pytest.TempPathFactory, executor: InProcess) -> Iterator[str | None]:
-    if not HERE:
-        yield ENDPOINT
-        return
+def served(tmp_path_factory: pytest.TempPathFactory, executor: InProcess) -> Iterator[tuple[LambdaState, str]]:
+    """Our Lambda and the URL it is served at."""
     directory: Path = tmp_path_factory.mktemp("lambda")
     state = LambdaState(
         directory,
@@ -55,9 +55,31 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory, executor: InProcess) -> I
     )
     state.sources = NamedSources()
     server = HttpServer(LambdaService(state, executor))
-    yield server.url
+    yield state, server.url
     server.close()
     state.close()
+
+
+@pytest.fixture(scope="session")
+def endpoint(request: pytest.FixtureRequest) -> str | None:
+    return str(request.getfixturevalue("served")[1]) if HERE else ENDPOINT
+
+
+@pytest.fixture
+def held(served: tuple[LambdaState, str]) -> Callable[[], AbstractContextManager[None]]:
+    """What begins within does not end before it; of the built-in server only."""
+    state, _ = served
+
+    @contextmanager
+    def hold() -> Iterator[None]:
+        usual, state.fate = state.fate, lambda _operation, _seconds: Fate(math.inf)
+        try:
+            yield
+        finally:
+            state.fate = usual
+            state.release()
+
+    return hold
 
 
 @pytest.fixture(scope="session")

@@ -86,7 +86,7 @@ class InProcess:
         return "fails when provisioned" not in (target.code / "index.py").read_text()
 
     def runtimes(self) -> tuple[str, ...]:
-        return ("nodejs20.x", "python3.11")
+        return ("nodejs20.x", "python3.11", "python3.13")
 
     async def retire(self, function_name: str, account: str, region: str, version: str | None = None) -> None:
         self.retired.append((function_name, version))

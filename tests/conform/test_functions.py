@@ -541,7 +541,7 @@ def test_a_runtime_this_machine_lacks_is_refused_by_a_list_of_those_it_has(
     for code, _, sentence in wrong(lambda_client, function, role, runtime, Runtime="java21"):
         assert code == "InvalidParameterValueException"
         assert "java21" in sentence
-        assert "nodejs20.x, python3.11" in sentence
+        assert "nodejs20.x, python3.11, python3.13" in sentence
 
 
 def test_environment_variables_are_limited(lambda_client: Any, function: Create, role: str, runtime: str) -> None:
@@ -762,11 +762,14 @@ def test_account_settings_count_every_version_whole(lambda_client: Any, function
 
 
 @only_here
-def test_what_is_not_built_yet_says_so(lambda_client: Any) -> None:
-    code, status, sentence = refused(lambda_client.list_capacity_providers)
+def test_what_is_not_built_yet_says_so(lambda_client: Any, function: Create) -> None:
+    accelerator = {"AcceleratorMemorySize": 16}
+    code, status, sentence = refused(
+        lambda_client.update_function_configuration, FunctionName=function(), AcceleratorConfig=accelerator
+    )
 
     assert (code, status) == ("NotImplementedException", 501)
-    assert "ListCapacityProviders" in (sentence or "")
+    assert "AcceleratorConfig" in (sentence or "")
 
 
 @only_here

@@ -210,7 +210,7 @@ def test_digits_that_are_no_number_of_a_version_are_not_found(state: LambdaState
     assert refusal(lambda: reached(state, label)).status == 404
 
 
-def test_managed_instances_are_not_found_rather_than_a_crash(state: LambdaState, clock: Clock) -> None:
+def test_latest_published_is_not_found_where_it_is_not(state: LambdaState, clock: Clock) -> None:
     """$LATEST.PUBLISHED is a version to AWS's pattern, and never an int."""
     create(state, clock)
     alias = {"FunctionName": "f", "Name": "live", "FunctionVersion": "$LATEST.PUBLISHED"}
@@ -280,18 +280,9 @@ def test_accounts_and_regions_are_apart(state: LambdaState, clock: Clock) -> Non
 def test_what_would_be_a_lie_is_refused(state: LambdaState, clock: Clock) -> None:
     """A parameter that is stored and does nothing teaches the wrong thing."""
     create(state, clock)
-    provider = {
-        "LambdaManagedInstancesCapacityProviderConfig": {
-            "CapacityProviderArn": f"arn:aws:lambda:{REGION}:{ACCOUNT}:capacity-provider:p"
-        }
-    }
-    given = {"FunctionName": "f", "CapacityProviderConfig": provider}
+    given = {"FunctionName": "f", "AcceleratorConfig": {"AcceleratorMemorySize": 16}}
 
     assert refusal(lambda: state.update_function_configuration(*HERE, given)).status == 501
-    assert (
-        refusal(lambda: state.publish_version(*HERE, {"FunctionName": "f", "PublishTo": "LATEST_PUBLISHED"})).status
-        == 501
-    )
 
 
 # --- several threads ---

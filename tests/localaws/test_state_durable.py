@@ -127,7 +127,8 @@ def _back_to_the_first_schema(file: Path) -> None:
     """What version 1 of the schema held, and no more: its four tables and their indexes."""
     first = ("function", "numbering", "version", "alias")
     with closing(sqlite3.connect(file)) as db:
-        db.execute("DROP INDEX function_code_signing")
+        for index in ("function_code_signing", "version_provider", "version_deleting"):
+            db.execute(f"DROP INDEX {index}")
         newer = db.execute(
             "SELECT type, name, tbl_name FROM sqlite_master WHERE type IN ('table', 'trigger') ORDER BY type DESC"
         )
@@ -136,7 +137,8 @@ def _back_to_the_first_schema(file: Path) -> None:
                 db.execute(f"DROP {kind} {name}")
         for column in ("reserved", "recursion", "code_signing"):
             db.execute(f"ALTER TABLE function DROP COLUMN {column}")
-        db.execute("ALTER TABLE version DROP COLUMN failure")
+        for column in ("failure", "provider"):
+            db.execute(f"ALTER TABLE version DROP COLUMN {column}")
         db.execute("PRAGMA user_version = 1")
         db.commit()
 

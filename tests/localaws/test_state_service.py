@@ -46,6 +46,13 @@ def run(work: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(bounded())
 
 
+NOT_BUILT = "NotImplementedException"
+NEW = {"FunctionName": "f", "Role": "arn:aws:iam::123456789012:role/r", "Code": {}} | {
+    "Runtime": "python3.11",
+    "Handler": "index.handler",
+}
+
+
 async def until(condition: Callable[[], object]) -> None:
     while not condition():
         await asyncio.sleep(0)
@@ -55,7 +62,7 @@ async def until(condition: Callable[[], object]) -> None:
     ("method", "path", "body", "status", "code"),
     [
         ("GET", "/2015-03-31/nothing", None, 404, "UnknownOperationException"),
-        ("GET", "/2025-11-30/capacity-providers", None, 501, "NotImplementedException"),
+        ("POST", "/2015-03-31/functions", {**NEW, "AcceleratorConfig": {"AcceleratorMemorySize": 16}}, 501, NOT_BUILT),
         ("PUT", "/2015-03-31/functions/f/configuration", b"{nonsense", 400, "InvalidRequestContentException"),
         ("PUT", "/2015-03-31/functions/f/configuration", b"[]", 400, "SerializationException"),
         ("PUT", "/2015-03-31/functions/f/configuration", {"Timeout": "9"}, 400, "SerializationException"),

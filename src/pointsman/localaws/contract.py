@@ -39,7 +39,7 @@ class CutShort(Exception):
     """An answer cannot be brought to its end, of which a part is sent already; why."""
 
 
-Initialization: TypeAlias = Literal["on-demand", "provisioned-concurrency"]
+Initialization: TypeAlias = Literal["on-demand", "provisioned-concurrency", "lambda-managed-instances"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Target:
     account: str
     region: str
     function_name: str
-    version: str  # "$LATEST" or a number
+    version: str  # "$LATEST", "$LATEST.PUBLISHED" or a number
     revision: str  # changes whenever code or configuration does
     runtime: str
     handler: str

@@ -83,6 +83,6 @@ def _dimensions(called: _Called) -> list[Dimensions]:
     function = ("FunctionName", name)
     resource = ("Resource", f"{name}:{qualifier}" if qualifier else name)
     sets: list[Dimensions] = [(), (function,), (function, resource)]
-    if called.version is not None and qualifier and qualifier != "$LATEST" and not qualifier.isdecimal():
+    if called.version is not None and qualifier and qualifier[0] != "$" and not qualifier.isdecimal():
         sets.append((("ExecutedVersion", called.version), function, resource))
     return sets

@@ -2,9 +2,9 @@
 
 Reading order: `errors` (how AWS refuses) → `wire` (AWS's service model: routes, shapes, constraints) → `address`
 (names and ARNs) → `settings` (a function's configuration) → `packages` (zips on disk) → `schemas` and `store` (SQLite)
-→ `sources` (where code comes from) → one file per family of resources (`functions`, `layers`, `signing`, `aliases`,
-`policies`, `event_invokes`, `event_queue`, `event_sources`, `concurrency`, `controls`, `urls`, `tags`) → `state` (all
-of them, and where an invocation goes) → `operations` (the table of them) → `pace` (how fast waits pass) →
+→ `sources` (where code comes from) → one file per family of resources (`functions`, `managed`, `layers`, `signing`,
+`aliases`, `policies`, `event_invokes`, `event_queue`, `event_sources`, `concurrency`, `controls`, `urls`, `tags`) →
+`state` (all of them, and where an invocation goes) → `operations` (the table of them) → `pace` (how fast waits pass) →
 `destinations`, `asynchronous` (events: retried, reported) → `running`, `invocations`, `streams` → `visits`,
 `url_answers` (requests to function URLs) → `routes` (HTTP).
 """

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pointsman.localaws.lambda_.errors import Denied, LambdaError, invalid
 
 LATEST = "$LATEST"
+LATEST_PUBLISHED = "$LATEST.PUBLISHED"
 
 _NAME = re.compile(
     r"(?:arn:(?P<partition>aws[a-zA-Z-]*)?:lambda:)?(?:(?P<region>[a-z]+(?:-[a-z]+)+-\d):)?(?:(?P<account>\d{12}):)?"

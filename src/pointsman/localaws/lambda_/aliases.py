@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pointsman.localaws.lambda_.address import LATEST, Address
 from pointsman.localaws.lambda_.concurrency import Concurrency
-from pointsman.localaws.lambda_.errors import alias_not_found, conflict, invalid, stale_revision
+from pointsman.localaws.lambda_.errors import alias_not_found, conflict, in_state, invalid, stale_revision
 from pointsman.localaws.lambda_.store import (
     Alias,
     Version,
@@ -101,12 +101,18 @@ class Aliases(Concurrency):
             )
         if weights and label == LATEST:
             raise invalid("$LATEST is not supported for an alias pointing to more than 1 version", type="")
-        primary = self._existing(here, label)
+        primary = self._lasting(here, label)
         for other, weight in weights.items():
-            additional = self._existing(here, other)
+            additional = self._lasting(here, other)
             _check_alike(primary, additional)
             return primary.function, primary.number, additional.number, weight
         return primary.function, primary.number, None, None
+
+    def _lasting(self, here: Address, label: str) -> Version:
+        version = self._existing(here, label)
+        if version.stage == "deleting":
+            raise in_state("Deleting")
+        return version
 
     def _put_alias(self, function: int, alias: Alias) -> None:
         self._db.execute(

@@ -100,9 +100,9 @@ def update_in_progress(arn: str) -> LambdaError:
     return conflict(f"The operation cannot be performed at this time. An update is in progress for resource: {arn}")
 
 
-def failed_state() -> LambdaError:
+def in_state(state: str) -> LambdaError:
     return conflict(
-        "The operation cannot be performed at this time. The function is currently in the following state: Failed"
+        f"The operation cannot be performed at this time. The function is currently in the following state: {state}"
     )
 
 

@@ -58,7 +58,7 @@ class EventQueue(Store):
         now = self._now()
         with self._lock:
             function = self._function(here, here.qualifier or LATEST)
-            self._reached(here)
+            self._check_invocable(self._invoked(here)[1])
             row = self._db.execute(
                 "INSERT INTO event (function, qualifier, request_id, payload, client_context, accepted_at, due_at,"
                 " attempts, throttles, skipped) VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, 0)",

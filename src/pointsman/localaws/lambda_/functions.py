@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
-from pointsman.localaws.lambda_.address import LATEST, Address
+from pointsman.localaws.lambda_.address import LATEST, LATEST_PUBLISHED, Address
 from pointsman.localaws.lambda_.errors import (
     LambdaError,
-    NetworkMissing,
     conflict,
-    failed_state,
     function_not_found,
+    in_state,
     invalid,
     stale_revision,
 )
 from pointsman.localaws.lambda_.layers import Layers
+from pointsman.localaws.lambda_.managed import Managed
 from pointsman.localaws.lambda_.packages import MOST_UNZIPPED, check_unzipped
-from pointsman.localaws.lambda_.settings import MOST_TAGS, changed, digest, fresh, refuse_unbuilt
+from pointsman.localaws.lambda_.settings import MOST_TAGS, changed, check_publish_to, digest, fresh, refuse_unbuilt
 from pointsman.localaws.lambda_.signing import Signing, check_unsigned, images_not_signed
 from pointsman.localaws.lambda_.sources import code_location, code_of
 from pointsman.localaws.lambda_.store import (
+    LAST,
     PAGE,
     Failure,
     Version,
@@ -39,8 +40,11 @@ from pointsman.localaws.lambda_.wire import Json, validate
 
 MOST_NAME = 64
 
+Ends: TypeAlias = tuple[float, Failure | None]
+"""When what begins will have settled, and how it fails."""
 
-class Functions(Layers, Signing):
+
+class Functions(Layers, Signing, Managed):
     # --- create, read, delete ---
 
     def create_function(self, account: str, region: str, parameters: Json) -> Json:
@@ -53,6 +57,7 @@ class Functions(Layers, Signing):
         if len(tags := parameters.get("Tags", {})) > MOST_TAGS:
             raise invalid("Number of tags exceeds resource tag limit.")
         settings = fresh(here.name, self._with_layers(here, parameters), self._runtimes())
+        check_publish_to(parameters, settings)
         self._check_role(account, settings["Role"])
         settings |= self._network(account, region, parameters)
         signing = self._given_signing(here, settings, parameters)
@@ -61,6 +66,7 @@ class Functions(Layers, Signing):
         with self._storing(account, region):
             if self._find(here) is not None:
                 raise conflict(f"Function already exist: {here.name}")
+            self._check_provider(account, region, parameters)
             function = self._db.execute(
                 "INSERT INTO function (account, region, name, tags, code_signing) VALUES (?, ?, ?, ?, ?)",
                 (account, region, here.name, msgspec.json.encode(tags), signing),
@@ -75,7 +81,8 @@ class Functions(Layers, Signing):
             reply = self._configuration(here, latest, None)
             if parameters.get("Publish"):
                 # Recorded: the reply is $LATEST's but for the number; version 1 gets a RevisionId of its own.
-                reply["Version"] = self._publish_new(here, latest, None, settles_at, failure).label
+                to_latest = "PublishTo" in parameters
+                reply["Version"] = self._publish_new(here, latest, (settles_at, failure), to_latest=to_latest).label
         return reply
 
     def get_function(self, account: str, region: str, parameters: Json) -> Json:
@@ -100,23 +107,38 @@ class Functions(Layers, Signing):
             return self._configuration(here, self._reached(here), here.qualifier)
 
     def delete_function(self, account: str, region: str, parameters: Json) -> Json:
+        """What is on managed instances is there for a while yet (202), Deleting (recorded)."""
         here = self._called("DeleteFunction", account, region, parameters)
         if here.qualifier is not None and not here.qualifier.isdecimal() and "$" not in here.qualifier:
             raise invalid("Deletion of aliases is not currently supported.")  # said of missing functions, too
         if here.qualifier == LATEST:
             raise invalid("$LATEST version cannot be deleted without deleting the function.")
         with self._writing():
-            function = self._function(here)
-            if here.qualifier is None:
+            version: Version | None = self._latest(here)
+            assert version is not None
+            function = version.function
+            if here.qualifier is not None:
+                version = self._deletable(function, here, here.qualifier)
+            later = version is not None and version.managed
+            if version is None:
+                pass  # deleting a version that is not there is silently fine (recorded)
+            elif later:
+                settles_at, _failure = self._begin("DeleteFunction")
+                self._db.execute(
+                    "UPDATE version SET stage = 'deleting', settles_at = ?"
+                    " WHERE function = ? AND ? IN (number, 0) AND stage <> 'deleting'",
+                    (settles_at, function, version.number),
+                )
+                self._expect_gone()
+            elif here.qualifier is None:
                 self._db.execute("DELETE FROM function WHERE id = ?", (function,))
             else:
-                self._delete_version(function, here, here.qualifier)
+                self._db.execute("DELETE FROM version WHERE function = ? AND number = ?", (function, version.number))
         self.changed(here, here.qualifier)
-        return {}
+        return {"StatusCode": 202} if later else {}
 
-    def _delete_version(self, function: int, here: Address, label: str) -> None:
-        """Deleting a version that is not there is silently fine (recorded)."""
-        if not label.isdecimal():
+    def _deletable(self, function: int, here: Address, label: str) -> Version | None:
+        if not label.isdecimal() and label != LATEST_PUBLISHED:
             raise function_not_found(here.qualified(label))
         number = version_number(label)
         named = self._db.execute(
@@ -126,7 +148,7 @@ class Functions(Layers, Signing):
         if named:
             names = ", ".join(name for (name,) in named)
             raise conflict(f"Unable to delete version because the following aliases reference it: [{names}]")
-        self._db.execute("DELETE FROM version WHERE function = ? AND number = ?", (function, number))
+        return self._version(function, number)
 
     # --- update ---
 
@@ -134,6 +156,7 @@ class Functions(Layers, Signing):
         here = self._called_unqualified("UpdateFunctionCode", account, region, parameters)
         with self._lock:
             before = self._latest(here)
+        check_publish_to(parameters, before.settings)
         image = before.settings["PackageType"] == "Image"
         if image and "ImageUri" not in parameters:
             raise invalid("Please provide ImageUri when updating a function with packageType Image.")
@@ -152,11 +175,14 @@ class Functions(Layers, Signing):
                 return self._configuration(here, replace(latest, settings=settings), None)
             updated = self._update("UpdateFunctionCode", latest, settings)
             if parameters.get("Publish"):
-                version = self._publish(here, updated, None, updated.settles_at, updated.failure)
+                ends = updated.settles_at, updated.failure
+                version = self._publish(here, updated, ends, to_latest="PublishTo" in parameters)
                 reply = self._configuration(here, version, version.label)
             else:
                 reply = self._configuration(here, updated, None)
         self.changed(here, LATEST)
+        if "PublishTo" in parameters:
+            self.changed(here, LATEST_PUBLISHED)
         return reply
 
     def update_function_configuration(self, account: str, region: str, parameters: Json) -> Json:
@@ -169,6 +195,7 @@ class Functions(Layers, Signing):
             latest = self._latest(here)
             self._changeable(here, latest)
             self._expect_revision(parameters, latest)
+            self._check_provider(here.account, region, parameters)
             settings = changed(latest.settings, self._with_layers(here, parameters), runtimes)
             if parameters.get("Layers"):
                 self._check_signature(latest.function, here.name)
@@ -205,12 +232,12 @@ class Functions(Layers, Signing):
 
     def publish_version(self, account: str, region: str, parameters: Json) -> Json:
         here = self._called_unqualified("PublishVersion", account, region, parameters)
-        refuse_unbuilt(parameters)
         with self._storing(account, region):
             latest = self._latest(here)
             self._changeable(here, latest)
+            check_publish_to(parameters, latest.settings)
             if latest.failure is not None:
-                raise failed_state()
+                raise in_state("Failed")
             self._expect_revision(parameters, latest)
             current = latest.settings["CodeSha256"]
             if (expected := parameters.get("CodeSha256")) not in (None, current):
@@ -218,38 +245,65 @@ class Functions(Layers, Signing):
                     f"CodeSHA256 ({expected}) is different from current CodeSHA256 in $LATEST ({current}). "
                     "Please try again with the CodeSHA256 in $LATEST."
                 )
-            # SnapStart takes its snapshot first; every other version is usable at once (recorded).
-            snapshot = latest.settings["SnapStart"]["ApplyOn"] == "PublishedVersions"
-            settling = self._begin("PublishVersion", None if snapshot else 0.0)
-            version = self._publish(here, latest, parameters.get("Description"), *settling)
-            return self._configuration(here, version, version.label)
+            # SnapStart takes its snapshot first, managed instances start; others are usable at once (recorded).
+            waits = latest.managed or _snapshot(latest.settings)
+            settling = self._begin("PublishVersion", None if waits else 0.0)
+            to_latest = "PublishTo" in parameters
+            description = parameters.get("Description")
+            version = self._publish(here, latest, settling, to_latest=to_latest, description=description)
+            reply = self._configuration(here, version, version.label)
+        if to_latest:
+            self.changed(here, LATEST_PUBLISHED)
+        return reply
 
     def _publish(
-        self, here: Address, latest: Version, description: str | None, settles_at: float, failure: Failure | None
+        self, here: Address, latest: Version, ends: Ends, *, to_latest: bool, description: str | None = None
     ) -> Version:
-        """The last published version if nothing changed since (with its old description), else a new one."""
-        last = self._version(latest.function, self._last_number(here))
-        if last is not None and last.number > 0 and last.digest == latest.digest and last.failure is None:
-            return last
-        version = self._publish_new(here, latest, description, settles_at, failure)
+        """The last published version if nothing changed since (with its old description), else a new one.
+
+        `to_latest`: $LATEST.PUBLISHED, which is updated if it is there.
+        """
+        last = self._version(latest.function, LAST if to_latest else self._last_number(here))
+        if last is not None and last.number > 0:
+            if last.digest == latest.digest and last.failure is None and last.stage != "deleting":
+                return last
+            if to_latest:
+                self._changeable(here, last)
+        version = self._publish_new(here, latest, ends, to_latest=to_latest, description=description)
         self._put(latest.revised(self._now()))
         return version
 
     def _publish_new(
-        self, here: Address, latest: Version, description: str | None, settles_at: float, failure: Failure | None
+        self, here: Address, latest: Version, ends: Ends, *, to_latest: bool, description: str | None = None
     ) -> Version:
-        number = self._last_number(here) + 1
-        self._db.execute("REPLACE INTO numbering VALUES (?, ?, ?, ?)", (here.account, here.region, here.name, number))
+        before = self._version(latest.function, LAST) if to_latest else None
+        if before is None and latest.managed:
+            self._check_room_at_provider(latest.settings)
         settings = latest.settings if description is None else latest.settings | {"Description": description}
-        if settings["SnapStart"]["ApplyOn"] == "PublishedVersions":
+        if _snapshot(settings):
             settings = settings | {"SnapStart": settings["SnapStart"] | {"OptimizationStatus": "On"}}
-        revision = new_revision()
+        revision, (settles_at, failure) = new_revision(), ends
         # `digest` stays that of $LATEST: it is what the next publishing compares with.
         version = Version(
-            latest.function, number, settings, latest.digest, revision, revision, "creating", settles_at, None, failure
+            latest.function,
+            LAST if to_latest else self._next_number(here),
+            settings,
+            latest.digest,
+            revision,
+            revision,
+            "creating",
+            settles_at,
+            failure=failure,
         )
+        if before is not None and before.ready(now := self._now()):
+            version = replace(version, stage="updating", previous=before.runs(now))
         self._put(version)
         return version
+
+    def _next_number(self, here: Address) -> int:
+        number = self._last_number(here) + 1
+        self._db.execute("REPLACE INTO numbering VALUES (?, ?, ?, ?)", (here.account, here.region, here.name, number))
+        return number
 
     def _last_number(self, here: Address) -> int:
         found = self._db.execute(
@@ -274,6 +328,7 @@ class Functions(Layers, Signing):
     def list_functions(self, account: str, region: str, parameters: Json) -> Json:
         """In order of name; with FunctionVersion=ALL every version of each, and qualified ARNs."""
         validate("ListFunctions", parameters)
+        self._sweep()
         every = parameters.get("FunctionVersion") == "ALL"
         size = page_size(parameters)
         name, after = after_marker(parameters, "", -1)
@@ -349,15 +404,12 @@ class Functions(Layers, Signing):
             return {}
         given = parameters["VpcConfig"]
         subnets, groups = given.get("SubnetIds", []), given.get("SecurityGroupIds", [])
-        vpc = ""
-        if subnets:
-            try:
-                vpc = self._find_network(account, region, subnets, groups) if self._find_network else "vpc-00000000"
-            except NetworkMissing as missing:
-                raise invalid(
-                    f"Error occurred while {missing.call}. EC2 Error Code: {missing.code}. "
-                    f"EC2 Error Message: {missing.message}"
-                ) from missing
+        vpc = self._vpc(account, region, subnets, groups) if subnets else ""
         ipv6 = given.get("Ipv6AllowedForDualStack", False)
         shown = {"Ipv6AllowedForDualStack": ipv6, "SecurityGroupIds": groups, "SubnetIds": subnets, "VpcId": vpc}
         return {"VpcConfig": shown}
+
+
+def _snapshot(settings: Json) -> bool:
+    """Whether publishing takes a snapshot (SnapStart)."""
+    return bool(settings.get("SnapStart", {}).get("ApplyOn") == "PublishedVersions")

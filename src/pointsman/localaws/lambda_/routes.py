@@ -95,7 +95,7 @@ class LambdaService:
         for part in (document.get("Code"), document.get("Content")):
             if part and "Location" in part and (host := request.headers.get("host")):
                 part["Location"] = f"http://{host}{part['Location']}"
-        return reply(status, document)
+        return reply(document.pop("StatusCode", status), document)
 
     def _code(self, digest: str) -> Response:
         try:

@@ -163,6 +163,30 @@ CREATE TABLE checkpoint (
 _PROVISIONED_MOVING = "ALTER TABLE provisioned ADD COLUMN before INTEGER;"
 _FAILURES = "ALTER TABLE version ADD COLUMN failure BLOB;"
 
+_MANAGED = """
+CREATE TABLE capacity_provider (
+    id INTEGER PRIMARY KEY, account TEXT NOT NULL, region TEXT NOT NULL, name TEXT NOT NULL, settings BLOB NOT NULL,
+    tags BLOB NOT NULL, stage TEXT NOT NULL, settles_at REAL NOT NULL,
+    UNIQUE (account, region, name)
+);
+ALTER TABLE version ADD COLUMN provider TEXT;
+CREATE INDEX version_provider ON version (provider) WHERE provider IS NOT NULL;
+CREATE INDEX version_deleting ON version (settles_at) WHERE stage = 'deleting';
+CREATE TABLE scaling (
+    function INTEGER NOT NULL, number INTEGER NOT NULL, wanted BLOB NOT NULL, before BLOB NOT NULL,
+    settles_at REAL NOT NULL,
+    PRIMARY KEY (function, number),
+    FOREIGN KEY (function, number) REFERENCES version ON DELETE CASCADE
+) WITHOUT ROWID;
+""" + "".join(
+    f"""
+CREATE TRIGGER {table}_of_latest_published AFTER DELETE ON version WHEN OLD.number = {(1 << 63) - 1} BEGIN
+    DELETE FROM {table} WHERE function = OLD.function AND qualifier = '$LATEST.PUBLISHED';
+END;
+"""
+    for table in ("policy", "event_invoke", "runtime_management")
+)
+
 SCHEMAS: Final = (
     _FUNCTIONS,
     _POLICIES,
@@ -174,5 +198,6 @@ SCHEMAS: Final = (
     _ASYNCHRONOUS,
     _PROVISIONED_MOVING,
     _FAILURES,
+    _MANAGED,
 )
 """The n-th takes a database from user_version n to n + 1: a folder from before keeps what it holds. Append only."""

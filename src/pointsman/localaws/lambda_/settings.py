@@ -42,7 +42,14 @@ _AS_GIVEN = (
 )  # fmt: skip
 _NOT_OF_IMAGES = ("Handler", "Runtime", "Layers")
 # These would change what a function is or where it runs; storing them and doing nothing would be a lie.
-_NOT_BUILT = ("PublishTo", "CapacityProviderConfig", "AcceleratorConfig", "SourceKMSKeyArn")
+_NOT_BUILT = ("AcceleratorConfig", "SourceKMSKeyArn")
+
+# What runs on managed instances: CapacityProviderConfig makes the difference, once, when a function is created.
+_MANAGED_RUNTIMES = frozenset((
+    "python3.13", "python3.14", "nodejs22.x", "nodejs24.x", "java21", "java25", "dotnet8", "dotnet10",
+    "provided.al2023",
+))  # fmt: skip
+_AT_ONCE = {"nodejs": 64, "java": 32, "dotnet": 32}  # invocations in one environment; 16 of others
 
 
 def fresh(name: str, given: Mapping[str, Any], runtimes: tuple[str, ...]) -> Json:
@@ -65,6 +72,12 @@ def fresh(name: str, given: Mapping[str, Any], runtimes: tuple[str, ...]) -> Jso
         "SnapStart": {"ApplyOn": "None", "OptimizationStatus": "Off"},
         "LoggingConfig": {"LogFormat": "Text", "LogGroup": f"/aws/lambda/{name}"},
     }
+    if "CapacityProviderConfig" in given:
+        del defaults["SnapStart"]
+        defaults["MemorySize"] = _MEMORY[True][0]
+        levels = {"ApplicationLogLevel": "INFO", "SystemLogLevel": "INFO"}
+        defaults["LoggingConfig"] |= {"LogFormat": "JSON"} | levels
+        defaults["CapacityProviderConfig"] = {}
     return changed(defaults, given, runtimes)
 
 
@@ -82,10 +95,17 @@ def changed(settings: Json, given: Mapping[str, Any], runtimes: tuple[str, ...])
     new = settings | {key: given[key] for key in _AS_GIVEN if key in given}
     if "TracingConfig" in given:
         new["TracingConfig"] = {"Mode": "PassThrough"} | given["TracingConfig"]
-    if "SnapStart" in given:
+    if "CapacityProviderConfig" in settings:
+        _check_managed(given)
+    elif "CapacityProviderConfig" in given:
+        raise invalid("CapacityProviderConfig isn't supported for Lambda Default functions.")
+    elif "SnapStart" in given:
         new["SnapStart"] = {"ApplyOn": "None", "OptimizationStatus": "Off"} | given["SnapStart"]
     if "LoggingConfig" in given:
         new["LoggingConfig"] = _logging(settings["LoggingConfig"], given["LoggingConfig"])
+    if "CapacityProviderConfig" in given:
+        new["CapacityProviderConfig"] = _capacity(given["CapacityProviderConfig"], new.get("Runtime", ""))
+    _check_limits(given, "CapacityProviderConfig" in settings)
     clearable: Json = {}
     if "DeadLetterConfig" in given:
         target = given["DeadLetterConfig"].get("TargetArn")
@@ -110,10 +130,53 @@ def refuse_unbuilt(given: Mapping[str, Any]) -> None:
             raise not_built(f"the parameter {key}")
 
 
+def check_publish_to(given: Mapping[str, Any], settings: Json) -> None:
+    if "PublishTo" in given and "CapacityProviderConfig" not in settings:
+        # AWS's sentence is not recorded anywhere that we know of.
+        raise invalid("PublishTo isn't supported for Lambda Default functions.")
+
+
 def digest(settings: Json) -> str:
     """Equal for equal code and configuration, whenever they were set: what makes publishing idempotent."""
     rest = {key: value for key, value in settings.items() if key not in ("LastModified", "ImageUri")}
     return hashlib.sha256(msgspec.json.encode(rest, order="deterministic")).hexdigest()
+
+
+_LONGEST = {False: 900, True: 5400}  # seconds, without and with managed instances
+_MEMORY = {False: (128, 10_240), True: (2048, 32_768)}
+
+
+def _check_limits(given: Mapping[str, Any], managed: bool) -> None:
+    """The model's limits are those of both kinds of function together."""
+    least, most = _MEMORY[managed]
+    for name, low, high in (("MemorySize", least, most), ("Timeout", 1, _LONGEST[managed])):
+        value = given.get(name, low)
+        if not low <= value <= high:
+            limit = f"less than or equal to {high}" if value > high else f"greater than or equal to {low}"
+            raise invalid(f"'{name}' value failed to satisfy constraint: Member must have value {limit}")
+
+
+def _check_managed(given: Mapping[str, Any]) -> None:
+    if "Runtime" in given and given["Runtime"] not in _MANAGED_RUNTIMES:
+        raise invalid(
+            f"Runtime Enum {given['Runtime']} does not support specified feature: Lambda Managed Instances", type=""
+        )
+    if given.get("LoggingConfig", {}).get("LogFormat") == "Text":
+        raise invalid(
+            'LogLevel is not supported when LogFormat is set to "Text". Remove LogLevel from your request or change '
+            'the LogFormat to "JSON" and try again.'
+        )
+    if given.get("SnapStart", {}).get("ApplyOn") == "PublishedVersions":
+        # AWS documents the rule; its sentence is not recorded anywhere that we know of.
+        raise invalid("SnapStart is not supported for functions with capacity provider configuration.")
+
+
+def _capacity(given: Json, runtime: str) -> Json:
+    """What is not said is AWS's default, not what was said before (recorded)."""
+    at_once = next((number for family, number in _AT_ONCE.items() if runtime.startswith(family)), 16)
+    defaults = {"ExecutionEnvironmentMemoryGiBPerVCpu": 2.0, "PerExecutionEnvironmentMaxConcurrency": at_once}
+    key = "LambdaManagedInstancesCapacityProviderConfig"
+    return {key: defaults | given[key]}
 
 
 def _check_image(given: Mapping[str, Any]) -> None:

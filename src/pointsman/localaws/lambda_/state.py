@@ -13,7 +13,7 @@ from pointsman.localaws.lambda_.address import LATEST, Address
 from pointsman.localaws.lambda_.aliases import Aliases
 from pointsman.localaws.lambda_.concurrency import MOST_CONCURRENT
 from pointsman.localaws.lambda_.controls import Controls
-from pointsman.localaws.lambda_.errors import LambdaError, NotReady, failed_state, function_not_found
+from pointsman.localaws.lambda_.errors import LambdaError, NotReady, function_not_found, in_state
 from pointsman.localaws.lambda_.event_invokes import EventInvokes
 from pointsman.localaws.lambda_.event_queue import EventQueue
 from pointsman.localaws.lambda_.functions import Functions
@@ -109,6 +109,7 @@ class LambdaState(Functions, Aliases, Policies, Urls, EventInvokes, EventQueue, 
 
     def get_account_settings(self, account: str, region: str, parameters: Json) -> Json:
         validate("GetAccountSettings", parameters)
+        self._sweep()
         with self._lock:
             size, quota = self._storage(account, region)
             (functions,) = self._db.execute(
@@ -170,7 +171,8 @@ class LambdaState(Functions, Aliases, Policies, Urls, EventInvokes, EventQueue, 
             if function is None:
                 raise function_not_found(here.qualified(here.qualifier or LATEST))
             alias = None if here.qualifier is None else self._alias(function, here.qualifier)
-            primary, additional, weight = self._reached(here), None, 0.0
+            here, primary = self._invoked(here)
+            additional, weight = None, 0.0
             if alias is not None and alias.additional is not None:
                 additional, weight = self._version(function, alias.additional), alias.weight or 0.0
             ready, lasting = self._kept_ready(function)
@@ -178,7 +180,11 @@ class LambdaState(Functions, Aliases, Policies, Urls, EventInvokes, EventQueue, 
             if reserved:
                 reserved -= sum(ready.values())
             found = _Way(self._generation, here, ready, reserved, primary, additional, weight)
-        settled = all(each is None or each.ready(self._now()) for each in (primary, additional))
+        now = self._now()
+        settled = all(
+            each is None or (each.ready(now) and not (each.managed and self._state(each, now) != "Active"))
+            for each in (primary, additional)
+        )
         if not (lasting and settled):
             return found
         found = replace(
@@ -193,11 +199,12 @@ class LambdaState(Functions, Aliases, Policies, Urls, EventInvokes, EventQueue, 
 
     def _to(self, way: _Way, version: Version) -> Reach:
         here, now = way.here, self._now()
+        self._check_invocable(version)
         if version.stage == "creating":
             if not version.settled(now):
                 raise NotReady(version.settles_at - now)
             if version.failure is not None:
-                raise failed_state()
+                raise in_state("Failed")
         settings = version.runs(now)
         if settings["PackageType"] == "Image":
             raise LambdaError(
@@ -222,6 +229,7 @@ class LambdaState(Functions, Aliases, Policies, Urls, EventInvokes, EventQueue, 
             log_group=settings["LoggingConfig"]["LogGroup"],
             opt=self._opt(settings) if "Layers" in settings else None,
             role=settings["Role"],
+            initialization="lambda-managed-instances" if version.managed else "on-demand",
         )
         ready = way.ready.get(version.number, 0)
         return Reach(

@@ -1,6 +1,7 @@
 """What is durable: functions, versions, aliases, layers, numbers and what hangs on them, in one SQLite file.
 
-$LATEST is version 0 of its function, so that lists, sizes and look-ups need no second case. Reads are look-ups on
+$LATEST is version 0 of its function and $LATEST.PUBLISHED the one after every number, so that lists, sizes and
+look-ups need no second case. Reads are look-ups on
 primary keys, without a cache that could go stale. Each operation is one transaction; with a write-ahead log that
 survives a kill at any moment.
 """
@@ -23,10 +24,13 @@ from uuid import uuid4
 
 import msgspec
 
-from pointsman.localaws.lambda_.address import LATEST, Address, address, partition_of
+from pointsman.localaws.lambda_.address import LATEST, LATEST_PUBLISHED, Address, address, partition_of
 from pointsman.localaws.lambda_.errors import (
+    LambdaError,
+    NetworkMissing,
     NotReady,
     function_not_found,
+    in_state,
     invalid,
     storage_exceeded,
     update_in_progress,
@@ -38,6 +42,7 @@ from pointsman.localaws.lambda_.wire import Json, validate
 
 PAGE: Final = 50  # whatever MaxItems says
 MOST_STORED: Final = 80_530_636_800  # 75 GB of code for an account and region
+LAST: Final = (1 << 63) - 1  # the number of $LATEST.PUBLISHED
 
 RoleExists: TypeAlias = Callable[[str, str], bool]
 """(account, role ARN)"""
@@ -47,7 +52,7 @@ ImageDigest: TypeAlias = Callable[[str, str, str, str], str | None]
 """(account, region, repository, tag) of a registry → "sha256:…", or None: it has no such image."""
 FindNetwork: TypeAlias = Callable[[str, str, list[str], list[str]], str]
 """(account, region, subnets, security groups) → the VPC they are in; raises NetworkMissing."""
-Stage: TypeAlias = Literal["creating", "updating"]
+Stage: TypeAlias = Literal["creating", "updating", "deleting"]
 Paced: TypeAlias = Callable[[], None]
 
 _VERSION = "function, number, settings, digest, revision, settled_revision, stage, settles_at, previous, failure"
@@ -79,7 +84,10 @@ class Fate:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A version, or $LATEST as number 0. Until `settles_at` (epoch seconds) its `stage` is under way."""
+    """A version; $LATEST is number 0, $LATEST.PUBLISHED number LAST.
+
+    Until `settles_at` (epoch seconds) its `stage` is under way; what is being deleted is gone then.
+    """
 
     function: int
     number: int
@@ -95,6 +103,11 @@ class Version:
     @property
     def label(self) -> str:
         return version_label(self.number)
+
+    @property
+    def managed(self) -> bool:
+        """Whether it is for managed instances, which a capacity provider has."""
+        return "CapacityProviderConfig" in self.settings
 
     def settled(self, now: float) -> bool:
         return now >= self.settles_at
@@ -128,16 +141,38 @@ class Alias:
     revision: str
 
 
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """How many execution environments a version on managed instances is to have from `settles_at` on."""
+
+    wanted: Json
+    before: Json
+    settles_at: float
+
+    def applied(self, now: float) -> Json:
+        return self.wanted if now >= self.settles_at else self.before
+
+
+_LABELS: Final = {0: LATEST, LAST: LATEST_PUBLISHED}
+_NUMBERS: Final = {label: number for number, label in _LABELS.items()}
+
+
 def version_label(number: int) -> str:
-    return str(number) if number else LATEST
+    return _LABELS.get(number) or str(number)
 
 
 def version_number(label: str) -> int:
-    """The number behind "$LATEST" or digits; −1, which no version has, for anything else."""
-    if label == LATEST:
-        return 0
+    """The number behind "$LATEST", "$LATEST.PUBLISHED" or digits; −1, which no version has, for anything else."""
+    if (named := _NUMBERS.get(label)) is not None:
+        return named
     number = int(label) if label.isdecimal() else -1
-    return number if str(number) == label and 0 < number < 1 << 63 else -1
+    return number if str(number) == label and 0 < number < LAST else -1
+
+
+def provider_of(settings: Json) -> str | None:
+    """The ARN of the capacity provider whose instances it is for."""
+    config = settings.get("CapacityProviderConfig")
+    return None if config is None else config["LambdaManagedInstancesCapacityProviderConfig"]["CapacityProviderArn"]
 
 
 def code_digest(settings: Json) -> str:
@@ -190,6 +225,8 @@ class Store:
         for step, schema in enumerate(SCHEMAS[known:], known + 1):
             self._db.executescript(f"BEGIN; {schema} PRAGMA user_version = {step}; COMMIT;")
         self.packages = Packages(directory)
+        self._next_gone = 0.0  # when something that is being deleted is gone
+        self._sweep()
         self._forget_layers()
         self.packages.keep_only(self._codes())
         self.changed: Callable[[Address, str | None], None] = lambda _address, _version: None
@@ -249,6 +286,27 @@ class Store:
                 (account, region, size),
             )
 
+    def _sweep(self) -> None:
+        """What was being deleted is gone when its time has come. Outside of transactions, before anything is found."""
+        if self._now() < self._next_gone:
+            return
+        with self._writing():
+            gone = "stage = 'deleting' AND settles_at <= ?"
+            for table, where in (
+                ("function", f"id IN (SELECT function FROM version WHERE {gone} AND number = 0)"),
+                ("version", gone),
+                ("capacity_provider", gone),
+            ):
+                self._db.execute(f"DELETE FROM {table} WHERE {where}", (self._now(),))
+            self._expect_gone()
+
+    def _expect_gone(self) -> None:
+        (self._next_gone,) = self._db.execute(
+            "SELECT COALESCE(MIN(settles_at), 9e999) FROM ("
+            " SELECT settles_at FROM version WHERE stage = 'deleting'"
+            " UNION ALL SELECT settles_at FROM capacity_provider WHERE stage = 'deleting')"
+        ).fetchone()
+
     def _forget_layers(self) -> None:
         """Deleted layer versions go for good once no function has them. Only at start, like their packages."""
         deleted = self._db.execute(
@@ -283,6 +341,7 @@ class Store:
     def _called(self, operation: str, account: str, region: str, given: Json) -> Address:
         """Validate the parameters against AWS's model, and read whom they are about."""
         validate(operation, given)
+        self._sweep()
         return self._address(operation, account, region, given["FunctionName"], given.get("Qualifier"))
 
     def _address(
@@ -357,7 +416,7 @@ class Store:
         """The version behind the qualifier; the primary one of an alias."""
         if here.qualifier is None:
             return self._latest(here)
-        if here.qualifier == LATEST or here.qualifier.isdecimal():
+        if here.qualifier in _NUMBERS or here.qualifier.isdecimal():
             return self._existing(here, here.qualifier)
         function = self._function(here, here.qualifier)
         alias = self._alias(function, here.qualifier)
@@ -367,8 +426,75 @@ class Store:
         assert found is not None, "the schema keeps every version that an alias names"
         return found
 
+    def _invoked(self, here: Address) -> tuple[Address, Version]:
+        """Whom an invocation reaches (of an alias: the primary version), and by what address.
+
+        $LATEST of managed instances cannot be invoked: without a qualifier $LATEST.PUBLISHED is (recorded).
+        """
+        version = self._reached(here)
+        if not version.managed or here.qualifier not in (None, LATEST):
+            return here, version
+        published = self._version(version.function, LAST)
+        if published is None:
+            raise LambdaError(
+                "NoPublishedVersionException",
+                400,
+                "The function can't be invoked because no published version exists. For functions with capacity "
+                "provider configuration, either publish a version to $LATEST.PUBLISHED, or specify a published version "
+                "qualifier.",
+            )
+        if here.qualifier is None:
+            return replace(here, qualifier=LATEST_PUBLISHED), published
+        raise invalid(
+            "Functions configured with capacity provider configuration can't be invoked with $LATEST qualifier. To "
+            "invoke this function, specify a published version qualifier or $LATEST.PUBLISHED."
+        )
+
+    def _check_invocable(self, version: Version) -> None:
+        """On managed instances nothing waits until it can run (recorded)."""
+        if version.managed and (state := self._state(version, self._now())) != "Active":
+            raise in_state(state)
+
+    def _state(self, version: Version, now: float) -> str:
+        """AWS's State of it."""
+        if version.stage == "deleting":
+            return "Deleting"
+        if version.stage == "creating" and not version.settled(now):
+            return "Pending"
+        if version.stage == "creating" and version.failure is not None:
+            return "Failed"
+        if not version.managed:
+            return "Active"
+        if version.number == 0:
+            return "ActiveNonInvocable"
+        scaling = self._scaling(version)
+        if scaling.wanted.get("MaxExecutionEnvironments") == 0:
+            return "Deactivated" if now >= scaling.settles_at else "Deactivating"
+        return "Deactivated" if scaling.applied(now).get("MaxExecutionEnvironments") == 0 else "Active"
+
+    def _scaling(self, version: Version) -> Scaling:
+        row = self._db.execute(
+            "SELECT wanted, before, settles_at FROM scaling WHERE function = ? AND number = ?",
+            (version.function, version.number),
+        ).fetchone()
+        return Scaling({}, {}, 0.0) if row is None else Scaling(_decode(row[0]), _decode(row[1]), row[2])
+
+    def _vpc(self, account: str, region: str, subnets: list[str], groups: list[str]) -> str:
+        """The VPC of these, or AWS's refusal."""
+        if self._find_network is None:
+            return "vpc-00000000"
+        try:
+            return self._find_network(account, region, subnets, groups)
+        except NetworkMissing as missing:
+            raise invalid(
+                f"Error occurred while {missing.call}. EC2 Error Code: {missing.code}. "
+                f"EC2 Error Message: {missing.message}"
+            ) from missing
+
     def _changeable(self, here: Address, latest: Version) -> None:
-        """Refuse while $LATEST is being created or updated."""
+        """Refuse while $LATEST is being created, updated or deleted."""
+        if latest.stage == "deleting":
+            raise in_state("Deleting")
         if not latest.settled(now := self._now()):
             raise NotReady(latest.settles_at - now) if latest.stage == "creating" else update_in_progress(here.arn)
 
@@ -391,10 +517,12 @@ class Store:
         with self._writing():
             now = self._now()
             # What is provisioned is ready when its processes are, whatever the clock says.
-            self._db.execute(
-                "UPDATE version SET settles_at = ?1 + (settles_at - ?1) * ?2 WHERE settles_at > ?1",
-                (now, self._speed / speed),
-            )
+            for table in ("version", "capacity_provider", "scaling"):
+                self._db.execute(
+                    f"UPDATE {table} SET settles_at = ?1 + (settles_at - ?1) * ?2 WHERE settles_at > ?1",
+                    (now, self._speed / speed),
+                )
+            self._expect_gone()
             self._speed = speed
         self._tell_paced()
 
@@ -404,8 +532,9 @@ class Store:
             now = self._now()
             ended = sum(
                 self._db.execute(f"UPDATE {table} SET settles_at = ?1 WHERE settles_at > ?1", (now,)).rowcount
-                for table in ("version", "provisioned")
+                for table in ("version", "provisioned", "capacity_provider", "scaling")
             )
+            self._expect_gone()
         self._tell_paced()
         return ended
 
@@ -418,7 +547,7 @@ class Store:
                 (self._now(),),
             ).fetchall()
         return [
-            Address(account, region, name).qualified(str(number) if number else None)
+            Address(account, region, name).qualified(version_label(number) if number else None)
             for account, region, name, number in found
         ]
 
@@ -430,11 +559,12 @@ class Store:
 
     def _put(self, version: Version) -> None:
         self._db.execute(
-            f"INSERT INTO version ({_VERSION}, code, code_size) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            f"INSERT INTO version ({_VERSION}, code, code_size, provider)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT DO UPDATE SET settings = excluded.settings, digest = excluded.digest,"
             " revision = excluded.revision, settled_revision = excluded.settled_revision, stage = excluded.stage,"
             " settles_at = excluded.settles_at, previous = excluded.previous, failure = excluded.failure,"
-            " code = excluded.code, code_size = excluded.code_size",
+            " code = excluded.code, code_size = excluded.code_size, provider = excluded.provider",
             (
                 version.function,
                 version.number,
@@ -448,6 +578,7 @@ class Store:
                 None if version.failure is None else _encode(version.failure),
                 code_digest(version.settings),
                 version.settings["CodeSize"],
+                provider_of(version.settings),
             ),
         )
 
@@ -456,14 +587,16 @@ class Store:
     def _configuration(self, here: Address, version: Version, qualifier: str | None) -> Json:
         """AWS's FunctionConfiguration, its ARN ending in the qualifier the caller used."""
         now = self._now()
-        shown = self._listed(here, version, qualifier, now) | {"State": "Active"}
+        shown = self._listed(here, version, qualifier, now) | {"State": self._state(version, now)}
         if "Runtime" in shown:  # an image brings its own
             runtime = hashlib.sha256(shown["Runtime"].encode()).hexdigest()
             runtime_arn = f"arn:{partition_of(here.region)}:lambda:{here.region}::runtime:{runtime}"
             shown["RuntimeVersionConfig"] = {"RuntimeVersionArn": runtime_arn}
+        if version.stage == "deleting":
+            return shown | {"LastUpdateStatus": "InProgress"}
         what, waiting = ("State", "Pending") if version.stage == "creating" else ("LastUpdateStatus", "InProgress")
-        if not version.settled(now):  # AWS says "created" of updates, too
-            status, why = waiting, Failure("Creating", "The function is being created.")
+        if not version.settled(now):  # AWS says "created" of updates, too, but not of those of $LATEST.PUBLISHED
+            status, why = waiting, _UPDATING if what != "State" and version.number == LAST else _CREATING
         elif version.failure is not None:
             status, why = "Failed", version.failure
         else:
@@ -480,7 +613,18 @@ class Store:
             "RevisionId": version.current_revision(now),
         }
         shown.pop("ImageUri", None)  # GetFunction says it elsewhere
+        if version.managed:
+            shown["ConfigSha256"] = _config_digest(version.settings)
         return shown
+
+
+_CREATING: Final = Failure("Creating", "The function is being created.")
+_UPDATING: Final = Failure("Updating", "The function is being updated.")
+
+
+def _config_digest(settings: Json) -> str:
+    rest = {key: value for key, value in settings.items() if not key.startswith(("Code", "LastModified", "ImageUri"))}
+    return hashlib.sha256(msgspec.json.encode(rest, order="deterministic")).hexdigest()
 
 
 def _as_version(row: tuple[Any, ...]) -> Version:

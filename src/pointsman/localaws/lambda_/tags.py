@@ -1,20 +1,21 @@
-"""Tags of functions, of code signing configurations and of event source mappings."""
+"""Tags of functions, code signing configurations, event source mappings and capacity providers."""
 
 from __future__ import annotations
 
 import msgspec
 
 from pointsman.localaws.lambda_.address import Address
-from pointsman.localaws.lambda_.errors import LambdaError, invalid, not_built
+from pointsman.localaws.lambda_.errors import invalid, not_built
 from pointsman.localaws.lambda_.event_sources import EventSources
+from pointsman.localaws.lambda_.managed import Managed
 from pointsman.localaws.lambda_.settings import MOST_TAGS
 from pointsman.localaws.lambda_.signing import Signing
-from pointsman.localaws.lambda_.wire import Json, validate
+from pointsman.localaws.lambda_.wire import Json
 
 
-class Tags(Signing, EventSources):
+class Tags(Signing, EventSources, Managed):
     def tag_resource(self, account: str, region: str, parameters: Json) -> Json:
-        validate("TagResource", parameters)
+        self._asked("TagResource", parameters)
         if not parameters["Tags"]:
             raise invalid("An error occurred and the request cannot be processed.")
         with self._writing():
@@ -26,7 +27,7 @@ class Tags(Signing, EventSources):
         return {}
 
     def untag_resource(self, account: str, region: str, parameters: Json) -> Json:
-        validate("UntagResource", parameters)
+        self._asked("UntagResource", parameters)
         with self._writing():
             table, row = self._tagged("UntagResource", account, region, parameters["Resource"])
             kept = {key: value for key, value in self._tags(table, row).items() if key not in parameters["TagKeys"]}
@@ -34,7 +35,7 @@ class Tags(Signing, EventSources):
         return {}
 
     def list_tags(self, account: str, region: str, parameters: Json) -> Json:
-        validate("ListTags", parameters)
+        self._asked("ListTags", parameters)
         with self._lock:
             return {"Tags": self._tags(*self._tagged("ListTags", account, region, parameters["Resource"]))}
 
@@ -51,8 +52,8 @@ class Tags(Signing, EventSources):
         """(table, id) of the row that has the resource's tags."""
         if ":code-signing-config:" in resource:
             return "code_signing", self._signing(account, region, resource)[0]
-        if ":capacity-provider:" in resource:  # there are none to be tagged here
-            raise LambdaError("ResourceNotFoundException", 404, f"Capacity provider not found: {resource}")
+        if ":capacity-provider:" in resource:
+            return "capacity_provider", self._provider(account, region, resource).id
         if ":event-source-mapping:" in resource:
             try:
                 return "mapping", self._mapping_row(account, region, resource.rpartition(":")[2])
@@ -60,7 +61,7 @@ class Tags(Signing, EventSources):
                 sentence = f"Event source mapping not found: {resource}"
                 raise LambdaError(missing.code, missing.status, sentence, missing.type) from None
         if ":function:" not in resource:
-            raise not_built("tags on anything but functions, code signing configurations and event source mappings")
+            raise not_built(f"tags on {resource}")
         here = self._address(operation, account, region, resource)
         if here.qualifier is not None:
             raise invalid("Tags on function aliases and versions are not supported. Please specify a function ARN.")
