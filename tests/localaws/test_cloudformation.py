@@ -367,7 +367,7 @@ def test_a_type_nobody_serves_fails_by_name(cf: Any, name: str) -> None:
         ({"Colour": "red"}, r"extraneous key \[Colour\] is not permitted"),
         ({"Code": {"Zip": ""}}, r"#/Code: extraneous key \[Zip\] is not permitted"),
         ({"Layers": "x"}, "#/Layers: expected type: JSONArray, found: String"),
-        ({"FunctionScalingConfig": {"MinExecutionEnvironments": 1}}, "does not offer PutFunctionScalingConfig"),
+        ({"FunctionScalingConfig": {"MinExecutionEnvironments": 1}}, r"Function not found: .*:\$LATEST\.PUBLISHED"),
         ({"Runtime": "nodejs4.3"}, "no longer supported"),
         ({"Code": {"S3Bucket": "nowhere", "S3Key": "k"}}, "S3 Error Code: NoSuchBucket"),
     ],

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 import urllib.request
+import zipfile
 from typing import Any
 
 import pytest
@@ -293,3 +296,79 @@ def test_a_type_that_aws_does_not_have_is_refused_before_anything_is_made(cf: An
         cf.create_stack(StackName=name, TemplateBody=body(F={"Type": "AWS::Lambda::Funktion"}))
     cf.create_stack(StackName=name, TemplateBody=body(D={"Type": "AWS::CodeDeploy::Application"}))
     assert "no resource type AWS::CodeDeploy::Application" in str(events(cf, name))
+
+
+BOOTSTRAP = """\
+#!%s
+import json, os, urllib.request
+api = f"http://{os.environ['AWS_LAMBDA_RUNTIME_API']}/2018-06-01/runtime/invocation"
+while True:
+    with urllib.request.urlopen(f"{api}/next") as event:
+        number = event.headers["Lambda-Runtime-Aws-Request-Id"]
+    names = ("BUILD", "AWS_LAMBDA_FUNCTION_VERSION", "AWS_LAMBDA_INITIALIZATION_TYPE")
+    answer = json.dumps([os.environ[name] for name in names]).encode()
+    urllib.request.urlopen(f"{api}/{number}/response", answer).close()
+"""
+
+
+def test_a_function_on_managed_instances(cf: Any, connect: Client, name: str) -> None:
+    """CloudFormation publishes it to $LATEST.PUBLISHED, which is what a call without a qualifier reaches."""
+    s3, lambda_ = connect("s3"), connect("lambda")
+    s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": s3.meta.region_name})
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        entry = zipfile.ZipInfo("bootstrap")
+        entry.external_attr = 0o755 << 16
+        archive.writestr(entry, BOOTSTRAP % sys.executable)
+    s3.put_object(Bucket=name, Key="code.zip", Body=packed.getvalue())
+    subnets = [each["SubnetId"] for each in connect("ec2").describe_subnets()["Subnets"]]
+
+    def template(build: str, environments: int, most: int) -> str:
+        on = {"CapacityProviderArn": {"Fn::GetAtt": ["P", "Arn"]}}
+        provider = {
+            "VpcConfig": {"SubnetIds": subnets, "SecurityGroupIds": []},
+            "PermissionsConfig": {"CapacityProviderOperatorRoleArn": {"Fn::GetAtt": ["Role", "Arn"]}},
+            "CapacityProviderScalingConfig": {"MaxVCpuCount": most},
+        }
+        resources = {
+            "Role": ROLE,
+            "P": {"Type": "AWS::Lambda::CapacityProvider", "Properties": provider},
+            "F": function(
+                Runtime="provided.al2023",
+                Code={"S3Bucket": name, "S3Key": "code.zip"},
+                Environment={"Variables": {"BUILD": build}},
+                CapacityProviderConfig={"LambdaManagedInstancesCapacityProviderConfig": on},
+                FunctionScalingConfig={"MinExecutionEnvironments": 1, "MaxExecutionEnvironments": environments},
+            ),
+            "V": VERSION
+            | {"Properties": VERSION["Properties"] | {"FunctionScalingConfig": {"MaxExecutionEnvironments": most}}},
+        }
+        return body({"F": {"Value": {"Ref": "F"}}, "P": {"Value": {"Ref": "P"}}}, **resources)
+
+    def environments(version: str) -> int:
+        found = lambda_.get_function_scaling_config(FunctionName=made["F"], Qualifier=version)
+        return int(found["AppliedFunctionScalingConfig"]["MaxExecutionEnvironments"])
+
+    cf.create_stack(StackName=name, TemplateBody=template("one", 5, 30), Capabilities=IAM)
+    complete(cf, name)
+    made = outputs(cf, name)
+
+    assert call(connect, made["F"]) == ["one", "$LATEST.PUBLISHED", "lambda-managed-instances"]
+    assert call(connect, f"{made['F']}:1") == ["one", "1", "lambda-managed-instances"]
+    until(lambda: (environments("$LATEST.PUBLISHED"), environments("1")) == (5, 30), "scaling is applied")
+
+    cf.update_stack(StackName=name, TemplateBody=template("two", 6, 40), Capabilities=IAM)
+    complete(cf, name, "UPDATE")
+
+    assert outputs(cf, name) == made
+    assert call(connect, made["F"])[0] == "two"
+    assert call(connect, f"{made['F']}:1")[0] == "one"
+    until(lambda: (environments("$LATEST.PUBLISHED"), environments("1")) == (6, 40), "scaling is applied")
+    provider = lambda_.get_capacity_provider(CapacityProviderName=made["P"])["CapacityProvider"]
+    assert provider["CapacityProviderScalingConfig"] == {"MaxVCpuCount": 40, "ScalingMode": "Auto"}
+
+    cf.delete_stack(StackName=name)
+    with pytest.raises(ClientError, match="does not exist"):
+        cf.describe_stacks(StackName=name)
+    with pytest.raises(ClientError, match="Capacity provider not found"):
+        lambda_.get_capacity_provider(CapacityProviderName=made["P"])

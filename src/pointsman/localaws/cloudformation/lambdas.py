@@ -16,6 +16,7 @@ from pointsman.localaws.cloudformation.resources import Made, NotBegun, Place, R
 from pointsman.localaws.cloudformation.schemas import schema_of
 from pointsman.localaws.cloudformation.template import Json, TemplateError
 from pointsman.localaws.lambda_ import LambdaError, LambdaState
+from pointsman.localaws.lambda_.address import LATEST_PUBLISHED
 
 _PATIENCE_S = 300.0
 
@@ -58,6 +59,20 @@ class _Lambda:
         except ResourceFailed as error:
             if not _is_missing(error):
                 raise
+
+    def _vanished(self, operation: str, place: Place, parameters: Json) -> None:
+        """Wait until what was deleted is no longer there: what is on managed instances takes a while."""
+
+        def missing() -> Json | None:
+            try:
+                self._call(operation, place, parameters)
+            except ResourceFailed as error:
+                if _is_missing(error):
+                    return {}
+                raise
+            return None
+
+        _wait(missing, f"the deletion of {' '.join(parameters.values())}")
 
     def _settled(self, place: Place, name: str, qualifier: str | None = None) -> Json:
         """The configuration of a function or version that is no longer being created or updated."""
@@ -134,6 +149,7 @@ class LambdaFunction(_Lambda):
         "TracingConfig": {"Mode": "PassThrough"},
         "VpcConfig": {"SubnetIds": [], "SecurityGroupIds": []},
     }
+    _OF_MANAGED: Mapping[str, Any] = {"LoggingConfig": {"LogFormat": "JSON"}, "MemorySize": 2048}
     # The others are said by operations of their own.
     _AT_CREATION = ("Architectures", "CodeSigningConfigArn", "PackageType", "TenancyConfig")
     _AFTERWARDS = ("ReservedConcurrentExecutions", "RuntimeManagementConfig", "RecursiveLoop", "FunctionScalingConfig")
@@ -142,8 +158,8 @@ class LambdaFunction(_Lambda):
         name = str(properties.get("FunctionName") or place.name(logical_id))
         given = self._configuration(properties) | {"FunctionName": name, "Code": self._code(properties)}
         given |= {key: properties[key] for key in self._AT_CREATION if key in properties}
-        if properties.get("PublishToLatestPublished"):
-            given["PublishTo"] = "LATEST_PUBLISHED"
+        if publishes := self._publishes(properties):
+            given |= {"Publish": True, "PublishTo": "LATEST_PUBLISHED"}
         given["Tags"] = tags_of(properties.get("Tags", [])) | {
             "aws:cloudformation:logical-id": logical_id,
             "aws:cloudformation:stack-id": place.stack_id,
@@ -152,6 +168,8 @@ class LambdaFunction(_Lambda):
         self._call("CreateFunction", place, given)
         try:
             self._settled(place, name)
+            if publishes:
+                self._settled(place, name, LATEST_PUBLISHED)
             for key in self._AFTERWARDS:
                 if key in properties:
                     self._say(place, name, key, properties)
@@ -171,13 +189,17 @@ class LambdaFunction(_Lambda):
             self._call("UpdateFunctionCode", place, code)
         if configuration := changed & self._CONFIGURATION.keys():
             self._settled(place, made.name)
-            given = {key: after.get(key, self._CONFIGURATION[key]) for key in sorted(configuration)}
+            defaults = {**self._CONFIGURATION, **(self._OF_MANAGED if "CapacityProviderConfig" in after else {})}
+            given = {key: after.get(key, defaults[key]) for key in sorted(configuration)}
             if missing := [key for key, value in given.items() if value is None]:
                 raise ResourceFailed(f"{missing[0]} cannot be taken away from a function.")
             if "LoggingConfig" in given:
                 given["LoggingConfig"] = {"LogGroup": f"/aws/lambda/{made.name}"} | given["LoggingConfig"]
             self._call("UpdateFunctionConfiguration", place, self._configuration(given) | named)
         self._settled(place, made.name)
+        if self._publishes(after):
+            self._call("PublishVersion", place, named | {"PublishTo": "LATEST_PUBLISHED"})
+            self._settled(place, made.name, LATEST_PUBLISHED)
         for key in (*self._AFTERWARDS, "CodeSigningConfigArn"):
             if key in changed:
                 self._say(place, made.name, key, after)
@@ -186,6 +208,11 @@ class LambdaFunction(_Lambda):
 
     def delete(self, place: Place, made: Made, properties: Json) -> None:
         self._gone("DeleteFunction", place, {"FunctionName": made.name})
+        self._vanished("GetFunction", place, {"FunctionName": made.name})
+
+    def _publishes(self, properties: Json) -> bool:
+        """To $LATEST.PUBLISHED, as functions on managed instances do unless the template says otherwise."""
+        return bool(properties.get("PublishToLatestPublished", "CapacityProviderConfig" in properties))
 
     def _configuration(self, properties: Json) -> Json:
         given = {key: properties[key] for key in self._CONFIGURATION if key in properties}
@@ -218,7 +245,8 @@ class LambdaFunction(_Lambda):
             case "CodeSigningConfigArn":
                 self._call("PutFunctionCodeSigningConfig", place, named | {key: value})
             case _:
-                self._call("PutFunctionScalingConfig", place, named | {key: value or {}})
+                scaled = named | {"Qualifier": LATEST_PUBLISHED, key: value or {}}
+                self._call("PutFunctionScalingConfig", place, scaled)
 
     def _made(self, place: Place, name: str) -> Made:
         found = self._call("GetFunctionConfiguration", place, {"FunctionName": name})
@@ -278,10 +306,15 @@ class LambdaVersion(_Lambda):
         return made
 
     def update(self, place: Place, made: Made, before: Json, after: Json) -> Made:
-        raise NotBegun("The local Lambda does not offer FunctionScalingConfig yet.")
+        """AWS's schema lets nothing else of a version change."""
+        function, _, version = made.physical_id.rpartition(":")
+        scaling = {"FunctionScalingConfig": after.get("FunctionScalingConfig", {})}
+        self._call("PutFunctionScalingConfig", place, {"FunctionName": function, "Qualifier": version} | scaling)
+        return made
 
     def delete(self, place: Place, made: Made, properties: Json) -> None:
         self._gone("DeleteFunction", place, {"FunctionName": made.physical_id})
+        self._vanished("GetFunction", place, {"FunctionName": made.physical_id})
 
     def _versions(self, place: Place, named: Json) -> Iterable[Json]:
         listing = self._call("ListVersionsByFunction", place, named)
@@ -534,8 +567,43 @@ class LambdaCodeSigningConfig(_Lambda):
         self._gone("DeleteCodeSigningConfig", place, {"CodeSigningConfigArn": made.physical_id})
 
 
+class LambdaCapacityProvider(_Lambda):
+    type = "AWS::Lambda::CapacityProvider"
+    name_property = "CapacityProviderName"
+
+    def create(self, place: Place, logical_id: str, properties: Json) -> Made:
+        name = str(properties.get("CapacityProviderName") or place.name(logical_id))
+        given = properties | ({"Tags": tags_of(properties["Tags"])} if "Tags" in properties else {})
+        self._call("CreateCapacityProvider", place, given | {"CapacityProviderName": name})
+
+        def active() -> Json | None:
+            found: Json = self._call("GetCapacityProvider", place, {"CapacityProviderName": name})["CapacityProvider"]
+            return found if found["State"] == "Active" else None
+
+        found = _wait(active, name)
+        return Made(name, name, {"Arn": found["CapacityProviderArn"], "State": found["State"]})
+
+    def update(self, place: Place, made: Made, before: Json, after: Json) -> Made:
+        defaults: Json = {
+            "CapacityProviderScalingConfig": {"MaxVCpuCount": 400, "ScalingMode": "Auto"},
+            "PropagateTags": {"Mode": "None"},
+            "TelemetryConfig": {},
+        }
+        changed = changed_properties(before, after)
+        given = {key: after.get(key, default) for key, default in defaults.items() if key in changed}
+        self._call("UpdateCapacityProvider", place, given | {"CapacityProviderName": made.name})
+        self._retag(place, made.attributes["Arn"], before, after)
+        return made
+
+    def delete(self, place: Place, made: Made, properties: Json) -> None:
+        named = {"CapacityProviderName": made.name}
+        self._gone("DeleteCapacityProvider", place, named)
+        self._vanished("GetCapacityProvider", place, named)
+
+
 LAMBDA_TYPES: tuple[type[Any], ...] = (
     LambdaAlias,
+    LambdaCapacityProvider,
     LambdaCodeSigningConfig,
     LambdaEventInvokeConfig,
     LambdaEventSourceMapping,

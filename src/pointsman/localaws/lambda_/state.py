@@ -180,11 +180,11 @@ class LambdaState(Functions, Aliases, Policies, Urls, EventInvokes, EventQueue, 
             if reserved:
                 reserved -= sum(ready.values())
             found = _Way(self._generation, here, ready, reserved, primary, additional, weight)
-        now = self._now()
-        settled = all(
-            each is None or (each.ready(now) and not (each.managed and self._state(each, now) != "Active"))
-            for each in (primary, additional)
-        )
+            now = self._now()
+            settled = all(
+                each is None or (each.ready(now) and (not each.managed or self._state(each, now) == "Active"))
+                for each in (primary, additional)
+            )
         if not (lasting and settled):
             return found
         found = replace(

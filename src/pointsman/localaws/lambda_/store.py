@@ -452,8 +452,11 @@ class Store:
 
     def _check_invocable(self, version: Version) -> None:
         """On managed instances nothing waits until it can run (recorded)."""
-        if version.managed and (state := self._state(version, self._now())) != "Active":
-            raise in_state(state)
+        if version.managed:
+            with self._lock:
+                state = self._state(version, self._now())
+            if state != "Active":
+                raise in_state(state)
 
     def _state(self, version: Version, now: float) -> str:
         """AWS's State of it."""
