@@ -90,23 +90,32 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
 INVOCATIONS: Final = ("Invoke", "InvokeAsync", "InvokeWithResponseStream")
 """Answered by `Invocations`."""
 
+_UNRECORDED: Final = "After AWS's service model and documentation: its replies are not recorded."
+
 PARTIAL: Final[Mapping[str, str]] = {
     "AddLayerVersionPermission": "An OrganizationId is kept and shown, but permits nobody (organizations are unknown).",
+    "CreateCapacityProvider": f"{_UNRECORDED} No instance is started: functions on managed instances run here as all"
+    " others do, one invocation at a time in an environment.",
     "CreateCodeSigningConfig": "No signature is verified: all code counts as unsigned (Enforce refuses it).",
     "CreateEventSourceMapping": "Feeds from SQS queues, DynamoDB streams and Kinesis streams; Kafka, Amazon MQ,"
     " DocumentDB, tumbling windows, MetricsConfig, LoggingConfig and ProvisionedPollerConfig are refused in words.",
-    "CreateCapacityProvider": "No instance is started: functions on it run here as all others do, one invocation at a"
-    " time in an environment, and scaling configurations are kept, not acted on (but for 0, which deactivates).",
     "CreateFunction": "Runtimes that this machine cannot run are refused. SourceKMSKeyArn and S3ObjectStorageMode"
     " REFERENCE are answered with 501. PublishTo for a function without a capacity provider is refused in our words.",
     "CreateFunctionUrlConfig": "With AuthType AWS_IAM every caller of the function's account is let in: neither IAM's"
     " policies nor signatures are looked at, only the resource policy and the account in the signature's scope.",
-    "DeleteCapacityProvider": "Refused while $LATEST of a function names it, too; whether AWS does is not recorded.",
+    "DeleteCapacityProvider": f"{_UNRECORDED} Refused while only $LATEST of a function names it, too.",
     "DeleteCodeSigningConfig": "What AWS says of one that functions use is not recorded: the sentence is ours.",
+    "GetCapacityProvider": _UNRECORDED,
+    "GetFunctionScalingConfig": _UNRECORDED,
     "Invoke": "Container images are registered, not run: 501 and a sentence.",
     "InvokeWithResponseStream": "AWS slows a stream down after its first 6 MB; here it goes as fast as it can.",
+    "ListCapacityProviders": _UNRECORDED,
+    "ListFunctionVersionsByCapacityProvider": _UNRECORDED,
+    "PublishVersion": "PublishTo for a function without a capacity provider is refused in our words.",
+    "PutFunctionScalingConfig": f"{_UNRECORDED} Kept, not acted on, but for a maximum of 0, which deactivates.",
     "PutProvisionedConcurrencyConfig": "One environment is started ahead of calls, the others when they are needed.",
     "PutRuntimeManagementConfig": "Kept and shown; no runtime is ever updated here, so there is none to go back to.",
+    "UpdateCapacityProvider": _UNRECORDED,
     "UpdateEventSourceMapping": "Refuses in words what CreateEventSourceMapping does.",
 }
 """Operation → in what its answers differ from AWS's, in a sentence for the docs. Not named: answered as AWS answers."""
