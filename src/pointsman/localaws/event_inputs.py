@@ -1,0 +1,60 @@
+"""What a rule's target gets of an event: the event, a part of it, or what its template makes of it. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, TypeAlias
+
+Json: TypeAlias = dict[str, Any]
+
+_PLACEHOLDER: Final = re.compile(r"<([A-Za-z0-9_.\-]+)>")
+_QUOTE: Final = re.compile(r'(?<!\\)"')
+
+
+def input_of(target: Mapping[str, Any], event: Json, *, rule_name: str, rule_arn: str, ingested: float) -> str:
+    """The body for `target`. `event` is as AWS shows it."""
+    if "Input" in target:
+        return str(target["Input"])
+    if "InputPath" in target:
+        return json.dumps(_found(target["InputPath"], event))
+    if (transformer := target.get("InputTransformer")) is None:
+        return json.dumps(event)
+    values = {name: _found(path, event) for name, path in transformer.get("InputPathsMap", {}).items()}
+    outline = {"detailType" if key == "detail-type" else key: value for key, value in event.items() if key != "detail"}
+    values |= {
+        "aws.events.rule-arn": rule_arn,
+        "aws.events.rule-name": rule_name,
+        "aws.events.event": outline,
+        "aws.events.event.json": event,
+        "aws.events.event.ingestion-time": iso(ingested),
+    }
+    return _filled(transformer["InputTemplate"], values)
+
+
+def iso(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _found(path: str, event: Json) -> Any:
+    from jsonpath_ng.ext.parser import parse  # takes a while to import, and few need it
+
+    return next((match.value for match in parse(path).find(event)), None)
+
+
+def _filled(template: str, values: Mapping[str, Any]) -> str:
+    """Between quotes a value stands without its own (recorded); elsewhere it is JSON, and nothing is ""."""
+
+    def value(found: re.Match[str]) -> str:
+        given = values.get(found[1])
+        given = "" if given is None else given
+        quoted = len(_QUOTE.findall(template, 0, found.start())) % 2 == 1
+        if not quoted:
+            return json.dumps(given)
+        if isinstance(given, str):
+            return json.dumps(given)[1:-1]
+        return json.dumps(given, separators=(",", ":")).replace('"', "")
+
+    return _PLACEHOLDER.sub(value, template)
