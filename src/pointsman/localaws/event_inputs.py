@@ -14,14 +14,29 @@ _PLACEHOLDER: Final = re.compile(r"<([A-Za-z0-9_.\-]+)>")
 _QUOTE: Final = re.compile(r'(?<!\\)"')
 
 
+class InputError(ValueError):
+    """Nothing can be made of the event for this target; AWS delivers nothing then (recorded)."""
+
+
+def complaint(target: Mapping[str, Any]) -> str | None:
+    """Why PutTargets would refuse it (recorded)."""
+    if sum(way in target for way in ("Input", "InputPath", "InputTransformer")) > 1:
+        return f"Only one of Input, InputPath, or InputTransformer must be provided for target {target['Id']}."
+    transformer = target.get("InputTransformer", {})
+    for name in _PLACEHOLDER.findall(transformer.get("InputTemplate", "")):
+        if name not in transformer.get("InputPathsMap", {}) and not name.startswith("aws."):
+            return f"InputTemplate for target {target['Id']} contains invalid placeholder {name}."
+    return None
+
+
 def input_of(target: Mapping[str, Any], event: Json, *, rule_name: str, rule_arn: str, ingested: float) -> str:
     """The body for `target`. `event` is as AWS shows it."""
     if "Input" in target:
         return str(target["Input"])
     if "InputPath" in target:
-        return json.dumps(_found(target["InputPath"], event))
+        return compact(_found(target["InputPath"], event))
     if (transformer := target.get("InputTransformer")) is None:
-        return json.dumps(event)
+        return compact(event)
     values = {name: _found(path, event) for name, path in transformer.get("InputPathsMap", {}).items()}
     outline = {"detailType" if key == "detail-type" else key: value for key, value in event.items() if key != "detail"}
     values |= {
@@ -32,6 +47,10 @@ def input_of(target: Mapping[str, Any], event: Json, *, rule_name: str, rule_arn
         "aws.events.event.ingestion-time": iso(ingested),
     }
     return _filled(transformer["InputTemplate"], values)
+
+
+def compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 def iso(moment: float) -> str:
@@ -52,9 +71,11 @@ def _filled(template: str, values: Mapping[str, Any]) -> str:
         given = "" if given is None else given
         quoted = len(_QUOTE.findall(template, 0, found.start())) % 2 == 1
         if not quoted:
-            return json.dumps(given)
+            return compact(given)
         if isinstance(given, str):
-            return json.dumps(given)[1:-1]
-        return json.dumps(given, separators=(",", ":")).replace('"', "")
+            return compact(given)[1:-1]
+        if isinstance(given, dict | list) and template.lstrip().startswith("{"):
+            raise InputError(f"{found[0]} is no text, but stands between the quotes of a JSON template")
+        return compact(given).replace('"', "")
 
     return _PLACEHOLDER.sub(value, template)

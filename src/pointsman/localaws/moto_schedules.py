@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Final, cast
 from uuid import uuid4
 
-from pointsman.localaws.event_inputs import Json, iso
+from pointsman.localaws.event_inputs import Json, compact, iso
 from pointsman.localaws.moto_bridge import MotoBridge
 from pointsman.localaws.recurrence import (
     At,
@@ -62,7 +62,7 @@ class MotoSchedules:
         from pointsman.localaws.moto_targets import send
 
         rule = events_backends[account][region].event_buses["default"].rules.get(name)
-        if rule is None or rule.state != "ENABLED" or not rule.scheduled_expression:
+        if rule is None or rule.state == "DISABLED" or not rule.scheduled_expression:
             return
         whole_minute = at - at % 60
         event = _event("aws.events", account, region, rule.arn) | {"time": whole_minute, "ingestion-time": at}
@@ -87,8 +87,9 @@ class MotoSchedules:
         if body is None:
             # A text, not an object: so it is on AWS.
             event = _event("aws.scheduler", account, region, schedule.arn) | {"time": iso(at), "detail": "{}"}
-            body = json.dumps(event)
-        context = {"scheduled-time": iso(at), "schedule-arn": schedule.arn, "execution-id": str(uuid4())}
+            body = compact(event)
+        execution = str(uuid4())
+        context = {"scheduled-time": iso(at), "schedule-arn": schedule.arn, "execution-id": execution}
         for attribute, value in (context | {"attempt-number": "1"}).items():
             body = body.replace(f"<aws.scheduler.{attribute}>", value)
         arn = target["Arn"]
@@ -97,7 +98,7 @@ class MotoSchedules:
                 put_event(arn, parameters, body)
             else:
                 group_id = target.get("SqsParameters", {}).get("MessageGroupId")
-                reach(self._moto.invoke, account, arn, body, group=group_id)
+                reach(self._moto.invoke, account, arn, body, name=execution, group=group_id)
 
 
 def _event(source: str, account: str, region: str, arn: str) -> Json:
@@ -120,7 +121,7 @@ def _of_rules() -> Iterator[tuple[str, Callable[[], Recurrence]]]:
     for regions in list(events_backends.values()):
         for backend in list(regions.values()):
             for rule in list(backend.event_buses["default"].rules.values()):  # no other bus has schedules
-                if rule.state == "ENABLED" and rule.scheduled_expression:
+                if rule.state != "DISABLED" and rule.scheduled_expression:
                     text, since = rule.scheduled_expression, getattr(rule, "scheduled_since", 0.0)
                     yield rule.arn, partial(parse_rule, text, since)
 
@@ -186,8 +187,14 @@ def _have_rules_tell(changed: Callable[[], None], moment: Moment) -> None:
 
 
 def _have_scheduler_tell(changed: Callable[[], None], moment: Moment) -> None:
+    from moto.core.exceptions import JsonRESTError
     from moto.scheduler.exceptions import ValidationException
     from moto.scheduler.models import EventBridgeSchedulerBackend as Backend
+
+    def refused(message: str) -> ValidationException:
+        error = ValidationException(message)
+        error.description = json.dumps({"Message": message})  # with a capital, unlike moto's (recorded)
+        return error
 
     def checked(put: Callable[..., Any]) -> Callable[..., Any]:
         def checking(self: Any, **given: Any) -> Any:
@@ -196,9 +203,9 @@ def _have_scheduler_tell(changed: Callable[[], None], moment: Moment) -> None:
             try:
                 parse_schedule(text, zone_of(zone), 0)
             except ZoneError as error:
-                raise ValidationException(f"Invalid Schedule Expression Timezone {zone}.") from error
+                raise refused(f"Invalid Schedule Expression Timezone {zone}.") from error
             except ExpressionError as error:
-                raise ValidationException(f"Invalid Schedule Expression {text}.") from error
+                raise refused(f"Invalid Schedule Expression {text}.") from error
             given["state"] = given["state"] or "ENABLED"
             schedule = put(self, **given)
             schedule.completed = False
@@ -211,14 +218,26 @@ def _have_scheduler_tell(changed: Callable[[], None], moment: Moment) -> None:
 
         return checking
 
+    def create_schedule_group(self: Any, name: str, tags: Any) -> Any:
+        if name in self.schedule_groups:  # moto would forget its schedules
+            raise JsonRESTError("ConflictException", f"Schedule group {name} already exists.")
+        return _create_group(self, name, tags)
+
+    def delete_schedule_group(self: Any, name: str | None) -> None:
+        self.get_schedule_group(name)
+        _delete_group(self, name)
+        changed()
+
     def create_schedule(self: Any, **given: Any) -> Any:
         return _create(self, **given | {"action_after_completion": given["action_after_completion"] or "NONE"})
 
-    _create = Backend.create_schedule
+    _create, _create_group = Backend.create_schedule, Backend.create_schedule_group
+    _delete_group = Backend.delete_schedule_group
     cast(Any, Backend).create_schedule = checked(create_schedule)
     cast(Any, Backend).update_schedule = checked(Backend.update_schedule)
-    for change in ("delete_schedule", "delete_schedule_group"):
-        _then(Backend, change, changed)
+    cast(Any, Backend).create_schedule_group = create_schedule_group
+    cast(Any, Backend).delete_schedule_group = delete_schedule_group
+    _then(Backend, "delete_schedule", changed)
 
 
 def _then(kind: Any, name: str, told: Callable[[], None]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,11 +12,12 @@ from uuid import uuid4
 from moto.core.exceptions import ServiceException
 from moto.core.utils import unix_time_millis
 from moto.events import notifications
-from moto.events.models import EventPattern, Rule, events_backends
+from moto.events.exceptions import ValidationException
+from moto.events.models import EventPattern, EventsBackend, Rule, events_backends
 from werkzeug.exceptions import HTTPException
 
 from pointsman.localaws.delivery import words_of
-from pointsman.localaws.event_inputs import Json, input_of, iso
+from pointsman.localaws.event_inputs import InputError, Json, compact, complaint, input_of, iso
 from pointsman.localaws.lambda_ import LambdaError
 from pointsman.localaws.moto_lambda import Invoke
 
@@ -30,13 +30,20 @@ def put_rules_right(invoke: Invoke) -> None:
     """moto's rules refuse Lambda, SNS and Step Functions, ignore Input, and take a schedule for "every event"."""
 
     def send_to_targets(self: Any, original_event: Any, transform_input: bool = True) -> None:
-        if self.state == "ENABLED" and self.event_pattern.dump() and self.event_pattern.matches_event(original_event):
+        if self.state != "DISABLED" and self.event_pattern.dump() and self.event_pattern.matches_event(original_event):
             send(invoke, self, original_event, transform_input=transform_input)
 
     def notify(account_id: str, fn_arn: str, event: Any) -> None:
         with said_in_the_log(fn_arn):
-            reach(invoke, account_id, fn_arn, json.dumps(event))
+            reach(invoke, account_id, fn_arn, compact(event), name=str(uuid4()))
 
+    def put_targets(self: Any, name: str, event_bus_arn: str | None, targets: list[Json]) -> None:
+        if said := next(filter(None, map(complaint, targets)), None):
+            raise ValidationException(said)
+        _put_targets(self, name, event_bus_arn, targets)
+
+    _put_targets = EventsBackend.put_targets
+    cast(Any, EventsBackend).put_targets = put_targets
     notifications._invoke_lambda = notify
     cast(Any, Rule).send_to_targets = send_to_targets
 
@@ -59,11 +66,15 @@ def send(invoke: Invoke, rule: Any, event: Json, *, transform_input: bool = True
             body = input_of(
                 target, shown, rule_name=rule.name, rule_arn=rule.arn, ingested=event.get("ingestion-time", 0)
             )
-            reach(invoke, rule.account_id, arn, body, group=target.get("SqsParameters", {}).get("MessageGroupId"))
+            group = target.get("SqsParameters", {}).get("MessageGroupId")
+            reach(invoke, rule.account_id, arn, body, name=f"{event['id']}_{uuid4()}", group=group)
 
 
-def reach(invoke: Invoke, caller: str, arn: str, body: str, *, group: str | None = None) -> None:
-    """Deliver without waiting for what comes of it. Raises for what is not there, or not served."""
+def reach(invoke: Invoke, caller: str, arn: str, body: str, *, name: str, group: str | None = None) -> None:
+    """Deliver without waiting for what comes of it; `name` is what an execution is called.
+
+    Raises for what is not there, or not served.
+    """
     _, _, service, region, account, resource = arn.split(":", 5)
     match service:
         case "lambda":
@@ -79,14 +90,14 @@ def reach(invoke: Invoke, caller: str, arn: str, body: str, *, group: str | None
         case "states":
             from moto.stepfunctions.responses import get_backend
 
-            get_backend(account, region).start_execution(arn, "", body)
+            get_backend(account, region).start_execution(arn, name, body)
         case "logs" if resource.startswith("log-group:"):
             from moto.logs.models import logs_backends
 
-            name, stream = resource.split(":")[1], str(uuid4())
+            log_group, stream = resource.split(":")[1], str(uuid4())
             logs = logs_backends[account][region]
-            logs.create_log_stream(name, stream)
-            logs.put_log_events(name, stream, [{"timestamp": int(unix_time_millis()), "message": body}])
+            logs.create_log_stream(log_group, stream)
+            logs.put_log_events(log_group, stream, [{"timestamp": int(unix_time_millis()), "message": body}])
         case _:
             raise NotImplementedError(f"the local AWS does not reach {service} from EventBridge")
 
@@ -104,5 +115,11 @@ def said_in_the_log(way: str) -> Iterator[None]:
     """AWS does not tell who put an event, or made a schedule, that it could not be delivered."""
     try:
         yield
-    except (LambdaError, NotImplementedError, ServiceException, HTTPException) as error:  # moto has both kinds
+    except (
+        LambdaError,
+        InputError,
+        NotImplementedError,
+        ServiceException,
+        HTTPException,
+    ) as error:  # moto has both kinds
         log.warning("EventBridge could not deliver, %s: %s", way, words_of(error))

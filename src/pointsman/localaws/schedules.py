@@ -29,21 +29,20 @@ class Timetable:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._speed = 1.0
-        self._since = now(), now()  # one moment, by this machine's clock and by AWS's
+        self._since = now(), now(), 1.0  # one moment, by this machine's clock and by AWS's; how fast AWS's goes since
         self._due: dict[str, tuple[Recurrence, float | None]] = {}
 
     def moment(self, ahead_s: float = 0.0) -> float:
         """AWS's time, so many of this machine's seconds from now. From whatever thread."""
-        here, there = self._since
-        return there + (self._now() + ahead_s - here) * self._speed
+        here, there, speed = self._since
+        return there + (self._now() + ahead_s - here) * speed
 
     def hurry(self, speed: float) -> None:
         """From now on time passes so fast. At AWS's own speed the two clocks agree again, whatever came before."""
-        if speed == self._speed:
+        if speed == self._since[2]:
             return
-        self._since = self._now(), self._now() if speed == 1 else self.moment()
-        self._speed = speed
+        now = self._now()
+        self._since = now, now if speed == 1 else self.moment(), speed
         if speed == 1:
             moment = self.moment()
             # What will never be due again was done: an at() must not come a second time.
@@ -66,12 +65,12 @@ class Timetable:
         for key, _ in taken:
             recurrence = self._due[key][0]
             self._due[key] = recurrence, recurrence.next(moment)
-        return [(key, due) for key, due in taken if moment - due <= _LATE_S * self._speed]
+        return [(key, due) for key, due in taken if moment - due <= _LATE_S * self._since[2]]
 
     def left_s(self) -> float | None:
         """How many of this machine's seconds until something is due; None: nothing ever will be."""
         soonest = min((due for _, due in self._due.values() if due is not None), default=None)
-        return None if soonest is None else max(0.0, (soonest - self.moment()) / self._speed)
+        return None if soonest is None else max(0.0, (soonest - self.moment()) / self._since[2])
 
 
 class Source(Protocol):
