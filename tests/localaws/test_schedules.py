@@ -488,6 +488,41 @@ def test_a_schedule_takes_no_events(hurried: control.Running, queue: tuple[str, 
     assert bodies(hurried, url, 1) == ["pattern"]
 
 
+SERVERLESS = """
+Transform: AWS::Serverless-2016-10-31
+Resources:
+  Fn:
+    Type: AWS::Serverless::Function
+    Properties:
+      Runtime: python3.11
+      Handler: index.handler
+      InlineCode: "def handler(event, context): print(event['by'], context.function_version)"
+      AutoPublishAlias: live
+      Events:
+        Rule: {Type: Schedule, Properties: {Schedule: rate(1 minute), Input: '{"by": "a rule"}'}}
+        Schedule: {Type: ScheduleV2, Properties: {ScheduleExpression: rate(1 minute), Input: '{"by": "a schedule"}'}}
+Outputs: {Alias: {Value: !Ref Fn.Alias}}
+"""
+
+
+def test_serverless_events_reach_the_alias(hurried: control.Running) -> None:
+    cf, logs = client(hurried, "cloudformation"), client(hurried, "logs")
+    cf.create_stack(StackName="sam", TemplateBody=SERVERLESS, Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"])
+    cf.get_waiter("stack_create_complete").wait(StackName="sam", WaiterConfig={"Delay": 1})
+    (output,) = cf.describe_stacks(StackName="sam")["Stacks"][0]["Outputs"]
+    name = output["OutputValue"].split(":")[6]
+
+    def lines() -> set[str]:
+        try:
+            return {each["message"] for each in logs.filter_log_events(logGroupName=f"/aws/lambda/{name}")["events"]}
+        except logs.exceptions.ResourceNotFoundException:
+            return set()
+
+    until(lambda: {"a rule 1\n", "a schedule 1\n"} <= lines(), "both invoke version 1, by the alias")
+    cf.delete_stack(StackName="sam")
+    until(lambda: "Fn" not in str(client(hurried, "scheduler").list_schedules()), "the schedule goes with the stack")
+
+
 @pytest.mark.parametrize("text", ["rate(1 minutes)", "cron(0 1 * * * *)", "rate(0 minutes)", "cron(71 8 1 * ? *)"])
 def test_put_rule_refuses(hurried: control.Running, text: str) -> None:
     with pytest.raises(ClientError) as refused:
