@@ -345,3 +345,31 @@ def test_a_key_of_kms(deploy: Deployed, connect: Client, name: str) -> None:
     assert deploy("AWS::KMS::Key", rotating, Alias=alias)["Ref"] == made["KeyId"]
     assert kms.describe_key(KeyId=f"alias/{name}")["KeyMetadata"]["Description"] == "d"
     assert kms.get_key_rotation_status(KeyId=made["KeyId"])["KeyRotationEnabled"] is True
+
+
+def test_a_schedule_of_a_group(deploy: Deployed, connect: Client) -> None:
+    scheduler = connect("scheduler")
+    target = {"Arn": {"Fn::GetAtt": ["Queue", "Arn"]}, "RoleArn": "arn:aws:iam::123456789012:role/role"}
+    group = {"Type": "AWS::Scheduler::ScheduleGroup", "Properties": {"Tags": [{"Key": "a", "Value": "b"}]}}
+    around = {"Queue": {"Type": "AWS::SQS::Queue"}, "Group": group}
+    given = {"FlexibleTimeWindow": {"Mode": "OFF"}, "ScheduleExpression": "rate(1 day)", "Target": target}
+    made = deploy("AWS::Scheduler::Schedule", given | {"GroupName": {"Ref": "Group"}}, attributes="Arn", **around)
+    _, group_name, name = made["Arn"].rsplit("/", 2)
+    assert name == made["Ref"]
+    (tag,) = scheduler.list_tags_for_resource(
+        ResourceArn=scheduler.get_schedule_group(Name=group_name)["Arn"]
+    )["Tags"]  # fmt: skip
+    assert tag == {"Key": "a", "Value": "b"}
+
+    changed = given | {"GroupName": {"Ref": "Group"}, "ScheduleExpression": "cron(0 0 * * ? *)", "State": "DISABLED"}
+    assert deploy("AWS::Scheduler::Schedule", changed, **around)["Ref"] == name
+    found = scheduler.get_schedule(Name=name, GroupName=group_name)
+    assert (found["ScheduleExpression"], found["State"]) == ("cron(0 0 * * ? *)", "DISABLED")
+
+    moved = deploy("AWS::Scheduler::Schedule", given, attributes="Arn", **around)
+    assert moved["Arn"].split("/")[1] == "default"
+    with pytest.raises(ClientError, match="ResourceNotFound"):
+        scheduler.get_schedule(Name=name, GroupName=group_name)
+    deploy.delete()
+    with pytest.raises(ClientError, match="ResourceNotFound"):
+        scheduler.get_schedule_group(Name=group_name)

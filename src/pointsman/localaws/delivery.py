@@ -71,10 +71,10 @@ class MotoCarrier:
             try:
                 yield
             except (ServiceException, HTTPException) as error:  # moto has both kinds
-                raise Unreachable(_said(error)) from error
+                raise Unreachable(words_of(error)) from error
 
 
-def _said(error: Any) -> str:
+def words_of(error: Any) -> str:
     """moto's exceptions differ in where they keep their words."""
     message = getattr(error, "message", None) or getattr(error, "description", None) or str(error)
     return message if isinstance(message, str) else json.dumps(message)

@@ -104,6 +104,8 @@ class MotoBridge:
         self._cloudwatch: CloudWatch | None = None
         self._stacks: Any = None
         self._arrived: Callable[[str], None] = lambda _arn: None
+        self._scheduled: Callable[[], None] = lambda: None
+        self._moment: Callable[[float], float] = lambda ahead_s: time.time() + ahead_s
         self._callers = Callers(lambda: datetime.now(UTC).replace(tzinfo=None))
         self.logged: Callable[[], None] = lambda: None
         """Told, in whatever thread, after lines were logged."""
@@ -116,6 +118,10 @@ class MotoBridge:
 
         Like `serve_lambda`, it comes first."""
         self._arrived = arrived
+
+    def tell_schedules(self, changed: Callable[[], None], moment: Callable[[float], float]) -> None:
+        """Have `changed()` called when other schedules are in force; `moment(s)` is AWS's time in s of our seconds."""
+        self._scheduled, self._moment = changed, moment
 
     def serve_cloudwatch(self, cloudwatch: CloudWatch) -> None:
         self._cloudwatch = cloudwatch
@@ -145,7 +151,9 @@ class MotoBridge:
         from pointsman.localaws.event_sources.backends import tell_arrivals
         from pointsman.localaws.log_journal import LogJournal
         from pointsman.localaws.moto_lambda import put_ours_in_place
+        from pointsman.localaws.moto_schedules import have_schedules_tell
         from pointsman.localaws.moto_sts import put_sts_right
+        from pointsman.localaws.moto_targets import put_rules_right
         from pointsman.localaws.persistence import Snapshots
 
         default_user_config["stepfunctions"]["execute_state_machine"] = True
@@ -157,6 +165,8 @@ class MotoBridge:
         assert self._cloudwatch is not None
         put_ours_in_place(self._state, self.invoke)
         tell_arrivals(self._arrived)
+        put_rules_right(self.invoke)
+        have_schedules_tell(self._scheduled, self._moment)
         put_sts_right()
         _leave_conditions_open()
         calls = Calls(f"http://127.0.0.1:{self._port}", self._answer_ourselves)
@@ -164,6 +174,7 @@ class MotoBridge:
         snapshots = Snapshots(self._directory, keep=self._stacks.kept, restored=self._stacks.restore)
         self._journal = LogJournal(self._directory / "logs.db", int(time.time() * 1000))
         self._journal.restore(snapshots.restored_ms)
+        self._scheduled()
         self._application = DomainDispatcherApplication(self._create_app)
         gc.collect()
         gc.freeze()  # moto's modules and policies stay; to look through them again and again costs every request

@@ -5,8 +5,6 @@ What AWS does asynchronously is an `Event` here, so no service waits for a funct
 
 from __future__ import annotations
 
-import copy
-import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,7 +28,6 @@ def put_ours_in_place(state: LambdaState, invoke: Invoke) -> None:
         return _Backend(account, region, state, invoke)
 
     models.lambda_backends = cast(Any, _Backends(backend))
-    _reach_from_events(invoke)
     _reach_from_tagging(backend)
 
 
@@ -144,48 +141,3 @@ def _reach_from_tagging(backend: Callable[[str, str], _Backend]) -> None:
         yield from theirs(account_id, region_name)
 
     cast(Any, tagging).iter_taggable_backends = iter_taggable_backends
-
-
-def _reach_from_events(invoke: Invoke) -> None:
-    """EventBridge: moto's rules refuse Lambda targets."""
-    from moto.core.utils import iso_8601_datetime_without_milliseconds, utcfromtimestamp
-    from moto.events import notifications
-    from moto.events.models import Rule
-    from moto.events.utils import EventTemplateParser
-
-    def deliver(account: str, arn: str, event: str) -> None:
-        with _said_in_the_log("EventBridge"):
-            invoke(account, arn.split(":")[3], arn, event.encode(), invocation_type="Event")
-
-    def notify(account_id: str, fn_arn: str, event: Any) -> None:
-        deliver(account_id, fn_arn, json.dumps(event))
-
-    theirs = Rule.send_to_targets
-
-    def send_to_targets(self: Any, original_event: Any, transform_input: bool = True) -> None:
-        functions = [target for target in self.targets if target["Arn"].split(":")[2] == "lambda"]
-        if functions and self.event_pattern.matches_event(original_event):
-            event = dict(original_event)
-            if isinstance(event.get("time"), int | float):
-                event["time"] = iso_8601_datetime_without_milliseconds(utcfromtimestamp(event["time"]))
-            for target in functions:
-                deliver(self.account_id, target["Arn"], _input(target, event, EventTemplateParser))
-        if len(functions) < len(self.targets):
-            rest = copy.copy(self)
-            rest.targets = [target for target in self.targets if target not in functions]
-            theirs(rest, original_event, transform_input)
-
-    notifications._invoke_lambda = notify
-    cast(Any, Rule).send_to_targets = send_to_targets
-
-
-def _input(target: dict[str, Any], event: dict[str, Any], parser: Any) -> str:
-    if "Input" in target:
-        return str(target["Input"])
-    if transformer := target.get("InputTransformer"):
-        made = parser.parse(transformer.get("InputTemplate"), transformer.get("InputPathsMap", {}), event)
-        return made if isinstance(made, str) else json.dumps(made)
-    found: Any = event
-    for name in target.get("InputPath", "$").split(".")[1:]:
-        found = found.get(name) if isinstance(found, dict) else None
-    return json.dumps(found)

@@ -36,6 +36,8 @@ from pointsman.localaws.lambda_ import Caller as Visitor
 from pointsman.localaws.lambda_ import LambdaService, LambdaState, UrlOf, Visit, addressed
 from pointsman.localaws.moto_alarms import AlarmActions
 from pointsman.localaws.moto_bridge import MotoBridge, WebRequest, key_refusal
+from pointsman.localaws.moto_schedules import MotoSchedules
+from pointsman.localaws.schedules import Schedules, Timetable
 from pointsman.localaws.trouble import Troublemaker
 
 _THREADS = 64  # moto's long polls (SQS) and synchronous invocations hold one each
@@ -473,10 +475,12 @@ class _Parts:
     cloudwatch: CloudWatch
     service: LambdaService
     feeding: Feeding
+    schedules: Schedules
     bell: _Bell
     logging_thread: ThreadPoolExecutor
 
     async def close(self) -> None:
+        await self.schedules.close()
         await self.feeding.close()
         await self.service.close()
         await self.executor.close()
@@ -516,7 +520,11 @@ async def _assemble(settings: Settings, port: int) -> _Parts:
     state.sources = sources = MotoSources(moto)
     feeding = Feeding(state, service, sources)
     moto.tell_arrivals(feeding.arrived)
-    return _Parts(moto, executor, state, cloudwatch, service, feeding, bell, logging_thread)
+    timetable = Timetable(time.time)
+    schedules = Schedules(MotoSchedules(moto), timetable, lambda: state.speed)
+    state.paced.append(schedules.paced)
+    moto.tell_schedules(schedules.changed, timetable.moment)
+    return _Parts(moto, executor, state, cloudwatch, service, feeding, schedules, bell, logging_thread)
 
 
 async def _serve(settings: Settings, listener: socket.socket) -> None:

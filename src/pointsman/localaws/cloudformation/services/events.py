@@ -38,8 +38,6 @@ class EventBus(Called):
 
 
 class Rule(Called):
-    """Patterns match what is put on a bus. Nothing here comes by the clock: a schedule is kept and shown."""
-
     type = "AWS::Events::Rule"
     service = "events"
     name_property = "Name"
