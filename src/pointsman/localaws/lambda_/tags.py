@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from pointsman.localaws.lambda_.address import Address
-from pointsman.localaws.lambda_.errors import invalid, not_built
+from pointsman.localaws.lambda_.errors import LambdaError, invalid, not_built
 from pointsman.localaws.lambda_.event_sources import EventSources
 from pointsman.localaws.lambda_.managed import Managed
 from pointsman.localaws.lambda_.settings import MOST_TAGS
