@@ -263,6 +263,17 @@ def test_another_speed_changes_how_long_is_left() -> None:
     assert ("once", 9000) not in table.take_due()
 
 
+def test_a_clock_hurried_to_the_end_of_the_calendar() -> None:
+    clock = Clock()
+    table = Timetable(clock)
+    table.follow({"cron": Cron("* * * * ? *", ZoneInfo("Pacific/Kiritimati")), "rate": Rate(60, 0)})
+    table.hurry(1e12)
+    for _ in range(3):
+        clock.moment += 10
+        table.take_due()
+    assert table.left_s() is not None
+
+
 class Given:
     """A source in memory."""
 

@@ -56,11 +56,11 @@ def send(invoke: Invoke, rule: Any, event: Json, *, transform_input: bool = True
     for target in list(rule.targets):
         arn = target["Arn"]
         with said_in_the_log(f"rule {rule.name} to {arn}"):
+            if ":api-destination/" in arn:
+                raise NotImplementedError("the local AWS does not call API destinations")
             if arn.split(":")[2] == "events":  # buses and archives are moto's affair
                 alone = copy.copy(rule)
                 alone.targets, alone.event_pattern = [target], EventPattern.load(None)
-                if ":api-destination/" in arn:
-                    raise NotImplementedError("the local AWS does not call API destinations")
                 _theirs(alone, cast(Any, event), transform_input)
                 continue
             body = input_of(
@@ -107,7 +107,7 @@ def put_event(bus_arn: str, parameters: Json, detail: str) -> None:
     event = {**parameters, "Detail": detail, "EventBusName": bus.removeprefix("event-bus/")}
     for answer in events_backends[account][region].put_events([event]):
         if "ErrorCode" in answer:
-            raise NotImplementedError(f"{answer['ErrorCode']}: {answer['ErrorMessage']}")
+            raise InputError(f"{answer['ErrorCode']}: {answer['ErrorMessage']}")
 
 
 @contextmanager

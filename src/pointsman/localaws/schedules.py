@@ -15,6 +15,7 @@ from pointsman.localaws.recurrence import Recurrence
 _THREADS: Final = 4
 _LATE_S: Final = 60.0
 _LONGEST_WAIT_S: Final = 60.0
+_END: Final = 253_370_764_800.0  # the year 9999, where Python's calendar ends: a clock may be hurried that far
 
 T = TypeVar("T")
 
@@ -35,7 +36,7 @@ class Timetable:
     def moment(self, ahead_s: float = 0.0) -> float:
         """AWS's time, so many of this machine's seconds from now. From whatever thread."""
         here, there, speed = self._since
-        return there + (self._now() + ahead_s - here) * speed
+        return min(there + (self._now() + ahead_s - here) * speed, _END)
 
     def hurry(self, speed: float) -> None:
         """From now on time passes so fast. At AWS's own speed the two clocks agree again, whatever came before."""
