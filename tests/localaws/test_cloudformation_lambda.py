@@ -372,3 +372,22 @@ def test_a_function_on_managed_instances(cf: Any, connect: Client, name: str) ->
         cf.describe_stacks(StackName=name)
     with pytest.raises(ClientError, match="Capacity provider not found"):
         lambda_.get_capacity_provider(CapacityProviderName=made["P"])
+
+
+def test_what_an_update_added_is_deleted_after_what_needs_it(cf: Any, name: str) -> None:
+    """A version of another name at each publishing is the usual way; its alias is older than it."""
+    cf.create_stack(
+        StackName=name, TemplateBody=body(Role=ROLE, F=function(**PYTHON), V=VERSION, A=alias()), Capabilities=IAM
+    )
+    complete(cf, name)
+    moved = alias(FunctionVersion={"Fn::GetAtt": ["W", "Version"]})
+    changed = body(Role=ROLE, F=function(**PYTHON, Description="b"), W=VERSION, A=moved)
+    cf.update_stack(StackName=name, TemplateBody=changed, Capabilities=IAM)
+    complete(cf, name, "UPDATE")
+
+    made = cf.describe_stacks(StackName=name)["Stacks"][0]["StackId"]
+    cf.delete_stack(StackName=name)
+
+    cf.get_waiter("stack_delete_complete").wait(StackName=made, WaiterConfig={"Delay": 1, "MaxAttempts": 30})
+    events = cf.describe_stack_events(StackName=made)["StackEvents"]
+    assert not [event for event in events if event["ResourceStatus"].endswith("FAILED")]

@@ -36,6 +36,7 @@ from pointsman.localaws.cloudformation.template import (
     NO_VALUE,
     Json,
     Scope,
+    Template,
     TemplateError,
     order,
     parameters,
@@ -546,6 +547,7 @@ class Stacks:
         if failed is None:
             self._undos.pop(stack.id, None)
             stack.now = wanted
+            _rearrange(stack, wanted.template)
             stack.become("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS")
             for resource in undo.replaced:
                 self._discard(stack, resource)
@@ -581,6 +583,7 @@ class Stacks:
             if resource.logical_id not in undo.resources:
                 self._remove(stack, resource, created_now=True)
         stack.now, stack.outputs = undo.before, undo.outputs
+        _rearrange(stack, undo.before.template)
         stack.become("UPDATE_ROLLBACK_COMPLETE")
 
     def _delete(self, stack: Stack, retain: frozenset[str]) -> None:
@@ -787,6 +790,13 @@ def _resource(scope: Scope, name: str, body: Json, properties: Json, made: Made)
         key: str(scope.resolve(body[key])) for key in ("DeletionPolicy", "UpdateReplacePolicy") if key in body
     }
     return Resource(name, body["Type"], properties, made, policy, scope.resolve(body.get("Metadata")))
+
+
+def _rearrange(stack: Stack, template: Template) -> None:
+    """Each resource after what it depends on: it is taken away before that. What an update added came last."""
+    kept = [name for name in order(template) if name in stack.resources]
+    gone = [name for name in stack.resources if name not in kept]
+    stack.resources = {name: stack.resources[name] for name in [*kept, *gone]}
 
 
 def _not_deleted(stack: Stack) -> str:
