@@ -304,7 +304,8 @@ def _gate(
 def _approve(session: Session, step: AskApproval, version: Version) -> None:
     world = session.world
     what = f"move {step.alias} of {session.function.name} to version {version}"
-    by = world.environ.get("POINTSMAN_APPROVED_BY", "")
+    # What is resumed was approved for this very version, and nobody has to be asked twice.
+    by = session.approved.get(f"{step.alias} {version}", "") or world.environ.get("POINTSMAN_APPROVED_BY", "")
     if not by and world.options.approve:
         by = world.actor.by
     if not by and world.ask is not None:

@@ -18,13 +18,17 @@ class Told(Value, frozen=True, kw_only=True):
     planned: Plan | None
     unit_passed: bool
     versions: tuple[str, ...]
+    approved: dict[str, str]  # "ALIAS version" → by whom
+
+
+_DECISIONS = ("packaged", "planned", "gate", "published", "approved")
 
 
 def told(world: World, run: Run) -> Told:
-    entries = list(world.ledger.of_run(run.id, "packaged", "planned", "gate", "published"))
+    entries = list(world.ledger.of_run(run.id, *_DECISIONS))
     earlier = run.request.get("resumes")
     while earlier:
-        entries = [*world.ledger.of_run(earlier, "packaged", "planned", "gate", "published"), *entries]
+        entries = [*world.ledger.of_run(earlier, *_DECISIONS), *entries]
         before = next((each for each in world.ledger.runs() if each.id == earlier), None)
         earlier = before.request.get("resumes") if before else None
     plans = [from_json(to_json(each.body["plan"]), Plan) for each in entries if each.kind == "planned"]
@@ -36,6 +40,9 @@ def told(world: World, run: Run) -> Told:
             each.kind == "gate" and each.subject == "unit" and each.body["verdict"] == "pass" for each in entries
         ),
         versions=tuple({*published, *(str(each.version) for each in plans if each.version)}),
+        approved={
+            f"{each.subject} {each.body['version']}": each.body["by"] for each in entries if each.kind == "approved"
+        },
     )
 
 

@@ -394,6 +394,7 @@ def resume(world: World, run: Run) -> Released:
     environment = world.environment(run.environment)
     before = told(world, run)
     with world.running(run.command, function, environment, {**run.request, "resumes": run.id}) as session:
+        session.approved = before.approved
         if run.command == "deploy":
             return _resumed_deploy(session, run, before)
         if before.planned:

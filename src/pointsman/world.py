@@ -249,6 +249,7 @@ class Session:
     arn: FunctionArn | None = None  # as seen when looking at the world
     alias: Alias | None = None
     proved_latest: bool = False  # the integration tests passed on $LATEST in this run
+    approved: Mapping[str, str] = field(default_factory=dict)  # by the run that is resumed: "ALIAS version" → by whom
 
     @property
     def ledger(self) -> Ledger:

@@ -440,3 +440,19 @@ def test_a_dead_process_that_nobody_reaped_is_not_under_way(shop: Shop) -> None:
 
     zombie.wait()
     assert shop.serves("STAGE") == "2"
+
+
+def test_what_was_approved_is_not_asked_again(shop: Shop) -> None:
+    shop.ok("deploy", "--build-id", "101")
+    shop.greet("two")
+    shop.ok("deploy", "--build-id", "102")
+    shop.ok("promote", "101", "--to", "PROD", "--approve")
+    calls = sum(shop.ok("promote", "101", "--to", "PROD", "--approve", "--json").calls)
+
+    killed(shop, "before", calls, "SIGKILL", "promote", "102", "--to", "PROD", "--approve")  # before it is moved
+    assert shop.serves("PROD") == "1"
+    refused = shop.run("promote", "102", "--to", "PROD")  # another command is another approval
+    shop.ok("resume")
+
+    assert refused.code == 3
+    assert shop.serves("PROD") == "2"

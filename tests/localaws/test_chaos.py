@@ -282,7 +282,8 @@ def test_an_account_stores_no_more_than_it_was_given(aws: control.Running) -> No
     role = f"arn:aws:iam::{control.ACCOUNT}:role/role"
     with pytest.raises(ClientError, match="CodeStorageExceeded"):
         far.create_function(FunctionName="large", Role=role, **given)
-    control.chaos(aws, "POST", "/code-quota", **quota, bytes=None)
+    assert control.chaos(aws)["code_quotas"] == [quota | {"bytes": 100}]
+    assert control.chaos(aws, "DELETE")["code_quotas"] == []
     far.create_function(FunctionName="large", Role=role, **given)
 
 

@@ -68,6 +68,10 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     said = [_line(rule) for rule in found["rules"]]
     if found["clock"] != 1:
         said.append(f"waits pass {found['clock']:g} times as fast as on AWS")
+    said += [
+        f"at most {each['bytes']:,} bytes of code in account {each['account']}, {each['region']}"
+        for each in found["code_quotas"]
+    ]
     said += [f"under way: {arn}" for arn in found["under_way"]]
     return said
 

@@ -274,7 +274,7 @@ def _chaos(kinds: Any, shared: Parser) -> None:
     option("--clock", type=_above_zero, metavar="X", help="waits pass X times as fast as on AWS (1: as on AWS)")
     option(
         "--code-quota", type=_size, metavar="SIZE",
-        help="how much code the account may store in this region, e.g. 100MB (75GB: as on AWS); not ended by --off",
+        help="how much code the account may store in this region, e.g. 100MB (75GB: as on AWS)",
     )  # fmt: skip
     option("--release", action="store_true", help="end the updates that are stuck")
     option("--off", action="store_true", help="no trouble any more; what is stuck ends")

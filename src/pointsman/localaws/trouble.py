@@ -91,7 +91,7 @@ class Troublemaker:
     # --- control ---
 
     def control(self, method: str, path: str, body: bytes) -> Response:
-        """GET: what is in force; PUT: this and nothing else; POST: this too; DELETE: nothing, and what is stuck ends.
+        """GET: what is in force; PUT: this and nothing else; POST: this too; DELETE: nothing; what is stuck ends.
 
         POST .../release ends updates that are stuck, POST .../code-quota says how much code an account may store.
         """
@@ -105,6 +105,8 @@ class Troublemaker:
                     self._chaos = Chaos(Plan(), self._now)
                     self._changed()
                     self._state.release()
+                    for account, region, _ in self._state.code_quotas():
+                        self._state.set_code_quota(account, region, None)
                 case "POST", "/release":
                     self._state.release()
                 case "POST", "/code-quota":
@@ -114,7 +116,9 @@ class Troublemaker:
                     return _json(404, {"message": f"The local AWS has no {method} /_pointsman/chaos{path}."})
         except (msgspec.DecodeError, ValueError) as wrong:  # a ValidationError is a DecodeError
             return _json(400, {"message": str(wrong)})
-        return _json(200, self._chaos.document() | {"under_way": self._state.under_way()})
+        quotas = [{"account": who, "region": where, "bytes": size} for who, where, size in self._state.code_quotas()]
+        there = {"under_way": self._state.under_way(), "code_quotas": quotas}
+        return _json(200, self._chaos.document() | there)
 
     def _change(self, method: str, body: bytes) -> None:
         given = msgspec.json.decode(body, type=_Change)

@@ -286,6 +286,13 @@ class Store:
                 (account, region, size),
             )
 
+    def code_quotas(self) -> list[tuple[str, str, int]]:
+        """(account, region, bytes) wherever `set_code_quota` said something else than the default."""
+        with self._lock:
+            return self._db.execute(
+                "SELECT account, region, quota FROM storage WHERE quota IS NOT NULL ORDER BY account, region"
+            ).fetchall()
+
     def _sweep(self) -> None:
         """What was being deleted is gone when its time has come. Outside of transactions, before anything is found."""
         if self._now() < self._next_gone:
