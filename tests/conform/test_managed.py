@@ -1,6 +1,7 @@
 """Managed instances: capacity providers, `$LATEST.PUBLISHED`, and what can be invoked.
 
-The sentences are those that are recorded; where ours stand in for AWS's, only the code is compared.
+None of this is recorded on AWS where anybody could look it up. The sentences compared are those that are reported of it
+or in its documentation; where ours stand in for AWS's, only the code is compared.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ class Functions(Layers, Signing, Managed):
             return self._configuration(here, self._reached(here), here.qualifier)
 
     def delete_function(self, account: str, region: str, parameters: Json) -> Json:
-        """What is on managed instances is there for a while yet (202), Deleting (recorded)."""
+        """What is on managed instances is there for a while yet (202), Deleting (reported, not recorded)."""
         here = self._called("DeleteFunction", account, region, parameters)
         if here.qualifier is not None and not here.qualifier.isdecimal() and "$" not in here.qualifier:
             raise invalid("Deletion of aliases is not currently supported.")  # said of missing functions, too

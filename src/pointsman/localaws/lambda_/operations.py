@@ -107,7 +107,9 @@ PARTIAL: Final[Mapping[str, str]] = {
     "DeleteCodeSigningConfig": "What AWS says of one that functions use is not recorded: the sentence is ours.",
     "GetCapacityProvider": _UNRECORDED,
     "GetFunctionScalingConfig": _UNRECORDED,
-    "Invoke": "Container images are registered, not run: 501 and a sentence.",
+    "DeleteFunction": "What is on managed instances goes after a while, as reported: it is not recorded.",
+    "Invoke": "Container images are registered, not run: 501 and a sentence. Which versions on managed instances are"
+    " refused, and how, is as reported: it is not recorded.",
     "InvokeWithResponseStream": "AWS slows a stream down after its first 6 MB; here it goes as fast as it can.",
     "ListCapacityProviders": _UNRECORDED,
     "ListFunctionVersionsByCapacityProvider": _UNRECORDED,

@@ -172,7 +172,7 @@ def _check_managed(given: Mapping[str, Any]) -> None:
 
 
 def _capacity(given: Json, runtime: str) -> Json:
-    """What is not said is AWS's default, not what was said before (recorded)."""
+    """What is not said is AWS's default, not what was said before (reported, not recorded)."""
     at_once = next((number for family, number in _AT_ONCE.items() if runtime.startswith(family)), 16)
     defaults = {"ExecutionEnvironmentMemoryGiBPerVCpu": 2.0, "PerExecutionEnvironmentMaxConcurrency": at_once}
     key = "LambdaManagedInstancesCapacityProviderConfig"

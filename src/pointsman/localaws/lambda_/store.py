@@ -436,7 +436,8 @@ class Store:
     def _invoked(self, here: Address) -> tuple[Address, Version]:
         """Whom an invocation reaches (of an alias: the primary version), and by what address.
 
-        $LATEST of managed instances cannot be invoked: without a qualifier $LATEST.PUBLISHED is (recorded).
+        $LATEST of managed instances cannot be invoked: without a qualifier $LATEST.PUBLISHED is (documented; the
+        sentences are reported, not recorded).
         """
         version = self._reached(here)
         if not version.managed or here.qualifier not in (None, LATEST):
@@ -458,7 +459,7 @@ class Store:
         )
 
     def _check_invocable(self, version: Version) -> None:
-        """On managed instances nothing waits until it can run (recorded)."""
+        """On managed instances nothing waits until it can run (reported, not recorded)."""
         if version.managed:
             with self._lock:
                 state = self._state(version, self._now())
