@@ -404,6 +404,7 @@ def test_a_reported_record_and_those_after_it_come_again(connect: Client, functi
         FunctionResponseTypes=["ReportBatchItemFailures"],
     )
 
+    seen.wait(lambda found: ["a", "b", "c"] in keys(found), "the first batch")
     put(connect, items, "d")
 
     seen.wait(lambda found: ["d"] in keys(found), "it is given up")

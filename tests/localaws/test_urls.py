@@ -178,8 +178,8 @@ def test_a_browser_is_sent_from_the_path_to_the_name(aws: control.Running, url_i
 
 
 def test_only_lambdas_signature_opens_what_aws_iam_guards(aws: control.Running, connect: Client) -> None:
-    make_function(aws, "guarded", ECHO)
-    made = connect("lambda").create_function_url_config(FunctionName="guarded", AuthType="AWS_IAM")
+    make_function(aws, "signed-only", ECHO)
+    made = connect("lambda").create_function_url_config(FunctionName="signed-only", AuthType="AWS_IAM")
     path = f"/_url/{id_of(made['FunctionUrl'])}/"
 
     def status(credential: str) -> int:

@@ -79,17 +79,12 @@ class _Raw:
         yield self._body
 
 
-class Called:
-    """A type by its service's operations; what a subclass does not know of the type's properties is refused."""
+class Described:
+    """What a `Kind` takes from AWS's schema of its type."""
 
     type: ClassVar[str]
-    service: ClassVar[str]
     name_property: str | None = None
     takes_tags = True
-    known: ClassVar[frozenset[str]]
-
-    def __init__(self, calls: Calls) -> None:
-        self._calls = calls
 
     @property
     def replacing(self) -> frozenset[str]:
@@ -101,6 +96,16 @@ class Called:
         if name not in made.attributes:
             raise TemplateError(f"Resource type {self.type} does not support attribute {{{name}}}")
         return made.attributes[name]
+
+
+class Called(Described):
+    """A type by its service's operations; what a subclass does not know of the type's properties is refused."""
+
+    service: ClassVar[str]
+    known: ClassVar[frozenset[str]]
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
 
     def _check(self, properties: Json) -> None:
         if unknown := sorted(properties.keys() - self.known - {"Tags"}):

@@ -9,36 +9,20 @@ import re
 import time
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
-from pointsman.localaws.cloudformation.called import retagged, tags_of, text_of
+from pointsman.localaws.cloudformation.called import Described, retagged, tags_of, text_of
 from pointsman.localaws.cloudformation.resources import Made, NotBegun, Place, ResourceFailed, changed_properties
-from pointsman.localaws.cloudformation.schemas import schema_of
-from pointsman.localaws.cloudformation.template import Json, TemplateError
+from pointsman.localaws.cloudformation.template import Json
 from pointsman.localaws.lambda_ import LambdaError, LambdaState
 from pointsman.localaws.lambda_.address import LATEST_PUBLISHED
 
 _PATIENCE_S = 300.0
 
 
-class _Lambda:
-    type: ClassVar[str]
-    name_property: str | None = None
-    takes_tags = True
-
+class _Lambda(Described):
     def __init__(self, state: LambdaState) -> None:
         self._state = state
-
-    @property
-    def replacing(self) -> frozenset[str]:
-        schema = schema_of(self.type)
-        assert schema is not None
-        return schema.replacing
-
-    def attribute(self, made: Made, name: str) -> Any:
-        if name not in made.attributes:
-            raise TemplateError(f"Resource type {self.type} does not support attribute {{{name}}}")
-        return made.attributes[name]
 
     def _call(self, operation: str, place: Place, parameters: Json) -> Json:
         method: Callable[[str, str, Json], Json] | None = getattr(
