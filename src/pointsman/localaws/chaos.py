@@ -1,4 +1,4 @@
-"""Trouble on demand: what happens to a call, given rules, dice and a clock. Decides only; `server` carries it out."""
+"""Trouble on demand: what happens to a call, given rules, dice and a clock. Decides only; `trouble` carries it out."""
 
 from __future__ import annotations
 
