@@ -97,6 +97,7 @@ LedgerUrl = Annotated[
     str, _shape(r"sqlite:[^\s?#].*|dynamodb://[A-Za-z0-9_.-]{3,255}", '"sqlite:PATH" or "dynamodb://TABLE"')
 ]
 BuildKind = Literal["python", "node", "command", "zip", "image"]
+Belonging = Literal["policy", "event-invoke", "event-sources", "provisioned-concurrency"]
 Capability = Literal["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"]
 Ramp = Literal[
     "AllAtOnce",
@@ -299,15 +300,44 @@ class Environment(Value, frozen=True, kw_only=True):
     )
     approve: Annotated[bool, _about("Moves need a person's approval.")] = False
     rollout: Rollout | None = None
+    branch: Annotated[str, _KEY] = ""  # the git branch or pull request an alias is named after
 
 
 class Branches(Value, frozen=True, kw_only=True):
-    """Aliases named after git branches."""
+    """Aliases named after git branches: `pointsman deploy --branch`."""
 
+    like: Annotated[
+        Filled | None,
+        _about(
+            "The environment whose account, region and credentials they share, and whose alias is their model. "
+            "Default: the first of the file.",
+            "staging",
+        ),
+    ] = None
+    copy: Annotated[
+        tuple[Belonging, ...],
+        _about(
+            "What a new alias gets of what its model alias has.",
+            ["policy", "event-invoke", "event-sources", "provisioned-concurrency"],
+        ),
+    ] = ("policy", "event-invoke")
     preview: Annotated[bool, _about("Give each of them a function URL.")] = False
+    preview_auth: Annotated[
+        Literal["AWS_IAM", "NONE"], _about('Who may call it: signed requests, or with "NONE" everybody who knows it.')
+    ] = "AWS_IAM"
     protect: Annotated[
         tuple[Filled, ...], _about("Aliases and branches that are never deleted.", ["STAGE", "PROD", "main"])
     ] = ()
+    role: Annotated[
+        Literal["shared", "per-branch"],
+        _about(
+            "The execution role of a branch's versions: the function's, or a clone of it that goes with the branch."
+        ),
+    ] = "shared"
+    role_guard: Annotated[
+        Literal["off", "warn", "refuse"],
+        _about("When a branch shares its role with an environment's version, or the role changed since that version."),
+    ] = "warn"
 
 
 class Retention(Value, frozen=True, kw_only=True):

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from pointsman import artifact as packaging
+from pointsman import owners
 from pointsman.aws.gateway import Package
-from pointsman.config import CloudFormation, Direct, Function, Test
+from pointsman.config import Direct, Function, Test
 from pointsman.errors import (
     GateRefused,
 )
@@ -18,7 +19,6 @@ from pointsman.model import (
     Artifact,
     Bits,
     FunctionArn,
-    FunctionName,
     Move,
     TestReport,
     Value,
@@ -26,9 +26,8 @@ from pointsman.model import (
     plain,
     size,
 )
-from pointsman.observe import arn_of, declared_before, remember_provisioned, template
+from pointsman.observe import arn_of, declared_before
 from pointsman.plan import (
-    ApplyStack,
     AskApproval,
     CreateFunction,
     Gate,
@@ -67,7 +66,7 @@ def carry_out(session: Session, made: Plan, *, tests: dict[str, TestReport] | No
         package=lambda: _package(session, made.artifact),
         gate=lambda step, arn, version: _gate(session, step, arn, version, reports),
         approve=lambda step, version: _approve(session, step, version),
-        apply_stack=lambda step: _apply_stack(session, step),
+        apply_stack=lambda step: owners.apply(session, step),
         say=session.say,
         wait_s=session.world.options.wait_s,
     )
@@ -209,34 +208,6 @@ def _package(session: Session, made: Artifact | None) -> Package:
     return Package(bucket=bucket, key=key)
 
 
-def _apply_stack(session: Session, step: ApplyStack) -> FunctionName:
-    from pointsman.provision import cloudformation
-
-    provision = session.function.provision
-    assert isinstance(provision, CloudFormation)
-    text = template(session, provision)
-    assert text is not None
-    world = session.world
-    # From the first call on nobody may take the stack for what it was; nor, until it is through, for what it will be.
-    remember_provisioned(session, "", None)
-    name = cloudformation.apply(
-        session.gateway,
-        provision,
-        text,
-        name=f"pointsman-{session.run}",
-        create=step.create,
-        allow_replace=world.options.allow_replace,
-        clock=world.clock,
-        say=session.say,
-        wait_s=max(world.options.wait_s, 900),
-    )
-    found = session.gateway.function(name)
-    if found:
-        session.arn = found.arn.unqualified
-        remember_provisioned(session, step.template, session.arn)
-    return name
-
-
 def unit_gate(function: Function) -> tuple[Gate, ...]:
     return (Gate(name="unit", against="source"),) if function.test.unit else ()
 
@@ -263,7 +234,7 @@ def _gate(
     test: Test | None = getattr(session.function.test, step.gate)
     assert test is not None
     if arn is None and step.against != "source":
-        arn = arn_of(session, session.name())
+        arn = arn_of(session, owners.name(session))
     qualifier = version if step.against != "source" else None
     against = {"source": "", "latest": " against $LATEST", "version": f" against version {version}"}[step.against]
     session.say(f"{step.gate} tests{against}: {test.run}")

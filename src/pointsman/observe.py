@@ -6,10 +6,10 @@ Reads only, and as few as will do: GetFunction and GetAlias where the ledger kno
 from __future__ import annotations
 
 import base64
-import hashlib
 import re
-from typing import Any, Literal
+from typing import Any
 
+from pointsman import owners
 from pointsman.config import CloudFormation, Direct, Existing
 from pointsman.deployments import deployments, previous
 from pointsman.errors import (
@@ -18,7 +18,6 @@ from pointsman.errors import (
     LostRace,
     NotFound,
     UnknownTarget,
-    UsageError,
 )
 from pointsman.execute import in_progress, wait_until_settled
 from pointsman.ledger import taken
@@ -31,9 +30,7 @@ from pointsman.model import (
     Configuration,
     FunctionArn,
     FunctionName,
-    Value,
     Version,
-    to_json,
 )
 from pointsman.plan import (
     Gate,
@@ -69,24 +66,15 @@ def search_descriptions(session: Session, wanted: Wanted, function: Configuratio
             raise taken(wanted.build, version.sha256, wanted.artifact.sha256, where=f"version {version.version}")
 
 
-class Found(Value, frozen=True, kw_only=True):
-    """Where the function is, and how its stack stands. `template` is the digest of what the stack is to be."""
-
-    function: Configuration | None
-    name: FunctionName | None
-    stack: Literal["absent", "same", "differs"] = "same"
-    template: str = ""
-
-
 def observe(session: Session, made: Artifact, build: BuildId, *, gates: tuple[Gate, ...]) -> tuple[Wanted, Seen]:
     """Look at the world: GetFunction and GetAlias where the ledger knows the rest, more where it does not."""
     provision = session.function.provision
-    found = _find(session)
+    found = owners.find(session, made, build)
     session.check_account(found.function.arn if found.function else None)
     function = _usable(session, found.function) if found.function else _missing(session, found)
     name = function.arn.name if function else found.name
     if function and found.template and found.stack == "same":
-        remember_provisioned(session, found.template, function.arn)
+        owners.remember(session, found.template, function.arn)
     alias_name = session.environment.alias
     alias = session.gateway.alias(function.arn.name, alias_name) if function else None
     session.arn, session.alias = (function.arn.unqualified if function else None), alias
@@ -114,27 +102,7 @@ def observe(session: Session, made: Artifact, build: BuildId, *, gates: tuple[Ga
     return wanted, seen
 
 
-def _find(session: Session) -> Found:
-    """By its declared name; or by its stack, which is asked nothing while the ledger knows the template in place."""
-    provision = session.function.provision
-    name = session.declared_name()
-    if name or not isinstance(provision, CloudFormation):
-        return Found(function=session.gateway.function(name) if name else None, name=name)
-    digest = _template_digest(session, provision)
-    known = session.ledger.remembered("provisioned", session.provision_key) if digest else None
-    if known and known["template"] == digest:
-        function = session.gateway.function(known["name"])
-        if function and str(function.arn.unqualified) == known["arn"]:
-            return Found(function=function, name=function.arn.name, template=digest)
-    from pointsman.provision import cloudformation
-
-    text = template(session, provision)
-    looked = cloudformation.look(session.gateway, provision, text, settle=session.settled_stack)
-    function = session.gateway.function(looked.name) if looked.name else None
-    return Found(function=function, name=looked.name, stack=looked.status, template=digest)
-
-
-def _missing(session: Session, found: Found) -> Configuration | None:
+def _missing(session: Session, found: owners.Found) -> Configuration | None:
     """What to do without a function: None where this deploy makes it; NotFound where it ought to be there."""
     provision, world = session.function.provision, session.world
     if isinstance(provision, Existing):
@@ -195,32 +163,6 @@ def _published(session: Session, made: Artifact, function: Configuration | None,
         return version
     found = session.gateway.function(function.arn.name, version)
     return version if found and found.bits == bits else None
-
-
-def template(session: Session, provision: CloudFormation) -> str | None:
-    if provision.template is None:
-        return None
-    path = session.world.project.root / provision.template
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the template {path}: {error}") from error
-
-
-def _template_digest(session: Session, provision: CloudFormation) -> str:
-    text = template(session, provision)
-    if text is None:
-        return ""
-    asked = to_json([text, provision.stack, provision.function, dict(provision.parameters)])
-    return hashlib.sha256(asked).hexdigest()
-
-
-def remember_provisioned(session: Session, digest: str, arn: FunctionArn | None) -> None:
-    """Which template the stack was last seen to have, and which function; "" and None: look next time."""
-    fact = {"template": digest, "name": arn.name if arn else "", "arn": str(arn.unqualified) if arn else ""}
-    if session.run and session.ledger.remembered("provisioned", session.provision_key) != fact:
-        name, key = session.function.name, session.provision_key
-        session.ledger.append(session.run, "provisioned", function=name, subject=key, **fact)
 
 
 def _settings(session: Session) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pointsman import artifact as packaging
+from pointsman import owners
 from pointsman.config import Direct, Environment, Function
 from pointsman.errors import (
     BuildFailed,
@@ -211,7 +212,7 @@ def plan_promote(world: World, function: Function, environment: Environment, tar
 
 
 def _plan_promote(session: Session, target: str, *, asked: BuildId | None = None) -> Plan:
-    name = session.name()
+    name = owners.name(session)
     alias = session.gateway.alias(name, session.environment.alias)
     arn = alias.arn.unqualified if alias else arn_of(session, name)
     session.arn, session.alias = arn, alias
@@ -260,7 +261,7 @@ def plan_rollback(world: World, function: Function, environment: Environment, to
 
 
 def _plan_rollback(session: Session, to: str | None, *, asked: BuildId | None = None) -> Plan:
-    name, alias_name = session.name(), session.environment.alias
+    name, alias_name = owners.name(session), session.environment.alias
     alias = session.gateway.alias(name, alias_name)
     if alias is None:
         session.check_account(None)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from pointsman import owners
 from pointsman.config import Environment, Function
 from pointsman.errors import LedgerError, NotFound, UnknownTarget, UsageError
 from pointsman.ledger import Ledger, Run, under_way
@@ -90,7 +91,7 @@ def status(world: World, functions: tuple[Function, ...]) -> list[FunctionStatus
 
 
 def _status(session: Session, environments: tuple[Environment, ...]) -> FunctionStatus:
-    name = session.name()
+    name = owners.name(session)
     latest = session.gateway.function(name)
     if latest is None:
         raise NotFound(f"there is no function {name} in {session.wire.region}", next="`pointsman deploy` creates it.")
@@ -166,7 +167,7 @@ def _build_of(session: Session, arn: FunctionArn, alias: Alias) -> str:
 def versions(world: World, function: Function, environment: Environment) -> list[VersionRow]:
     """Newest first, every page."""
     session = world.session(function, environment)
-    name = session.name()
+    name = owners.name(session)
     found = list(session.gateway.versions(name))
     serving: dict[str, list[str]] = defaultdict(list)
     for alias in session.gateway.aliases(name):
@@ -196,7 +197,7 @@ def versions(world: World, function: Function, environment: Environment) -> list
 def diff(world: World, function: Function, environment: Environment, a: str, b: str) -> Difference:
     """Two builds, versions or aliases side by side: settings always, files where both packages are still here."""
     session = world.session(function, environment)
-    name = session.name()
+    name = owners.name(session)
     one, other = _configuration(session, name, a), _configuration(session, name, b)
     settings = {
         key: (one.settings.get(key), other.settings.get(key))
@@ -371,7 +372,7 @@ def rebuild(world: World, functions: tuple[Function, ...]) -> tuple[Path | None,
     run = world.run_id()
     for function in functions:
         for session, _environments in places(world, function):
-            name = session.name()
+            name = owners.name(session)
             known: dict[Version, BuildId] = {}
             for each in session.gateway.versions(name):
                 found += 1

@@ -15,16 +15,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pointsman.aws.gateway import Gateway, Stack
+from pointsman.aws.gateway import Gateway
 from pointsman.aws.operation import Transport
 from pointsman.aws.transports import Call, Clock, Count, Journal, ReadOnly, Retry, Throttle
-from pointsman.config import CloudFormation, Direct, Environment, Existing, Function, Project
+from pointsman.config import CloudFormation, Direct, Environment, Existing, Function, Project, Terraform
 from pointsman.errors import (
     AccountMismatch,
     GateRefused,
     LedgerError,
     LostRace,
-    NotFound,
     NotYet,
     PointsmanError,
     UnknownTarget,
@@ -264,39 +263,12 @@ class Session:
         return self.world.project.root / self.function.source
 
     def declared_name(self) -> FunctionName | None:
-        """The function's name as the file alone tells it; None where a stack has to be asked."""
+        """The function's name as the file alone tells it; None where its owner has to be asked."""
         match self.function.provision:
             case Direct(name=name) | Existing(name=name):
                 return FunctionName(name or self.function.name)
-            case CloudFormation():
+            case CloudFormation() | Terraform():
                 return None
-            case other:
-                raise NotYet(
-                    f'function.{self.function.name}.provision.with = "{type(other).__name__.lower()}" is not built yet',
-                    next='Apply it yourself, and use { with = "existing", name = … } meanwhile.',
-                )
-
-    def name(self) -> FunctionName:
-        """The function's name, from the file, the ledger or the stack (in this order of cost)."""
-        name = self.declared_name()
-        if name:
-            return name
-        known = self.ledger.remembered("provisioned", self.provision_key)
-        if known and known["name"]:
-            return FunctionName(known["name"])
-        from pointsman.provision import cloudformation
-
-        provision = self.function.provision
-        assert isinstance(provision, CloudFormation)
-        looked = cloudformation.look(self.gateway, provision, None, settle=self.settled_stack)
-        if looked.name is None:
-            raise NotFound(f"stack {provision.stack} does not exist yet", next="`pointsman deploy` creates it.")
-        return looked.name
-
-    def settled_stack(self, stack: Stack) -> Stack:
-        from pointsman.provision import cloudformation
-
-        return cloudformation.settled(self.gateway, stack.name, self.world.clock, self.world.options.wait_s)
 
     @property
     def provision_key(self) -> str:

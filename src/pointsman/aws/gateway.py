@@ -9,13 +9,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-import msgspec
-
-from pointsman.aws.operation import Operation, Transport
-from pointsman.errors import AccessDenied, NotFound, NotYet
+from pointsman.aws.sending import Reply, nothing
+from pointsman.aws.stacks import Stacks
+from pointsman.errors import AccessDenied, NotYet
 from pointsman.model import (
     Alias,
     AliasName,
@@ -31,9 +30,6 @@ from pointsman.model import (
     fingerprint,
 )
 
-R = TypeVar("R")
-Reply = Mapping[str, Any]
-
 
 class Package(Value, frozen=True, kw_only=True):
     """Code on its way to Lambda: the zip's bytes, or where in S3 it lies."""
@@ -46,66 +42,7 @@ class Package(Value, frozen=True, kw_only=True):
         return {"ZipFile": self.zip} if self.zip is not None else {"S3Bucket": self.bucket, "S3Key": self.key}
 
 
-class Stack(Value, frozen=True, kw_only=True):
-    """A CloudFormation stack. `status` is AWS's, e.g. UPDATE_COMPLETE; `id` is its ARN."""
-
-    name: str
-    id: str
-    status: str
-    reason: str
-    outputs: dict[str, str]
-    parameters: dict[str, str]
-    change_set: str = ""  # the ARN of the one last executed
-
-
-class Resource(Value, frozen=True, kw_only=True):
-    logical_id: str
-    physical_id: str
-    type: str
-
-
-class Change(Value, frozen=True, kw_only=True):
-    """One line of a change set: Add, Modify, Remove …; `replacement` is True, False or Conditional."""
-
-    action: str
-    logical_id: str
-    type: str
-    replacement: str = ""
-    scope: tuple[str, ...] = ()
-
-
-class ChangeSet(Value, frozen=True, kw_only=True):
-    id: str
-    status: str
-    reason: str
-    execution: str
-    changes: tuple[Change, ...]
-    more: str = ""  # the next page's token
-
-
-class Gateway:
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    def _send(
-        self,
-        action: str,
-        read: Callable[[Reply], R],
-        *,
-        service: str = "lambda",
-        mutates: bool = False,
-        subject: str = "",
-        **parameters: Any,
-    ) -> R:
-        given = {name: value for name, value in parameters.items() if value is not None}
-        return self._transport.send(Operation(service, action, given, read, mutates, subject))
-
-    def _or_none(self, action: str, read: Callable[[Reply], R], **parameters: Any) -> R | None:
-        try:
-            return self._send(action, read, **parameters)
-        except NotFound:
-            return None
-
+class Gateway(Stacks):
     # Functions and versions
 
     def function(self, name: str, qualifier: str | None = None) -> Configuration | None:
@@ -242,116 +179,13 @@ class Gateway:
         statement = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
         self._send(
             "CreateRole",
-            _nothing,
+            nothing,
             service="iam",
             mutates=True,
             subject=name,
             RoleName=name,
             AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [statement]}),
         )
-
-    # CloudFormation
-
-    def stack(self, name: str) -> Stack | None:
-        return self._or_none(
-            "DescribeStacks",
-            lambda reply: _stack(reply["Stacks"][0]),
-            service="cloudformation",
-            subject=name,
-            StackName=name,
-        )
-
-    def stack_template(self, name: str) -> Any:
-        """The template as last executed: text, or what botocore made of JSON."""
-        return self._send(
-            "GetTemplate",
-            lambda reply: reply["TemplateBody"],
-            service="cloudformation",
-            subject=name,
-            StackName=name,
-            TemplateStage="Original",
-        )
-
-    def stack_resources(self, name: str) -> tuple[Resource, ...]:
-        found: list[Resource] = []
-        marker: str | None = None
-        while True:
-            page, marker = self._send(
-                "ListStackResources",
-                lambda reply: ([_resource(each) for each in reply["StackResourceSummaries"]], reply.get("NextToken")),
-                service="cloudformation",
-                subject=name,
-                StackName=name,
-                NextToken=marker,
-            )
-            found += page
-            if not marker:
-                return tuple(found)
-
-    def stack_failures(self, name: str) -> tuple[str, ...]:
-        """Why the newest operation on the stack failed: "LogicalId (Type): reason", the root cause first."""
-
-        def read(reply: Reply) -> tuple[str, ...]:
-            failed: list[str] = []
-            for event in reply["StackEvents"]:
-                status = event["ResourceStatus"]
-                if event["LogicalResourceId"] == name and status in ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS"):
-                    break
-                reason = event.get("ResourceStatusReason", "")
-                if status.endswith("_FAILED") and "cancelled" not in reason:
-                    failed.append(f"{event['LogicalResourceId']} ({event['ResourceType']}): {reason}")
-            return tuple(reversed(failed))
-
-        return self._send("DescribeStackEvents", read, service="cloudformation", subject=name, StackName=name)
-
-    def create_change_set(
-        self,
-        stack: str,
-        name: str,
-        template: str,
-        *,
-        create: bool,
-        parameters: Mapping[str, str | None],
-        capabilities: tuple[str, ...],
-        tags: Mapping[str, str],
-    ) -> str:
-        """Returns the change set's ARN. A parameter that is None keeps the stack's present value."""
-        return self._send(
-            "CreateChangeSet",
-            lambda reply: str(reply["Id"]),
-            service="cloudformation",
-            mutates=True,
-            subject=stack,
-            StackName=stack,
-            ChangeSetName=name,
-            ChangeSetType="CREATE" if create else "UPDATE",
-            TemplateBody=template,
-            Parameters=[
-                {"ParameterKey": k, "UsePreviousValue": True} if v is None else {"ParameterKey": k, "ParameterValue": v}
-                for k, v in parameters.items()
-            ],
-            Capabilities=list(capabilities),
-            Tags=[{"Key": k, "Value": v} for k, v in tags.items()] or None,
-        )
-
-    def change_set(self, stack: str, name: str) -> ChangeSet | None:
-        """With all its changes, however many pages they take."""
-        found = self._or_none("DescribeChangeSet", _change_set, **_of_stack(stack, ChangeSetName=name))
-        more = found.more if found else ""
-        while found and more:
-            page = self._send("DescribeChangeSet", _change_set, **_of_stack(stack, ChangeSetName=name, NextToken=more))
-            more = page.more
-            found = msgspec.structs.replace(found, changes=(*found.changes, *page.changes), more="")
-        return found
-
-    def execute_change_set(self, stack: str, name: str) -> None:
-        self._send("ExecuteChangeSet", _nothing, mutates=True, **_of_stack(stack, ChangeSetName=name))
-
-    def delete_change_set(self, stack: str, name: str) -> None:
-        self._send("DeleteChangeSet", _nothing, mutates=True, **_of_stack(stack, ChangeSetName=name))
-
-    def delete_stack(self, stack: str) -> None:
-        self._send("DeleteStack", _nothing, mutates=True, **_of_stack(stack))
 
     # S3, for packages too large for a request
 
@@ -368,7 +202,7 @@ class Gateway:
         digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
         self._send(
             "PutObject",
-            _nothing,
+            nothing,
             service="s3",
             mutates=True,
             subject=f"s3://{bucket}/{key}",
@@ -377,14 +211,6 @@ class Gateway:
             Body=body,
             ChecksumSHA256=digest,
         )
-
-
-def _of_stack(stack: str, **more: str) -> dict[str, Any]:
-    return {"service": "cloudformation", "subject": stack, "StackName": stack, **more}
-
-
-def _nothing(_reply: Reply) -> None:
-    """For replies that say only that it was done."""
 
 
 def configuration(reply: Reply) -> Configuration:
@@ -450,45 +276,4 @@ def _alias(reply: Reply) -> Alias:
     )
 
 
-def _stack(reply: Reply) -> Stack:
-    return Stack(
-        name=reply["StackName"],
-        id=reply["StackId"],
-        status=reply["StackStatus"],
-        reason=reply.get("StackStatusReason", ""),
-        outputs={each["OutputKey"]: each.get("OutputValue", "") for each in reply.get("Outputs", ())},
-        parameters={each["ParameterKey"]: each.get("ParameterValue", "") for each in reply.get("Parameters", ())},
-        change_set=reply.get("ChangeSetId", ""),
-    )
-
-
-def _resource(reply: Reply) -> Resource:
-    return Resource(
-        logical_id=reply["LogicalResourceId"],
-        physical_id=reply.get("PhysicalResourceId", ""),
-        type=reply["ResourceType"],
-    )
-
-
-def _change_set(reply: Reply) -> ChangeSet:
-    def change(each: Reply) -> Change:
-        what = each["ResourceChange"]
-        return Change(
-            action=what["Action"],
-            logical_id=what["LogicalResourceId"],
-            type=what["ResourceType"],
-            replacement=what.get("Replacement", ""),
-            scope=tuple(what.get("Scope", ())),
-        )
-
-    return ChangeSet(
-        id=reply.get("ChangeSetId", ""),
-        status=reply["Status"],
-        reason=reply.get("StatusReason", ""),
-        execution=reply.get("ExecutionStatus", ""),
-        changes=tuple(change(each) for each in reply.get("Changes", ()) if "ResourceChange" in each),
-        more=reply.get("NextToken", ""),
-    )
-
-
-__all__ = ["Change", "ChangeSet", "Gateway", "Package", "Resource", "Stack", "configuration"]
+__all__ = ["Gateway", "Package", "configuration"]

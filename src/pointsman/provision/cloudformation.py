@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal
 
-from pointsman.aws.gateway import Change, Gateway, Stack
+from pointsman.aws.gateway import Gateway
+from pointsman.aws.stacks import Change, Stack
 from pointsman.aws.transports import Clock
 from pointsman.config import CloudFormation
 from pointsman.errors import (

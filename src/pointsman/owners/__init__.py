@@ -1,0 +1,79 @@
+"""Who owns the function's settings, and how each kind of owner is asked: one module a kind, all with the same three.
+
+`find` looks (reads only), `name` says what the function is called on AWS, `apply` carries out the owner's own step.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pointsman.config import CloudFormation, Direct, Existing, Terraform
+from pointsman.errors import NotYet
+from pointsman.model import Artifact, BuildId, Configuration, FunctionArn, FunctionName, Value
+from pointsman.world import Session
+
+if TYPE_CHECKING:
+    from pointsman.plan import ApplyStack
+
+
+class Found(Value, frozen=True, kw_only=True):
+    """Where the function is, and how its stack stands. `template` is the digest of what the stack is to be."""
+
+    function: Configuration | None
+    name: FunctionName | None
+    stack: Literal["absent", "same", "differs"] = "same"
+    template: str = ""
+
+
+def find(session: Session, made: Artifact, build: BuildId) -> Found:  # noqa: ARG001 (what an owner builds with them)
+    """The function as it is now, and what its owner would do to it with this package."""
+    match session.function.provision:
+        case Direct() | Existing():
+            name = FunctionName(session.declared_name() or session.function.name)
+            return Found(function=session.gateway.function(name), name=name)
+        case CloudFormation() as stack:
+            from pointsman.owners import stacks
+
+            return stacks.find(session, stack)
+        case Terraform():
+            raise _not_yet(session)
+
+
+def name(session: Session) -> FunctionName:
+    """The function's name, from the file, the ledger or its owner (in this order of cost)."""
+    if declared := session.declared_name():
+        return declared
+    known = session.ledger.remembered("provisioned", session.provision_key)
+    if known and known["name"]:
+        return FunctionName(known["name"])
+    match session.function.provision:
+        case CloudFormation() as stack:
+            from pointsman.owners import stacks
+
+            return stacks.name(session, stack)
+        case _:
+            raise _not_yet(session)
+
+
+def apply(session: Session, step: ApplyStack) -> FunctionName:
+    """Carry out the owner's step, as shown. Returns the function's name, which may be new."""
+    from pointsman.owners import stacks
+
+    provision = session.function.provision
+    assert isinstance(provision, CloudFormation)
+    return stacks.apply(session, provision, step)
+
+
+def remember(session: Session, digest: str, arn: FunctionArn | None) -> None:
+    """What the owner was last seen to have (its template's digest), and which function; "" and None: look next time."""
+    fact = {"template": digest, "name": arn.name if arn else "", "arn": str(arn.unqualified) if arn else ""}
+    if session.run and session.ledger.remembered("provisioned", session.provision_key) != fact:
+        name, key = session.function.name, session.provision_key
+        session.ledger.append(session.run, "provisioned", function=name, subject=key, **fact)
+
+
+def _not_yet(session: Session) -> NotYet:
+    return NotYet(
+        f'function.{session.function.name}.provision.with = "terraform" is not built yet',
+        next='Apply it yourself, and use { with = "existing", name = … } meanwhile.',
+    )
