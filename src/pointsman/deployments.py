@@ -17,11 +17,14 @@ def deployments(moves: Iterable[Move]) -> tuple[Move, ...]:
     """
     standing: list[Move] = []
     for move in moves:
+        if move.kind == "removed":
+            standing.clear()  # the alias itself is gone
+            continue
         if move.was is not None and (not standing or standing[-1].version != move.was):
             # It came from where no entry had put it (another machine's deployment): worth going back to as well.
             standing.append(Move(alias=move.alias, version=move.was, was=None, kind="observed", at=move.at))
         versions = [each.version for each in standing]
-        if move.kind == "rollback" and move.version in versions:
+        if move.kind in ("rollback", "restore") and move.version in versions:
             last = len(versions) - 1 - versions[::-1].index(move.version)
             del standing[last + 1 :]
         elif not standing or standing[-1].version != move.version:

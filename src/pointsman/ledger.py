@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,7 +49,7 @@ CREATE INDEX IF NOT EXISTS by_run ON entries (run, kind, seq);
 _VERSION = 1
 
 # Outcomes of a run that leave nothing to resume.
-ENDED = ("done", "unchanged", "refused", "lost")
+ENDED = ("done", "unchanged", "refused", "lost", "restored")
 
 
 class Entry(Value, frozen=True, kw_only=True):
@@ -64,7 +65,10 @@ class Entry(Value, frozen=True, kw_only=True):
 
 
 class Run(Value, frozen=True, kw_only=True):
-    """One command that may change something. `request` is what was asked, enough to ask it again."""
+    """One command that may change something. `request` is what was asked, enough to ask it again.
+
+    A release of several functions is one run that names its `members`, and one run for each of them, `part_of` it.
+    """
 
     id: str
     command: str
@@ -80,6 +84,8 @@ class Run(Value, frozen=True, kw_only=True):
     outcome: str = ""
     error: str = ""
     commit: str = ""
+    members: tuple[str, ...] = ()
+    part_of: str = ""
 
 
 class Ledger:
@@ -88,6 +94,7 @@ class Ledger:
     def __init__(self, path: Path, *, now: Callable[[], float]) -> None:
         self.path = path
         self.now = now
+        self._lock = threading.RLock()  # one connection for all threads: a transaction must not take in another's lines
         with self._guard("opening the ledger"):
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -120,7 +127,8 @@ class Ledger:
     @contextmanager
     def _guard(self, where: str) -> Iterator[None]:
         try:
-            yield
+            with self._lock:
+                yield
         except sqlite3.OperationalError as error:
             # Disk full, read-only, locked: the file itself is sound, and nothing was done at AWS without being written.
             raise LedgerError(
@@ -153,17 +161,18 @@ class Ledger:
 
     def built(self, run: str, function: FunctionArn, build: BuildId, sha256: CodeSha256, **facts: object) -> None:
         """The id names these bits from now on. Raises BuildIdTaken when it names others already."""
-        with self._guard("writing “built” to the ledger"):
-            self._db.execute("BEGIN IMMEDIATE")
-        try:
-            known = self.build(function, build)
-            if known and known.sha256 != sha256:
-                raise taken(build, known.sha256, sha256, where=f"the ledger {self.path}")
-            if not known or facts.get("version") not in (None, known.version):
-                self.append(run, "built", function=str(function), subject=build, sha256=sha256, **facts)
-        finally:
+        with self._lock:
             with self._guard("writing “built” to the ledger"):
-                self._db.execute("COMMIT")
+                self._db.execute("BEGIN IMMEDIATE")
+            try:
+                known = self.build(function, build)
+                if known and known.sha256 != sha256:
+                    raise taken(build, known.sha256, sha256, where=f"the ledger {self.path}")
+                if not known or facts.get("version") not in (None, known.version):
+                    self.append(run, "built", function=str(function), subject=build, sha256=sha256, **facts)
+            finally:
+                with self._guard("writing “built” to the ledger"):
+                    self._db.execute("COMMIT")
 
     def published(
         self, run: str, function: FunctionArn, version: Version, bits: Bits, build: BuildId, *, commit: str = ""
@@ -277,17 +286,27 @@ class Ledger:
         """The newest run that neither ended nor was overtaken by a later one of the same function and environment.
 
         A run that was refused or lost before it called anything overtakes nothing. `but`: one to leave out, one's own.
+        What is part of a larger run is never gone on with alone, and counts for that.
         """
         overtaken: set[tuple[str, str]] = set()
+        called: set[str] = set()
         for run in self.runs():
-            if run.id == but:
+            if but and but in (run.id, run.part_of):
                 continue
-            key = (run.function, run.environment)
-            if run_id in (None, run.id) and key not in overtaken and run.outcome not in ENDED:
+            if run.part_of:
+                if self.of_run(run.id, "call"):
+                    called.add(run.part_of)
+                continue
+            keys = {(function, run.environment) for function in run.members or (run.function,)}
+            if run_id in (None, run.id) and not keys & overtaken and run.outcome not in ENDED:
                 return run
-            if run.outcome in ("done", "unchanged") or self.of_run(run.id, "call"):
-                overtaken.add(key)
+            if run.outcome in ("done", "unchanged", "restored") or run.id in called or self.of_run(run.id, "call"):
+                overtaken |= keys
         return None
+
+    def parts(self, run: str) -> tuple[Run, ...]:
+        """The runs of a release's members, in their order."""
+        return tuple(reversed([each for each in self.runs() if each.part_of == run]))
 
     def of_run(self, run: str, *kinds: str) -> tuple[Entry, ...]:
         marks = ", ".join("?" * len(kinds))

@@ -277,7 +277,11 @@ class TestReport(Value, frozen=True, kw_only=True):
 
 
 class Move(Value, frozen=True, kw_only=True):
-    """One alias move, as the ledger tells it. `kind` is what was asked: deploy, promote, rollback or observed."""
+    """One alias move, as the ledger tells it. `kind` is what was asked: deploy, promote, rollback; or observed;
+
+    or restore, removed: what a release that failed took back. `release` is the run it belongs to, with all that moved
+    together.
+    """
 
     alias: AliasName
     version: Version
@@ -286,6 +290,7 @@ class Move(Value, frozen=True, kw_only=True):
     at: float
     by: str = ""
     build: BuildId | None = None
+    release: str = ""
 
 
 def counted(number: int, what: str) -> str:

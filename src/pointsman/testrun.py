@@ -40,10 +40,11 @@ def run(
     name: str,
     timeout_s: float,
     echo: Callable[[str], None] | None,
+    halted: Callable[[], bool] | None = None,
 ) -> TestRun:
     """Run through the shell, output to `reports/<name>.log` and by line to `echo`; keep the JUnit files in `reports`.
 
-    `junit`: files relative to `cwd`, or globs. All that the command started ends with it, at the timeout, or at Ctrl-C.
+    `junit`: files relative to `cwd`, or globs. `halted` is asked now and then, where no Ctrl-C arrives (threads). All that the command started ends with it, at the timeout, or at Ctrl-C.
     """
     import time
 
@@ -51,7 +52,7 @@ def run(
     log = reports / f"{name}.log"
     before = {pattern: _found(cwd, pattern) for pattern in junit}
     began = time.monotonic()
-    code, timed_out = _command(command, cwd, environment, log=log, timeout_s=timeout_s, echo=echo)
+    code, timed_out = _command(command, cwd, environment, log=log, timeout_s=timeout_s, echo=echo, halted=halted)
     seconds = time.monotonic() - began
 
     problems: list[str] = []
@@ -153,6 +154,7 @@ def _command(
     log: Path,
     timeout_s: float,
     echo: Callable[[str], None] | None,
+    halted: Callable[[], bool] | None,
 ) -> tuple[int, bool]:
     """(exit code, whether the time was up). When this returns or raises, the command's whole group has been ended."""
     import selectors
@@ -185,7 +187,7 @@ def _command(
         ready.register(ended, selectors.EVENT_READ)
         pump = _Pump(ready, file, echo)
         try:
-            in_time = pump.until_end(timeout_s)
+            in_time = pump.until_end(timeout_s, halted)
             if not in_time:
                 _signal(process, signal.SIGTERM)
                 pump.until_end(GRACE_S)
@@ -210,8 +212,11 @@ class _Pump:
         self.ready, self.log, self.echo = ready, log, echo
         self.rest = b""
 
-    def until_end(self, limit_s: float) -> bool:
-        """True once the command has ended or all pipes are closed, False after `limit_s`."""
+    def until_end(self, limit_s: float, halted: Callable[[], bool] | None = None) -> bool:
+        """True once the command has ended or all pipes are closed, False after `limit_s`.
+
+        Raises KeyboardInterrupt once `halted` says so.
+        """
         import time
 
         until = time.monotonic() + limit_s
@@ -219,7 +224,9 @@ class _Pump:
             left = until - time.monotonic()
             if left <= 0:
                 return False
-            for key, _ in self.ready.select(left):
+            if halted and halted():
+                raise KeyboardInterrupt
+            for key, _ in self.ready.select(min(left, 0.1) if halted else left):
                 if isinstance(key.fileobj, int):  # the pipe that is closed when the command has ended
                     return True
                 if data := os.read(key.fd, 65536):

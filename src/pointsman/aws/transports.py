@@ -1,15 +1,17 @@
 """Wrappers around one `send`: each adds one thing, and knows nothing of the others.
 
-`World` puts them together, from the inside out: wire, Faults (tests), Count, Throttle, Journal or ReadOnly, Retry.
+`World` puts them together, from the inside out: wire, Faults (tests), Count, Throttle, Journal or ReadOnly, Halt, Retry.
+Those that several functions' calls share (Count, Throttle) may be used by many threads at once.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from pointsman.aws.operation import Operation, R, Transport
-from pointsman.errors import Ambiguous, AwsError, PointsmanError, Throttled, Unreachable, UsageError
+from pointsman.errors import Ambiguous, AwsError, Interrupted, PointsmanError, Throttled, Unreachable, UsageError
 
 
 class Clock(Protocol):
@@ -93,15 +95,39 @@ class Throttle:
     def __init__(self, inner: Transport, clock: Clock, *, per_second: int = 15) -> None:
         self.inner = inner
         self.clock = clock
-        self.sent: list[float] = []
+        self.sent: list[float] = []  # when calls were or will be sent, the newest last
         self.per_second = per_second
+        self._lock = threading.Lock()
 
     def send(self, operation: Operation[R]) -> R:
-        now = self.clock.now()
-        self.sent = [at for at in self.sent if now - 1 < at <= now]
-        if len(self.sent) >= self.per_second:
-            self.clock.sleep(self.sent[0] + 1 - now)
-        self.sent.append(self.clock.now())
+        wait = self._book()
+        if wait > 0:
+            self.clock.sleep(wait)
+        return self.inner.send(operation)
+
+    def _book(self) -> float:
+        """Takes the next free moment, and says how many seconds that is from now: each caller waits by itself."""
+        with self._lock:
+            now = self.clock.now()
+            # A clock that was set back must not keep calls waiting for a time that is long in coming.
+            furthest = now + 1 + len(self.sent) / self.per_second
+            self.sent = [at for at in self.sent if now - 1 < at <= furthest]
+            full = len(self.sent) >= self.per_second
+            at = max(now, self.sent[-self.per_second] + 1) if full else max([now, *self.sent[-1:]])
+            self.sent.append(at)
+            return at - now
+
+
+class Halt:
+    """Sends nothing more once `halted` says so: how threads learn of a Ctrl-C, between two calls and never within."""
+
+    def __init__(self, inner: Transport, halted: Callable[[], bool]) -> None:
+        self.inner = inner
+        self.halted = halted
+
+    def send(self, operation: Operation[R]) -> R:
+        if self.halted():
+            raise Interrupted("interrupted", where=str(operation))
         return self.inner.send(operation)
 
 

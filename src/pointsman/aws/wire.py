@@ -6,6 +6,7 @@ botocore's own retries are off: a lost answer to a mutating call must reach `exe
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -83,7 +84,10 @@ class _Loader(Loader):  # type: ignore[misc]  # botocore has no types
 
 
 class Wire:
-    """Clients are made once per service. Region and endpoint default to botocore's own look-up (AWS_* variables)."""
+    """Clients are made once per service. Region and endpoint default to botocore's own look-up (AWS_* variables).
+
+    Many threads may send at once: clients are safe to share, making them is not, and is guarded.
+    """
 
     def __init__(
         self,
@@ -101,6 +105,7 @@ class Wire:
         self._timeout = timeout
         self._clients: dict[str, Any] = {}
         self._session: Any = None
+        self._lock = threading.RLock()
 
     @property
     def region(self) -> str:
@@ -144,18 +149,19 @@ class Wire:
             raise _lost(f"an answer that is not AWS's: {error!r}", operation) from error
 
     def _open(self) -> Any:
-        if self._session is None:
-            try:
-                self._session = botocore.session.Session(profile=self._profile)
-                paths = self._session.get_config_variable("data_path") or ""
-                loader = _Loader(extra_search_paths=[each for each in paths.split(os.pathsep) if each])
-                self._session.register_component("data_loader", loader)
-                self._session.get_config_variable("region")  # reads the profile now: a wrong one is named here
-            except theirs.ProfileNotFound as error:
-                raise errors.CredentialsRefused(str(error), next=_CREDENTIALS) from error
-            if self._role_arn:
-                self._assume(self._role_arn)
-        return self._session
+        with self._lock:
+            if self._session is None:
+                try:
+                    self._session = botocore.session.Session(profile=self._profile)
+                    paths = self._session.get_config_variable("data_path") or ""
+                    loader = _Loader(extra_search_paths=[each for each in paths.split(os.pathsep) if each])
+                    self._session.register_component("data_loader", loader)
+                    self._session.get_config_variable("region")  # reads the profile now: a wrong one is named here
+                except theirs.ProfileNotFound as error:
+                    raise errors.CredentialsRefused(str(error), next=_CREDENTIALS) from error
+                if self._role_arn:
+                    self._assume(self._role_arn)
+            return self._session
 
     def _assume(self, role_arn: str) -> None:
         """From here on act as the role: its temporary credentials replace the session's."""
@@ -176,13 +182,15 @@ class Wire:
             read_timeout=self._timeout,
             user_agent_extra=f"pointsman/{__version__}",
             s3={"addressing_style": "auto"},
+            max_pool_connections=20,  # a release of several functions talks in parallel
         )
 
     def _client(self, service: str) -> Any:
-        if service not in self._clients:
-            session = self._open()
-            self._clients[service] = session.create_client(service, region_name=self.region, config=self._config())
-        return self._clients[service]
+        with self._lock:
+            if service not in self._clients:
+                session = self._open()
+                self._clients[service] = session.create_client(service, region_name=self.region, config=self._config())
+            return self._clients[service]
 
 
 def _snake(action: str) -> str:
