@@ -26,6 +26,7 @@
     ├── BuildFailed               1  the package could not be made, or Lambda would refuse it
     ├── LedgerError               1  the ledger cannot be read or written
     │   └── LedgerCorrupt            it can be rebuilt: `pointsman history --rebuild`
+    ├── NotRestored               1  a release failed, and could not be taken back in full
     ├── LocalAwsFailed            1  the local AWS did not start or stop
     └── Interrupted             130  by Ctrl-C, or by whoever ended the process
 
@@ -48,6 +49,7 @@ class PointsmanError(Exception):
         self.what = what
         self.where = where
         self.next = next
+        self.release: dict[str, object] | None = None  # of several functions: how it stands
 
     def __str__(self) -> str:
         head = f"{self.where}: {self.what}" if self.where else self.what
@@ -55,7 +57,8 @@ class PointsmanError(Exception):
 
     def facts(self) -> dict[str, object]:
         """The error as `--json` shows it."""
-        return {"code": self.code, "where": self.where, "what": self.what, "next": self.next}
+        release = {"release": self.release} if self.release else {}
+        return {"code": self.code, "where": self.where, "what": self.what, "next": self.next, **release}
 
 
 class UsageError(PointsmanError):
@@ -187,6 +190,12 @@ class LedgerError(PointsmanError):
 
 class LedgerCorrupt(LedgerError):
     code = "ledger_corrupt"
+
+
+class NotRestored(PointsmanError):
+    """Which aliases are not where they were, each with its reason."""
+
+    code = "not_restored"
 
 
 class LocalAwsFailed(PointsmanError):

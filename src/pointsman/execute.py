@@ -34,6 +34,8 @@ from pointsman.plan import (
     Plan,
     PointAlias,
     PublishVersion,
+    RemoveAlias,
+    RestoreAlias,
     RunGate,
     Step,
     UpdateCode,
@@ -58,6 +60,7 @@ class Record(Protocol):
 
     def published(self, function: FunctionArn, version: Version, bits: Bits) -> None: ...
     def moved(self, function: FunctionArn, alias: AliasName, version: Version, was: Version | None) -> None: ...
+    def removed(self, function: FunctionArn, alias: AliasName, version: Version) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +76,6 @@ class Hands:
     apply_stack: Callable[[ApplyStack], FunctionName]
     say: Callable[[str], None]
     wait_s: float = 300
-
-
-def execute(plan: Plan, hands: Hands) -> Done:
-    run = _Execution(plan, hands)
-    for step in plan.steps:
-        run.carry_out(step)
-    return Done(version=run.version, published=run.published, alias=run.alias, was=run.was, moved=run.moved)
 
 
 def wait_until_settled(
@@ -127,7 +123,9 @@ def sound(found: Configuration) -> Configuration:
 
 
 @dataclass
-class _Execution:
+class Execution:
+    """One plan on its way: `prepare`, `approve`, `move`, in this order; `done` tells what came of it so far."""
+
     plan: Plan
     hands: Hands
     name: FunctionName | None = None
@@ -146,6 +144,23 @@ class _Execution:
         self.version = self.plan.version
         self.revision = self.plan.expects.function_revision
         self._gateway = self.hands.gateway
+
+    def prepare(self) -> None:
+        """Everything that no caller of the alias notices."""
+        for step in self.plan.parts[0]:
+            self.carry_out(step)
+
+    def approve(self) -> None:
+        for step in self.plan.parts[1]:
+            self.carry_out(step)
+
+    def move(self) -> None:
+        for step in self.plan.parts[2]:
+            self.carry_out(step)
+
+    @property
+    def done(self) -> Done:
+        return Done(version=self.version, published=self.published, alias=self.alias, was=self.was, moved=self.moved)
 
     def carry_out(self, step: Step) -> None:
         match step:
@@ -169,6 +184,10 @@ class _Execution:
                 self.create_alias(step)
             case PointAlias():
                 self.point_alias(step)
+            case RestoreAlias():
+                self.restore_alias(step)
+            case RemoveAlias():
+                self.remove_alias(step)
             case _:
                 assert_never(step)
 
@@ -316,40 +335,56 @@ class _Execution:
         )
 
     def point_alias(self, step: PointAlias) -> None:
-        name, version = self.function(), self.served(step.version)
-        routing, expecting = Routing(version=version), self.plan.expects
-        if step.was == version and expecting.alias_routing == str(routing):
-            self.hands.say(f"{step.alias} serves version {version} already")
+        routing = Routing(version=self.served(step.version))
+        if step.was == routing.version and self.plan.expects.alias_routing == str(routing):
+            self.hands.say(f"{step.alias} serves version {routing.version} already")
             return
+        moved = self.route(step.alias, step.was, routing, self.description(), f"moving {step.alias}")
+        self.arrived(moved, was=step.was)
+
+    def restore_alias(self, step: RestoreAlias) -> None:
+        back = self.route(step.alias, step.now, step.routing, step.description, f"putting {step.alias} back")
+        self.arrived(back, was=step.now)
+
+    def route(self, alias: AliasName, was: Version, routing: Routing, description: str, where: str) -> Alias:
+        """The one UpdateAlias, on the revision that the plan saw."""
+        name, expecting = self.function(), self.plan.expects
         present = Alias(
-            arn=FunctionArn(account="", region="", name=FunctionName(name), qualifier=step.alias),
-            name=step.alias,
-            routing=Routing(version=step.was),
+            arn=FunctionArn(account="", region="", name=FunctionName(name), qualifier=alias),
+            name=alias,
+            routing=Routing(version=was),
             revision=expecting.alias_revision or "",
         )
 
         def look() -> Alias | None:
-            found = self._gateway.alias(name, step.alias)
+            found = self._gateway.alias(name, alias)
             if found and found.routing == routing:
                 return found
             if found and found.revision == expecting.alias_revision:
                 return None
             what = f"it serves {found.routing} now" if found else "it is gone"
             raise LostRace(
-                f"somebody else moved {step.alias} meanwhile: {what}, no longer {expecting.alias_routing}",
+                f"somebody else moved {alias} meanwhile: {what}, no longer {expecting.alias_routing}",
                 next="Nothing was overwritten. `pointsman status` shows what is live.",
             )
 
-        self.arrived(
-            self.surely(
-                lambda: self._gateway.point(
-                    present, routing, expecting=present.revision, description=self.description()
-                ),
-                look,
-                f"moving {step.alias}",
-            ),
-            was=step.was,
+        return self.surely(
+            lambda: self._gateway.point(present, routing, expecting=present.revision, description=description),
+            look,
+            where,
         )
+
+    def remove_alias(self, step: RemoveAlias) -> None:
+        """DeleteAlias takes no revision id, and says nothing of an alias that is gone: it may simply be sent again."""
+        name, arn = self.function(), self.arn
+        self.surely(
+            lambda: self._gateway.delete_alias(name, step.alias),
+            lambda: None if self._gateway.alias(name, step.alias) else True,
+            f"removing {step.alias}",
+        )
+        if arn is not None:
+            self.hands.record.removed(arn, step.alias, step.version)
+        self.hands.say(f"removed alias {step.alias} again")
 
     def arrived(self, alias: Alias, *, was: Version | None) -> None:
         self.alias, self.was, self.moved = alias, was, True

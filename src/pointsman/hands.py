@@ -9,16 +9,15 @@ from pointsman import artifact as packaging
 from pointsman import owners
 from pointsman.aws.gateway import Package
 from pointsman.config import Direct, Function, Test
-from pointsman.errors import (
-    GateRefused,
-)
-from pointsman.execute import Done, Hands, execute
+from pointsman.errors import GateRefused
+from pointsman.execute import Done, Execution, Hands
 from pointsman.model import (
     LATEST,
     AliasName,
     Artifact,
     Bits,
     FunctionArn,
+    FunctionName,
     Move,
     TestReport,
     Value,
@@ -27,13 +26,7 @@ from pointsman.model import (
     size,
 )
 from pointsman.observe import arn_of, declared_before
-from pointsman.plan import (
-    AskApproval,
-    CreateFunction,
-    Gate,
-    Plan,
-    RunGate,
-)
+from pointsman.plan import ApplyStack, AskApproval, CreateFunction, Gate, Plan, RunGate
 from pointsman.world import Session
 
 
@@ -54,48 +47,82 @@ class Released(Value, frozen=True, kw_only=True):
     why: str
     sha256: str | None = None
     run: str = ""
+    release: str = ""  # the run of all that were released together; the same as `run` for one function
     tests: dict[str, TestReport]
 
 
 def carry_out(session: Session, made: Plan, *, tests: dict[str, TestReport] | None = None) -> Released:
-    reports = dict(tests or {})
-    hands = Hands(
-        gateway=session.gateway,
-        clock=session.world.clock,
-        record=_Record(session, made),
-        package=lambda: _package(session, made.artifact),
-        gate=lambda step, arn, version: _gate(session, step, arn, version, reports),
-        approve=lambda step, version: _approve(session, step, version),
-        apply_stack=lambda step: owners.apply(session, step),
-        say=session.say,
-        wait_s=session.world.options.wait_s,
-    )
-    provision = session.function.provision
-    creates = any(isinstance(step, CreateFunction) for step in made.steps)
-    if session.world.staged and creates and isinstance(provision, Direct):
-        from pointsman.provision import rehearsal
+    work = Work(session, made, tests=tests)
+    work.prepare()
+    work.execution.approve()
+    work.execution.move()
+    return work.released()
 
-        rehearsal.role(session.gateway, provision.role, session.say)
-    done = execute(made, hands)
-    _remember(session, made, done)
-    session.outcome = "done" if made.steps else "unchanged"
-    return Released(
-        command=made.kind,
-        function=made.function,
-        name=made.name or (done.alias.arn.name if done.alias else ""),
-        environment=made.environment,
-        alias=made.alias,
-        outcome=session.outcome,
-        build=made.build,
-        version=done.version,
-        was=done.was,
-        published=done.published,
-        moved=done.moved,
-        why=made.why_nothing,
-        sha256=made.artifact.sha256 if made.artifact else None,
-        run=session.run,
-        tests=reports,
-    )
+
+class Work:
+    """A plan in the hands of its session. One function's runs through; several wait for each other before they move."""
+
+    def __init__(self, session: Session, made: Plan, *, tests: dict[str, TestReport] | None = None) -> None:
+        self.session = session
+        self.made = made
+        self.reports = dict(tests or {})
+        hands = Hands(
+            gateway=session.gateway,
+            clock=session.world.clock,
+            record=_Record(session, made),
+            package=lambda: _package(session, made.artifact),
+            gate=lambda step, arn, version: _gate(session, step, arn, version, self.reports),
+            approve=lambda step, version: _approve(session, step, version),
+            apply_stack=lambda step: _apply(session, made, step),
+            say=session.say,
+            wait_s=session.world.options.wait_s,
+        )
+        self.execution = Execution(made, hands)
+        self.execution.arn = session.arn
+
+    def prepare(self) -> None:
+        session, provision = self.session, self.session.function.provision
+        creates = any(isinstance(step, CreateFunction) for step in self.made.steps)
+        if session.world.staged and creates and isinstance(provision, Direct):
+            from pointsman.provision import rehearsal
+
+            rehearsal.role(session.gateway, provision.role, session.say)
+        self.execution.prepare()
+
+    def released(self) -> Released:
+        session, made, done = self.session, self.made, self.execution.done
+        _remember(session, made, done)
+        session.outcome = "done" if made.steps else "unchanged"
+        return Released(
+            command=made.kind,
+            function=made.function,
+            name=made.name or (done.alias.arn.name if done.alias else ""),
+            environment=made.environment,
+            alias=made.alias,
+            outcome=session.outcome,
+            build=made.build,
+            version=done.version,
+            was=done.was,
+            published=done.published,
+            moved=done.moved,
+            why=made.why_nothing,
+            sha256=made.artifact.sha256 if made.artifact else None,
+            run=session.run,
+            release=session.part_of or session.run,
+            tests=self.reports,
+        )
+
+
+def _apply(session: Session, made: Plan, step: ApplyStack) -> FunctionName:
+    """The owner's step, once for all functions it owns: who finds it done by another only looks up its function."""
+    with session.world.turns.take(owners.shared(session)) as done_before:
+        if done_before and made.artifact and made.build:
+            found = owners.find(session, made.artifact, made.build)
+            if found.stack == "same" and found.function:
+                session.arn = found.function.arn.unqualified
+                owners.remember(session, step.template, session.arn)
+                return found.function.arn.name
+        return owners.apply(session, step)
 
 
 def announce(session: Session, made: Plan) -> None:
@@ -187,8 +214,15 @@ class _Record:
             at=world.clock.now(),
             by=world.actor.by,
             build=self.made.build,
+            release=self.session.part_of or self.session.run,
         )
         self.session.ledger.moved(self.session.run, function, move)
+
+    def removed(self, function: FunctionArn, alias: AliasName, version: Version) -> None:
+        session, actor = self.session, self.session.world.actor
+        at, release = session.world.clock.now(), session.part_of or session.run
+        gone = Move(alias=alias, version=version, was=version, kind="removed", at=at, by=actor.by, release=release)
+        session.ledger.moved(session.run, function, gone)
 
 
 def _package(session: Session, made: Artifact | None) -> Package:
@@ -237,17 +271,20 @@ def _gate(
         arn = arn_of(session, owners.name(session))
     qualifier = version if step.against != "source" else None
     against = {"source": "", "latest": " against $LATEST", "version": f" against version {version}"}[step.against]
-    session.say(f"{step.gate} tests{against}: {test.run}")
-    run = testrun.run(
-        test.run,
-        cwd=session.source,
-        environment=session.test_environment(arn if qualifier else None, qualifier),
-        junit=test.junit,
-        reports=session.world.state / "reports" / session.run,
-        name=step.gate,
-        timeout_s=test.timeout,
-        echo=session.world.echo,
-    )
+    # Functions of one folder may write the same report: those take turns.
+    with session.world.turns.take(*(str(session.source.resolve() / path) for path in test.junit)):
+        session.say(f"{step.gate} tests{against}: {test.run}")
+        run = testrun.run(
+            test.run,
+            cwd=session.source,
+            environment=session.test_environment(arn if qualifier else None, qualifier),
+            junit=test.junit,
+            reports=session.world.state / "reports" / session.run,
+            name=step.gate,
+            timeout_s=test.timeout,
+            echo=session.world.echo,
+            halted=session.world.halted,
+        )
     session.ledger.append(
         session.run,
         "gate",
@@ -273,10 +310,19 @@ def _gate(
 
 
 def _approve(session: Session, step: AskApproval, version: Version) -> None:
-    world = session.world
-    what = f"move {step.alias} of {session.function.name} to version {version}"
     # What is resumed was approved for this very version, and nobody has to be asked twice.
-    by = session.approved.get(f"{step.alias} {version}", "") or world.environ.get("POINTSMAN_APPROVED_BY", "")
+    by = session.approved.get(f"{step.alias} {version}", "")
+    by = by or approver(session, f"move {step.alias} of {session.function.name} to version {version}")
+    session.ledger.append(
+        session.run, "approved", function=session.function.name, subject=step.alias, by=by, version=version
+    )
+    session.say(f"approved by {by}")
+
+
+def approver(session: Session, what: str) -> str:
+    """Who approves of it: said beforehand, or asked now. Raises GateRefused where nobody does."""
+    world = session.world
+    by = world.environ.get("POINTSMAN_APPROVED_BY", "")
     if not by and world.options.approve:
         by = world.actor.by
     if not by and world.ask is not None:
@@ -291,7 +337,4 @@ def _approve(session: Session, step: AskApproval, version: Version) -> None:
             where="approval",
             next="Add `--approve`, or set POINTSMAN_APPROVED_BY to the name of who approved.",
         )
-    session.ledger.append(
-        session.run, "approved", function=session.function.name, subject=step.alias, by=by, version=version
-    )
-    session.say(f"approved by {by}")
+    return by

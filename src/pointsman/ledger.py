@@ -272,6 +272,15 @@ class Ledger:
             where, values = f"{where} AND subject = ?", [*values, alias]
         return tuple(self._value(entry, "move", Move) for entry in self._entries(where, *values, newest_first=False))
 
+    def moves_by_function(self, environment: str, alias: str) -> dict[str, tuple[Move, ...]]:
+        """An environment's moves by the function's name in the file, oldest first: no ARN has to be known."""
+        runs = {run.id: run.function for run in self.runs() if run.environment == environment}
+        found: dict[str, tuple[Move, ...]] = {}
+        for entry in self._entries("kind = 'moved' AND subject = ?", alias, newest_first=False):
+            if function := runs.get(entry.run):
+                found[function] = (*found.get(function, ()), self._value(entry, "move", Move))
+        return found
+
     def runs(self, function: str | None = None) -> Iterator[Run]:
         """Runs, newest first, each with its outcome ("" while it has none)."""
         where, values = ("kind = 'run' AND function = ?", [function]) if function else ("kind = 'run'", [])

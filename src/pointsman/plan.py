@@ -18,6 +18,7 @@ from pointsman.model import (
     CodeSha256,
     Configuration,
     FunctionName,
+    Routing,
     Value,
     Version,
     size,
@@ -85,6 +86,24 @@ class PointAlias(Value, frozen=True, kw_only=True, tag_field="step"):
     version: Version | None = None
 
 
+class RestoreAlias(Value, frozen=True, kw_only=True, tag_field="step"):
+    """Back to what the alias was before this release moved it: versions, weights and description."""
+
+    alias: AliasName
+    now: Version
+    routing: Routing
+    description: str
+    reason: str
+
+
+class RemoveAlias(Value, frozen=True, kw_only=True, tag_field="step"):
+    """An alias that this release made, and that would otherwise stay alone."""
+
+    alias: AliasName
+    version: Version
+    reason: str
+
+
 Step: TypeAlias = (
     ApplyStack
     | CreateFunction
@@ -95,8 +114,11 @@ Step: TypeAlias = (
     | AskApproval
     | CreateAlias
     | PointAlias
+    | RestoreAlias
+    | RemoveAlias
 )
-WRITES = (ApplyStack, CreateFunction, UpdateCode, UpdateConfiguration, PublishVersion, CreateAlias, PointAlias)
+MOVES = (CreateAlias, PointAlias, RestoreAlias, RemoveAlias)  # the first of them is where callers begin to notice
+WRITES = (ApplyStack, CreateFunction, UpdateCode, UpdateConfiguration, PublishVersion, *MOVES)
 
 
 class Gate(Value, frozen=True, kw_only=True):
@@ -118,7 +140,7 @@ class Expects(Value, frozen=True, kw_only=True):
 class Plan(Value, frozen=True, kw_only=True):
     """`steps` in order, or none and `why_nothing`. `version` is the one meant where no step publishes."""
 
-    kind: Literal["deploy", "promote", "rollback"]
+    kind: Literal["deploy", "promote", "rollback", "restore"]
     function: str
     environment: str
     alias: AliasName
@@ -133,6 +155,14 @@ class Plan(Value, frozen=True, kw_only=True):
     @property
     def writes(self) -> bool:
         return any(isinstance(step, WRITES) for step in self.steps)
+
+    @property
+    def parts(self) -> tuple[tuple[Step, ...], tuple[AskApproval, ...], tuple[Step, ...]]:
+        """What nobody calling the alias notices; what has to be approved then; what they do notice."""
+        seam = next((n for n, step in enumerate(self.steps) if isinstance(step, (AskApproval, *MOVES))), None)
+        before, after = (self.steps, ()) if seam is None else (self.steps[:seam], self.steps[seam:])
+        asks = tuple(step for step in after if isinstance(step, AskApproval))
+        return before, asks, tuple(step for step in after if not isinstance(step, AskApproval))
 
 
 class Wanted(Value, frozen=True, kw_only=True):
@@ -268,6 +298,10 @@ def describe(step: Step) -> str:
             return f"create alias {step.alias} for {_version(step.version)}"
         case PointAlias():
             return f"move alias {step.alias} from version {step.was} to {_version(step.version)} ({step.reason})"
+        case RestoreAlias():
+            return f"put alias {step.alias} back from version {step.now} to {step.routing} ({step.reason})"
+        case RemoveAlias():
+            return f"remove alias {step.alias} again ({step.reason})"
         case _:
             assert_never(step)
 

@@ -6,7 +6,7 @@ With its neighbours of the conduct tier, the only module that knows both what de
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,12 +62,21 @@ from pointsman.plan import (
 from pointsman.world import Session, World, git
 
 
-class SavedPlan(Value, frozen=True, kw_only=True):
-    """A plan in a file: `schema` for later readers, `plan` exactly as shown, `asked` as it was asked for."""
+class SavedPlan(Value, frozen=True, kw_only=True, omit_defaults=True):
+    """Plans in a file, exactly as shown, and `asked` as they were asked for. `schema`: 1 has `plan`, 2 has `plans`."""
 
-    schema: Literal[1]
-    plan: Plan
+    schema: Literal[1, 2]
     asked: dict[str, Any]
+    plan: Plan | None = None
+    plans: tuple[Plan, ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.schema == 1) != (self.plan is not None) or (self.schema == 2) != bool(self.plans):
+            raise ValueError("schema 1 has a plan, schema 2 has plans")
+
+    @property
+    def all(self) -> tuple[Plan, ...]:
+        return (self.plan,) if self.plan else self.plans
 
 
 # Building
@@ -128,15 +137,10 @@ def build_id(world: World, made: Artifact, given: str | None, at: str) -> BuildI
 # Deploying
 
 
-def deploy(
-    world: World, function: Function, environment: Environment, *, given: str | None, rest: tuple[str, ...] = ()
-) -> Released:
-    """Unit tests → package → provision → update → publish → integration tests → alias.
-
-    `rest` names the functions still to come in the same command, for `resume`.
-    """
-    _rollout_not_yet(world, environment)
-    with world.running("deploy", function, environment, {"build": given, "rest": rest}) as session:
+def deploy(world: World, function: Function, environment: Environment, *, given: str | None) -> Released:
+    """Unit tests → package → provision → update → publish → integration tests → alias."""
+    rollout_not_yet(world, environment)
+    with world.running("deploy", function, environment, {"build": given}) as session:
         at = commit(world)  # now: tests may write into the tree
         tests = unit_tests(session)
         made = build(world, function)
@@ -151,6 +155,13 @@ def _deploy(
     tests: dict[str, TestReport],
     check: Callable[[Seen], None] = lambda _seen: None,
 ) -> Released:
+    return carry_out(session, proposed(session, made, build, check=check), tests=tests)
+
+
+def proposed(
+    session: Session, made: Artifact, build: BuildId, *, check: Callable[[Seen], None] = lambda _seen: None
+) -> Plan:
+    """The deploy of this package, planned on what is there now, and the build's id taken."""
     _check(made, session.function, session.environment)
     session.ledger.append(session.run, "packaged", function=session.function.name, artifact=made, build=build)
     wanted, seen = observe(session, made, build, gates=release_gates(session.function))
@@ -159,16 +170,19 @@ def _deploy(
     if session.arn:
         # From here on the id is taken, whatever becomes of this run.
         session.ledger.built(session.run, session.arn, build, made.sha256, commit=session.world.actor.commit)
-    return carry_out(session, planned, tests=tests)
+    return planned
 
 
 def plan(world: World, function: Function, environment: Environment, *, given: str | None) -> Plan:
     """The deploy as it would be carried out now; nothing is changed, and nothing but the package is made."""
-    _rollout_not_yet(world, environment)
-    session = world.session(function, environment)
+    rollout_not_yet(world, environment)
     at = commit(world)
     made = build(world, function)
-    name = build_id(world, made, given, at)
+    return planned_deploy(world, function, environment, made, build_id(world, made, given, at))
+
+
+def planned_deploy(world: World, function: Function, environment: Environment, made: Artifact, name: BuildId) -> Plan:
+    session = world.session(function, environment)
     _check(made, function, environment)
     gates = (*unit_gate(function), *release_gates(function))
     wanted, seen = observe(session, made, name, gates=gates)
@@ -196,9 +210,9 @@ def _planned(session: Session, wanted: Wanted, seen: Seen) -> Plan:
 
 def promote(world: World, function: Function, environment: Environment, target: str) -> Released:
     """The same bits, another alias: by build id, version or alias."""
-    _rollout_not_yet(world, environment)
+    rollout_not_yet(world, environment)
     with world.running("promote", function, environment, {"target": target}) as session:
-        return _move(session, _plan_promote(session, target))
+        return _move(session, planned_promotion(session, target))
 
 
 def _move(session: Session, made: Plan) -> Released:
@@ -207,11 +221,11 @@ def _move(session: Session, made: Plan) -> Released:
 
 
 def plan_promote(world: World, function: Function, environment: Environment, target: str) -> Plan:
-    _rollout_not_yet(world, environment)
-    return _plan_promote(world.session(function, environment), target)
+    rollout_not_yet(world, environment)
+    return planned_promotion(world.session(function, environment), target)
 
 
-def _plan_promote(session: Session, target: str, *, asked: BuildId | None = None) -> Plan:
+def planned_promotion(session: Session, target: str, *, asked: BuildId | None = None) -> Plan:
     name = owners.name(session)
     alias = session.gateway.alias(name, session.environment.alias)
     arn = alias.arn.unqualified if alias else arn_of(session, name)
@@ -253,14 +267,14 @@ def _plan_promote(session: Session, target: str, *, asked: BuildId | None = None
 def roll_back(world: World, function: Function, environment: Environment, to: str | None) -> Released:
     """One conditional UpdateAlias, to the previous deployment of that alias or to the one named."""
     with world.running("rollback", function, environment, {"target": to}) as session:
-        return _move(session, _plan_rollback(session, to))
+        return _move(session, planned_rollback(session, to))
 
 
 def plan_rollback(world: World, function: Function, environment: Environment, to: str | None) -> Plan:
-    return _plan_rollback(world.session(function, environment), to)
+    return planned_rollback(world.session(function, environment), to)
 
 
-def _plan_rollback(session: Session, to: str | None, *, asked: BuildId | None = None) -> Plan:
+def planned_rollback(session: Session, to: str | None, *, asked: BuildId | None = None) -> Plan:
     name, alias_name = owners.name(session), session.environment.alias
     alias = session.gateway.alias(name, alias_name)
     if alias is None:
@@ -308,7 +322,7 @@ def _must_be_proved(session: Session, arn: FunctionArn, version: Version, where:
         )
 
 
-def _rollout_not_yet(world: World, environment: Environment) -> None:
+def rollout_not_yet(world: World, environment: Environment) -> None:
     if environment.rollout is not None and not world.options.all_at_once:
         raise NotYet(
             f"environment.{environment.name}.rollout: moving traffic step by step is not built yet",
@@ -319,11 +333,16 @@ def _rollout_not_yet(world: World, environment: Environment) -> None:
 # Plans in files
 
 
-def save(path: Path, made: Plan, asked: Mapping[str, Any]) -> None:
+def save(path: Path, made: Sequence[Plan], asked: Mapping[str, Any]) -> None:
     """Mode 0600: a plan holds the environment variables it would set."""
+    saved = (
+        SavedPlan(schema=1, plan=made[0], asked=dict(asked))
+        if len(made) == 1
+        else SavedPlan(schema=2, plans=tuple(made), asked=dict(asked))
+    )
     try:
         path.touch(mode=0o600)
-        path.write_bytes(to_json(SavedPlan(schema=1, plan=made, asked=dict(asked))))
+        path.write_bytes(to_json(saved))
     except OSError as error:
         raise UsageError(f"cannot write the plan {path}: {error.strerror}", where="--out") from error
 
@@ -341,26 +360,31 @@ def load(path: Path) -> SavedPlan:
 
 def apply(world: World, saved: SavedPlan) -> Released:
     """Run exactly the saved plan. Raises StalePlan, with the differences, when the world is no longer what it saw."""
-    then = saved.plan
+    (then,) = saved.all
     function = world.functions(then.function)[0]
     environment = world.environment(then.environment)
     request = {"build": then.build, "target": f"version:{then.version}", **saved.asked}
     with world.running(then.kind, function, environment, request) as session:
-        announce(session, then)
-        if then.artifact:
-            made, build = then.artifact, then.build
-            session.ledger.append(session.run, "packaged", function=then.function, artifact=made, build=build)
-        now = _again(session, then)
-        if lines := differences(then, now):
-            raise StalePlan(
-                "the world is no longer what this plan saw:\n" + "\n".join(f"  {line}" for line in lines),
-                where="applying the plan",
-                next="Nothing was changed. Make a new plan, and look at it.",
-            )
-        return carry_out(session, then)
+        return carry_out(session, still_true(session, then))
 
 
-def _again(session: Session, then: Plan) -> Plan:
+def still_true(session: Session, then: Plan) -> Plan:
+    """The saved plan, where asking again gives the same; StalePlan otherwise."""
+    announce(session, then)
+    if then.artifact:
+        made, build = then.artifact, then.build
+        session.ledger.append(session.run, "packaged", function=then.function, artifact=made, build=build)
+    now = asked_again(session, then)
+    if lines := differences(then, now):
+        raise StalePlan(
+            "the world is no longer what this plan saw:\n" + "\n".join(f"  {line}" for line in lines),
+            where=f"applying the plan of {then.function}",
+            next="Nothing was changed. Make a new plan, and look at it.",
+        )
+    return then
+
+
+def asked_again(session: Session, then: Plan) -> Plan:
     """The same question, asked now."""
     match then.kind:
         case "deploy":
@@ -373,9 +397,11 @@ def _again(session: Session, then: Plan) -> Plan:
             wanted, seen = observe(session, then.artifact, then.build, gates=gates)
             return _planned(session, wanted, seen)
         case "promote":
-            return _plan_promote(session, f"version:{then.version}", asked=then.build)
+            return planned_promotion(session, f"version:{then.version}", asked=then.build)
         case "rollback":
-            return _plan_rollback(session, f"version:{then.version}", asked=then.build)
+            return planned_rollback(session, f"version:{then.version}", asked=then.build)
+        case "restore":
+            raise UsageError("what a failed release takes back is never kept in a file")
 
 
 # Going on after a crash
@@ -386,11 +412,7 @@ def resume(world: World, run: Run) -> Released:
 
     Raises LostRace where it is still under way, Drift where somebody else moved on since.
     """
-    if under_way(run):
-        raise LostRace(
-            f"{run.command} of {run.function} to {run.alias} (run {run.id}) is still under way",
-            next=f"Wait for process {run.pid} of {run.by}, or end it.",
-        )
+    must_have_ended(run)
     function = world.functions(run.function)[0]
     environment = world.environment(run.environment)
     before = told(world, run)
@@ -399,13 +421,27 @@ def resume(world: World, run: Run) -> Released:
         if run.command == "deploy":
             return _resumed_deploy(session, run, before)
         if before.planned:
-            return _move(session, _resumed_move(session, before.planned))
+            return _move(session, resumed_move(session, before.planned))
         target: Any = run.request.get("target")
-        made = _plan_promote(session, target) if run.command == "promote" else _plan_rollback(session, target)
+        made = planned_promotion(session, target) if run.command == "promote" else planned_rollback(session, target)
         return _move(session, made)
 
 
+def must_have_ended(run: Run) -> None:
+    if under_way(run):
+        raise LostRace(
+            f"{run.command} of {run.function} to {run.alias} (run {run.id}) is still under way",
+            next=f"Wait for process {run.pid} of {run.by}, or end it.",
+        )
+
+
 def _resumed_deploy(session: Session, run: Run, before: Told) -> Released:
+    made, name, tests = repackaged(session, run, before)
+    return _deploy(session, made, name, tests=tests, check=lambda seen: not_overtaken(before, made, seen))
+
+
+def repackaged(session: Session, run: Run, before: Told) -> tuple[Artifact, BuildId, dict[str, TestReport]]:
+    """The package and the id that the interrupted run had decided on; made now where it had not come to it."""
     world, packaged = session.world, before.packaged
     at = commit(world)
     tests = {} if before.unit_passed else unit_tests(session)
@@ -414,16 +450,14 @@ def _resumed_deploy(session: Session, run: Run, before: Told) -> Released:
         made = packaging.inspect(Path(artifact.path), run.function)
         if made.sha256 != artifact.sha256:
             raise BuildFailed(f"{made.path} was changed since run {run.id} made it", next="Deploy again.")
-        name = BuildId(packaged["build"])
-    else:
-        made = build(world, session.function)
-        name = build_id(world, made, packaged["build"] if packaged else run.request.get("build"), at)
-    return _deploy(session, made, name, tests=tests, check=lambda seen: not_overtaken(before, made, seen))
+        return made, BuildId(packaged["build"]), tests
+    made = build(world, session.function)
+    return made, build_id(world, made, packaged["build"] if packaged else run.request.get("build"), at), tests
 
 
-def _resumed_move(session: Session, then: Plan) -> Plan:
+def resumed_move(session: Session, then: Plan) -> Plan:
     """The move as decided then. If the alias is neither where it was nor where it should be, somebody else came."""
-    now = _again(session, then)
+    now = asked_again(session, then)
     if now.steps and now.expects.alias_routing != then.expects.alias_routing:
         raise Drift(
             f"{then.alias} was at {then.expects.alias_routing} and is at {now.expects.alias_routing} now",

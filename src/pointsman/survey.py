@@ -121,7 +121,7 @@ def _status(session: Session, environments: tuple[Environment, ...]) -> Function
 
 def _unfinished(session: Session) -> str:
     run = session.ledger.unfinished()
-    if run is None or run.function != session.function.name:
+    if run is None or session.function.name not in (run.members or (run.function,)):
         return ""
     if under_way(run):
         return f"{run.command} to {run.alias} is under way (run {run.id}, process {run.pid} of {run.by})"

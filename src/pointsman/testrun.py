@@ -44,7 +44,8 @@ def run(
 ) -> TestRun:
     """Run through the shell, output to `reports/<name>.log` and by line to `echo`; keep the JUnit files in `reports`.
 
-    `junit`: files relative to `cwd`, or globs. `halted` is asked now and then, where no Ctrl-C arrives (threads). All that the command started ends with it, at the timeout, or at Ctrl-C.
+    `junit`: files relative to `cwd`, or globs. `halted` is asked now and then: threads get no Ctrl-C.
+    All that the command started ends with it, at the timeout, or at Ctrl-C.
     """
     import time
 

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pointsman.aws.gateway import Gateway
 from pointsman.aws.operation import Transport
-from pointsman.aws.transports import Call, Clock, Count, Journal, ReadOnly, Retry, Throttle
+from pointsman.aws.transports import Call, Clock, Count, Halt, Journal, ReadOnly, Retry, Throttle
 from pointsman.config import CloudFormation, Direct, Environment, Existing, Function, Project, Terraform
 from pointsman.errors import (
     AccountMismatch,
@@ -52,6 +53,42 @@ class Actor(Value, frozen=True, kw_only=True):
     ci: str = ""
 
 
+@dataclass
+class Progress:
+    """How far one function of a release is: the phase, since when, the version if there is one, what it waits for."""
+
+    function: str
+    phase: str = "waiting"
+    version: str = ""
+    doing: str = ""
+    since: float = 0.0
+
+    def starts(self, phase: str, now: float) -> None:
+        self.phase, self.doing, self.since = phase, "", self.since or now
+
+
+class Turns:
+    """Whose turn it is with what cannot be shared: a stack, a folder's test report. One lock for each name."""
+
+    def __init__(self) -> None:
+        self._locks: dict[str, threading.Lock] = {}
+        self._taken: dict[str, int] = {}
+        self._guard = threading.Lock()
+
+    @contextmanager
+    def take(self, *names: str) -> Iterator[bool]:
+        """Waits for all of them; tells whether somebody had them before, in this command."""
+        with ExitStack() as held:
+            for name in sorted(set(names)):  # in one order for all: else two could wait for each other
+                with self._guard:
+                    lock = self._locks.setdefault(name, threading.Lock())
+                held.enter_context(lock)
+            before = any(self._taken.get(name) for name in names)
+            for name in names:
+                self._taken[name] = self._taken.get(name, 0) + 1
+            yield before
+
+
 class Options(Value, frozen=True, kw_only=True):
     """What the command line adds to the file."""
 
@@ -77,6 +114,9 @@ class World:
     local: bool = False  # a rehearsal: the endpoint is on this machine
     staged: bool = False  # by `--local`: what the local AWS lacks may be supplied
     calls: list[Call] = field(default_factory=list)
+    board: Callable[[Sequence[Progress], float], None] | None = None  # shows how far all are, at that time
+    turns: Turns = field(default_factory=Turns)
+    halted: Callable[[], bool] | None = None  # asked before each call, where a Ctrl-C does not arrive by itself
     _ledger: Ledger | None = None
     _wires: dict[tuple[str | None, ...], tuple[Wire, Transport]] = field(default_factory=dict)
 
@@ -117,6 +157,13 @@ class World:
             self._ledger = Ledger(self.ledger_path, now=self.clock.now)
         return self._ledger
 
+    def beside(
+        self, *, say: Callable[[str], None], echo: Callable[[str], None] | None, halted: Callable[[], bool]
+    ) -> World:
+        """The same world for one of several threads: one ledger, one budget of calls, but a voice of its own."""
+        _ = self.ledger  # opened now, by one
+        return replace(self, say=say, echo=echo, halted=halted)
+
     def close(self) -> None:
         if self._ledger is not None:
             self._ledger.close()
@@ -124,13 +171,12 @@ class World:
 
     # Choosing
 
-    def functions(self, chosen: str | None) -> tuple[Function, ...]:
-        """The functions meant: the one named, or all of the file. Raises UnknownTarget with the likely one."""
-        if chosen is None:
-            return tuple(self.project.functions.values())
-        if chosen not in self.project.functions:
-            raise unknown("function", chosen, self.project.functions, "pointsman.toml has")
-        return (self.project.functions[chosen],)
+    def functions(self, *chosen: str) -> tuple[Function, ...]:
+        """The functions meant: those named, or all, in the file's order. Raises UnknownTarget with the likely one."""
+        there = self.project.functions
+        if wrong := next((name for name in chosen if name not in there), None):
+            raise unknown("function", wrong, there, "pointsman.toml has")
+        return tuple(each for name, each in there.items() if name in chosen or not chosen)
 
     def environment(self, to: str | None) -> Environment:
         """By name or alias; without one, the first of the file."""
@@ -174,7 +220,7 @@ class World:
         """Without a run the session only looks: every mutating call is refused before it is sent."""
         wire, chain = self.wire(environment)
         chain = Journal(chain, Recorder(self.ledger, run, function.name)) if run else ReadOnly(chain)
-        chain = Retry(chain, self.clock, self.draw)
+        chain = Retry(Halt(chain, self.halted) if self.halted else chain, self.clock, self.draw)
         return Session(
             world=self, function=function, environment=environment, gateway=Gateway(chain), wire=wire, run=run
         )
@@ -189,10 +235,30 @@ class World:
 
         An interrupted or failed run stays open for `resume`; a refused or lost one has nothing to go on with.
         """
+        run = self.begin(self.run_id(), command, (function.name,), environment, request)
+        session = self.session(function, environment, run.id)
+        try:
+            yield session
+        except BaseException as error:
+            self.end_badly(run.id, error)
+            raise
+        self.ledger.end(run.id, session.outcome)
+
+    def begin(
+        self,
+        run_id: str,
+        command: str,
+        functions: tuple[str, ...],
+        environment: Environment,
+        request: dict[str, object],
+        *,
+        part_of: str = "",
+    ) -> Run:
+        """A run of one function, or of several together, in the ledger from now on."""
         run = Run(
-            id=self.run_id(),
+            id=run_id,
             command=command,
-            function=function.name,
+            function=", ".join(functions),
             alias=environment.alias,
             environment=environment.name,
             request=request,
@@ -202,17 +268,14 @@ class World:
             pid=os.getpid(),
             born=born(os.getpid()),
             commit=self.actor.commit,
+            members=functions if len(functions) > 1 else (),
+            part_of=part_of,
         )
         self.ledger.start(run)
-        session = self.session(function, environment, run.id)
-        try:
-            yield session
-        except BaseException as error:
-            self._end_badly(run.id, error)
-            raise
-        self.ledger.end(run.id, session.outcome)
+        return run
 
-    def _end_badly(self, run: str, error: BaseException) -> None:
+    def end_badly(self, run: str, error: BaseException) -> None:
+        """The run's end by an error: what kind of end it was, and why."""
         match error:
             case GateRefused() | UsageError():
                 outcome = "refused"
@@ -244,6 +307,7 @@ class Session:
     gateway: Gateway
     wire: Wire
     run: str
+    part_of: str = ""  # the run of the release whose member this is
     outcome: str = "done"
     arn: FunctionArn | None = None  # as seen when looking at the world
     alias: Alias | None = None

@@ -169,6 +169,17 @@ class Gateway(Stacks):
             Description=description,
         )
 
+    def delete_alias(self, function: str, name: AliasName) -> bool:
+        """True, whether there was one or not: AWS makes no difference, and takes no revision id."""
+        return self._send(
+            "DeleteAlias",
+            lambda _reply: True,
+            mutates=True,
+            subject=f"alias {name} of {function}",
+            FunctionName=function,
+            Name=str(name),
+        )
+
     # Who is asking
 
     def caller_account(self) -> str:

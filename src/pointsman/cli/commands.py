@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,8 @@ class Typed:
                 local=rehearsal,
                 staged=self.asked.local,
             )
+            if self.screen.lively:
+                world.board = self.screen.board
             if self._wrap:
                 world.wrap = self._wrap
             if self._clock:
@@ -74,6 +76,10 @@ class Typed:
             self.screen.calls = world.calls
             self._world = world
         return self._world
+
+    @property
+    def functions(self) -> tuple[Function, ...]:
+        return self.world.functions(*(self.asked.function or ()))
 
     def close(self) -> None:
         if self._world is not None:
@@ -182,7 +188,7 @@ def _init(typed: Typed) -> int:
 def _build(typed: Typed) -> int:
     from pointsman import release
 
-    made = [release.build(typed.world, each) for each in typed.world.functions(typed.asked.function)]
+    made = [release.build(typed.world, each) for each in typed.functions]
     screen = typed.screen
     if not screen.json:
         rows = [
@@ -195,66 +201,59 @@ def _build(typed: Typed) -> int:
 
 
 def _deploy(typed: Typed) -> int:
-    from pointsman import release
+    from pointsman import release_set
 
-    world, asked = typed.world, typed.asked
-    environment = world.environment(asked.to)
-    functions = world.functions(asked.function)
-    names = [each.name for each in functions]
-
-    def deploy(each: Function) -> Released:
-        rest = tuple(names[names.index(each.name) + 1 :])
-        return release.deploy(world, each, environment, given=asked.build_id, rest=rest)
-
-    return _told(typed, _each(functions, deploy))
+    environment = typed.world.environment(typed.asked.to)
+    return _told(typed, release_set.deploy(typed.world, typed.functions, environment, given=typed.asked.build_id))
 
 
 def _promote(typed: Typed) -> int:
-    from pointsman import release
+    from pointsman import release_set
 
-    world, asked = typed.world, typed.asked
-    environment = world.environment(asked.to)
-    functions = world.functions(asked.function)
-    for each in functions[1:]:
-        release.plan_promote(world, each, environment, asked.target)  # all must be possible before the first moves
-    return _told(typed, _each(functions, lambda each: release.promote(world, each, environment, asked.target)))
-
-
-def _each(functions: tuple[Function, ...], do: Callable[[Function], Released]) -> list[Released]:
-    """One after the other; an error tells what was done before it."""
-    done: list[Released] = []
-    for function in functions:
-        try:
-            done.append(do(function))
-        except PointsmanError as error:
-            for each in done:
-                error.add_note(f"Done before: {_sentence(each)}")
-            raise
-    return done
+    environment = typed.world.environment(typed.asked.to)
+    return _told(typed, release_set.promote(typed.world, typed.functions, environment, typed.asked.target))
 
 
 def _rollback(typed: Typed) -> int:
-    from pointsman import release
+    from pointsman import release_set
 
-    world, asked = typed.world, typed.asked
-    environment = world.environment(asked.alias)
-    if len(world.functions(asked.function)) > 1:
-        raise UsageError(
-            "the file has several functions, and each has a previous deployment of its own",
-            next="Say which: --function NAME. (Moving back a whole release together is not built yet.)",
-        )
-    done = [release.roll_back(world, each, environment, asked.target) for each in world.functions(asked.function)]
-    return _told(typed, done)
+    environment = typed.world.environment(typed.asked.alias)
+    return _told(typed, release_set.roll_back(typed.world, typed.functions, environment, typed.asked.target))
 
 
 def _told(typed: Typed, done: list[Released]) -> int:
     screen = typed.screen
+    screen.board_is_final()
     if not screen.json:
-        for each in done:
-            screen.print(_sentence(each))
+        if len(done) > 1:
+            _released(screen, done)
+        else:
+            for each in done:
+                screen.print(_sentence(each))
     screen.result(done)
     unchanged = all(each.outcome == "unchanged" for each in done)
     return UNCHANGED if unchanged and getattr(typed.asked, "fail_if_unchanged", False) else 0
+
+
+def _released(screen: Screen, done: list[Released]) -> None:
+    rows = [
+        (
+            each.function,
+            each.alias,
+            each.version or "-",
+            each.was or "-",
+            each.build or "-",
+            ", ".join(f"{name}: {report}" for name, report in each.tests.items()) or "-",
+            {"done": "moved" if each.moved else "served already", "unchanged": "nothing to do"}.get(
+                each.outcome, each.outcome
+            ),
+        )
+        for each in done
+    ]
+    screen.table(("function", "alias", "version", "was", "build", "tests", "outcome"), rows)
+    for each in done:
+        if each.why:
+            screen.print(f"{each.function}: {each.why}.")
 
 
 def _sentence(done: Released) -> str:
@@ -271,22 +270,21 @@ def _sentence(done: Released) -> str:
 
 
 def _plan(typed: Typed) -> int:
-    from pointsman import release
+    from pointsman import release, release_set
 
     world, asked = typed.world, typed.asked
-    if asked.out and len(world.functions(asked.function)) != 1:
-        raise UsageError("a saved plan is of one function", next="Say which: --function NAME.")
-    plans: list[Plan] = []
-    for function in world.functions(asked.function):
-        match asked.planned:
-            case "promote":
-                plans.append(release.plan_promote(world, function, world.environment(asked.to), asked.target))
-            case "rollback":
-                plans.append(release.plan_rollback(world, function, world.environment(asked.alias), asked.target))
-            case _:
-                plans.append(release.plan(world, function, world.environment(asked.to), given=asked.build_id))
+    functions = typed.functions
+    plans: Sequence[Plan]
+    match asked.planned:
+        case "promote":
+            to = world.environment(asked.to)
+            plans = [release.plan_promote(world, each, to, asked.target) for each in functions]
+        case "rollback":
+            plans = release_set.plan_rollback(world, functions, world.environment(asked.alias), asked.target)
+        case _:
+            plans = release_set.plan(world, functions, world.environment(asked.to), given=asked.build_id)
     if asked.out:
-        release.save(Path(asked.out), plans[0], {"all_at_once": world.options.all_at_once})
+        release.save(Path(asked.out), plans, {"all_at_once": world.options.all_at_once})
     screen = typed.screen
     if not screen.json:
         for each in plans:
@@ -309,13 +307,13 @@ def _show_plan(screen: Screen, plan: Plan) -> None:
 
 
 def _apply(typed: Typed) -> int:
-    from pointsman import release
+    from pointsman import release, release_set
 
-    return _told(typed, [release.apply(typed.world, release.load(Path(typed.asked.plan_file)))])
+    return _told(typed, release_set.apply(typed.world, release.load(Path(typed.asked.plan_file))))
 
 
 def _resume(typed: Typed) -> int:
-    from pointsman import release
+    from pointsman import release_set
 
     run = typed.world.ledger.unfinished(typed.asked.run_id)
     if run is None:
@@ -326,22 +324,14 @@ def _resume(typed: Typed) -> int:
         typed.screen.result([])
         return 0
     typed.screen.say(f"resuming {run.command} of {run.function} to {run.alias} (run {run.id} of {run.by})")
-    world = typed.world
-    done = [release.resume(world, run)]
-    rest = tuple(run.request.get("rest", ()))
-    for index, name in enumerate(rest):  # of a deploy of several functions
-        (function,) = world.functions(name)
-        given = run.request.get("build")
-        environment = world.environment(run.environment)
-        done.append(release.deploy(world, function, environment, given=given, rest=rest[index + 1 :]))
-    return _told(typed, done)
+    return _told(typed, release_set.resume(typed.world, run))
 
 
 def _status(typed: Typed) -> int:
     from pointsman import survey
 
     world, screen = typed.world, typed.screen
-    found = survey.status(world, world.functions(typed.asked.function))
+    found = survey.status(world, typed.functions)
     if not screen.json:
         now = world.clock.now()
         for index, each in enumerate(found):
@@ -377,7 +367,7 @@ def _versions(typed: Typed) -> int:
 
     world, screen = typed.world, typed.screen
     environment = world.environment(typed.asked.to)
-    found = {each.name: survey.versions(world, each, environment) for each in world.functions(typed.asked.function)}
+    found = {each.name: survey.versions(world, each, environment) for each in typed.functions}
     if not screen.json:
         for name, rows in found.items():
             screen.print(screen.bold(f"{name}: {counted(len(rows), 'version')}"))
@@ -407,7 +397,7 @@ def _history(typed: Typed) -> int:
     if asked.rebuild:
         if not asked.force:
             survey.must_need_rebuilding(world)
-        aside, versions, aliases = survey.rebuild(world, world.functions(None))
+        aside, versions, aliases = survey.rebuild(world, world.functions())
         if not screen.json:
             kept = f" The old one is kept as {aside}." if aside else ""
             screen.print(f"Wrote {world.ledger_path} anew: {versions} versions, {aliases} aliases.{kept}")
@@ -428,9 +418,7 @@ def _diff(typed: Typed) -> int:
 
     world, screen, asked = typed.world, typed.screen, typed.asked
     environment = world.environment(asked.to)
-    found = {
-        each.name: survey.diff(world, each, environment, asked.a, asked.b) for each in world.functions(asked.function)
-    }
+    found = {each.name: survey.diff(world, each, environment, asked.a, asked.b) for each in typed.functions}
     if not screen.json:
         for name, each in found.items():
             screen.print(screen.bold(f"{name}: {each.a} → {each.b}"))

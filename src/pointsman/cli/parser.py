@@ -144,7 +144,12 @@ def _shared(parser: argparse.ArgumentParser, default: object) -> None:
 
 
 def _function(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    parser.add_argument("--function", metavar="NAME", help="one of the file's functions (default: all)")
+    parser.add_argument(
+        "--function",
+        metavar="NAME",
+        action="append",
+        help="one of the file's functions; may be given several times (default: all)",
+    )
     return parser
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
 from pointsman.errors import PointsmanError
 from pointsman.model import plain
+
+if TYPE_CHECKING:
+    from pointsman.cli.live import Live
+    from pointsman.world import Progress
 
 SCHEMA = 1
 
@@ -23,6 +27,7 @@ class Screen:
         self.verbose = verbose
         self.calls: list[Any] = []
         self.began = time.monotonic()
+        self._live: Live | None = None
 
     @property
     def colour(self) -> bool:
@@ -35,17 +40,41 @@ class Screen:
         """Whether to tell what is going on: on a terminal always, piped only when asked."""
         return self.verbose or (self.err.isatty() and not self.json)
 
+    @property
+    def lively(self) -> bool:
+        """Whether lines may be redrawn; told everything (-v), people get it line by line."""
+        import os
+
+        return self.err.isatty() and not self.json and not self.verbose and os.environ.get("TERM") != "dumb"
+
+    def board(self, rows: Sequence[Progress], now: float) -> None:
+        """How far the functions of a release are: a table in place of the one before."""
+        if self._live is None:
+            from pointsman.cli.live import Live
+
+            self._live = Live(self.err)
+        self._live.draw(rows, now)
+
+    def board_is_final(self) -> None:
+        """What follows says it all; while something fails, the table stays to show where."""
+        if self._live:
+            self._live.lift()
+            self._live = None
+
     def say(self, line: str) -> None:
+        if self._live is not None:
+            return  # the table tells it, in the function's line
         if self.progress:
             passed = time.monotonic() - self.began
             print(f"{passed:6.1f}s  {line}", file=self.err, flush=True)
 
     def echo(self, line: str) -> None:
         """A line of a test's own output, as it comes."""
-        if self.progress:
+        if self.progress and self._live is None:
             print(f"         | {line.rstrip()}", file=self.err, flush=True)
 
     def ask(self, question: str) -> bool:
+        self._live = None  # the table stays above the question, and another is begun below
         print(f"{question} [y/N] ", end="", file=self.err, flush=True)
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 

@@ -55,6 +55,17 @@ def name(session: Session) -> FunctionName:
             raise _not_yet(session)
 
 
+def shared(session: Session) -> str:
+    """What owns this function, as a name that is the same for all functions it owns together."""
+    match session.function.provision:
+        case CloudFormation(stack=stack):
+            return f"stack {stack} of {session.environment.name}"
+        case Terraform(directory=directory):
+            return f"terraform {directory} of {session.environment.name}"
+        case _:
+            return f"function {session.function.name}"
+
+
 def apply(session: Session, step: ApplyStack) -> FunctionName:
     """Carry out the owner's step, as shown. Returns the function's name, which may be new."""
     from pointsman.owners import stacks

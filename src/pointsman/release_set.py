@@ -1,0 +1,654 @@
+"""Several functions released as one: no alias moves before all are proved, and what moved goes back if one cannot.
+
+    test and package  →  look and plan  →  prove what changed, in parallel  →  approve once  →  move in the file's order
+
+The ledger has one run for the whole, and one for each function that is `part_of` it. What becomes of a release that is
+killed is decided by what the whole wrote last: nothing yet (no alias moved: `resume` goes on proving), "decided move"
+(all are proved and approved: `resume` moves the rest), "decided restore" (`resume` puts the rest back). So it ends with
+all new or with all as before.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+from typing import Any, Literal
+
+import msgspec
+
+from pointsman import release
+from pointsman.config import Environment, Function
+from pointsman.errors import (
+    Drift,
+    Interrupted,
+    LedgerError,
+    NotRestored,
+    PointsmanError,
+    UnknownTarget,
+)
+from pointsman.hands import Released, Work, announce, approver, unit_tests
+from pointsman.interrupted import Told, not_overtaken, told
+from pointsman.ledger import Run
+from pointsman.model import Alias, Artifact, BuildId, CodeSha256, TestReport, from_json, to_json
+from pointsman.plan import Plan, plan_move
+from pointsman.restoration import Left, Shift, last_release, restoration
+from pointsman.world import Progress, Session, World
+
+AT_ONCE = 16  # functions in AWS's hands at the same time; their calls have one budget anyway
+
+# The use cases
+
+
+def deploy(
+    world: World, functions: tuple[Function, ...], environment: Environment, *, given: str | None
+) -> list[Released]:
+    """All of them, or none: see above. One function alone is deployed as ever."""
+    if len(functions) == 1:
+        return [release.deploy(world, functions[0], environment, given=given)]
+    release.rollout_not_yet(world, environment)
+    with _running(world, "deploy", functions, environment, {"build": given}) as crew:
+        return _deploy(crew, given)
+
+
+def promote(world: World, functions: tuple[Function, ...], environment: Environment, target: str) -> list[Released]:
+    """Every function must have the target before the first alias moves."""
+    if len(functions) == 1:
+        return [release.promote(world, functions[0], environment, target)]
+    release.rollout_not_yet(world, environment)
+    with _running(world, "promote", functions, environment, {"target": target}) as crew:
+        return _move(crew, lambda session: release.planned_promotion(session, target))
+
+
+def roll_back(
+    world: World, functions: tuple[Function, ...], environment: Environment, to: str | None
+) -> list[Released]:
+    """Back over the environment's last release: what moved in it goes where it was. `to`: all of them, to that build.
+
+    A release that was interrupted while it moved is put back, too.
+    """
+    if len(functions) > 1 and to is None:
+        if (open_ := _half_moved(world, functions, environment)) is not None:
+            return resume(world, open_, back=True)
+        functions, new = _of_last_release(world, functions, environment)
+    else:
+        new = ()
+    if len(functions) == 1:
+        done = [release.roll_back(world, functions[0], environment, to)]
+    else:
+        with _running(world, "rollback", functions, environment, {"target": to}) as crew:
+            done = _move(crew, lambda session: release.planned_rollback(session, to))
+    return [*done, *(_stays(each, environment) for each in new)]
+
+
+def apply(world: World, saved: release.SavedPlan) -> list[Released]:
+    """Exactly the saved plans, all of them or none."""
+    if len(saved.all) == 1:
+        return [release.apply(world, saved)]
+    plans = {each.function: each for each in saved.all}
+    functions = tuple(world.functions(name)[0] for name in plans)
+    first = saved.all[0]
+    environment = world.environment(first.environment)
+    request = {"build": first.build, "target": f"version:{first.version}", **saved.asked}
+    with _running(world, first.kind, functions, environment, request) as crew:
+
+        def check(member: Member) -> None:
+            member.takes(release.still_true(member.session, plans[member.name]))
+
+        crew.together(check, crew.members, phase="looking")
+        return crew.carry_out()
+
+
+def plan(
+    world: World, functions: tuple[Function, ...], environment: Environment, *, given: str | None
+) -> tuple[Plan, ...]:
+    """The deploys as they would be carried out now, in that order; nothing is changed but that packages are made."""
+    release.rollout_not_yet(world, environment)
+    at = release.commit(world)
+    made = [release.build(world, each) for each in functions]
+    name = release.build_id(world, _all_of(made), given, at)
+    return tuple(
+        release.planned_deploy(world, function, environment, package, name)
+        for function, package in zip(functions, made, strict=True)
+    )
+
+
+def plan_rollback(
+    world: World, functions: tuple[Function, ...], environment: Environment, to: str | None
+) -> tuple[Plan, ...]:
+    if len(functions) > 1 and to is None:
+        functions, _new = _of_last_release(world, functions, environment)
+    return tuple(release.plan_rollback(world, each, environment, to) for each in functions)
+
+
+def resume(world: World, run: Run, *, back: bool = False) -> list[Released]:
+    """Go on where the interrupted release stopped: forward or backward, as it had decided; `back`: backward."""
+    if not run.members:
+        return [release.resume(world, run)]
+    release.must_have_ended(run)
+    functions = tuple(world.functions(name)[0] for name in run.members)
+    environment = world.environment(run.environment)
+    decided = _decided(world, run)
+    request = {**run.request, "resumes": run.id}
+    with _running(world, run.command, functions, environment, request, earlier=_parts(world, run)) as crew:
+        if decided is not None:
+            direction, shifts = decided
+            if back or direction == "restore":
+                return crew.put_back(shifts, f"{run.command} {run.id} was interrupted")
+            return crew.go_on(shifts)
+        if run.command == "deploy":
+            return _deploy(crew, run.request.get("build"))
+        target: Any = run.request.get("target")
+        ask = release.planned_promotion if run.command == "promote" else release.planned_rollback
+        return _move(crew, lambda session: ask(session, target))
+
+
+# Their steps
+
+
+def _deploy(crew: ReleaseSet, given: str | None) -> list[Released]:
+    world = crew.world
+    at = release.commit(world)  # now: tests may write into the tree
+
+    def package(member: Member) -> None:
+        if member.earlier:
+            run, before = member.earlier
+            member.artifact, _, member.tests = release.repackaged(member.session, run, before)
+        else:
+            member.tests = unit_tests(member.session)
+            member.artifact = release.build(member.session.world, member.function)
+
+    crew.together(package, crew.members, phase="building", at_once=os.cpu_count() or 2, apart=_folder)
+    made = [each.artifact for each in crew.members if each.artifact]
+    before = (each.earlier[1].packaged for each in crew.members if each.earlier)
+    name = next((BuildId(each["build"]) for each in before if each), None)
+    name = name or release.build_id(world, _all_of(made), given, at)
+
+    def look(member: Member) -> None:
+        assert member.artifact is not None
+        artifact, earlier = member.artifact, member.earlier
+        check = (lambda seen: not_overtaken(earlier[1], artifact, seen)) if earlier else (lambda _seen: None)
+        member.takes(release.proposed(member.session, artifact, name, check=check))
+
+    crew.together(look, crew.members, phase="looking")
+    return crew.carry_out()
+
+
+def _move(crew: ReleaseSet, ask: Callable[[Session], Plan]) -> list[Released]:
+    def look(member: Member) -> None:
+        decided = member.earlier[1].planned if member.earlier else None
+        made = release.resumed_move(member.session, decided) if decided else ask(member.session)
+        announce(member.session, made)
+        member.takes(made)
+
+    crew.together(look, crew.members, phase="looking")
+    return crew.carry_out()
+
+
+class Member:
+    """One function of a release: its session, its plan, how far it is."""
+
+    def __init__(self, function: Function, session: Session, row: Progress, earlier: tuple[Run, Told] | None) -> None:
+        self.function = function
+        self.name = function.name
+        self.session = session
+        self.row = row
+        self.earlier = earlier
+        self.artifact: Artifact | None = None
+        self.tests: dict[str, TestReport] = {}
+        self.work: Work | None = None
+        self.error: BaseException | None = None
+
+    def takes(self, made: Plan) -> None:
+        self.work = Work(self.session, made, tests=self.tests)
+        self.row.version = made.version or ""
+
+    def shift(self) -> Shift:
+        """Once it is proved: what its move will do, and what would undo it."""
+        assert self.work is not None
+        session, alias, execution = self.session, self.session.alias, self.work.execution
+        assert execution.arn is not None
+        assert execution.version is not None
+        session.arn = execution.arn
+        return Shift(
+            function=self.name,
+            name=execution.arn.name,
+            alias=session.environment.alias,
+            version=execution.version,
+            before=alias.routing if alias else None,
+            description=alias.description if alias else "",
+            build=self.work.made.build,
+        )
+
+
+class ReleaseSet:
+    """The functions of one release, each in a thread of its own where it has to wait, and the run that is theirs."""
+
+    def __init__(  # noqa: PLR0917 (as World.begin takes them)
+        self,
+        world: World,
+        command: str,
+        functions: tuple[Function, ...],
+        environment: Environment,
+        request: dict[str, object],
+        earlier: Mapping[str, Run],
+    ) -> None:
+        self.world = world
+        self.command = command
+        self.environment = environment
+        self.halt = Event()
+        self.restored = False
+        names = tuple(each.name for each in functions)
+        self.run = world.begin(world.run_id(), command, names, environment, request)
+        self.members = [self._member(n, each, earlier.get(each.name)) for n, each in enumerate(functions, 1)]
+
+    def _member(self, number: int, function: Function, earlier: Run | None) -> Member:
+        row = Progress(function=function.name)
+        run, world = f"{self.run.id}-{number}", self.world
+        request = {**self.run.request, "resumes": earlier.id if earlier else ""}
+        world.begin(run, self.command, (function.name,), self.environment, request, part_of=self.run.id)
+
+        def say(line: str) -> None:
+            row.doing = line
+            world.say(f"{function.name}: {line}")
+
+        def echo(line: str) -> None:
+            row.doing = line
+            if world.echo:
+                world.echo(f"{function.name}: {line}")
+
+        session = world.beside(say=say, echo=echo, halted=self.halt.is_set).session(function, self.environment, run)
+        session.part_of = self.run.id
+        before = (earlier, told(world, earlier)) if earlier else None
+        session.approved = before[1].approved if before else {}
+        return Member(function, session, row, before)
+
+    # Forward
+
+    def carry_out(self) -> list[Released]:
+        """Every member has its plan: prove what has something to do, then move it all, or leave all as it was."""
+        changed = [each for each in self.members if each.work and each.work.made.steps]
+        for each in self.members:
+            each.row.phase = "waiting" if each in changed else "unchanged"
+
+        def prove(member: Member) -> None:
+            assert member.work is not None
+            member.work.prepare()
+            member.row.version = member.work.execution.version or ""
+
+        self.together(prove, changed, phase="proving", then="proved")
+        movers = [each for each in changed if each.work and each.work.made.parts[2]]
+        if movers:
+            self._approve(movers)
+            shifts = tuple(each.shift() for each in movers)
+            self._decide("move", shifts)
+            self._move(movers, shifts)
+        return [each.work.released() for each in self.members if each.work]
+
+    def _approve(self, movers: Sequence[Member]) -> None:
+        """One question for all, and an answer in each one's history."""
+        due: list[tuple[Member, str, str]] = []
+        for member in movers:
+            assert member.work is not None
+            for step in member.work.made.parts[1]:
+                version = member.work.execution.served(step.version)
+                what = f"{step.alias} of {member.name} to version {version}"
+                due.append((member, f"{step.alias} {version}", what))
+        unasked = [what for member, key, what in due if key not in member.session.approved]
+        if unasked:
+            session = movers[0].session
+            self._show()
+            by = approver(session, f"move {', '.join(unasked)}")
+            for member, key, _what in due:
+                member.session.approved = {key: by, **member.session.approved}
+        for member in movers:
+            assert member.work is not None
+            member.work.execution.approve()
+
+    def _move(self, movers: Sequence[Member], shifts: tuple[Shift, ...]) -> None:
+        """One after the other, in the file's order. Whatever stops it, Ctrl-C too: those that moved go back."""
+        for number, member in enumerate(movers):
+            try:
+                self.together(_moves, [member], phase="moving", then="moved")
+            except (Exception, KeyboardInterrupt) as error:
+                self.halt.clear()
+                self._go_back(shifts[: number + 1], error)
+                raise
+
+    def go_on(self, shifts: tuple[Shift, ...]) -> list[Released]:
+        """The moves that an interrupted release had decided on, those that are still to be made."""
+        by_name = {each.name: each for each in self.members}
+        movers = [by_name[shift.function] for shift in shifts]
+        todo = dict(zip(movers, shifts, strict=True))
+
+        def look(member: Member) -> None:
+            shift = todo[member]
+            alias = self._alias(member, shift)
+            if (alias.routing if alias else None) not in (shift.before, shift.after):
+                raise Drift(
+                    f"{shift.alias} of {member.name} is at {alias.routing if alias else 'nothing'} now",
+                    where="resuming the release",
+                    next="Somebody else moved it since: what this release had moved was put back.",
+                )
+            planned = member.earlier[1].planned if member.earlier else None
+            assert planned is not None, "a move is decided on plans that were written down"
+            now = plan_move(
+                "promote",
+                function=member.name,
+                environment=self.environment.name,
+                alias=shift.alias,
+                name=shift.name,
+                version=shift.version,
+                seen=alias,
+                build=shift.build,
+                approve=False,
+            )
+            again = {"steps": now.steps, "expects": now.expects, "why_nothing": now.why_nothing}
+            member.takes(msgspec.structs.replace(planned, version=shift.version, name=shift.name, **again))
+
+        try:
+            self.together(look, movers, phase="looking")
+        except Drift as error:
+            self._go_back(shifts, error)
+            raise
+        self._move(movers, shifts)
+        return [each.work.released() for each in self.members if each.work]
+
+    # Backward
+
+    def put_back(self, shifts: tuple[Shift, ...], why: str) -> list[Released]:
+        """Aliases as they were before the release, the last one moved first. Raises NotRestored where one is not."""
+        self._decide("restore", shifts)
+        by_name = {each.name: each for each in self.members}
+        present: dict[str, Alias | None] = {}
+        failed: dict[str, BaseException] = {}
+        for shift in shifts:
+            try:
+                present[shift.function] = self._alias(by_name[shift.function], shift)
+            except (PointsmanError, OSError) as error:
+                failed[shift.function] = error
+        seen = [shift for shift in shifts if shift.function in present]
+        done: list[Released] = []
+        for back in restoration(seen, present, environment=self.environment.name, why=why):
+            member = by_name[back.function]
+            if isinstance(back, Left):
+                member.row.phase = "left"
+                self.world.say(f"{back.function}: {back.alias} is left as it is: {back.why}")
+                continue
+            try:
+                self.together(_moves, [_taking(member, back)], phase="moving back", then="moved back")
+            except (PointsmanError, OSError) as error:
+                failed[back.function] = error
+            else:
+                assert member.work is not None
+                done.append(msgspec.structs.replace(member.work.released(), outcome="restored"))
+                member.session.outcome = "restored"
+        if failed:
+            raise self._not_restored([shift for shift in shifts if shift.function in failed], failed)
+        self.restored = True
+        return done
+
+    def _go_back(self, shifts: tuple[Shift, ...], error: BaseException) -> None:
+        """After a move that failed. The error gets told what was put back; or is replaced, where that failed too."""
+        what = error.what if isinstance(error, PointsmanError) else "interrupted"
+        try:
+            done = self.put_back(shifts, what.splitlines()[0])
+        except NotRestored as worse:
+            worse.add_note(f"It was to be moved back because: {what}")
+            raise worse from error
+        told_ = [
+            f"Moved back: {each.alias} of {each.function}, "
+            + (f"to version {each.version}." if each.version else "which is removed again.")
+            for each in done
+        ]
+        told_ = told_ or ["Every alias of the release is as it was before."]
+        if isinstance(error, KeyboardInterrupt):
+            stopped = Interrupted("interrupted", next="Nothing is left to resume: deploy again when you want it.")
+            for line in told_:
+                stopped.add_note(line)
+            stopped.release = self.facts("restored")
+            raise stopped from error
+        for line in told_:
+            error.add_note(line)
+        if isinstance(error, PointsmanError):
+            error.release = self.facts("restored")
+
+    def _not_restored(self, shifts: Iterable[Shift], why: Mapping[str, BaseException]) -> NotRestored:
+        lines = []
+        for shift in shifts:
+            was = str(shift.before) if shift.before else "not there"
+            error = why[shift.function]
+            reason = error.what if isinstance(error, PointsmanError) else error
+            lines.append(
+                f"  {shift.alias} of {shift.function} ({shift.name}) was {was}, "
+                f"and serves version {shift.version} of this release if its move got through: {reason}"
+            )
+        made = NotRestored(
+            "\n".join(("the release failed, and could not be taken back in full:", *lines)),
+            where=f"{self.command} to {self.environment.alias}",
+            next="`pointsman resume` goes on taking it back; `pointsman status` shows what serves what.",
+        )
+        made.release = self.facts("not restored")
+        return made
+
+    def _alias(self, member: Member, shift: Shift) -> Alias | None:
+        session = member.session
+        session.alias = alias = session.gateway.alias(shift.name, shift.alias)
+        session.arn = alias.arn.unqualified if alias else session.arn
+        session.check_account(session.arn)
+        return alias
+
+    # The whole
+
+    def _decide(self, direction: Literal["move", "restore"], shifts: tuple[Shift, ...]) -> None:
+        self.world.ledger.append(self.run.id, "decided", function=self.run.function, subject=direction, shifts=shifts)
+
+    def facts(self, outcome: str) -> dict[str, object]:
+        """For `--json`: how the release stands, function by function."""
+        members = [
+            {
+                "function": each.name,
+                "alias": self.environment.alias,
+                "version": each.row.version,
+                "phase": each.row.phase,
+            }
+            for each in self.members
+        ]
+        return {"run": self.run.id, "outcome": outcome, "members": members}
+
+    def together(
+        self,
+        do: Callable[[Member], None],
+        members: Sequence[Member],
+        *,
+        phase: str,
+        then: str = "waiting",
+        at_once: int = AT_ONCE,
+        apart: Callable[[Sequence[Member]], Sequence[Sequence[Member]]] | None = None,
+    ) -> None:
+        """In threads; waits for all of them, whoever fails. Raises the first error in the file's order.
+
+        `apart` groups those that have to go one after the other. On Ctrl-C no further call is sent, those under way
+        are waited for (nobody could say afterwards whether they took effect), and KeyboardInterrupt goes on its way.
+        """
+
+        def one_by_one(group: Sequence[Member]) -> None:
+            for member in group:
+                member.row.starts(phase, self.world.clock.now())
+                try:
+                    do(member)
+                    member.row.phase = then
+                except BaseException as error:  # noqa: BLE001 (raised again below, by the thread that waits)
+                    member.error = error
+                    member.row.phase = "stopped" if self.halt.is_set() else "failed"
+
+        groups = apart(members) if apart else [[each] for each in members]
+        with ThreadPoolExecutor(max(1, min(at_once, len(groups)))) as pool:
+            left: set[Future[None]] = {pool.submit(one_by_one, each) for each in groups}
+            try:
+                while left:
+                    _done, left = wait(left, timeout=0.1 if self.world.board else None, return_when=FIRST_COMPLETED)
+                    self._show()
+            except KeyboardInterrupt:
+                self.halt.set()
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+        failed = [each for each in members if each.error]
+        if failed:
+            first = failed[0].error
+            assert first is not None
+            for each in failed[1:]:
+                first.add_note(f"And {each.name}: {each.error}")
+            raise first
+
+    def _show(self) -> None:
+        if self.world.board:
+            self.world.board([each.row for each in self.members], self.world.clock.now())
+
+    def end(self) -> None:
+        for each in self.members:
+            self.world.ledger.end(each.session.run, each.session.outcome if each.work else "unchanged")
+        changed = any(each.session.outcome != "unchanged" for each in self.members if each.work)
+        self.world.ledger.end(self.run.id, "restored" if self.restored else "done" if changed else "unchanged")
+
+    def end_badly(self, error: BaseException) -> None:
+        """Each member ends as it stands; the whole stays open for `resume` where that has something to go on with."""
+        what = error.what if isinstance(error, PointsmanError) else "interrupted"
+        if isinstance(error, PointsmanError) and error.release is None:
+            error.release = self.facts("not moved")
+            error.add_note("Nothing of this release was moved: all of its functions, or none.")
+        try:
+            for each in self.members:
+                if each.error is not None and not self.restored:
+                    self.world.end_badly(each.session.run, each.error)
+                else:
+                    self.world.ledger.end(each.session.run, "restored" if self.restored else "withheld", what)
+            if self.restored:
+                self.world.ledger.end(self.run.id, "restored", what)
+        except LedgerError as also:
+            error.add_note(str(also))
+        if not self.restored:
+            self.world.end_badly(self.run.id, error)
+
+
+@contextmanager
+def _running(
+    world: World,
+    command: str,
+    functions: tuple[Function, ...],
+    environment: Environment,
+    request: dict[str, object],
+    *,
+    earlier: Mapping[str, Run] | None = None,
+) -> Iterator[ReleaseSet]:
+    crew = ReleaseSet(world, command, functions, environment, request, earlier or {})
+    try:
+        yield crew
+    except BaseException as error:
+        crew.end_badly(error)
+        raise
+    crew.end()
+
+
+def _moves(member: Member) -> None:
+    assert member.work is not None
+    member.work.execution.move()
+
+
+def _taking(member: Member, made: Plan) -> Member:
+    member.error = None
+    member.takes(made)
+    return member
+
+
+def _folder(members: Sequence[Member]) -> list[list[Member]]:
+    """Those whose sources lie in, or above, another's: a test or build command of one may write where another reads."""
+    groups: dict[Path, list[Member]] = {}
+    sources = {each.name: each.session.source.resolve() for each in members}
+    for each in members:
+        own = sources[each.name]
+        top = min((path for path in sources.values() if own.is_relative_to(path)), key=lambda path: len(path.parts))
+        groups.setdefault(top, []).append(each)
+    return list(groups.values())
+
+
+def _all_of(made: Sequence[Artifact]) -> Artifact:
+    """The packages as one, for a build id that is made from digests: it names what was released together."""
+    if len(made) == 1:
+        return made[0]
+    digest = hashlib.sha256("".join(each.sha256 for each in made).encode()).digest()
+    return msgspec.structs.replace(made[0], sha256=CodeSha256(base64.b64encode(digest).decode()))
+
+
+# What the ledger knows
+
+
+def _decided(world: World, run: Run) -> tuple[str, tuple[Shift, ...]] | None:
+    """The last decision of a release, or of the one that it resumed."""
+    for entry in reversed(world.ledger.of_run(run.id, "decided")):
+        return entry.subject, from_json(to_json(entry.body["shifts"]), tuple[Shift, ...])
+    before = _resumed(world, run)
+    return _decided(world, before) if before else None
+
+
+def _parts(world: World, run: Run) -> dict[str, Run]:
+    """Each member's last run: of this release, or of the one that it resumed."""
+    before = _resumed(world, run)
+    return {**(_parts(world, before) if before else {}), **{each.function: each for each in world.ledger.parts(run.id)}}
+
+
+def _resumed(world: World, run: Run) -> Run | None:
+    earlier = run.request.get("resumes")
+    return next((each for each in world.ledger.runs() if each.id == earlier), None) if earlier else None
+
+
+def _half_moved(world: World, functions: tuple[Function, ...], environment: Environment) -> Run | None:
+    run = world.ledger.unfinished()
+    if run is None or run.environment != environment.name or not {each.name for each in functions} >= {*run.members}:
+        return None
+    return run if run.members and _decided(world, run) else None
+
+
+def _of_last_release(
+    world: World, functions: tuple[Function, ...], environment: Environment
+) -> tuple[tuple[Function, ...], tuple[Function, ...]]:
+    """(what goes back, what has nowhere to go back to): the functions that moved together last."""
+    moves = world.ledger.moves_by_function(environment.name, environment.alias)
+    back, first = last_release({each.name: moves.get(each.name, ()) for each in functions})
+    if not back:
+        known = "it was the first for all its functions" if first else "the ledger knows no release of it"
+        raise UnknownTarget(
+            f"there is nothing to roll {environment.alias} back to: {known}",
+            next=f"Say which function, or which build: `pointsman rollback {environment.alias} --to BUILD`.",
+        )
+    return (
+        tuple(each for each in functions if each.name in back),
+        tuple(each for each in functions if each.name in first),
+    )
+
+
+def _stays(function: Function, environment: Environment) -> Released:
+    why = "it was new in that release, and there is nothing before it"
+    return Released(
+        command="rollback",
+        function=function.name,
+        name=function.name,
+        environment=environment.name,
+        alias=environment.alias,
+        outcome="unchanged",
+        build=None,
+        version=None,
+        was=None,
+        published=False,
+        moved=False,
+        why=why,
+        tests={},
+    )
+
+
+__all__ = ["apply", "deploy", "plan", "plan_rollback", "promote", "resume", "roll_back"]
