@@ -54,6 +54,7 @@ class Released(Value, frozen=True, kw_only=True):
     why: str
     sha256: str | None = None
     run: str = ""
+    branch: str = ""
     tests: dict[str, TestReport]
 
 
@@ -94,6 +95,7 @@ def carry_out(session: Session, made: Plan, *, tests: dict[str, TestReport] | No
         why=made.why_nothing,
         sha256=made.artifact.sha256 if made.artifact else None,
         run=session.run,
+        branch=made.branch,
         tests=reports,
     )
 

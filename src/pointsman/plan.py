@@ -129,6 +129,7 @@ class Plan(Value, frozen=True, kw_only=True):
     steps: tuple[Step, ...]
     expects: Expects
     why_nothing: str = ""
+    branch: str = ""  # whose alias it is, "" of an environment's
 
     @property
     def writes(self) -> bool:
@@ -153,6 +154,7 @@ class Wanted(Value, frozen=True, kw_only=True):
     dropped: tuple[str, ...] = ()
     stack: str | None = None
     template: str = ""
+    branch: str = ""
 
 
 class Seen(Value, frozen=True, kw_only=True):
@@ -224,6 +226,7 @@ def plan_move(
     seen: Alias | None,
     build: BuildId | None,
     approve: bool,
+    branch: str = "",
 ) -> Plan:
     """Point an alias at a version that exists. A half-shifted alias is ended by it, whichever version is asked for."""
     there = seen is not None and seen.routing.version == version and not seen.routing.canary
@@ -241,6 +244,7 @@ def plan_move(
         steps=tuple(steps),
         expects=_expects(None, seen),
         why_nothing=why,
+        branch=branch,
     )
 
 
@@ -304,6 +308,7 @@ def _plan(
         steps=steps,
         expects=_expects(seen.function, seen.alias),
         why_nothing=why_nothing,
+        branch=wanted.branch,
     )
 
 

@@ -247,6 +247,7 @@ def _plan_promote(session: Session, target: str, *, asked: BuildId | None = None
         seen=alias,
         build=asked or build or described(found),
         approve=session.environment.approve,
+        branch=session.environment.branch,
     )
 
 
@@ -294,6 +295,7 @@ def _plan_rollback(session: Session, to: str | None, *, asked: BuildId | None = 
         seen=alias,
         build=asked or build,
         approve=approve,
+        branch=session.environment.branch,
     )
 
 

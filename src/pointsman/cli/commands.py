@@ -15,7 +15,7 @@ from pointsman.model import counted, plain, size
 if TYPE_CHECKING:
     from pointsman.aws.operation import Transport
     from pointsman.aws.transports import Clock
-    from pointsman.config import Function
+    from pointsman.config import Environment, Function
     from pointsman.hands import Released
     from pointsman.plan import Plan
     from pointsman.world import World
@@ -198,7 +198,7 @@ def _deploy(typed: Typed) -> int:
     from pointsman import release
 
     world, asked = typed.world, typed.asked
-    environment = world.environment(asked.to)
+    environment = _target(typed)
     functions = world.functions(asked.function)
     names = [each.name for each in functions]
 
@@ -207,6 +207,16 @@ def _deploy(typed: Typed) -> int:
         return release.deploy(world, each, environment, given=asked.build_id, rest=rest)
 
     return _told(typed, _each(functions, deploy))
+
+
+def _target(typed: Typed) -> Environment:
+    """Where a deploy goes: `--to`, or `--branch`, which alone means the branch that is checked out."""
+    world, asked = typed.world, typed.asked
+    if asked.branch is None:
+        return world.environment(asked.to)
+    if asked.to is not None:
+        raise UsageError("--to and --branch both say where to", next="Leave one of them out.")
+    return world.of_branch(world.present_branch() if asked.branch == "HEAD" else asked.branch.removeprefix("branch:"))
 
 
 def _promote(typed: Typed) -> int:
@@ -284,7 +294,7 @@ def _plan(typed: Typed) -> int:
             case "rollback":
                 plans.append(release.plan_rollback(world, function, world.environment(asked.alias), asked.target))
             case _:
-                plans.append(release.plan(world, function, world.environment(asked.to), given=asked.build_id))
+                plans.append(release.plan(world, function, _target(typed), given=asked.build_id))
     if asked.out:
         release.save(Path(asked.out), plans[0], {"all_at_once": world.options.all_at_once})
     screen = typed.screen
