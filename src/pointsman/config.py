@@ -311,7 +311,7 @@ class Branches(Value, frozen=True, kw_only=True):
         _about(
             "The environment whose account, region and credentials they share, and whose alias is their model. "
             "Default: the first of the file.",
-            "staging",
+            "production",
         ),
     ] = None
     copy: Annotated[
@@ -716,7 +716,11 @@ def _account(role_arn: str) -> str:
 
 
 def _project(values: dict[str, Any], _at: _At, _root: Path) -> _Problems:
-    """No two environments may move one alias, no two tables release one function."""
+    """No two environments may move one alias, no two tables release one function; branches are like one there is."""
+    if isinstance(values["branches"], Branches) and (like := values["branches"].like) not in (None, _BROKEN):
+        names = [name for name, _ in _entries(values["environments"])]
+        if like not in names:
+            yield "branches", "like", f"is {_shown(like)}; must be an environment of the file{_guess(like, names)}"
     places: dict[object, str] = {}
     for name, each in _entries(values["environments"]):
         account = each.account or (_account(each.role_arn) if isinstance(each.role_arn, str) else each.profile)

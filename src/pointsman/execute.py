@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, assert_never
 
+from pointsman import branches
 from pointsman.aws.gateway import Gateway, Package
 from pointsman.aws.transports import Clock
 from pointsman.errors import Ambiguous, Conflict, FunctionFailed, LostRace, NotFound, PreconditionFailed, TimedOut
@@ -18,7 +19,6 @@ from pointsman.model import (
     Alias,
     AliasName,
     Bits,
-    BuildId,
     Configuration,
     FunctionArn,
     FunctionName,
@@ -392,8 +392,8 @@ class Execution:
         before = f", from version {was}" if was else ""
         self.hands.say(f"{alias.name} serves version {alias.version}{before}")
 
-    def description(self) -> BuildId | str:
-        return self.plan.build or ""
+    def description(self) -> str:
+        return branches.description(self.plan.build, self.plan.branch)
 
     # Sending
 

@@ -48,6 +48,7 @@ class Released(Value, frozen=True, kw_only=True):
     sha256: str | None = None
     run: str = ""
     release: str = ""  # the run of all that were released together; the same as `run` for one function
+    branch: str = ""
     tests: dict[str, TestReport]
 
 
@@ -109,6 +110,7 @@ class Work:
             sha256=made.artifact.sha256 if made.artifact else None,
             run=session.run,
             release=session.part_of or session.run,
+            branch=made.branch,
             tests=self.reports,
         )
 

@@ -9,7 +9,7 @@ import base64
 import re
 from typing import Any
 
-from pointsman import owners
+from pointsman import branches, owners
 from pointsman.config import CloudFormation, Direct, Existing
 from pointsman.deployments import deployments, previous
 from pointsman.errors import (
@@ -47,7 +47,7 @@ def same_build(session: Session, wanted: Wanted, seen: Seen) -> None:
     known = session.ledger.build(seen.function.arn.unqualified, wanted.build)
     if known and known.sha256 != wanted.artifact.sha256:
         raise taken(wanted.build, known.sha256, wanted.artifact.sha256, where="the ledger")
-    if seen.alias and seen.serving and seen.alias.description == wanted.build:  # noqa: SIM102 (two thoughts)
+    if seen.alias and seen.serving and _build_of(seen.alias) == wanted.build:  # noqa: SIM102 (two thoughts)
         if seen.serving.sha256 != wanted.artifact.sha256:
             raise taken(wanted.build, seen.serving.sha256, wanted.artifact.sha256, where=f"alias {seen.alias.name}")
 
@@ -91,6 +91,7 @@ def observe(session: Session, made: Artifact, build: BuildId, *, gates: tuple[Ga
         dropped=_dropped(session),
         stack=provision.stack if isinstance(provision, CloudFormation) else None,
         template=found.template,
+        branch=session.environment.branch,
     )
     seen = Seen(
         function=function,
@@ -224,9 +225,11 @@ def described(version: Configuration) -> BuildId | None:
 def resolve(session: Session, arn: FunctionArn, text: str) -> tuple[Version, BuildId | None]:
     """What BUILD|VERSION|ALIAS means: a build of the ledger, an alias of the file, a description, a version, an alias.
 
-    `build:`, `version:` and `alias:` in front say which. Raises UnknownTarget with the nearest known builds.
+    `build:`, `version:`, `alias:`, `branch:`, `pr:` in front say which. Raises UnknownTarget with the nearest builds.
     """
     kind, _, rest = text.partition(":") if re.match(r"(build|version|alias):", text) else ("", "", text)
+    if text.startswith("branch:") or branches.pull_request(text):
+        return _of_alias(session, arn, session.world.of_branch(text.removeprefix("branch:")).alias)
     environments = session.world.project.environments.values()
     if kind in ("", "build") and (known := session.ledger.build(arn, rest)):
         if known.version:
@@ -248,6 +251,8 @@ def resolve(session: Session, arn: FunctionArn, text: str) -> tuple[Version, Bui
             descriptions[version.description] = version
         if rest in descriptions:
             return descriptions[rest].version, described(descriptions[rest])
+    if kind in ("", "alias") and (branch := session.world.branch_called(rest)):
+        return _of_alias(session, arn, branches.alias_name(branch))
     if kind in ("", "version") and re.fullmatch(r"[1-9][0-9]*", rest):
         return Version(rest), None
     if kind in ("", "alias") and re.fullmatch(AliasName.pattern, rest):
@@ -273,6 +278,9 @@ def _of_alias(
         )
     newest = next((move for move in reversed(session.ledger.moves(arn, name)) if move.version == found.version), None)
     build = newest.build if newest else None
-    if build is None and found.description:
-        build = BuildId(found.description) if BuildId.pattern.fullmatch(found.description) else None
-    return found.version, build
+    return found.version, build or _build_of(found)
+
+
+def _build_of(alias: Alias) -> BuildId | None:
+    """As its description tells."""
+    return branches.told(alias.description, alias.name).build

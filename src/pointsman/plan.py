@@ -151,6 +151,7 @@ class Plan(Value, frozen=True, kw_only=True):
     steps: tuple[Step, ...]
     expects: Expects
     why_nothing: str = ""
+    branch: str = ""  # whose alias it is, "" of an environment's
 
     @property
     def writes(self) -> bool:
@@ -183,6 +184,7 @@ class Wanted(Value, frozen=True, kw_only=True):
     dropped: tuple[str, ...] = ()
     stack: str | None = None
     template: str = ""
+    branch: str = ""
 
 
 class Seen(Value, frozen=True, kw_only=True):
@@ -254,6 +256,7 @@ def plan_move(
     seen: Alias | None,
     build: BuildId | None,
     approve: bool,
+    branch: str = "",
 ) -> Plan:
     """Point an alias at a version that exists. A half-shifted alias is ended by it, whichever version is asked for."""
     there = seen is not None and seen.routing.version == version and not seen.routing.canary
@@ -271,6 +274,7 @@ def plan_move(
         steps=tuple(steps),
         expects=_expects(None, seen),
         why_nothing=why,
+        branch=branch,
     )
 
 
@@ -338,6 +342,7 @@ def _plan(
         steps=steps,
         expects=_expects(seen.function, seen.alias),
         why_nothing=why_nothing,
+        branch=wanted.branch,
     )
 
 

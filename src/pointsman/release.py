@@ -261,6 +261,7 @@ def planned_promotion(session: Session, target: str, *, asked: BuildId | None = 
         seen=alias,
         build=asked or build or described(found),
         approve=session.environment.approve,
+        branch=session.environment.branch,
     )
 
 
@@ -308,6 +309,7 @@ def planned_rollback(session: Session, to: str | None, *, asked: BuildId | None 
         seen=alias,
         build=asked or build,
         approve=approve,
+        branch=session.environment.branch,
     )
 
 

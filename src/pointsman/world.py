@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,9 +17,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from pointsman.aws.gateway import Gateway
 from pointsman.aws.operation import Transport
 from pointsman.aws.transports import Call, Clock, Count, Halt, Journal, ReadOnly, Retry, Throttle
+from pointsman.branches import alias_name, pull_request, titled
 from pointsman.config import CloudFormation, Direct, Environment, Existing, Function, Project, Terraform
 from pointsman.errors import (
     AccountMismatch,
@@ -179,7 +183,7 @@ class World:
         return tuple(each for name, each in there.items() if name in chosen or not chosen)
 
     def environment(self, to: str | None) -> Environment:
-        """By name or alias; without one, the first of the file."""
+        """By name or alias; `branch:NAME` and `pr:NUMBER` are branches'; without one, the first of the file."""
         environments = self.project.environments
         if not environments:
             raise UsageError(
@@ -187,6 +191,8 @@ class World:
             )
         if to is None:
             return next(iter(environments.values()))
+        if to.startswith("branch:") or pull_request(to):
+            return self.of_branch(to.removeprefix("branch:"))
         if to in environments:
             return environments[to]
         meant = [each for each in environments.values() if each.alias == to]
@@ -195,8 +201,61 @@ class World:
             raise UsageError(f"{to} is the alias of several environments", next=f"Say which: {names}.")
         if meant:
             return meant[0]
+        if branch := self.branch_called(to):
+            return self.of_branch(branch)
         there = {name for each in environments.values() for name in (each.name, str(each.alias))}
         raise unknown("environment or alias", to, there, "pointsman.toml has")
+
+    # Branches
+
+    def present_branch(self) -> str:
+        """The branch or pull request that is built here. Raises UsageError where neither CI nor git tells."""
+        from pointsman import checkout
+
+        def read(path: str) -> str:
+            try:
+                return Path(path).read_text(encoding="utf-8")
+            except (OSError, ValueError):
+                return ""
+
+        head = git(self.project.root, "symbolic-ref", "--quiet", "HEAD").removeprefix("refs/heads/")
+        return checkout.present(self.environ, head=head, read=read)
+
+    def of_branch(self, branch: str) -> Environment:
+        """Where a branch's builds go: to the alias named after it, in the place of the environment it is like.
+
+        A branch that is called as an environment's alias *is* that environment, and moves under its policy: approval,
+        rollout. One that is merely nearly called so is refused: nobody could tell the two aliases apart.
+        """
+        if not branch or (not pull_request(branch) and re.search(r"[\s~^:?*\[\\]|\.\.|@\{", branch)):
+            raise UsageError(
+                f"{branch!r} is not the name of a git branch", where="--branch", next="A pull request is pr:NUMBER."
+            )
+        alias = alias_name(branch)
+        for each in self.project.environments.values():
+            if each.alias == branch:
+                return each
+            if str(alias).lower() in (each.alias.lower(), each.name.lower()):
+                raise UsageError(
+                    f"{titled(branch)} would get the alias {alias}, and environment {each.name} has {each.alias}",
+                    where="--branch",
+                    next=f"`--to {each.name}` deploys there; or give the branch another name: `--branch NAME`.",
+                )
+        name = branch if pull_request(branch) else f"branch:{branch}"
+        model = self.model
+        return msgspec.structs.replace(model, name=name, alias=alias, branch=branch, approve=False, rollout=None)
+
+    @property
+    def model(self) -> Environment:
+        """The environment that branches are like."""
+        return self.environment(self.project.branches.like)
+
+    def branch_called(self, text: str) -> str:
+        """The branch that the ledger knows by this name or alias, "" where it knows none."""
+        if not self.ledger_path.exists():
+            return ""
+        known = self.ledger.remembered("branch", text) or self.ledger.remembered("branch", alias_name(text))
+        return str(known["branch"]) if known and text in (known["branch"], alias_name(known["branch"])) else ""
 
     # The door to AWS
 
@@ -272,6 +331,8 @@ class World:
             part_of=part_of,
         )
         self.ledger.start(run)
+        if environment.branch and not self.ledger.remembered("branch", environment.alias):
+            self.ledger.append(run.id, "branch", subject=environment.alias, branch=environment.branch)
         return run
 
     def end_badly(self, run: str, error: BaseException) -> None:
@@ -338,7 +399,12 @@ class Session:
     def provision_key(self) -> str:
         provision = self.function.provision
         where = f"{provision.stack}/{provision.function}" if isinstance(provision, CloudFormation) else ""
-        return f"{self.environment.name}/{where}/{self.function.name}"
+        return f"{self.place.name}/{where}/{self.function.name}"
+
+    @property
+    def place(self) -> Environment:
+        """The environment of the file whose account, region and owner this is; a branch's is the one it is like."""
+        return self.world.model if self.environment.branch else self.environment
 
     def check_account(self, arn: FunctionArn | None) -> None:
         """Before the first write: do the credentials belong to the declared account? An ARN tells without a call."""
@@ -355,7 +421,9 @@ class Session:
 
     def test_environment(self, arn: FunctionArn | None, qualifier: str | None) -> dict[str, str]:
         """What test commands get beside the caller's own environment."""
-        given = {**self.world.environ, "POINTSMAN_ENVIRONMENT": self.environment.name}
+        given = {**self.world.environ, "POINTSMAN_ENVIRONMENT": self.place.name}
+        if self.environment.branch:
+            given["POINTSMAN_BRANCH"] = self.environment.branch
         if arn is None:
             known = self.ledger.remembered("provisioned", self.provision_key) or {}
             if name := self.declared_name() or known.get("name"):
@@ -410,7 +478,8 @@ def git(root: Path, *arguments: str) -> str:
     import subprocess
 
     try:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+        asked = ["git", "-C", str(root), *arguments]
+        done = subprocess.run(asked, capture_output=True, encoding="utf-8", errors="surrogateescape", check=False)
     except OSError:
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

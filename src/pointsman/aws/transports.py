@@ -1,6 +1,6 @@
 """Wrappers around one `send`: each adds one thing, and knows nothing of the others.
 
-`World` puts them together, from the inside out: wire, Faults (tests), Count, Throttle, Journal or ReadOnly, Halt, Retry.
+`World` puts them together, inside out: wire, Faults (tests), Count, Throttle, Journal or ReadOnly, Halt, Retry.
 Those that several functions' calls share (Count, Throttle) may be used by many threads at once.
 """
 

@@ -15,7 +15,7 @@ from pointsman.model import counted, plain, size
 if TYPE_CHECKING:
     from pointsman.aws.operation import Transport
     from pointsman.aws.transports import Clock
-    from pointsman.config import Function
+    from pointsman.config import Environment, Function
     from pointsman.hands import Released
     from pointsman.plan import Plan
     from pointsman.world import World
@@ -203,8 +203,17 @@ def _build(typed: Typed) -> int:
 def _deploy(typed: Typed) -> int:
     from pointsman import release_set
 
-    environment = typed.world.environment(typed.asked.to)
-    return _told(typed, release_set.deploy(typed.world, typed.functions, environment, given=typed.asked.build_id))
+    return _told(typed, release_set.deploy(typed.world, typed.functions, _target(typed), given=typed.asked.build_id))
+
+
+def _target(typed: Typed) -> Environment:
+    """Where a deploy goes: `--to`, or `--branch`, which alone means the branch that is checked out."""
+    world, asked = typed.world, typed.asked
+    if asked.branch is None:
+        return world.environment(asked.to)
+    if asked.to is not None:
+        raise UsageError("--to and --branch both say where to", next="Leave one of them out.")
+    return world.of_branch(world.present_branch() if asked.branch == "HEAD" else asked.branch.removeprefix("branch:"))
 
 
 def _promote(typed: Typed) -> int:
@@ -282,7 +291,7 @@ def _plan(typed: Typed) -> int:
         case "rollback":
             plans = release_set.plan_rollback(world, functions, world.environment(asked.alias), asked.target)
         case _:
-            plans = release_set.plan(world, functions, world.environment(asked.to), given=asked.build_id)
+            plans = release_set.plan(world, functions, _target(typed), given=asked.build_id)
     if asked.out:
         release.save(Path(asked.out), plans, {"all_at_once": world.options.all_at_once})
     screen = typed.screen

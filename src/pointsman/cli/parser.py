@@ -168,6 +168,13 @@ def _gates(parser: argparse.ArgumentParser) -> None:
 
 def _deploying(parser: argparse.ArgumentParser) -> None:
     _function(_to(parser))
+    parser.add_argument(
+        "--branch",
+        metavar="NAME",
+        nargs="?",
+        const="HEAD",
+        help="to an alias named after this git branch, or pr:NUMBER (default: the present one)",
+    )
     parser.add_argument("--build-id", metavar="ID", help="what to call this build (default: the commit, else a time)")
     parser.add_argument("--all-at-once", action="store_true", help="move all traffic at once, whatever `rollout` says")
     _gates(parser)
