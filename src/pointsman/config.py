@@ -299,6 +299,15 @@ class Environment(Value, frozen=True, kw_only=True):
         None
     )
     approve: Annotated[bool, _about("Moves need a person's approval.")] = False
+    like: Annotated[
+        Filled | None,
+        _about(
+            "The environment whose alias is the model of this one's: when it is made, it gets what that one has "
+            "(permissions and so on: branches.copy). Default: it gets nothing.",
+            "staging",
+            aside=True,
+        ),
+    ] = None
     rollout: Rollout | None = None
     branch: Annotated[str, _KEY] = ""  # the git branch or pull request an alias is named after
 
@@ -728,6 +737,15 @@ def _project(values: dict[str, Any], _at: _At, _root: Path) -> _Problems:
         if _BROKEN not in place and (other := places.setdefault(place, name)) != name:
             what = f"is {_shown(each.alias)}, which is environment.{other}'s; must be another alias, account or region"
             yield "environment", name, "alias", what
+    environments = dict(_entries(values["environments"]))
+    for name, each in environments.items():
+        if each.like in (None, _BROKEN):
+            continue
+        model = environments.get(each.like)
+        same = model and (model.account, model.region) == (each.account, each.region)
+        if not same or each.like == name:
+            what = "another environment of the file, of the same account and region"
+            yield "environment", name, "like", f"is {_shown(each.like)}; must be {what}"
     owners: dict[object, str] = {}
     for name, each in _entries(values["functions"]):
         match each.provision:

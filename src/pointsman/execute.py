@@ -13,6 +13,16 @@ from typing import Protocol, TypeVar, assert_never
 from pointsman import branches
 from pointsman.aws.gateway import Gateway, Package
 from pointsman.aws.transports import Clock
+from pointsman.belongings import (
+    ChangeUrl,
+    ConfigureEvents,
+    GiveUrl,
+    GrantPermission,
+    MapEventSource,
+    ProvisionConcurrency,
+    RemoveUrl,
+    RevokePermission,
+)
 from pointsman.errors import Ambiguous, Conflict, FunctionFailed, LostRace, NotFound, PreconditionFailed, TimedOut
 from pointsman.model import (
     LATEST,
@@ -20,9 +30,12 @@ from pointsman.model import (
     AliasName,
     Bits,
     Configuration,
+    EventSource,
     FunctionArn,
     FunctionName,
+    Permission,
     Routing,
+    Url,
     Value,
     Version,
 )
@@ -53,6 +66,7 @@ class Done(Value, frozen=True, kw_only=True):
     alias: Alias | None = None
     was: Version | None = None
     moved: bool = False
+    url: Url | None = None
 
 
 class Record(Protocol):
@@ -137,6 +151,7 @@ class Execution:
     alias: Alias | None = None
     was: Version | None = None
     moved: bool = False
+    url: Url | None = None
     _gateway: Gateway = field(init=False)
 
     def __post_init__(self) -> None:
@@ -160,7 +175,14 @@ class Execution:
 
     @property
     def done(self) -> Done:
-        return Done(version=self.version, published=self.published, alias=self.alias, was=self.was, moved=self.moved)
+        return Done(
+            version=self.version,
+            published=self.published,
+            alias=self.alias,
+            was=self.was,
+            moved=self.moved,
+            url=self.url,
+        )
 
     def carry_out(self, step: Step) -> None:
         match step:
@@ -188,6 +210,20 @@ class Execution:
                 self.restore_alias(step)
             case RemoveAlias():
                 self.remove_alias(step)
+            case GrantPermission():
+                self.grant(step)
+            case RevokePermission():
+                self.gone(lambda: self._gateway.revoke(self.function(), step.alias, step.statement), step.statement)
+            case ConfigureEvents():
+                self.configure_events(step)
+            case MapEventSource():
+                self.map_event_source(step)
+            case ProvisionConcurrency():
+                self.provision(step)
+            case GiveUrl() | ChangeUrl():
+                self.give_url(step)
+            case RemoveUrl():
+                self.gone(lambda: self._gateway.delete_url(self.function(), step.alias), f"the URL of {step.alias}")
             case _:
                 assert_never(step)
 
@@ -392,13 +428,90 @@ class Execution:
         before = f", from version {was}" if was else ""
         self.hands.say(f"{alias.name} serves version {alias.version}{before}")
 
+    # What belongs to the alias. A lost answer is resolved by reading the very thing; what is there already is as good.
+
+    def grant(self, step: GrantPermission) -> None:
+        name, wanted = self.function(), step.parameters
+
+        def look() -> Permission | None:
+            there = {each.id: each for each in self._gateway.policy(name, step.alias)}
+            found = there.get(wanted["StatementId"])
+            if found and found.parameters != wanted:
+                raise LostRace(f"{step.alias} has another permission called {wanted['StatementId']}")
+            return found
+
+        self.surely(
+            lambda: self._gateway.grant(name, step.alias, wanted),
+            look,
+            f"permitting {wanted['Principal']} on {step.alias}",
+            found_is_done=True,
+        )
+        self.hands.say(f"permitted {wanted['Principal']} {wanted['Action']} on {step.alias}")
+
+    def configure_events(self, step: ConfigureEvents) -> None:
+        name = self.function()
+        self.surely(
+            lambda: self._gateway.put_event_invoke(name, step.alias, step.settings),
+            lambda: None,  # sent again it does the same
+            f"configuring asynchronous calls of {step.alias}",
+        )
+        self.hands.say(f"configured asynchronous calls of {step.alias}")
+
+    def map_event_source(self, step: MapEventSource) -> None:
+        name, source = self.function(), step.settings["EventSourceArn"]
+
+        def look() -> EventSource | None:
+            there = self._gateway.event_sources(name, step.alias)
+            return next((each for each in there if each.source == source), None)
+
+        self.surely(
+            lambda: self._gateway.map_event_source(name, step.alias, step.settings),
+            look,
+            f"mapping {source} to {step.alias}",
+            found_is_done=True,
+        )
+        self.hands.say(f"mapped {source} to {step.alias}, disabled")
+
+    def provision(self, step: ProvisionConcurrency) -> None:
+        name = self.function()
+        self.surely(
+            lambda: self._gateway.provision(name, step.alias, step.number),
+            lambda: None,  # sent again it does the same
+            f"provisioning {step.alias}",
+        )
+        self.hands.say(f"keeping {step.number} environments ready for {step.alias}")
+
+    def give_url(self, step: GiveUrl | ChangeUrl) -> None:
+        name = self.function()
+        send = self._gateway.create_url if isinstance(step, GiveUrl) else self._gateway.change_url
+
+        def look() -> Url | None:
+            found = self._gateway.url(name, step.alias)
+            if found and found.auth != step.auth and isinstance(step, GiveUrl):
+                raise LostRace(f"somebody else gave {step.alias} a function URL meanwhile, with auth {found.auth}")
+            return found if found and found.auth == step.auth else None
+
+        where = f"giving {step.alias} a function URL"
+        self.url = self.surely(lambda: send(name, step.alias, step.auth), look, where, found_is_done=True)
+        self.hands.say(f"{step.alias} is at {self.url.url}")
+
+    def gone(self, send: Callable[[], None], what: str) -> None:
+        """Take something away. What is not there is gone already, so a lost answer is no reason to look."""
+        self.surely(send, lambda: None, f"removing {what}")
+        self.hands.say(f"removed {what}")
+
     def description(self) -> str:
         return branches.description(self.plan.build, self.plan.branch)
 
     # Sending
 
-    def surely(self, send: Callable[[], R], look: Callable[[], R | None], where: str) -> R:
-        """Send; on a lost answer or a refused condition look first. `look`: the effect, None if untouched, LostRace."""
+    def surely(
+        self, send: Callable[[], R], look: Callable[[], R | None], where: str, *, found_is_done: bool = False
+    ) -> R:
+        """Send; on a lost answer or a refused condition look first. `look`: the effect, None if untouched, LostRace.
+
+        `found_is_done`: what is wanted may be there already, whoever made it.
+        """
         attempts = 3
         for attempt in range(attempts):
             try:
@@ -414,7 +527,7 @@ class Execution:
                 # After a lost answer this may be our own call, landed late. Otherwise somebody was faster, and `look`
                 # says who and what. Untouched, and only busy for a moment: again.
                 found = look()
-                if found is not None and attempt:
+                if found is not None and (attempt or found_is_done):
                     return found
                 if attempt + 1 == attempts or not isinstance(refused, Conflict) or found is not None:
                     raise LostRace(

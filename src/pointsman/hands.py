@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from pointsman import artifact as packaging
-from pointsman import owners
+from pointsman import furnishing, owners
 from pointsman.aws.gateway import Package
+from pointsman.belongings import RemoveUrl
 from pointsman.config import Direct, Function, Test
 from pointsman.errors import GateRefused
 from pointsman.execute import Done, Execution, Hands
@@ -20,13 +21,14 @@ from pointsman.model import (
     FunctionName,
     Move,
     TestReport,
+    Url,
     Value,
     Version,
     plain,
     size,
 )
 from pointsman.observe import arn_of, declared_before
-from pointsman.plan import ApplyStack, AskApproval, CreateFunction, Gate, Plan, RunGate
+from pointsman.plan import ApplyStack, AskApproval, CreateAlias, CreateFunction, Gate, Plan, RunGate
 from pointsman.world import Session
 
 
@@ -49,6 +51,8 @@ class Released(Value, frozen=True, kw_only=True):
     run: str = ""
     release: str = ""  # the run of all that were released together; the same as `run` for one function
     branch: str = ""
+    preview: str = ""  # the branch's function URL, "" where it has none
+    notes: tuple[str, ...] = ()
     tests: dict[str, TestReport]
 
 
@@ -88,11 +92,14 @@ class Work:
             from pointsman.provision import rehearsal
 
             rehearsal.role(session.gateway, provision.role, session.say)
+        for note in self.made.notes:
+            session.say(note)
         self.execution.prepare()
 
     def released(self) -> Released:
         session, made, done = self.session, self.made, self.execution.done
         _remember(session, made, done)
+        url = _furnished(session, made, done)
         session.outcome = "done" if made.steps else "unchanged"
         return Released(
             command=made.kind,
@@ -111,6 +118,8 @@ class Work:
             run=session.run,
             release=session.part_of or session.run,
             branch=made.branch,
+            preview=url.url if url else "",
+            notes=made.notes,
             tests=self.reports,
         )
 
@@ -131,9 +140,22 @@ def announce(session: Session, made: Plan) -> None:
     """Write down what is about to be carried out, before any of it is."""
     name = session.function.name
     session.ledger.append(session.run, "planned", function=name, subject=made.alias, plan=_without_values(made))
+    if any(isinstance(step, CreateAlias) for step in made.steps[:-1]):  # and more for it after that
+        furnishing.begin(session, made.alias, session.arn)
     if made.kind == "deploy":
         # What an earlier deploy declared too, until this one is through: if it fails, those are still ours to remove.
         _declare(session, {*declared_before(session), *_declared_now(session)})
+
+
+def _furnished(session: Session, made: Plan, done: Done) -> Url | None:
+    """Write down that the alias has all it is to have. Returns the URL of its preview."""
+    removed = any(isinstance(step, RemoveUrl) for step in made.steps)
+    url = done.url or (furnishing.preview(session, session.alias) if made.branch and session.alias else None)
+    url = None if removed else url
+    arn = session.arn or (done.alias.arn.unqualified if done.alias else None)
+    if arn:
+        furnishing.finish(session, made.alias, arn, url)
+    return url
 
 
 def _declared_now(session: Session) -> set[str]:

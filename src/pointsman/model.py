@@ -293,6 +293,42 @@ class Move(Value, frozen=True, kw_only=True):
     release: str = ""
 
 
+class Permission(Value, frozen=True, kw_only=True):
+    """One statement of a resource policy. `parameters` as AddPermission takes them, StatementId and all.
+
+    `beyond` says what of it AddPermission could not say again, "" where it could.
+    """
+
+    id: str
+    parameters: dict[str, Any]
+    beyond: str = ""
+
+
+class Url(Value, frozen=True, kw_only=True):
+    """A function URL, and who may call it: signed requests (AWS_IAM), or everybody (NONE)."""
+
+    url: str
+    auth: str
+
+
+class EventSource(Value, frozen=True, kw_only=True):
+    """What feeds a qualifier: `settings` as CreateEventSourceMapping takes them, its EventSourceArn among them."""
+
+    uuid: str
+    source: str
+    settings: dict[str, Any]
+    enabled: bool
+
+
+class Belongings(Value, frozen=True, kw_only=True):
+    """What hangs on a qualifier, and is nowhere else: a new alias has none of it. `events` configures async calls."""
+
+    permissions: tuple[Permission, ...] = ()
+    events: dict[str, Any] | None = None
+    sources: tuple[EventSource, ...] = ()
+    provisioned: int | None = None
+
+
 def counted(number: int, what: str) -> str:
     """ "1 file", "3 files"."""
     return f"{number} {what}{'' if number == 1 else 's'}"

@@ -9,7 +9,7 @@ import base64
 import re
 from typing import Any
 
-from pointsman import branches, owners
+from pointsman import branches, furnishing, owners
 from pointsman.config import CloudFormation, Direct, Existing
 from pointsman.deployments import deployments, previous
 from pointsman.errors import (
@@ -99,6 +99,7 @@ def observe(session: Session, made: Artifact, build: BuildId, *, gates: tuple[Ga
         serving=_serving(session, alias) if alias else None,
         published=_published(session, made, function, alias),
         stack=found.stack,
+        furnishing=furnishing.look(session, function.arn.name if function else None, alias),
     )
     return wanted, seen
 

@@ -6,8 +6,20 @@ that a plan is yet to publish has no number: steps after `PublishVersion` leave 
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias, assert_never
+from typing import Any, Literal, TypeAlias
 
+from pointsman import belongings
+from pointsman.belongings import (
+    ChangeUrl,
+    ConfigureEvents,
+    Furnishing,
+    GiveUrl,
+    GrantPermission,
+    MapEventSource,
+    ProvisionConcurrency,
+    RemoveUrl,
+    RevokePermission,
+)
 from pointsman.errors import LostRace, UsageError
 from pointsman.model import (
     Alias,
@@ -116,9 +128,17 @@ Step: TypeAlias = (
     | PointAlias
     | RestoreAlias
     | RemoveAlias
+    | GrantPermission
+    | RevokePermission
+    | ConfigureEvents
+    | MapEventSource
+    | ProvisionConcurrency
+    | GiveUrl
+    | ChangeUrl
+    | RemoveUrl
 )
 MOVES = (CreateAlias, PointAlias, RestoreAlias, RemoveAlias)  # the first of them is where callers begin to notice
-WRITES = (ApplyStack, CreateFunction, UpdateCode, UpdateConfiguration, PublishVersion, *MOVES)
+NOT_WRITES = (RunGate, AskApproval)
 
 
 class Gate(Value, frozen=True, kw_only=True):
@@ -152,10 +172,11 @@ class Plan(Value, frozen=True, kw_only=True):
     expects: Expects
     why_nothing: str = ""
     branch: str = ""  # whose alias it is, "" of an environment's
+    notes: tuple[str, ...] = ()  # what the alias will not have, though one might think so
 
     @property
     def writes(self) -> bool:
-        return any(isinstance(step, WRITES) for step in self.steps)
+        return any(not isinstance(step, NOT_WRITES) for step in self.steps)
 
     @property
     def parts(self) -> tuple[tuple[Step, ...], tuple[AskApproval, ...], tuple[Step, ...]]:
@@ -198,6 +219,7 @@ class Seen(Value, frozen=True, kw_only=True):
     serving: Bits | None = None
     published: Version | None = None
     stack: Literal["absent", "same", "differs"] = "same"
+    furnishing: Furnishing = belongings.NOTHING  # what the alias lacks
 
 
 def plan_deploy(wanted: Wanted, seen: Seen) -> Plan:
@@ -220,7 +242,9 @@ def plan_deploy(wanted: Wanted, seen: Seen) -> Plan:
         bits = Bits(sha256=wanted.artifact.sha256, fingerprint=function.fingerprint)
         if seen.alias and seen.serving == bits:
             why = f"{wanted.alias} serves exactly this code and configuration already, as version {seen.alias.version}"
-            return _plan(wanted, seen, (), version=seen.alias.version, why_nothing=why)
+            steps = [*seen.furnishing.steps]
+            why = "" if steps else why
+            return _plan(wanted, seen, tuple(steps), version=seen.alias.version, why_nothing=why)
         if not latest_gates:
             version = seen.published
 
@@ -242,6 +266,7 @@ def plan_deploy(wanted: Wanted, seen: Seen) -> Plan:
         )
     steps += [_gate(gate, version) for gate in wanted.gates if gate.against == "version"]
     steps += _move(wanted.alias, version, seen.alias, approve=wanted.approve, build=wanted.build)
+    steps += seen.furnishing.steps
     return _plan(wanted, seen, tuple(steps), version=version)
 
 
@@ -257,11 +282,13 @@ def plan_move(
     build: BuildId | None,
     approve: bool,
     branch: str = "",
+    furnishing: Furnishing = belongings.NOTHING,
 ) -> Plan:
     """Point an alias at a version that exists. A half-shifted alias is ended by it, whichever version is asked for."""
     there = seen is not None and seen.routing.version == version and not seen.routing.canary
-    why = f"{alias} serves version {version} already" if there else ""
-    steps = () if there else _move(alias, version, seen, approve=approve, build=build)
+    steps: list[Step] = [] if there else _move(alias, version, seen, approve=approve, build=build)
+    steps += furnishing.steps
+    why = "" if steps else f"{alias} serves version {version} already"
     return Plan(
         kind=kind,
         function=function,
@@ -275,6 +302,7 @@ def plan_move(
         expects=_expects(None, seen),
         why_nothing=why,
         branch=branch,
+        notes=furnishing.notes,
     )
 
 
@@ -307,7 +335,7 @@ def describe(step: Step) -> str:
         case RemoveAlias():
             return f"remove alias {step.alias} again ({step.reason})"
         case _:
-            assert_never(step)
+            return belongings.describe(step)
 
 
 def differences(saved: Plan, now: Plan) -> tuple[str, ...]:
@@ -343,6 +371,7 @@ def _plan(
         expects=_expects(seen.function, seen.alias),
         why_nothing=why_nothing,
         branch=wanted.branch,
+        notes=seen.furnishing.notes,
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pointsman import artifact as packaging
-from pointsman import owners
+from pointsman import furnishing, owners
 from pointsman.config import Direct, Environment, Function
 from pointsman.errors import (
     BuildFailed,
@@ -262,6 +262,7 @@ def planned_promotion(session: Session, target: str, *, asked: BuildId | None = 
         build=asked or build or described(found),
         approve=session.environment.approve,
         branch=session.environment.branch,
+        furnishing=furnishing.look(session, name, alias),
     )
 
 

@@ -239,6 +239,12 @@ def _told(typed: Typed, done: list[Released]) -> int:
         else:
             for each in done:
                 screen.print(_sentence(each))
+        for each in done:
+            about = f"{each.function}: " if len(done) > 1 else "  "
+            for note in each.notes:
+                screen.print(f"{about}Note: {note}.")
+            if each.preview:
+                screen.print(f"{about}Preview: {each.preview}")
     screen.result(done)
     unchanged = all(each.outcome == "unchanged" for each in done)
     return UNCHANGED if unchanged and getattr(typed.asked, "fail_if_unchanged", False) else 0
@@ -313,6 +319,8 @@ def _show_plan(screen: Screen, plan: Plan) -> None:
         screen.print(f"  nothing to do: {plan.why_nothing}")
     for number, step in enumerate(plan.steps, 1):
         screen.print(f"  {number}. {describe(step)}")
+    for note in plan.notes:
+        screen.print(f"  Note: {note}.")
 
 
 def _apply(typed: Typed) -> int:
