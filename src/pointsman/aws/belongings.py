@@ -1,6 +1,6 @@
 """What belongs to a qualifier: its policy, URL, event-invoke configuration, event sources, provisioned concurrency.
 
-And the end of it all: aliases and versions deleted. Absent is `None`; deleting what is not there is done already.
+And the end of a version. Absent is `None`; deleting what is not there is done already.
 """
 
 from __future__ import annotations
@@ -133,9 +133,6 @@ class Belonging(Sender):
         self._gone("DeleteProvisionedConcurrencyConfig", **_of(function, qualifier))
 
     # The end
-
-    def delete_alias(self, function: str, name: str) -> None:
-        self._gone("DeleteAlias", subject=f"alias {name} of {function}", FunctionName=function, Name=name)
 
     def delete_version(self, function: str, version: str) -> None:
         """Conflict while an alias names it."""

@@ -139,6 +139,10 @@ def _dispatch(typed: Typed) -> int:
             return _history(typed)
         case "diff":
             return _diff(typed)
+        case "branch":
+            from pointsman.cli import branch
+
+            return branch.run(typed)
         case "local":
             from pointsman.cli import local
 
@@ -341,6 +345,14 @@ def _resume(typed: Typed) -> int:
         typed.screen.result([])
         return 0
     typed.screen.say(f"resuming {run.command} of {run.function} to {run.alias} (run {run.id} of {run.by})")
+    if run.command == "branch delete":
+        from pointsman import branching
+
+        cleared = branching.resume(typed.world, run)
+        if not typed.screen.json:
+            typed.screen.print(f"{run.function}: {run.alias} is deleted, with what was left of it.")
+        typed.screen.result(cleared)
+        return 0
     return _told(typed, release_set.resume(typed.world, run))
 
 

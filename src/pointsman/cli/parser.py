@@ -28,6 +28,7 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("plan", "show exactly what a deploy, promote or rollback would call"),
             ("apply", "run exactly a saved plan, or refuse if the world moved"),
             ("resume", "go on with a run that was killed or failed"),
+            ("branch", "aliases of branches: list them, clear up after those that are gone"),
         ),
     ),
     (
@@ -417,6 +418,48 @@ def _config(parser: Parser, shared: Parser) -> None:
     kinds.add_parser("check", parents=[shared], help="read the file and name all its problems", formatter_class=Help)
 
 
+def _branch(parser: Parser, shared: Parser) -> None:
+    kinds: Any = parser.add_subparsers(dest="branch_command", metavar="list|sync|delete", required=True)
+    listed = kinds.add_parser(
+        "list",
+        parents=[shared],
+        help="which branches have an alias, and which of them are gone",
+        epilog="example:\n  pointsman branch list",
+        formatter_class=Help,
+    )
+    sync = kinds.add_parser(
+        "sync",
+        parents=[shared],
+        help="delete aliases, previews and versions of branches that are gone from the remote",
+        description="Delete the aliases of branches that are gone from the remote, with their previews and whatever\n"
+        "hangs on them, and the versions that nobody else uses: shown first, done with --yes. Never an alias of an\n"
+        "environment, nor what `[branches] protect` names. Nothing is deleted where the remote does not answer.",
+        epilog="examples:\n  pointsman branch sync\n  pointsman branch sync --yes\n"
+        "  pointsman branch sync --pull-requests \"$(gh pr list --json number --jq '[.[].number | tostring] "
+        '| join(",") | if . == "" then "none" else . end\')"',
+        formatter_class=Help,
+    )
+    delete = kinds.add_parser(
+        "delete",
+        parents=[shared],
+        help="delete one branch's alias, its preview, and the versions that nobody else uses",
+        epilog="example:\n  pointsman branch delete feature/x --yes",
+        formatter_class=Help,
+    )
+    delete.add_argument("name", metavar="NAME", help="the branch, its alias, or pr:NUMBER")
+    for kind in (listed, sync):
+        kind.add_argument("--remote", metavar="NAME", default="origin", help="the git remote, or its URL (origin)")
+    sync.add_argument(
+        "--pull-requests",
+        metavar="LIST",
+        help="the open ones (12,15 or none), where the remote keeps the closed ones' refs, as GitHub does",
+    )
+    for kind in (sync, delete):
+        kind.add_argument("--yes", action="store_true", help="delete what is shown")
+    for kind in (listed, sync, delete):
+        _function(kind)
+
+
 def _completion(parser: Parser, _shared: Parser) -> None:
     parser.add_argument("shell", choices=("bash", "zsh", "tcsh"))
 
@@ -440,6 +483,7 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[Parser, Parser], object]]] = {
     "plan": ("pointsman plan --to STAGE --out release.plan && pointsman apply release.plan", "", _plan),
     "apply": ("pointsman apply release.plan", "", _apply),
     "resume": ("pointsman resume", "", _resume),
+    "branch": ("pointsman branch sync --yes", "", _branch),
     "status": ("pointsman status", "", lambda parser, _shared: _function(parser)),
     "versions": ("pointsman versions", "", lambda parser, _shared: _function(_to(parser))),
     "history": ("pointsman history --limit 50", "", _history),
