@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pointsman import owners
+from pointsman.branches import alias_name, told
 from pointsman.config import Environment, Function
 from pointsman.errors import LedgerError, NotFound, UnknownTarget, UsageError
 from pointsman.ledger import Ledger, Run, under_way
@@ -27,10 +28,14 @@ from pointsman.world import Session, World
 
 
 class AliasStatus(Value, frozen=True, kw_only=True):
-    """One alias: what it serves, since when, by whom. `drift`: how it differs from the ledger, "" if it does not."""
+    """One alias: what it serves, since when, by whom. `drift`: how it differs from the ledger, "" if it does not.
+
+    `environment` or `branch` says whose it is; neither where it is somebody else's.
+    """
 
     alias: AliasName
     environment: str
+    branch: str
     version: Version
     canary: str
     weight: float | None
@@ -142,6 +147,7 @@ def _alias_status(session: Session, arn: FunctionArn, alias: Alias, environment:
     return AliasStatus(
         alias=alias.name,
         environment=environment,
+        branch=told(alias.description, alias.name).branch,
         version=alias.version,
         canary=str(canary.version) if canary else "",
         weight=float(canary.weight) if canary else None,
@@ -284,7 +290,7 @@ def history(ledger: Ledger, *, limit: int, alias: str | None = None) -> list[Lin
     lines = []
     for entry in ledger.entries():
         what = _told(entry.kind, entry.subject, entry.body, runs.get(entry.run))
-        if what and (alias is None or entry.subject == alias):
+        if what and (alias is None or entry.subject.rpartition(":")[2] in (alias, alias_name(alias))):
             run = runs.get(entry.run)
             lines.append(
                 Line(
@@ -328,6 +334,8 @@ def _told(kind: str, subject: str, body: dict[str, Any], run: Run | None) -> str
                     return f"{command}: nothing to do"
                 case outcome:
                     return f"{command} ended {outcome}: {_short(run.error)}"
+        case "cleared":
+            return f"deleted alias {subject.rpartition(':')[2]} of a branch"
         case "rebuilt":
             return f"ledger rebuilt from Lambda: {body['versions']} versions, {body['aliases']} aliases"
         case _:
@@ -391,6 +399,8 @@ def rebuild(world: World, functions: tuple[Function, ...]) -> tuple[Path | None,
                     build=known.get(alias.version),
                 )
                 world.ledger.moved(run, alias.arn.unqualified, move)
+                if branch := told(alias.description, alias.name).branch:
+                    world.ledger.append(run, "branch", subject=alias.name, branch=branch)
     world.ledger.append(run, "rebuilt", versions=found, aliases=moved)
     return aside, found, moved
 

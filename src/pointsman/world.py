@@ -204,7 +204,7 @@ class World:
         if branch := self.branch_called(to):
             return self.of_branch(branch)
         there = {name for each in environments.values() for name in (each.name, str(each.alias))}
-        raise unknown("environment or alias", to, there, "pointsman.toml has")
+        raise unknown("environment or alias", to, there, "A branch is said as branch:NAME; pointsman.toml has")
 
     # Branches
 

@@ -10,7 +10,6 @@ from pointsman.branches import titled
 from pointsman.branching import Cleared
 from pointsman.cli.terminal import ago
 from pointsman.errors import PointsmanError, UsageError
-from pointsman.model import counted
 
 if TYPE_CHECKING:
     from pointsman.cli.commands import Typed
@@ -89,8 +88,7 @@ def _told(typed: Typed, plans: list[clearing.Clearing], nothing: str) -> int:
                 screen.print(f"  {number}. {clearing.describe(step)}")
             for note in made.kept:
                 screen.print(f"  Note: {note}.")
-    branches = counted(len(plans), "branch") if len(plans) == 1 else f"{len(plans)} branches"
-    agreed = typed.asked.yes or bool(plans and world.ask and world.ask(f"Delete this of {branches}?"))
+    agreed = typed.asked.yes or bool(plans and world.ask and world.ask("Delete all this?"))
     done = [Cleared(plan=made, outcome="planned") for made in plans]
     for index, made in enumerate(plans if agreed else ()):
         done[index] = branching.carry_out(world, world.functions(made.function)[0], made)
@@ -98,7 +96,7 @@ def _told(typed: Typed, plans: list[clearing.Clearing], nothing: str) -> int:
         if not plans:
             screen.print(nothing)
         elif agreed:
-            screen.print(f"Deleted what is named above of {branches}.")
+            screen.print("All of it is deleted.")
         else:
             screen.print("Nothing was deleted: `--yes` does it.")
     screen.result(done)
