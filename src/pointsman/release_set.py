@@ -279,7 +279,6 @@ class ReleaseSet:
         def prove(member: Member) -> None:
             assert member.work is not None
             member.work.prepare()
-            member.row.version = member.work.execution.version or ""
 
         self.together(prove, changed, phase="proving", then="proved")
         movers = [each for each in changed if each.work and each.work.made.parts[2]]
@@ -450,14 +449,10 @@ class ReleaseSet:
 
     def facts(self, outcome: str) -> dict[str, object]:
         """For `--json`: how the release stands, function by function."""
+        alias = self.environment.alias
         members = [
-            {
-                "function": each.name,
-                "alias": self.environment.alias,
-                "version": each.row.version,
-                "phase": each.row.phase,
-            }
-            for each in self.members
+            {"function": row.function, "alias": alias, "version": row.version, "phase": row.phase}
+            for row in self._rows()
         ]
         return {"run": self.run.id, "outcome": outcome, "members": members}
 
@@ -480,13 +475,15 @@ class ReleaseSet:
         def one_by_one(group: Sequence[Member]) -> None:
             for member in group:
                 member.row.starts(phase, self.world.clock.now())
+                ends = then
                 try:
                     do(member)
-                    member.row.phase = then
                 except BaseException as error:  # noqa: BLE001 (raised again below, by the thread that waits)
                     member.error = error
-                    member.row.phase = "stopped" if self.halt.is_set() else "failed"
+                    ends = "stopped" if self.halt.is_set() else "failed"
+                member.row.stops(ends, self.world.clock.now())
 
+        self._show()  # before the first line is said: from now on the table tells it
         groups = apart(members) if apart else [[each] for each in members]
         with ThreadPoolExecutor(max(1, min(at_once, len(groups)))) as pool:
             left: set[Future[None]] = {pool.submit(one_by_one, each) for each in groups}
@@ -506,9 +503,15 @@ class ReleaseSet:
                 first.add_note(f"And {each.name}: {each.error}")
             raise first
 
+    def _rows(self) -> list[Progress]:
+        for each in self.members:
+            if each.work and each.work.execution.version:
+                each.row.version = each.work.execution.version
+        return [each.row for each in self.members]
+
     def _show(self) -> None:
         if self.world.board:
-            self.world.board([each.row for each in self.members], self.world.clock.now())
+            self.world.board(self._rows(), self.world.clock.now())
 
     def end(self) -> None:
         for each in self.members:

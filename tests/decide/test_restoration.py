@@ -27,7 +27,7 @@ before = st.one_of(st.none(), plain, half)
 
 @st.composite
 def releases(draw: st.DrawFn) -> tuple[list[Shift], dict[str, Routing | None], set[str]]:
-    """(what was tried, where the aliases are now, whose alias somebody else moved): stopped and meddled with anywhere."""
+    """(what was tried, where the aliases are now, whose alias somebody else moved): stopped and meddled with."""
     names = [f"f{n}" for n in range(draw(st.integers(1, 6)))]
     shifts = [
         Shift(
