@@ -373,6 +373,7 @@ class Session:
     wire: Wire
     run: str
     part_of: str = ""  # the run of the release whose member this is
+    release: str = ""  # what its moves belong to: that run, or the one that it resumed
     outcome: str = "done"
     arn: FunctionArn | None = None  # as seen when looking at the world
     alias: Alias | None = None

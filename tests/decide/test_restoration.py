@@ -59,7 +59,8 @@ def test_afterwards_every_alias_is_as_before_or_told_as_left(
     tried, now, others = release
     present = {name: alias(name, routing, f"r-{name}") if routing else None for name, routing in now.items()}
 
-    found = restoration(tried, present, environment="staging", why="because")
+    unsure = {tried[-1].function}
+    found = restoration(tried, present, environment="staging", why="because", unsure=unsure)
 
     order = [shift.function for shift in reversed(tried)]
     assert [each.function for each in found] == [name for name in order if name in {each.function for each in found}]
@@ -89,6 +90,17 @@ def test_what_was_half_way_through_a_shift_is_put_back_half_way() -> None:
     assert isinstance(found, Plan)
     assert found.steps == (RestoreAlias(alias=STAGE, now=Version("2"), routing=was, description="b", reason="because"),)
     assert found.build == "b"
+
+
+def test_an_alias_whose_move_may_still_land_gets_a_new_revision_where_it_is() -> None:
+    was = Routing(version=Version("1"))
+    shift = Shift(function="f", name=FunctionName("f"), alias=STAGE, version=Version("2"), before=was)
+
+    assert restoration([shift], {"f": alias("f", was)}, environment="staging", why="x") == ()
+    (found,) = restoration([shift], {"f": alias("f", was)}, environment="staging", why="x", unsure={"f"})
+
+    assert isinstance(found, Plan)
+    assert found.steps == (RestoreAlias(alias=STAGE, now=Version("1"), routing=was, description="", reason="x"),)
 
 
 def move(version: str, was: str | None, at: float, release: str = "", kind: str = "deploy") -> Move:

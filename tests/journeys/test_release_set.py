@@ -388,7 +388,8 @@ STEP_BY_STEP = """
 import os, signal, sys, threading
 from pointsman.cli import main
 
-when, k, kind = sys.argv[1], int(sys.argv[2]), getattr(signal, sys.argv[3])
+when, kind = sys.argv[1], getattr(signal, sys.argv[3])
+only, _, k = sys.argv[2].rpartition(":")  # the kth call of all, or of one action
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 lock, count = threading.Lock(), 0
 
@@ -397,12 +398,14 @@ class Killing:
         self.inner = inner
     def send(self, operation):
         global count
+        if only not in ("", operation.action):
+            return self.inner.send(operation)
         with lock:
             number, count = count, count + 1
-        if number == k and when == "before":
+        if number == int(k) and when == "before":
             os.kill(os.getpid(), kind)
         reply = self.inner.send(operation)
-        if number == k and when == "after":
+        if number == int(k) and when == "after":
             os.kill(os.getpid(), kind)
         return reply
 
@@ -412,7 +415,7 @@ sys.exit(code)
 """
 
 
-def disturbed(shop: Shop, when: str, k: int, kind: str, *words: str) -> subprocess.CompletedProcess[str]:
+def disturbed(shop: Shop, when: str, k: int | str, kind: str, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", textwrap.dedent(STEP_BY_STEP), when, str(k), kind, *words]
     environ = {**os.environ, **shop.variables}
     return subprocess.run(command, cwd=shop.folder, env=environ, capture_output=True, text=True, check=False)
@@ -451,14 +454,75 @@ def test_killed_at_any_call_resume_ends_with_all_new_or_all_as_before(trio: Shop
     assert all(outcomes)  # nothing failed but the process: every release was finished
 
 
+@pytest.mark.parametrize("words", [("promote", "2", "--to", "PROD", "--approve"), ("rollback", "PROD")])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_promotion_or_rollback_killed_at_any_call_is_finished_by_resume(
+    trio: Shop, when: str, words: tuple[str, ...]
+) -> None:
+    to_two, to_one = ("promote", "2", "--to", "PROD", "--approve"), ("rollback", "PROD")
+    trio.ok("deploy", "--build-id", "1")
+    trio.ok("promote", "1", "--to", "PROD", "--approve")
+    write(trio, "two")
+    trio.ok("deploy", "--build-id", "2")
+    there, first, then = ("2", to_two, to_one) if words == to_two else ("1", to_one, to_two)
+    if words == to_one:
+        trio.ok(*to_two)
+    calls = calls_of(trio, *first)
+    assert calls >= 6
+    for k in range(calls):
+        trio.ok(*then)
+
+        assert disturbed(trio, when, k, "SIGKILL", *first).returncode == -signal.SIGKILL
+        trio.ok("resume", "--approve")
+
+        assert serves(trio, "PROD") == dict.fromkeys(NAMES, there), f"call {k}"
+
+
+def test_the_same_command_again_finishes_what_was_killed_while_it_moved_first(trio: Shop) -> None:
+    trio.ok("deploy", "--build-id", "1")
+    write(trio, "two")
+    trio.ok("deploy", "--build-id", "2")
+    write(trio, "three")
+    assert (
+        disturbed(trio, "after", "UpdateAlias:0", "SIGKILL", "deploy", "--build-id", "3").returncode == -signal.SIGKILL
+    )
+    write(trio, "bad", which=("third",))
+    configure(trio, tested=("third",))
+
+    failed = trio.run("deploy", "--build-id", "4", "-v")
+
+    assert failed.code == 3
+    assert "first the deploy that was interrupted while it moved" in failed.err
+    assert {name: says(trio, name) for name in NAMES} == dict.fromkeys(NAMES, "three")
+
+
+def test_resume_takes_all_back_where_somebody_else_moved_one_since(trio: Shop) -> None:
+    trio.ok("deploy", "--build-id", "1")
+    write(trio, "two")
+    trio.ok("deploy", "--build-id", "2")
+    write(trio, "three")
+    assert (
+        disturbed(trio, "after", "UpdateAlias:0", "SIGKILL", "deploy", "--build-id", "3").returncode == -signal.SIGKILL
+    )
+    assert serves(trio) == {"first": "3", "second": "2", "third": "2"}
+    trio.aws("lambda").update_alias(FunctionName=f"{trio.name}-third", Name="STAGE", FunctionVersion="1")
+
+    refused = trio.run("resume")
+
+    assert refused.code == 4
+    assert "Moved back: STAGE of first, to version 2." in refused.err
+    assert serves(trio) == {"first": "2", "second": "2", "third": "1"}
+    assert trio.ok("resume").out.startswith("Nothing to resume")
+
+
 @pytest.mark.parametrize("kind", ["SIGINT", "SIGTERM"])
 def test_interrupted_while_it_moves_everything_goes_back(trio: Shop, kind: str) -> None:
     trio.ok("deploy", "--build-id", "1")
     write(trio, "two")
-    calls = calls_of(trio, "deploy", "--build-id", "2")
+    trio.ok("deploy", "--build-id", "2")
     write(trio, "three")
 
-    done = disturbed(trio, "after", calls - 2, kind, "deploy", "--build-id", "3")  # of the last three, all moves
+    done = disturbed(trio, "after", "UpdateAlias:1", kind, "deploy", "--build-id", "3")
 
     assert done.returncode == 130, done.stderr
     assert "Moved back: STAGE of first, to version 2." in done.stderr
@@ -481,9 +545,11 @@ def test_interrupted_while_it_proves_nothing_moved_and_resume_goes_on(trio: Shop
 def test_rolling_back_a_release_that_was_killed_while_it_moved_puts_it_back(trio: Shop) -> None:
     trio.ok("deploy", "--build-id", "1")
     write(trio, "two")
-    calls = calls_of(trio, "deploy", "--build-id", "2")
+    trio.ok("deploy", "--build-id", "2")
     write(trio, "three")
-    assert disturbed(trio, "after", calls - 2, "SIGKILL", "deploy", "--build-id", "3").returncode == -signal.SIGKILL
+    assert (
+        disturbed(trio, "after", "UpdateAlias:1", "SIGKILL", "deploy", "--build-id", "3").returncode == -signal.SIGKILL
+    )
     assert len(set(serves(trio).values())) == 2
 
     trio.ok("rollback", "STAGE")
