@@ -116,7 +116,7 @@ class Work:
             why=made.why_nothing,
             sha256=made.artifact.sha256 if made.artifact else None,
             run=session.run,
-            release=session.part_of or session.run,
+            release=session.release or session.run,
             branch=made.branch,
             preview=url.url if url else "",
             notes=made.notes,
@@ -238,13 +238,13 @@ class _Record:
             at=world.clock.now(),
             by=world.actor.by,
             build=self.made.build,
-            release=self.session.part_of or self.session.run,
+            release=self.session.release or self.session.run,
         )
         self.session.ledger.moved(self.session.run, function, move)
 
     def removed(self, function: FunctionArn, alias: AliasName, version: Version) -> None:
         session, actor = self.session, self.session.world.actor
-        at, release = session.world.clock.now(), session.part_of or session.run
+        at, release = session.world.clock.now(), session.release or session.run
         gone = Move(alias=alias, version=version, was=version, kind="removed", at=at, by=actor.by, release=release)
         session.ledger.moved(session.run, function, gone)
 

@@ -274,7 +274,8 @@ class Ledger:
 
     def moves_by_function(self, environment: str, alias: str) -> dict[str, tuple[Move, ...]]:
         """An environment's moves by the function's name in the file, oldest first: no ARN has to be known."""
-        runs = {run.id: run.function for run in self.runs() if run.environment == environment}
+        begun = self._entries("kind = 'run' AND body ->> '$.run.environment' = ?", environment)
+        runs = {entry.run: entry.function for entry in begun}
         found: dict[str, tuple[Move, ...]] = {}
         for entry in self._entries("kind = 'moved' AND subject = ?", alias, newest_first=False):
             if function := runs.get(entry.run):
@@ -315,7 +316,8 @@ class Ledger:
 
     def parts(self, run: str) -> tuple[Run, ...]:
         """The runs of a release's members, in their order."""
-        return tuple(reversed([each for each in self.runs() if each.part_of == run]))
+        begun = self._entries("kind = 'run' AND body ->> '$.run.part_of' = ?", run, newest_first=False)
+        return tuple(self._value(entry, "run", Run) for entry in begun)
 
     def of_run(self, run: str, *kinds: str) -> tuple[Entry, ...]:
         marks = ", ".join("?" * len(kinds))

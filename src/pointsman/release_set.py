@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +25,7 @@ import msgspec
 from pointsman import release
 from pointsman.config import Environment, Function
 from pointsman.errors import (
+    Ambiguous,
     Drift,
     Interrupted,
     LedgerError,
@@ -52,6 +53,7 @@ def deploy(
     if len(functions) == 1:
         return [release.deploy(world, functions[0], environment, given=given)]
     release.rollout_not_yet(world, environment)
+    _finish(world, functions, environment)
     with _running(world, "deploy", functions, environment, {"build": given}) as crew:
         return _deploy(crew, given)
 
@@ -61,6 +63,7 @@ def promote(world: World, functions: tuple[Function, ...], environment: Environm
     if len(functions) == 1:
         return [release.promote(world, functions[0], environment, target)]
     release.rollout_not_yet(world, environment)
+    _finish(world, functions, environment)
     with _running(world, "promote", functions, environment, {"target": target}) as crew:
         return _move(crew, lambda session: release.planned_promotion(session, target))
 
@@ -134,7 +137,7 @@ def resume(world: World, run: Run, *, back: bool = False) -> list[Released]:
     functions = tuple(world.functions(name)[0] for name in run.members)
     environment = world.environment(run.environment)
     decided = _decided(world, run)
-    request = {**run.request, "resumes": run.id}
+    request = {**run.request, "resumes": run.id, "release": run.request.get("release") or run.id}
     with _running(world, run.command, functions, environment, request, earlier=_parts(world, run)) as crew:
         if decided is not None:
             direction, shifts = decided
@@ -242,6 +245,7 @@ class ReleaseSet:
         self.command = command
         self.environment = environment
         self.halt = Event()
+        self.decided = False  # whether aliases may have moved
         self.restored = False
         names = tuple(each.name for each in functions)
         self.run = world.begin(world.run_id(), command, names, environment, request)
@@ -264,6 +268,7 @@ class ReleaseSet:
 
         session = world.beside(say=say, echo=echo, halted=self.halt.is_set).session(function, self.environment, run)
         session.part_of = self.run.id
+        session.release = str(self.run.request.get("release") or self.run.id)
         before = (earlier, told(world, earlier)) if earlier else None
         session.approved = before[1].approved if before else {}
         return Member(function, session, row, before)
@@ -279,7 +284,6 @@ class ReleaseSet:
         def prove(member: Member) -> None:
             assert member.work is not None
             member.work.prepare()
-            member.row.version = member.work.execution.version or ""
 
         self.together(prove, changed, phase="proving", then="proved")
         movers = [each for each in changed if each.work and each.work.made.parts[2]]
@@ -322,6 +326,7 @@ class ReleaseSet:
 
     def go_on(self, shifts: tuple[Shift, ...]) -> list[Released]:
         """The moves that an interrupted release had decided on, those that are still to be made."""
+        self.decided = True
         by_name = {each.name: each for each in self.members}
         movers = [by_name[shift.function] for shift in shifts]
         todo = dict(zip(movers, shifts, strict=True))
@@ -361,7 +366,7 @@ class ReleaseSet:
 
     # Backward
 
-    def put_back(self, shifts: tuple[Shift, ...], why: str) -> list[Released]:
+    def put_back(self, shifts: tuple[Shift, ...], why: str, *, unsure: Collection[str] = ()) -> list[Released]:
         """Aliases as they were before the release, the last one moved first. Raises NotRestored where one is not."""
         self._decide("restore", shifts)
         by_name = {each.name: each for each in self.members}
@@ -374,7 +379,7 @@ class ReleaseSet:
                 failed[shift.function] = error
         seen = [shift for shift in shifts if shift.function in present]
         done: list[Released] = []
-        for back in restoration(seen, present, environment=self.environment.name, why=why):
+        for back in restoration(seen, present, environment=self.environment.name, why=why, unsure=unsure):
             member = by_name[back.function]
             if isinstance(back, Left):
                 member.row.phase = "left"
@@ -396,8 +401,10 @@ class ReleaseSet:
     def _go_back(self, shifts: tuple[Shift, ...], error: BaseException) -> None:
         """After a move that failed. The error gets told what was put back; or is replaced, where that failed too."""
         what = error.what if isinstance(error, PointsmanError) else "interrupted"
+        # An answer that never came: the call may land yet. A new revision id in its way makes sure that it does not.
+        unsure = {shifts[-1].function} if isinstance(error, Ambiguous) else set()
         try:
-            done = self.put_back(shifts, what.splitlines()[0])
+            done = self.put_back(shifts, what.splitlines()[0], unsure=unsure)
         except NotRestored as worse:
             worse.add_note(f"It was to be moved back because: {what}")
             raise worse from error
@@ -446,18 +453,15 @@ class ReleaseSet:
     # The whole
 
     def _decide(self, direction: Literal["move", "restore"], shifts: tuple[Shift, ...]) -> None:
+        self.decided = True
         self.world.ledger.append(self.run.id, "decided", function=self.run.function, subject=direction, shifts=shifts)
 
     def facts(self, outcome: str) -> dict[str, object]:
         """For `--json`: how the release stands, function by function."""
+        alias = self.environment.alias
         members = [
-            {
-                "function": each.name,
-                "alias": self.environment.alias,
-                "version": each.row.version,
-                "phase": each.row.phase,
-            }
-            for each in self.members
+            {"function": row.function, "alias": alias, "version": row.version, "phase": row.phase}
+            for row in self._rows()
         ]
         return {"run": self.run.id, "outcome": outcome, "members": members}
 
@@ -480,13 +484,15 @@ class ReleaseSet:
         def one_by_one(group: Sequence[Member]) -> None:
             for member in group:
                 member.row.starts(phase, self.world.clock.now())
+                ends = then
                 try:
                     do(member)
-                    member.row.phase = then
                 except BaseException as error:  # noqa: BLE001 (raised again below, by the thread that waits)
                     member.error = error
-                    member.row.phase = "stopped" if self.halt.is_set() else "failed"
+                    ends = "stopped" if self.halt.is_set() else "failed"
+                member.row.stops(ends, self.world.clock.now())
 
+        self._show()  # before the first line is said: from now on the table tells it
         groups = apart(members) if apart else [[each] for each in members]
         with ThreadPoolExecutor(max(1, min(at_once, len(groups)))) as pool:
             left: set[Future[None]] = {pool.submit(one_by_one, each) for each in groups}
@@ -506,9 +512,15 @@ class ReleaseSet:
                 first.add_note(f"And {each.name}: {each.error}")
             raise first
 
+    def _rows(self) -> list[Progress]:
+        for each in self.members:
+            if each.work and each.work.execution.version:
+                each.row.version = each.work.execution.version
+        return [each.row for each in self.members]
+
     def _show(self) -> None:
         if self.world.board:
-            self.world.board([each.row for each in self.members], self.world.clock.now())
+            self.world.board(self._rows(), self.world.clock.now())
 
     def end(self) -> None:
         for each in self.members:
@@ -519,15 +531,16 @@ class ReleaseSet:
     def end_badly(self, error: BaseException) -> None:
         """Each member ends as it stands; the whole stays open for `resume` where that has something to go on with."""
         what = error.what if isinstance(error, PointsmanError) else "interrupted"
-        if isinstance(error, PointsmanError) and error.release is None:
+        if isinstance(error, PointsmanError) and not self.decided:
             error.release = self.facts("not moved")
             error.add_note("Nothing of this release was moved: all of its functions, or none.")
         try:
             for each in self.members:
-                if each.error is not None and not self.restored:
+                if each.error is not None:
                     self.world.end_badly(each.session.run, each.error)
                 else:
-                    self.world.ledger.end(each.session.run, "restored" if self.restored else "withheld", what)
+                    outcome = "restored" if each.session.outcome == "restored" else "withheld"
+                    self.world.ledger.end(each.session.run, outcome, what)
             if self.restored:
                 self.world.ledger.end(self.run.id, "restored", what)
         except LedgerError as also:
@@ -605,6 +618,13 @@ def _parts(world: World, run: Run) -> dict[str, Run]:
 def _resumed(world: World, run: Run) -> Run | None:
     earlier = run.request.get("resumes")
     return next((each for each in world.ledger.runs() if each.id == earlier), None) if earlier else None
+
+
+def _finish(world: World, functions: tuple[Function, ...], environment: Environment) -> None:
+    """A release that was interrupted while it moved comes first: a new one on top could leave some of it behind."""
+    if (run := _half_moved(world, functions, environment)) is not None:
+        world.say(f"first the {run.command} that was interrupted while it moved (run {run.id})")
+        resume(world, run)
 
 
 def _half_moved(world: World, functions: tuple[Function, ...], environment: Environment) -> Run | None:

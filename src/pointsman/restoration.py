@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from pointsman.deployments import deployments, previous
 from pointsman.model import Alias, AliasName, BuildId, FunctionName, Move, Routing, Value, Version
@@ -34,30 +34,43 @@ class Left(Value, frozen=True, kw_only=True):
 
 
 def restoration(
-    shifts: Sequence[Shift], present: Mapping[str, Alias | None], *, environment: str, why: str
+    shifts: Sequence[Shift],
+    present: Mapping[str, Alias | None],
+    *,
+    environment: str,
+    why: str,
+    unsure: Collection[str] = (),
 ) -> tuple[Plan | Left, ...]:
     """The last one moved goes back first. What is where it was needs nothing, and is left out.
 
-    `present` has each function's alias as it is now.
+    `present` has each function's alias as it is now. A move of the `unsure` may still be on its way: where they are as
+    before they are put there once more, under a new revision id, which a late call no longer fits.
     """
-    found = (_back(shift, present[shift.function], environment, why) for shift in reversed(shifts))
+    found = (
+        _back(shift, present[shift.function], environment, why, sure=shift.function not in unsure)
+        for shift in reversed(shifts)
+    )
     return tuple(each for each in found if each is not None)
 
 
-def _back(shift: Shift, alias: Alias | None, environment: str, why: str) -> Plan | Left | None:
+def _back(shift: Shift, alias: Alias | None, environment: str, why: str, *, sure: bool) -> Plan | Left | None:
     routing = alias.routing if alias else None
-    if routing == shift.before:
+    if routing == shift.before and (sure or alias is None):
         return None
     if alias is None:
         return Left(function=shift.function, alias=shift.alias, why="it is gone")
-    if routing != shift.after:
+    if routing not in (shift.after, shift.before):
         return Left(function=shift.function, alias=shift.alias, why=f"somebody else moved it on, to {routing}")
     step: RestoreAlias | RemoveAlias
     if shift.before is None:
         step = RemoveAlias(alias=shift.alias, version=shift.version, reason=why)
     else:
         step = RestoreAlias(
-            alias=shift.alias, now=shift.version, routing=shift.before, description=shift.description, reason=why
+            alias=shift.alias,
+            now=alias.version,
+            routing=shift.before,
+            description=shift.description,
+            reason=why,
         )
     return Plan(
         kind="restore",

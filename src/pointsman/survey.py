@@ -331,7 +331,7 @@ def _told(kind: str, subject: str, body: dict[str, Any], run: Run | None) -> str
                 case "done":
                     return ""  # its steps tell
                 case "unchanged":
-                    return f"{command}: nothing to do"
+                    return "" if run.part_of else f"{command}: nothing to do"  # the whole release tells
                 case outcome:
                     return f"{command} ended {outcome}: {_short(run.error)}"
         case "cleared":

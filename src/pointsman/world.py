@@ -59,16 +59,20 @@ class Actor(Value, frozen=True, kw_only=True):
 
 @dataclass
 class Progress:
-    """How far one function of a release is: the phase, since when, the version if there is one, what it waits for."""
+    """How far one function of a release is: the phase, from when to when, the version, what it is waiting for."""
 
     function: str
     phase: str = "waiting"
     version: str = ""
     doing: str = ""
-    since: float = 0.0
+    began: float = 0.0
+    ended: float = 0.0
 
     def starts(self, phase: str, now: float) -> None:
-        self.phase, self.doing, self.since = phase, "", self.since or now
+        self.phase, self.doing, self.began, self.ended = phase, "", self.began or now, 0.0
+
+    def stops(self, phase: str, now: float) -> None:
+        self.phase, self.doing, self.ended = phase, "", now
 
 
 class Turns:
@@ -369,6 +373,7 @@ class Session:
     wire: Wire
     run: str
     part_of: str = ""  # the run of the release whose member this is
+    release: str = ""  # what its moves belong to: that run, or the one that it resumed
     outcome: str = "done"
     arn: FunctionArn | None = None  # as seen when looking at the world
     alias: Alias | None = None

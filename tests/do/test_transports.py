@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
 import pytest
 
-from pointsman.aws.operation import Operation
-from pointsman.aws.transports import Count, Faults, Journal, ReadOnly, Retry, Throttle
-from pointsman.errors import Ambiguous, LedgerError, PreconditionFailed, Throttled, Unreachable, UsageError
+from pointsman.aws.operation import Operation, R
+from pointsman.aws.transports import Count, Faults, Halt, Journal, ReadOnly, Retry, Throttle
+from pointsman.errors import Ambiguous, Interrupted, LedgerError, PreconditionFailed, Throttled, Unreachable, UsageError
 from tests.fakes import FakeClock, Scripted
 
 READ = Operation("lambda", "GetAlias", {}, lambda reply: reply["x"])
@@ -85,6 +89,45 @@ def test_throttle_sends_at_most_so_many_in_any_second() -> None:
 
     assert all(later - earlier >= 1 for earlier, later in zip(times, times[15:], strict=False))
     assert times[-1] == pytest.approx(2.0)
+
+
+def test_many_threads_together_keep_to_the_budget_too() -> None:
+    """Each waits by itself for a moment it has booked: with real time, and a budget of 40 a second to be quick."""
+    sent: list[float] = []
+
+    class Stamping:
+        def send(self, operation: Operation[R]) -> R:
+            sent.append(time.monotonic())
+            return operation.read(ANSWER)
+
+    class Real:
+        def now(self) -> float:
+            return time.monotonic()
+
+        def sleep(self, seconds: float) -> None:
+            time.sleep(seconds)
+
+    throttle = Throttle(Stamping(), Real(), per_second=40)
+    with ThreadPoolExecutor(12) as pool:
+        for done in [pool.submit(throttle.send, READ) for _ in range(120)]:
+            assert done.result() == 1
+
+    assert len(sent) == 120
+    assert sent[-1] - sent[0] >= 2.0 - 0.1  # the last 40 had to wait for two seconds to pass
+    assert len(throttle.sent) <= 80
+
+
+def test_halted_nothing_more_is_sent() -> None:
+    aws = Scripted(ANSWER, ANSWER)
+    halted = Event()
+    halt = Halt(aws, halted.is_set)
+    halt.send(WRITE)
+    halted.set()
+
+    with pytest.raises(Interrupted):
+        halt.send(READ)
+
+    assert len(aws.sent) == 1
 
 
 def test_a_throttled_write_is_sent_again_and_a_lost_answer_to_one_is_not() -> None:

@@ -283,24 +283,6 @@ def test_a_function_the_template_does_not_mention_is_refused_before_anything_cha
     assert shop.serves("STAGE") == "1"
 
 
-def test_rolling_back_several_functions_asks_which(shop: Shop) -> None:
-    text = (shop.folder / "pointsman.toml").read_text()
-    section = (
-        text[: text.index("[environment.staging]")].replace("greeting]", "second]").replace(shop.name, f"{shop.name}-2")
-    )
-    shop.write("pointsman.toml", section + text)
-    shop.ok("deploy", "--build-id", "101")
-    shop.greet("two")
-    shop.ok("deploy", "--build-id", "102")
-
-    unclear = shop.run("rollback", "STAGE")
-    assert unclear.code == 2
-    assert "--function" in unclear.err
-
-    shop.ok("rollback", "STAGE", "--function", "greeting")
-    assert shop.invoke("STAGE")["word"] == "hello"
-
-
 def test_a_sound_ledger_is_not_thrown_away_unasked(shop: Shop) -> None:
     shop.ok("deploy", "--build-id", "101")
 

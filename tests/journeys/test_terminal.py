@@ -117,3 +117,23 @@ def test_python_dash_m_is_the_same_command(shop: Shop) -> None:
         [str(Path(sys.executable).with_name("pointsman")), "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout == script.stdout
+
+
+def test_a_release_of_several_functions_is_a_table_redrawn_in_place_and_asks_once(shop: Shop) -> None:
+    text = (shop.folder / "pointsman.toml").read_text()
+    section = text[: text.index("[environment.staging]")] + '[function.greeting.test]\nunit = { run = "sleep 0.5" }\n'
+    second = section.replace("function.greeting", "function.second").replace(shop.name, f"{shop.name}-2")
+    rest = text[text.index("[environment.staging]") :].replace('"STAGE"', '"STAGE"\napprove = true')
+    shop.write("pointsman.toml", section + second + rest)
+
+    code, said = at_a_terminal(shop, "deploy", "--build-id", "101", answer="y")
+
+    assert code == 0, said
+    assert said.count("[y/N]") == 1
+    assert "Move STAGE of greeting to version 1, STAGE of second to version 1? [y/N]" in said
+    assert "\033[3F\033[J" in said  # up over the head and two functions
+    for phase in ("building", "proved", "moved"):
+        assert f" {phase}" in said, phase
+    last = said.rsplit("\033[J", 1)[1].replace("\r", "").splitlines()
+    assert [line.split()[0] for line in last] == ["\033[1mFUNCTION", "greeting", "second"]
+    assert shop.serves("STAGE") == "1"

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from pointsman.world import Progress
 
-_UNDER_WAY = ("building", "looking", "proving", "moving", "moving back")
-
 
 class Live:
     """`draw` as often as you like; `lift` takes the table away, for lines to be printed in its place."""
@@ -18,7 +16,6 @@ class Live:
     def __init__(self, out: TextIO) -> None:
         self.out = out
         self.drawn: list[str] = []
-        self.ended: dict[str, float] = {}
 
     def draw(self, rows: Sequence[Progress], now: float) -> None:
         lines = self._lines(rows, now)
@@ -39,10 +36,6 @@ class Live:
         name = max(len("function"), *(len(row.function) for row in rows))
         lines = [f"{'FUNCTION':<{name}}  {'PHASE':<11}  {'VERSION':<7}  {'TIME':>6}"]
         for row in rows:
-            if row.phase in _UNDER_WAY:
-                self.ended.pop(row.function, None)
-            until = now if row.phase in _UNDER_WAY else self.ended.setdefault(row.function, now)
-            passed = f"{until - row.since:.1f}s" if row.since else ""
-            doing = row.doing if row.phase in _UNDER_WAY else ""
-            lines.append(f"{row.function:<{name}}  {row.phase:<11}  {row.version or '-':<7}  {passed:>6}  {doing}")
+            passed = f"{(row.ended or now) - row.began:.1f}s" if row.began else ""
+            lines.append(f"{row.function:<{name}}  {row.phase:<11}  {row.version or '-':<7}  {passed:>6}  {row.doing}")
         return [line.rstrip()[:width] for line in lines]

@@ -476,8 +476,9 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[Parser, Parser], object]]] = {
     ),
     "rollback": (
         "pointsman rollback PROD",
-        "Without --to: the deployment of that alias before the present one. Approval is asked for only where --to\n"
-        "names what the alias never served.",
+        "Without --to: the deployment of that alias before the present one; of several functions, back over the\n"
+        "environment's last release: what moved in it. Approval is asked for only where --to names what the alias\n"
+        "never served.",
         lambda parser, _shared: _rolling_back(parser),
     ),
     "plan": ("pointsman plan --to STAGE --out release.plan && pointsman apply release.plan", "", _plan),
