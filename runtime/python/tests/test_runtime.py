@@ -425,7 +425,7 @@ def test_an_environment_that_appconfig_does_not_have_falls_back(pointed: Callabl
 
 def test_importing_it_brings_nothing_that_a_cold_start_would_feel() -> None:
     """Lambda's own bootstrap has json and logging loaded; typing, dataclasses, http and boto3 cost 5 to 300 ms each."""
-    code = "import json, logging, sys; before = set(sys.modules); import pointsman_runtime; print(*set(sys.modules) - before)"
+    code = "import json, logging, sys; old = set(sys.modules); import pointsman_runtime; print(*set(sys.modules) - old)"
     folder = str(Path(pointsman_runtime.__file__).parents[1])
     shown = subprocess.run(
         [sys.executable, "-S", "-c", code], env={"PYTHONPATH": folder}, check=True, capture_output=True, text=True
