@@ -6,7 +6,7 @@ BIN := .venv/bin
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST)
 
-setup:  ## .venv and the sample's tools, from the locks; instant when nothing changed
+setup:  ## .venv and npm's packages, from the locks; instant when nothing changed
 	@tools/setup
 
 demo: setup  ## a function's whole way to production and back, on the local AWS (KEEP=1 leaves it up)
@@ -29,4 +29,4 @@ lock: setup  ## rewrite the locks from pyproject.toml and package.json
 	@tools/lock
 
 clean:  ## remove what the other targets made
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist examples/greeting/node_modules
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist examples/greeting/node_modules runtime/node/node_modules

@@ -327,6 +327,36 @@ def test_a_change_in_an_included_requirements_file_is_a_change(tmp_path: Path) -
     assert "idna-3.10.dist-info/METADATA" in names(second)
 
 
+@pytest.mark.parametrize(
+    "line", ["./wheels/shared-1-py3-none-any.whl", "shared @ file:wheels/shared-1-py3-none-any.whl"]
+)
+def test_a_local_wheel_is_installed_and_known_by_its_bytes(tmp_path: Path, line: str) -> None:
+    """A team's own package, not on an index. Under one name it may be another tomorrow."""
+    source = lay(tmp_path / "src", {"app.py": "", "requirements.txt": f"{line}\n"})
+
+    def wheel(text: str) -> None:
+        (source / "wheels").mkdir(exist_ok=True)
+        with zipfile.ZipFile(source / "wheels" / "shared-1-py3-none-any.whl", "w") as packed:
+            packed.writestr("shared.py", text)
+            packed.writestr("shared-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: shared\nVersion: 1\n")
+            packed.writestr(
+                "shared-1.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+            )
+            packed.writestr("shared-1.dist-info/RECORD", "")
+
+    wheel("word = 'one'")
+    first = make(source, tmp_path, runtime="python3.13")
+    wheel("word = 'another'")
+    second = make(source, tmp_path, runtime="python3.13")
+
+    assert (text(first, "shared.py"), text(second, "shared.py")) == ("word = 'one'", "word = 'another'")
+    assert set(names(first)) == {"app.py", "shared.py", "shared-1.dist-info/METADATA", "shared-1.dist-info/WHEEL"}
+
+    (source / "wheels" / "shared-1-py3-none-any.whl").unlink()
+    with pytest.raises(BuildFailed, match=r"shared-1-py3-none-any.whl cannot be read: No such file"):
+        make(source, tmp_path, runtime="python3.13")
+
+
 def test_a_package_without_a_wheel_is_named_with_what_to_do(tmp_path: Path) -> None:
     source = lay(tmp_path / "src", {"app.py": "", "requirements.txt": "uWSGI==2.0.21\n"})
 

@@ -228,6 +228,26 @@ def test_step_functions_invokes_an_alias(connect: Client, echo: str) -> None:
     assert (reply["Payload"], reply["ExecutedVersion"]) == ({"n": 7}, "1")
 
 
+@pytest.mark.parametrize(
+    ("definition", "code", "message"),
+    [
+        ('{"StartAt": "A", "States": {"A": {"Type": "Pass", "End": true}}}', None, ""),
+        (" ", "SCHEMA_VALIDATION_FAILED", "Definition must be a valid JSON object"),
+        ("{}", "SCHEMA_VALIDATION_FAILED", "These fields are required: [States, StartAt]"),
+        ("not a definition", "INVALID_JSON_DESCRIPTION", ""),
+        ('{"StartAt": "A", "States": {"A": {"Type": "Other"}}}', "SCHEMA_VALIDATION_FAILED", ""),
+    ],
+)
+def test_a_definition_is_validated_before_there_is_a_state_machine(
+    connect: Client, definition: str, code: str | None, message: str
+) -> None:
+    """Terraform asks before it creates one. Codes and texts as recorded on AWS; what is wrong inside, moto words."""
+    answer = connect("stepfunctions").validate_state_machine_definition(definition=definition)
+    assert answer["result"] == ("FAIL" if code else "OK")
+    assert [each["code"] for each in answer["diagnostics"]] == ([code] if code else [])
+    assert not message or answer["diagnostics"][0]["message"] == message
+
+
 def test_step_functions_moves_an_alias(connect: Client, echo: str) -> None:
     lambda_ = connect("lambda")
     lambda_.create_alias(FunctionName="echo", Name="moving", FunctionVersion="1")

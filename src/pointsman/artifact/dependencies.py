@@ -233,11 +233,23 @@ def _with_includes(file: Path, above: tuple[Path, ...]) -> list[str]:
         raise BuildFailed(f"{file} cannot be read: {error.strerror}") from error
     lines = [bare for line in text.splitlines() if (bare := re.sub(r"(^|\s)#.*", "", line).strip())]
     texts = ["\n".join(lines)]
-    _refuse_local(texts[0], file.name)
+    wheels = [
+        wheel for line in lines if (wheel := re.match(r"(?!-)(?:[\w.\[\],-]+\s*@\s*)?(?:file:)?([^\s:@;]+\.whl)", line))
+    ]
+    _refuse_local("\n".join(line for line in lines if line not in {wheel.string for wheel in wheels}), file.name)
+    # A wheel is built already; under the same name it may be another tomorrow, so its bytes decide too.
+    texts += [f"{wheel[1]} {_sha256(file.parent / wheel[1])}" for wheel in wheels]
     for line in lines:
         if named := re.match(r"(?:-r|-c|--requirement|--constraint)[\s=]*(\S+)", line):
             texts += _with_includes(file.parent / named[1], (*above, file))
     return texts
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise BuildFailed(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _refuse_local(text: str, file: str) -> None:
@@ -247,7 +259,8 @@ def _refuse_local(text: str, file: str) -> None:
     ):
         raise BuildFailed(
             f"{file} asks for the local package `{found[0].strip()}`",
-            next='Put its folder into the sources, or build the package by build = "command".',
+            next="Make a wheel of it and name that (./wheels/NAME.whl), or put its folder into the sources,"
+            ' or build the package by build = "command".',
         )
 
 

@@ -37,7 +37,7 @@ MANIFESTS = (  # for tools, not for functions; package.json goes in, for Node as
     *("/Dockerfile", "/serverless.y*ml", "/samconfig.toml", "/cdk.json", "*.tf", "*.tfvars", "*.tfstate*"),
 )
 MISSED = (  # what somebody might expect to find in the package
-    *("*.zip", "/target/", "/coverage/", "/htmlcov/", "/xunit-*.xml", "/junit-*.xml", "/scripts/*.sh"),
+    *("*.zip", "*.whl", "/target/", "/coverage/", "/htmlcov/", "/xunit-*.xml", "/junit-*.xml", "/scripts/*.sh"),
     *("/test/", "/tests/", "__tests__/", "/integration-test/", "/integration-tests/", "/integration_test/"),
     *("/integration_tests/", "/itest/", "/e2e/"),
 )

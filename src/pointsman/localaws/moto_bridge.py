@@ -152,6 +152,7 @@ class MotoBridge:
         from pointsman.localaws.log_journal import LogJournal
         from pointsman.localaws.moto_lambda import put_ours_in_place
         from pointsman.localaws.moto_schedules import have_schedules_tell
+        from pointsman.localaws.moto_states import put_states_right
         from pointsman.localaws.moto_sts import put_sts_right
         from pointsman.localaws.moto_targets import put_rules_right
         from pointsman.localaws.persistence import Snapshots
@@ -168,6 +169,7 @@ class MotoBridge:
         put_rules_right(self.invoke)
         have_schedules_tell(self._scheduled, self._moment)
         put_sts_right()
+        put_states_right()
         _leave_conditions_open()
         calls = Calls(f"http://127.0.0.1:{self._port}", self._answer_ourselves)
         self._stacks = Stacks(Kinds(self._state, calls), saved=self._save_now)
