@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from pointsman.adoption.code import candidate, holds, home_of, successor
+from pointsman.adoption.code import candidate, holds, home_of
 from pointsman.adoption.found import Candidate, Found, fits
 from pointsman.adoption.plain import function as plain_function
 from pointsman.adoption.tree import Tree, items, table, text_of, within
@@ -117,18 +117,19 @@ def _declared(
             notes.append(f'{shown} is a container image: add it yourself, with build = "image".')
             continue
         place = _code_uri(tree, path, properties)
-        made = place and _built(tree, table(resources.get(logical)), place, logical, handler, runtime)
-        source = place or home_of(tree, handler)
+        made = place and _built(tree, path, resources, place, logical, handler, runtime)
+        source = (path.rpartition("/")[0] or ".") if made else place or home_of(tree, handler)
         if "InlineCode" in properties:
             notes.append(f"{path}: {shown}'s code stands in the template: put it into a file to have it versioned.")
         if source is None and len(declared) > 1:
             notes.append(f"{shown} was left out: no file here is its handler, {handler}.")
             continue
-        function = candidate(
+        functions[shown] = candidate(
             tree,
             source or ".",
             shown,
             notes,
+            where=path,
             handler=handler,
             runtime=runtime,
             provision=_of(owner, shown),
@@ -136,15 +137,9 @@ def _declared(
             architecture=_architecture(properties.get("Architectures"), template),
             **(made or {}),
         )
-        functions[shown] = function
         told.append(f"{path}: function {shown} ({handler or 'no handler'}, {runtime or 'no runtime'}), code in {source or '.'}")
         if made:
             notes.append(f"{shown} has to be compiled: `{made['command']}` does it, and needs the SAM CLI.")
-        if runtime and function.runtime != runtime:
-            notes.append(
-                f"{path}: Lambda no longer takes {shown}'s Runtime, {runtime}: "
-                f"make it {successor(runtime)} there, or the stack cannot be created."
-            )
     if functions or not declared:
         return tuple(functions.values()) or (plain_function(tree, notes),)
     logical = declared[0]
@@ -170,10 +165,17 @@ def _code_uri(tree: Tree, path: str, properties: Mapping[str, Any]) -> str | Non
 
 
 def _built(
-    tree: Tree, resource: Mapping[str, Any], place: str, logical: str, handler: str | None, runtime: str | None
-) -> dict[str, Any] | None:
+    tree: Tree,
+    path: str,
+    resources: Mapping[str, Any],
+    place: str,
+    logical: str,
+    handler: str | None,
+    runtime: str | None,
+) -> dict[str, str] | None:
     """How `sam build` makes what we cannot: compiled languages, and TypeScript."""
-    method = text_of(table(resource.get("Metadata")).get("BuildMethod")) or ""
+    home = path[: path.rfind("/") + 1]
+    method = text_of(table(table(resources.get(logical)).get("Metadata")).get("BuildMethod")) or ""
     family = re.match("[a-z]*", runtime or "")
     if not (method or (family and family[0] in ("java", "dotnet", "go", "ruby", "provided"))):
         return None
@@ -181,7 +183,7 @@ def _built(
         return None
     if method == "esbuild" and handler and holds(tree, place, handler):
         return None  # plain JavaScript runs unbundled, too
-    return {"build": "command", "command": f"sam build {logical}", "artifact": f".aws-sam/build/{logical}", "source": "."}
+    return {"build": "command", "command": f"sam build {logical}", "artifact": f"{home}.aws-sam/build/{logical}"}
 
 
 def _literal(value: object, template: Mapping[str, Any]) -> str | None:
@@ -343,7 +345,7 @@ def look_cdk(tree: Tree) -> Found | None:
         notes.append("cdk.out is what `npx cdk synth` made last: run it before a deploy.")
     else:
         notes.append(f"{app or output} is the CDK's, but nothing was synthesised: `npx cdk synth`, then init again.")
-        functions = [plain_function(tree, notes)]
+        functions = [candidate(tree, ".", tree.name, notes)]
     return Found(
         kind="cdk", functions=tuple(functions), told=tuple(told), notes=tuple(notes), region=region, depth=depth
     )

@@ -41,29 +41,50 @@ def candidate(
     runtime: str | None = None,
     provision: Provision | None = None,
     name: str | None = None,
+    where: str = "",
     **more: Any,
 ) -> Candidate:
-    """A function whose code lies in `source`, with how it is built and tested as that folder tells it."""
+    """A function whose code lies in `source`, with how it is built and tested as that folder tells it.
+
+    `where` is the file that declares its runtime: one that is no longer taken has to be changed there.
+    """
     home = "" if source == "." else f"{source}/"
     build: Literal["node", "python"] | None = None
     if (runtime or "").startswith("nodejs") or (not runtime and tree.is_file(f"{home}package.json")):
         build = "node"
-    elif (runtime or "").startswith("python") or (not runtime and any(Path(tree.root / source).glob("*.py"))):
+    elif (runtime or "").startswith("python") or (not runtime and _has_python(tree, home)):
         build = "python"
     elif not runtime and tree.is_file(f"{home}package.json"):
         build = "node"
     tests = _npm_tests(tree, home, notes) if build == "node" else _python_tests(tree, source) if build else Tests()
     more.setdefault("build", build)
+    if where and successor(runtime):
+        notes.append(
+            f"{where}: Lambda no longer takes {owner}'s Runtime, {runtime}: make it {successor(runtime)} there, "
+            "or nothing can be created or updated."
+        )
     return Candidate(
         owner=owner,
         source=source,
-        handler=handler if fits(Handler, handler) and re.search(r"[^.]\.[^.]", handler or "") else None,
+        handler=handler if _is_handler(handler, runtime) else None,
         runtime=runtime if fits(Runtime, runtime) and not successor(runtime) else None,
         test=tests,
         provision=provision,
         name=name,
         **more,
     )
+
+
+def _is_handler(handler: str | None, runtime: str | None) -> bool:
+    """Node, Python and Ruby want a module's name and one in it; others a class, a program or anything."""
+    if not fits(Handler, handler):
+        return False
+    compiled = runtime is not None and not runtime.startswith(("nodejs", "python", "ruby"))
+    return compiled or re.search(r"[^.]\.[^.]", handler or "") is not None
+
+
+def _has_python(tree: Tree, home: str) -> bool:
+    return any(True for _ in (tree.root / home).glob("*.py"))
 
 
 def successor(runtime: str | None) -> str | None:
@@ -148,8 +169,8 @@ def _npm_tests(tree: Tree, home: str, notes: list[str]) -> Tests:
 def _python_tests(tree: Tree, source: str) -> Tests:
     """By pytest, where it is asked for: tests/ or tests/unit, and tests/integration."""
     folder = tree.root / source
-    told = (each.relative_to(tree.root).as_posix() for each in sorted(folder.glob("*.t*")))
-    if not any("pytest" in tree.text(path) for path in told if path.endswith((".txt", ".toml"))):
+    inside = Tree(folder)
+    if not any("pytest" in inside.text(path) for path in inside.ending(".txt", ".toml") if "/" not in path):
         return Tests()
     pytest = "python -m pytest --junitxml="
     inner = next(

@@ -106,6 +106,7 @@ def _found(tree: Tree, path: str, said: Mapping[str, Any]) -> Found:
         notes,
         handler=handler,
         runtime=runtime,
+        where=path,
         provision=provision,
         name=name,
         architecture="arm64" if items(said.get("Architectures"))[:1] == ["arm64"] else "x86_64",

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pointsman.adoption.code import TYPESCRIPT, candidate, holds
+from pointsman.adoption.code import candidate, holds
 from pointsman.adoption.found import Found, fits
 from pointsman.adoption.tree import Tree, items, table, text_of, within
 from pointsman.config import Existing, Region
@@ -46,7 +46,7 @@ def look(tree: Tree) -> Found | None:
             notes.append(f"{path}: {key}'s name on AWS could not be read: check `provision`.")
             name = None
         runtime = said.text(each.get("runtime")) or said.text(provider.get("runtime"))
-        handler, source = _place(tree, home, handler)
+        handler, source = handler.removeprefix("./"), home or "."
         functions.append(
             candidate(
                 tree,
@@ -58,7 +58,7 @@ def look(tree: Tree) -> Found | None:
                 provision=Existing(name=FunctionName(name)) if name else None,
                 name=name,
                 architecture="arm64" if (each.get("architecture") or provider.get("architecture")) == "arm64" else "x86_64",
-                **_packaged(tree, said, each, source, handler, home, service or "", key, notes),
+                **_packaged(tree, said, each, source, handler, runtime, home, service or "", key, notes),
             )
         )
         told.append(f"{path}: function {key} is {name or 'unnamed'} on AWS ({handler}, {runtime or 'no runtime'})")
@@ -165,18 +165,13 @@ def _functions(said: _Said) -> Mapping[str, Any]:
     return {key: each for one in tables for key, each in one.items()}
 
 
-def _place(tree: Tree, home: str, handler: str) -> tuple[str, str]:
-    """The handler as Lambda gets it, from the service's folder, and that folder. The framework allows a leading ./."""
-    del tree
-    return handler.removeprefix("./"), home or "."
-
-
 def _packaged(
     tree: Tree,
     said: _Said,
     function: Mapping[str, Any],
     source: str,
     handler: str,
+    runtime: str | None,
     home: str,
     service: str,
     key: str,
@@ -187,11 +182,13 @@ def _packaged(
     artifact = said.text(own.get("artifact") or whole.get("artifact"))
     if artifact and (path := within(home, artifact)):
         return {"build": "zip", "artifact": path}
-    if not holds(tree, source, handler) and holds(tree, source, handler, typescript=True):
+    compiled = runtime is not None and not runtime.startswith(("nodejs", "python"))
+    if compiled or (not holds(tree, source, handler) and holds(tree, source, handler, typescript=True)):
         alone = bool(whole.get("individually") or own.get("individually"))
         made = within(home, ".serverless", f"{key if alone else service}.zip")
         notes.append(
-            f"{TYPESCRIPT[0]} is compiled by the Framework: `npx serverless package` makes {made}, which is what is deployed."
+            f"{key} has to be compiled: `npx serverless package` makes {made}, which is what is deployed. Where another "
+            "command makes a smaller package, take that for `command` and `artifact`."
         )
         return {"build": "command", "command": "npx serverless package", "artifact": made}
     patterns = [

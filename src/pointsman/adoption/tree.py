@@ -20,6 +20,7 @@ class Tree:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.kept: dict[str, Any] = {}  # what was parsed already, by whoever parsed it
 
     @property
     def name(self) -> str:
@@ -96,10 +97,16 @@ class Tree:
         return parsed(text, json=path.endswith((".json", ".tfstate")) or text.lstrip()[:1] == "{")
 
 
-def within(*parts: str) -> str | None:
-    """The parts joined to one path; None where it leads out of the folder or is absolute."""
+def beside(*parts: str) -> str | None:
+    """The parts joined to one path, which may lead out of the folder; None for an absolute one."""
     path = normpath("/".join(part for part in parts if part not in ("", ".")) or ".")
-    return None if path.startswith(("../", "/")) or path == ".." else path
+    return None if path.startswith("/") or not path.isprintable() else path
+
+
+def within(*parts: str) -> str | None:
+    """The same; None where it leads out of the folder."""
+    path = beside(*parts)
+    return None if path is None or path.startswith("../") or path == ".." else path
 
 
 def table(value: object) -> Mapping[str, Any]:
