@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pointsman.adoption import claudia, cloudformation, lambroll, plain, serverless, terraform
-from pointsman.adoption.code import node_here, python_here
+from pointsman.adoption.code import candidate, home_of, node_here, python_here
 from pointsman.adoption.found import Candidate, Found, Kind
 from pointsman.adoption.tree import Tree
 from pointsman.adoption.writing import write
+from pointsman.config import Provision
 from pointsman.errors import UsageError
 
 # In this order where several lie equally near: those whose one file is nothing but the function come first.
@@ -25,7 +26,6 @@ SOURCES: dict[str, Callable[[Tree], Found | None]] = {
     "cloudformation": cloudformation.look,
     "terraform": terraform.look,
 }
-CHOICES = ("lambroll", "claudia", "serverless", "cdk", "sam", "cloudformation", "terraform", "plain")
 
 
 def look(folder: Path, kind: str | None = None) -> Found:
@@ -53,4 +53,20 @@ def look(folder: Path, kind: str | None = None) -> Found:
     return replace(best, notes=(chosen, *best.notes))
 
 
-__all__ = ["CHOICES", "Candidate", "Found", "Kind", "look", "node_here", "python_here", "write"]
+def sources_of(
+    folder: Path, name: str, handler: str | None, runtime: str | None, provision: Provision, notes: list[str]
+) -> Candidate:
+    """A function that AWS has and no file here declares, with the folder's code where its handler is found."""
+    tree = Tree(folder)
+    source = home_of(tree, handler)
+    if source is None:
+        notes.append(
+            f"The code of {name} was not found here: no file is its handler, {handler or 'which AWS does not say'}. "
+            "Say where in `source`."
+        )
+    return candidate(
+        tree, source or ".", name, notes, handler=handler, runtime=runtime, provision=provision, name=name, where="AWS"
+    )
+
+
+__all__ = ["Candidate", "Found", "Kind", "look", "node_here", "python_here", "sources_of", "write"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pointsman.adoption.code import candidate, package
+from pointsman.adoption.code import candidate, node_here, package
 from pointsman.adoption.found import Found, fits
 from pointsman.adoption.plain import function as plain_function
 from pointsman.adoption.tree import Tree, table, text_of
@@ -37,7 +37,9 @@ def look(tree: Tree) -> Found | None:
     else:
         notes = [note for note in notes if "handler" not in note.lower()]
     if path is None:
-        notes.append("There is no claudia.json, so the function's name and region are those of the scripts in package.json.")
+        notes.append(
+            "There is no claudia.json, so the function's name and region are those of the scripts in package.json."
+        )
     # `claudia update --version NAME` makes or moves alias NAME; "latest" is Claudia's own, for $LATEST.
     aliases = [
         each for each in re.findall(r"--version[= ]+[\"']?([A-Za-z0-9_-]+)", scripts) if each not in ("latest", "patch")
@@ -49,17 +51,20 @@ def look(tree: Tree) -> Found | None:
         name,
         notes,
         handler=handler,
-        runtime=plain.runtime,
+        runtime=f"nodejs{node_here()}.x" if plain.runtime is None else plain.runtime,
         build="node",
         name=usable,
         provision=Existing(name=usable) if usable else None,
         aliases=tuple(dict.fromkeys(aliases)),
     )
     role = text_of(kept.get("role"))
-    told = [f"{path or 'package.json'}: function {name} ({handler or 'no handler'}), region {region or 'of the caller'}"]
+    told = [
+        f"{path or 'package.json'}: function {name} ({handler or 'no handler'}), region {region or 'of the caller'}"
+    ]
     if role:
         told.append(f"{path}: role {role}, which stays as it is")
-    notes.append(f"Claudia does not say the runtime: {plain.runtime} is a guess, used for the build only.")
+    runtime = plain.runtime or f"nodejs{node_here()}.x"
+    notes.append(f"Claudia does not say the runtime: {runtime} is a guess, used for the build only.")
     if table(said.get("api")).get("id"):
         notes.append(f"{path}: the API in front is Claudia's. Its stages call the alias of their name; leave them so.")
     return Found(

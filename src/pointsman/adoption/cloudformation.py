@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
+from msgspec.structs import replace
+
 from pointsman.adoption.code import candidate, holds, home_of
 from pointsman.adoption.found import Candidate, Found, fits
 from pointsman.adoption.plain import function as plain_function
@@ -53,7 +55,7 @@ def look(tree: Tree) -> Found | None:
         capabilities=_capabilities(template, deploying),
     )
     functions = _declared(tree, path, template, owner, told, notes)
-    _own_aliases(template, path, notes)
+    functions = _owning(functions, _own_aliases(template, path, notes))
     region, bucket = deploying.get("region"), deploying.get("s3_bucket")
     return Found(
         kind="sam" if sam else "cloudformation",
@@ -137,7 +139,9 @@ def _declared(
             architecture=_architecture(properties.get("Architectures"), template),
             **(made or {}),
         )
-        told.append(f"{path}: function {shown} ({handler or 'no handler'}, {runtime or 'no runtime'}), code in {source or '.'}")
+        told.append(
+            f"{path}: function {shown} ({handler or 'no handler'}, {runtime or 'no runtime'}), code in {source or '.'}"
+        )
         if made:
             notes.append(f"{shown} has to be compiled: `{made['command']}` does it, and needs the SAM CLI.")
     if functions or not declared:
@@ -150,8 +154,6 @@ def _declared(
 
 
 def _of(owner: CloudFormation, function: str) -> CloudFormation:
-    from msgspec.structs import replace
-
     return replace(owner, function=function)
 
 
@@ -208,12 +210,17 @@ def _architecture(value: object, template: Mapping[str, Any]) -> Literal["x86_64
     return "arm64" if _literal(said[0], template) == "arm64" else "x86_64"
 
 
-def _own_aliases(template: Mapping[str, Any], path: str, notes: list[str]) -> None:
+def _owning(functions: tuple[Candidate, ...], aliases: tuple[str, ...]) -> tuple[Candidate, ...]:
+    return tuple(replace(each, owned=aliases) for each in functions)
+
+
+def _own_aliases(template: Mapping[str, Any], path: str, notes: list[str]) -> tuple[str, ...]:
     """Aliases that the stack makes and moves: two cannot both be right about where they point."""
     own = {
         alias
         for key in _resources(template)
-        if (alias := text_of(_properties(template, key).get("AutoPublishAlias"))) and _is_function(_resources(template)[key])
+        if (alias := text_of(_properties(template, key).get("AutoPublishAlias")))
+        and _is_function(_resources(template)[key])
     }
     own |= {
         name
@@ -226,6 +233,7 @@ def _own_aliases(template: Mapping[str, Any], path: str, notes: list[str]) -> No
             f"{path}: the stack has alias {', '.join(sorted(own))} of its own, which stays the stack's to move. "
             "Let callers use an alias of this file."
         )
+    return tuple(sorted(own))
 
 
 def _capabilities(template: Mapping[str, Any], deploying: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -280,7 +288,9 @@ def _stack(tree: Tree, notes: list[str]) -> str:
         if path.count("/") > 1:
             break
         if name.endswith((".sh", ".yml", ".yaml", ".json", ".toml")) or name in ("Makefile", "Jenkinsfile"):
-            found = re.search(r"stack[_-]name[ =:]+[\"']?([A-Za-z][A-Za-z0-9-]{0,127})\b", tree.text(path), re.IGNORECASE)
+            found = re.search(
+                r"stack[_-]name[ =:]+[\"']?([A-Za-z][A-Za-z0-9-]{0,127})\b", tree.text(path), re.IGNORECASE
+            )
             if found:
                 notes.append(f"The stack's name, {found[1]}, is from {path}.")
                 return found[1]
@@ -307,6 +317,7 @@ def look_cdk(tree: Tree) -> Found | None:
     depth = (app or "").count("/")
     functions: list[Candidate] = []
     region: str | None = None
+    owned: list[str] = []
     for stack, path, where in stacks:
         template = tree.table(path, largest=20_000_000)
         for logical, each in _resources(template).items():
@@ -340,8 +351,9 @@ def look_cdk(tree: Tree) -> Found | None:
             )
             told.append(f"{path}: function {logical} of stack {stack} ({handler}, {runtime}), code in {source}")
             region = region or (where if fits(Region, where) else None)
-        _own_aliases(template, path, notes)
+        owned += _own_aliases(template, path, notes)
     if functions:
+        functions = [*_owning(tuple(functions), tuple(owned))]
         notes.append("cdk.out is what `npx cdk synth` made last: run it before a deploy.")
     else:
         notes.append(f"{app or output} is the CDK's, but nothing was synthesised: `npx cdk synth`, then init again.")

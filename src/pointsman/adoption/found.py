@@ -14,7 +14,8 @@ Kind = Literal["lambroll", "serverless", "claudia", "sam", "cdk", "cloudformatio
 class Candidate(Value, frozen=True, kw_only=True):
     """A function that can be deployed from `source`. `owner` is how its owner calls it; `name` is AWS's, where known.
 
-    `provision` is None where nobody is known to own it: then it exists already, under its own name.
+    `provision` is None where nobody is known to own it: then it exists already, under its own name. Its owner moves the
+    aliases `owned`; `aliases` are those that it leaves to others.
     """
 
     owner: str
@@ -31,6 +32,7 @@ class Candidate(Value, frozen=True, kw_only=True):
     provision: Provision | None = None
     name: str | None = None
     aliases: tuple[str, ...] = ()
+    owned: tuple[str, ...] = ()
 
 
 class Found(Value, frozen=True, kw_only=True):

@@ -30,7 +30,14 @@ class Module:
     """A folder's files as one module. `given` are the values of its variables, from its caller or from tfvars."""
 
     def __init__(
-        self, tree: Tree, folder: str, *, workspace: str, broken: list[str], parent: Module | None = None, name: str = ""
+        self,
+        tree: Tree,
+        folder: str,
+        *,
+        workspace: str,
+        broken: list[str],
+        parent: Module | None = None,
+        name: str = "",
     ) -> None:
         self.tree, self.folder, self.workspace, self.broken, self.parent = tree, folder, workspace, broken, parent
         self.root: Module = parent.root if parent else self
@@ -68,7 +75,9 @@ class Module:
         if folder is None or not files_of(self.tree, folder):
             return None
         made = Module(self.tree, folder, workspace=self.workspace, broken=self.broken, parent=self, name=name)
-        made.given = {key: self.value(each) for key, each in call.items() if key not in ("source", "version", "providers")}
+        made.given = {
+            key: self.value(each) for key, each in call.items() if key not in ("source", "version", "providers")
+        }
         self.children[name] = made
         return made
 
@@ -224,9 +233,9 @@ class Module:
     def _dig(self, value: Any, keys: tuple[str, ...], deep: int) -> Any:
         for key in keys:
             index: Any = self._expression(key[1:-1].strip(), deep + 1) if key.startswith("[") else key
-            if isinstance(value, dict) and isinstance(index, str) and index in value:
-                value = value[index]
-            elif isinstance(value, list) and isinstance(index, int) and 0 <= index < len(value):
+            if (isinstance(value, dict) and isinstance(index, str) and index in value) or (
+                isinstance(value, list) and isinstance(index, int) and 0 <= index < len(value)
+            ):
                 value = value[index]
             else:
                 return None
@@ -290,7 +299,7 @@ def values(tree: Tree, path: str) -> Mapping[str, Any]:
     if path.endswith(".json"):
         return tree.table(path)
     said = read(tree, path) or {}
-    empty = Module(Tree(tree.root / "\x00"), ".", workspace="default", broken=[])
+    empty = Module(tree, "/", workspace="default", broken=[])  # a folder that no tree lists
     return {key: empty.value(each) for key, each in said.items()}
 
 
@@ -387,7 +396,9 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "lower": lambda text: text.lower(),
     "upper": lambda text: text.upper(),
     "replace": lambda text, one, other: text.replace(one, other),
-    "join": lambda mark, *parts: mark.join(str(each) for part in parts for each in (part if isinstance(part, list) else [part])),
+    "join": lambda mark, *parts: mark.join(
+        str(each) for part in parts for each in (part if isinstance(part, list) else [part])
+    ),
     "basename": lambda text: text.rstrip("/").rpartition("/")[2],
     "dirname": lambda text: text.rpartition("/")[0],
     "abspath": lambda text: text,

@@ -47,27 +47,33 @@ def look(tree: Tree) -> Found | None:
             name = None
         runtime = said.text(each.get("runtime")) or said.text(provider.get("runtime"))
         handler, source = handler.removeprefix("./"), home or "."
+        alias = text_of(table(each.get("deploymentSettings")).get("alias"))
         functions.append(
             candidate(
                 tree,
                 source,
-                name or key,
+                key,
                 notes,
                 handler=handler,
                 runtime=runtime,
                 provision=Existing(name=FunctionName(name)) if name else None,
                 name=name,
-                architecture="arm64" if (each.get("architecture") or provider.get("architecture")) == "arm64" else "x86_64",
+                owned=(alias,) if alias else (),
+                architecture="arm64"
+                if (each.get("architecture") or provider.get("architecture")) == "arm64"
+                else "x86_64",
                 **_packaged(tree, said, each, source, handler, runtime, home, service or "", key, notes),
             )
         )
         told.append(f"{path}: function {key} is {name or 'unnamed'} on AWS ({handler}, {runtime or 'no runtime'})")
-        if alias := text_of(table(each.get("deploymentSettings")).get("alias")):
+        if alias:
             notes.append(f"{path}: alias {alias} of {key} is the Framework's to move: let callers use another.")
     if not functions:
         return None
     notes.append(f"Another stage is another function: this file is for stage {stage} ({path} says so, or its default).")
-    notes.append("`serverless deploy` still brings infrastructure and settings; it brings its own code, too: deploy after it.")
+    notes.append(
+        "`serverless deploy` still brings infrastructure and settings; it brings its own code, too: deploy after it."
+    )
     return Found(
         kind="serverless",
         functions=tuple(functions),
@@ -100,7 +106,9 @@ class _Said:
 
     def text(self, raw: object) -> str | None:
         value = self.value(raw)
-        return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) and value != "" else None
+        return (
+            str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) and value != "" else None
+        )
 
     def value(self, raw: object) -> Any:
         """The value with its variables put in; None where one of them cannot be known here."""
@@ -187,12 +195,15 @@ def _packaged(
         alone = bool(whole.get("individually") or own.get("individually"))
         made = within(home, ".serverless", f"{key if alone else service}.zip")
         notes.append(
-            f"{key} has to be compiled: `npx serverless package` makes {made}, which is what is deployed. Where another "
-            "command makes a smaller package, take that for `command` and `artifact`."
+            f"Functions that have to be compiled are taken as `npx serverless package` makes them, from {made}. Where "
+            "another command makes a smaller package, take that for `command` and `artifact`."
         )
         return {"build": "command", "command": "npx serverless package", "artifact": made}
     patterns = [
-        each for part in (whole, own) for each in items(said.value(part.get("patterns"))) if isinstance(each, str) and each
+        each
+        for part in (whole, own)
+        for each in items(said.value(part.get("patterns")))
+        if isinstance(each, str) and each
     ]
     patterns += [
         f"!{each}" for part in (whole, own) for each in items(said.value(part.get("exclude"))) if isinstance(each, str)

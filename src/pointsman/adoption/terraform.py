@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from msgspec.structs import replace
+
 from pointsman.adoption.code import candidate, home_of
 from pointsman.adoption.found import Candidate, Found, fits
 from pointsman.adoption.hcl import Module, Ref, files_of, values
@@ -68,7 +70,9 @@ def look(tree: Tree) -> Found | None:
     module, functions = roots[0]
     if len(roots) > 1:
         others = ", ".join(each.folder for each, _ in roots[1:6])
-        notes.insert(0, f"Root module {module.folder} was taken, as the nearest; others: {others}. Run init there for those.")
+        notes.insert(
+            0, f"Root module {module.folder} was taken, as the nearest; others: {others}. Run init there for those."
+        )
     return _found(tree, module, functions, notes)
 
 
@@ -119,7 +123,9 @@ def _makes_a_function(module: Module, name: str, body: Mapping[str, Any]) -> boo
 def _declared(
     module: Module, address: str, body: Mapping[str, Any], where: str, place: str | None, only: str | None
 ) -> _Declared:
-    ignored = {str(each) for block in items(body.get("lifecycle")) for each in items(table(block).get("ignore_changes"))}
+    ignored = {
+        str(each) for block in items(body.get("lifecycle")) for each in items(table(block).get("ignore_changes"))
+    }
     everything = any("all" in str(table(block).get("ignore_changes")) for block in items(body.get("lifecycle")))
     return _Declared(
         address=address,
@@ -154,7 +160,10 @@ def _code(module: Module, body: Mapping[str, Any]) -> tuple[str | None, str | No
         return _archived(owner, archive) if owner and archive else (None, None)
     zipped = module.place(body.get("filename"))
     archives = [
-        each for kind in ("data", "resource") for labels, each in module.of(kind).items() if labels[:1] == ("archive_file",)
+        each
+        for kind in ("data", "resource")
+        for labels, each in module.of(kind).items()
+        if labels[:1] == ("archive_file",)
     ]
     same = [each for each in archives if zipped and module.place(each.get("output_path")) == zipped]
     return _archived(module, same[0]) if same else (None, None)
@@ -194,14 +203,16 @@ def _found(tree: Tree, module: Module, declared: list[_Declared], notes: list[st
             notes.append(f'{each.where}: {each.address} is a container image: add it yourself, with build = "image".')
             continue
         known = state.get((each.path, each.address)) or [{}]
+        free, owned = _aliases(module, each, notes)
         if each.many and not known[0]:
             notes.append(f"{each.where}: {each.address} stands for several (count or for_each): one of them was taken.")
         for attributes in known:
             made = _candidate(tree, module, each, attributes, each.many or len(known) > 1, told, notes)
+            made = replace(made, aliases=free, owned=owned)
             functions.append(made)
             if not isinstance(made.provision, Terraform):
                 left.append(each)
-        aliases += _aliases(module, each, notes)
+        aliases += free
     _leave(module, left, notes)
     if not functions:
         from pointsman.adoption.plain import function
@@ -209,7 +220,7 @@ def _found(tree: Tree, module: Module, declared: list[_Declared], notes: list[st
         functions = [function(tree, notes)]
     _variables(tree, module, notes)
     provider = next((body for labels, body in module.of("provider").items() if labels == ("aws",)), {})
-    region = module.text(provider.get("region"))
+    region, profile = (module.text(provider.get(key)) for key in ("region", "profile"))
     return Found(
         kind="terraform",
         functions=tuple(functions),
@@ -217,7 +228,7 @@ def _found(tree: Tree, module: Module, declared: list[_Declared], notes: list[st
         notes=tuple(dict.fromkeys(notes)),
         aliases=tuple(dict.fromkeys(aliases)),
         region=region if fits(Region, region) else None,
-        profile=text_of(module.text(provider.get("profile"))),
+        profile=profile if profile != "default" else None,
         # A folder of its own for Terraform lies beside the code, not below it.
         depth=max(0, folder.count("/") if folder != "." else 0),
     )
@@ -242,7 +253,9 @@ def _candidate(
     if name is None:
         notes.append(f"{each.where}: the name of {each.address} on AWS is not known here: put it into `provision`.")
     if source is None:
-        notes.append(f"{each.where}: the code of {shown} was not found ({handler or 'no handler'}): say where in `source`.")
+        notes.append(
+            f"{each.where}: the code of {shown} was not found ({handler or 'no handler'}): say where in `source`."
+        )
     outputs = {} if many else _outputs(module, each)
     provision: Terraform | Existing | None = Existing(name=FunctionName(name)) if name else None
     if "name" in outputs:
@@ -256,7 +269,9 @@ def _candidate(
                 f"{each.where}: {each.address} publishes versions, but no output tells which: add "
                 f'output "lambda_version" {{ value = {_attribute(each, "version")} }} to {module.folder}.'
             )
-    told.append(f"{each.where}: function {shown} ({handler or 'no handler'}, {runtime or 'no runtime'}), code in {source or '.'}")
+    told.append(
+        f"{each.where}: function {shown} ({handler or 'no handler'}, {runtime or 'no runtime'}), code in {source or '.'}"
+    )
     return candidate(
         tree,
         source or ".",
@@ -305,14 +320,17 @@ def _outputs(module: Module, each: _Declared) -> dict[str, str]:
             refs.setdefault(ref.attribute, name)
     chosen = {
         "name": next((refs[attribute] for attribute in _NAMES if attribute in refs), None),
-        "version": next((refs[attribute] for attribute in _VERSIONS if attribute in refs), None) if each.publishes else None,
+        "version": next((refs[attribute] for attribute in _VERSIONS if attribute in refs), None)
+        if each.publishes
+        else None,
     }
     return {key: name for key, name in chosen.items() if name}
 
 
-def _aliases(root: Module, each: _Declared, notes: list[str]) -> list[str]:
-    """The function's aliases that Terraform made and leaves to others to move; those it moves itself are told."""
-    free = []
+def _aliases(root: Module, each: _Declared, notes: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The function's aliases that Terraform made and leaves to others to move, and those it moves itself."""
+    free: list[str] = []
+    owned: list[str] = []
     for module in root.everywhere():
         for (kind, label), body in module.of("resource").items():
             target = module.ref(body.get("function_name"))
@@ -326,6 +344,7 @@ def _aliases(root: Module, each: _Declared, notes: list[str]) -> list[str]:
             if name and ("function_version" in ignored or "all" in ignored):
                 free.append(name)
             else:
+                owned += [name] if name else []
                 where = module.where.get(("resource", kind, label), module.folder)
                 notes.append(
                     f"{where}: alias {name or label} is Terraform's to move. Let callers use an alias of this file, or add "
@@ -337,14 +356,19 @@ def _aliases(root: Module, each: _Declared, notes: list[str]) -> list[str]:
                 if name and module.value(body.get("refresh_alias")) is False:
                     free.append(name)
                 else:
-                    notes.append(f"module.{label}: alias {name or label} is Terraform's to move (refresh_alias is true).")
-    return free
+                    owned += [name] if name else []
+                    notes.append(
+                        f"module.{label}: alias {name or label} is Terraform's to move (refresh_alias is true)."
+                    )
+    return tuple(free), tuple(owned)
 
 
 def _variables(tree: Tree, module: Module, notes: list[str]) -> None:
     folder = module.folder
     needed = [
-        labels[0] for labels, body in module.of("variable").items() if "default" not in body and labels[0] not in module.given
+        labels[0]
+        for labels, body in module.of("variable").items()
+        if "default" not in body and labels[0] not in module.given
     ]
     if needed:
         notes.append(
@@ -353,7 +377,8 @@ def _variables(tree: Tree, module: Module, notes: list[str]) -> None:
     unloaded = [
         path
         for path in tree.ending(".tfvars")
-        if within(path.rpartition("/")[0] or ".", ".") == folder and not path.endswith((".auto.tfvars", "terraform.tfvars"))
+        if within(path.rpartition("/")[0] or ".", ".") == folder
+        and not path.endswith((".auto.tfvars", "terraform.tfvars"))
     ]
     if unloaded:
         notes.append(f"Terraform loads {', '.join(unloaded[:5])} with -var-file only: what they set is not known here.")
@@ -367,7 +392,9 @@ def _backend(tree: Tree, module: Module, notes: list[str]) -> str:
     blocks = module.blocks.get("terraform", {})
     declared = next(iter(table(next(iter(items(blocks.get(("backend",)))), None)).items()), None)
     workspaces = sorted(
-        path.split("/")[-2] for path in tree.called("terraform.tfstate") if f"{folder}/terraform.tfstate.d/" in f"./{path}"
+        path.split("/")[-2]
+        for path in tree.called("terraform.tfstate")
+        if f"{folder}/terraform.tfstate.d/" in f"./{path}"
     )
     if others := [each for each in workspaces if each != module.workspace]:
         notes.append(f"Workspace {module.workspace} was taken; {folder} has others: {', '.join(others[:8])}.")
@@ -435,6 +462,10 @@ def _of_state_alone(tree: Tree) -> Found | None:
         if functions:
             notes.append(f"{path} has the functions, but their .tf files are not here: Terraform is left to you.")
             return Found(
-                kind="terraform", functions=tuple(functions), told=tuple(told), notes=tuple(notes), depth=path.count("/")
+                kind="terraform",
+                functions=tuple(functions),
+                told=tuple(told),
+                notes=tuple(notes),
+                depth=path.count("/"),
             )
     return None

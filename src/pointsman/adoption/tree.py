@@ -50,7 +50,9 @@ class Tree:
                 return sorted(
                     (entry.name, entry.is_dir(follow_symlinks=False))
                     for entry in entries
-                    if entry.name.isprintable() and not entry.name.startswith(".") and (entry.is_dir() or entry.is_file())
+                    if entry.name.isprintable()
+                    and not entry.name.startswith(".")
+                    and (entry.is_dir() or entry.is_file())
                 )
         except OSError:
             return []

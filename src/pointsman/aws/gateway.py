@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pointsman.aws.packages import Packages
 from pointsman.aws.sending import Reply, nothing
 from pointsman.aws.stacks import Stacks
 from pointsman.errors import AccessDenied, NotYet
@@ -42,7 +43,7 @@ class Package(Value, frozen=True, kw_only=True):
         return {"ZipFile": self.zip} if self.zip is not None else {"S3Bucket": self.bucket, "S3Key": self.key}
 
 
-class Gateway(Stacks):
+class Gateway(Stacks, Packages):
     # Functions and versions
 
     def function(self, name: str, qualifier: str | None = None) -> Configuration | None:
