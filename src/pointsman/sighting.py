@@ -72,9 +72,7 @@ def named(world: World, found: Found, name: FunctionName) -> Found:
     declared = next((each for each in found.functions if each.name == name), None)
     notes = [*found.notes] if declared else []
     kind = found.kind if declared else "live"
-    told = (
-        [line for line in found.told if declared is None or declared.owner in line or name in line] if declared else []
-    )
+    told = [line for line in found.told if declared.owner in line or name in line] if declared else []
     aliases = session.gateway.aliases(name)
     told.append(_line(live, aliases))
     candidate = declared or _undeclared(session, live, notes)
@@ -152,9 +150,9 @@ def _undeclared(session: Session, live: Configuration, notes: list[str]) -> Cand
             "Its settings stay as they are. To have them kept by this file: provision = "
             + toml({key: each for key, each in direct.items() if each})
         )
-    return sources_of(
-        session.world.project.root, name, settings.get("Handler"), settings.get("Runtime"), provision, notes
-    )
+    handler, runtime = settings.get("Handler"), settings.get("Runtime")
+    root = session.world.project.root
+    return sources_of(root, name, notes, handler=handler, runtime=runtime, provision=provision)
 
 
 def _free(candidate: Candidate, aliases: tuple[Alias, ...], notes: list[str]) -> list[str]:

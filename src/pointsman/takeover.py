@@ -23,7 +23,7 @@ _LARGEST = 100_000_000  # bytes of a zip that is fetched to be compared
 def taken_over(session: Session, made: Artifact, function: Configuration | None) -> Artifact:
     """The deployed zip as our package, where it holds the same files; else `made`.
 
-    Asks nothing where the ledger knows a build of this function: then the code in place is ours, or was compared before.
+    Asks nothing where the ledger knows a build of this function: then its code is ours, or was compared before.
     """
     if function is None or function.sha256 == made.sha256 or function.code_size > _LARGEST:
         return made
@@ -34,7 +34,7 @@ def taken_over(session: Session, made: Artifact, function: Configuration | None)
         return made
     if known is None and session.ledger.builds(arn):
         return made
-    theirs = _kept(session, made, function) or _fetched(session, made, function)
+    theirs = _kept(made, function) or _fetched(session, made, function)
     if theirs is None:
         return made
     if known is None:
@@ -51,20 +51,17 @@ def taken_over(session: Session, made: Artifact, function: Configuration | None)
 
 
 def differences(ours: Path, theirs: Path) -> list[str]:
-    """How two zips differ in files, a few named; empty where they hold the same. Times and order count for nothing,
+    """How two zips differ in files, a few named; empty where they hold the same.
 
-    permissions only where one of ours is a program: that must be one in theirs, too.
+    Times and order count for nothing, permissions only where one of ours is a program: theirs must be one, too.
     """
     here, there = contents(ours), contents(theirs)
+    both = here.keys() & there.keys()
     found = {
         "only here": here.keys() - there.keys(),
         "only there": there.keys() - here.keys(),
-        "of other content": {name for name in here.keys() & there.keys() if here[name][0] != there[name][0]},
-        "a program here only": {
-            name
-            for name in here.keys() & there.keys()
-            if here[name][0] == there[name][0] and here[name][1] > there[name][1]
-        },
+        "of other content": {name for name in both if here[name][0] != there[name][0]},
+        "a program here only": {name for name in both if here[name][1] > there[name][1]},
     }
     return [f"{what}: {_few(names)}" for what, names in found.items() if names]
 
@@ -94,8 +91,7 @@ def _path(made: Artifact, function: Configuration) -> Path:
     return Path(made.path).with_name(f"{made.function}-{digest}.zip")
 
 
-def _kept(session: Session, made: Artifact, function: Configuration) -> Artifact | None:
-    del session
+def _kept(made: Artifact, function: Configuration) -> Artifact | None:
     path = _path(made, function)
     if not path.is_file():
         return None

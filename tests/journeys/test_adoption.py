@@ -1,4 +1,4 @@
-"""Functions that other tools made and keep: `init` in a fresh checkout writes a file, and `plan` finds nothing to do."""
+"""Functions that other tools made and keep: `init` in a fresh checkout writes a file; `plan` finds nothing to do."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_terraforms_function_without_outputs_exists_and_its_free_alias_is_taken(
                 resource "aws_lambda_function" "greeting" {
                   function_name = var.name
                   handler       = "index.handler"
-                  runtime       = "%s"
+                  runtime       = "RUNTIME"
                   role          = aws_iam_role.greeting.arn
                   filename      = data.archive_file.code.output_path
                   publish       = true
@@ -206,8 +206,7 @@ def test_terraforms_function_without_outputs_exists_and_its_free_alias_is_taken(
                     ignore_changes = [function_version, routing_config]
                   }
                 }
-                """
-            % control_runtime(),
+                """.replace("RUNTIME", control_runtime()),
             "terraform/terraform.tfvars": f'name = "{checkout.name}"\n',
         },
     )
@@ -230,7 +229,7 @@ def test_a_live_function_that_no_file_here_declares(checkout: Shop) -> None:
     told = checkout.ok("init", "--function-name", checkout.name).out
     written = (checkout.folder / "pointsman.toml").read_text()
 
-    assert f'# - Its settings stay as they are. To have them kept by this file: provision = {{ with = "direct"' in written
+    assert '# - Its settings stay as they are. To have them kept by this file: provision = { with = "direct"' in written
     assert 'include = ["**", "/README.md"]' in written
     assert 'exclude = ["/notes.txt"]' in written
     assert "notes.txt" in told

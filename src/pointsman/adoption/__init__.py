@@ -54,11 +54,11 @@ def look(folder: Path, kind: str | None = None) -> Found:
 
 
 def sources_of(
-    folder: Path, name: str, handler: str | None, runtime: str | None, provision: Provision, notes: list[str]
+    folder: Path, name: str, notes: list[str], *, handler: str | None, runtime: str | None, provision: Provision
 ) -> Candidate:
     """A function that AWS has and no file here declares, with the folder's code where its handler is found."""
     tree = Tree(folder)
-    source = home_of(tree, handler)
+    source = home_of(tree, handler, runtime)
     if source is None:
         notes.append(
             f"The code of {name} was not found here: no file is its handler, {handler or 'which AWS does not say'}. "

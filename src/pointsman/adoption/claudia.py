@@ -37,9 +37,7 @@ def look(tree: Tree) -> Found | None:
     else:
         notes = [note for note in notes if "handler" not in note.lower()]
     if path is None:
-        notes.append(
-            "There is no claudia.json, so the function's name and region are those of the scripts in package.json."
-        )
+        notes.append("There is no claudia.json, so name and region are those of package.json's scripts.")
     # `claudia update --version NAME` makes or moves alias NAME; "latest" is Claudia's own, for $LATEST.
     aliases = [
         each for each in re.findall(r"--version[= ]+[\"']?([A-Za-z0-9_-]+)", scripts) if each not in ("latest", "patch")

@@ -16,11 +16,12 @@ from pointsman.config import Bucket, CloudFormation, Region, Runtime, Stack
 from pointsman.model import FunctionName
 
 _LAMBDA, _SAM = "AWS::Lambda::Function", "AWS::Serverless::Function"
+_STACK_NAME = re.compile(r"stack[_-]name[ =:]+[\"']?([A-Za-z][A-Za-z0-9-]{0,127})\b", re.IGNORECASE)
 _CAPABILITIES = ("CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND")
 # Functions that constructs of the CDK's own bring along: https://docs.aws.amazon.com/cdk/v2/guide/resources.html
 _OF_THE_CDK = re.compile(
-    r"/(framework-on\w+|Custom::|LogRetention[a-f0-9]|BucketNotificationsHandler|AWS679f53fac002430cb0da5b7982bd2287"
-    r"|\$?(SingletonLambda|AWSCDKCfnUtilsProvider))|^[^/]*/Custom"
+    r"^(LogRetention[0-9a-f]{32}|BucketNotificationsHandler|AWS679f53fac002430cb0da5b7982bd2287)"
+    r"|CustomResourceProvider|frameworkon(Event|IsComplete|Timeout)|^Custom(CDKBucketDeployment|VpcRestrictDefaultSG)"
 )
 
 
@@ -54,7 +55,7 @@ def look(tree: Tree) -> Found | None:
         parameters={**given, **dict.fromkeys(missing, "")},
         capabilities=_capabilities(template, deploying),
     )
-    functions = _declared(tree, path, template, owner, told, notes)
+    functions = _declared(tree, path, template, owner, told=told, notes=notes)
     functions = _owning(functions, _own_aliases(template, path, notes))
     region, bucket = deploying.get("region"), deploying.get("s3_bucket")
     return Found(
@@ -103,7 +104,7 @@ def _properties(template: Mapping[str, Any], logical: str) -> Mapping[str, Any]:
 
 
 def _declared(
-    tree: Tree, path: str, template: Mapping[str, Any], owner: CloudFormation, told: list[str], notes: list[str]
+    tree: Tree, path: str, template: Mapping[str, Any], owner: CloudFormation, *, told: list[str], notes: list[str]
 ) -> tuple[Candidate, ...]:
     """The template's functions whose code lies here; a single one is taken to be the folder's, whatever that holds."""
     resources = _resources(template)
@@ -119,8 +120,8 @@ def _declared(
             notes.append(f'{shown} is a container image: add it yourself, with build = "image".')
             continue
         place = _code_uri(tree, path, properties)
-        made = place and _built(tree, path, resources, place, logical, handler, runtime)
-        source = (path.rpartition("/")[0] or ".") if made else place or home_of(tree, handler)
+        made = place and _built(tree, path, resources, place, logical, handler=handler, runtime=runtime)
+        source = (path.rpartition("/")[0] or ".") if made else place or home_of(tree, handler, runtime)
         if "InlineCode" in properties:
             notes.append(f"{path}: {shown}'s code stands in the template: put it into a file to have it versioned.")
         if source is None and len(declared) > 1:
@@ -139,9 +140,7 @@ def _declared(
             architecture=_architecture(properties.get("Architectures"), template),
             **(made or {}),
         )
-        told.append(
-            f"{path}: function {shown} ({handler or 'no handler'}, {runtime or 'no runtime'}), code in {source or '.'}"
-        )
+        told.append(f"{path}: function {shown} ({handler}, {runtime}), code in {source or '.'}")
         if made:
             notes.append(f"{shown} has to be compiled: `{made['command']}` does it, and needs the SAM CLI.")
     if functions or not declared:
@@ -172,6 +171,7 @@ def _built(
     resources: Mapping[str, Any],
     place: str,
     logical: str,
+    *,
     handler: str | None,
     runtime: str | None,
 ) -> dict[str, str] | None:
@@ -183,7 +183,7 @@ def _built(
         return None
     if method.startswith(("python", "nodejs")) or (handler and family and family[0] == "python"):
         return None
-    if method == "esbuild" and handler and holds(tree, place, handler):
+    if method == "esbuild" and handler and holds(tree, place, handler, runtime):
         return None  # plain JavaScript runs unbundled, too
     return {"build": "command", "command": f"sam build {logical}", "artifact": f"{home}.aws-sam/build/{logical}"}
 
@@ -216,12 +216,8 @@ def _owning(functions: tuple[Candidate, ...], aliases: tuple[str, ...]) -> tuple
 
 def _own_aliases(template: Mapping[str, Any], path: str, notes: list[str]) -> tuple[str, ...]:
     """Aliases that the stack makes and moves: two cannot both be right about where they point."""
-    own = {
-        alias
-        for key in _resources(template)
-        if (alias := text_of(_properties(template, key).get("AutoPublishAlias")))
-        and _is_function(_resources(template)[key])
-    }
+    functions = [key for key, each in _resources(template).items() if _is_function(each)]
+    own = {alias for key in functions if (alias := text_of(_properties(template, key).get("AutoPublishAlias")))}
     own |= {
         name
         for each in _resources(template).values()
@@ -288,9 +284,7 @@ def _stack(tree: Tree, notes: list[str]) -> str:
         if path.count("/") > 1:
             break
         if name.endswith((".sh", ".yml", ".yaml", ".json", ".toml")) or name in ("Makefile", "Jenkinsfile"):
-            found = re.search(
-                r"stack[_-]name[ =:]+[\"']?([A-Za-z][A-Za-z0-9-]{0,127})\b", tree.text(path), re.IGNORECASE
-            )
+            found = _STACK_NAME.search(tree.text(path))
             if found:
                 notes.append(f"The stack's name, {found[1]}, is from {path}.")
                 return found[1]
@@ -323,14 +317,15 @@ def look_cdk(tree: Tree) -> Found | None:
         for logical, each in _resources(template).items():
             resource = table(each)
             properties, metadata = table(resource.get("Properties")), table(resource.get("Metadata"))
-            if resource.get("Type") != _LAMBDA or _OF_THE_CDK.search(str(metadata.get("aws:cdk:path", ""))):
+            if resource.get("Type") != _LAMBDA or _OF_THE_CDK.search(logical):
                 continue
             handler, runtime = text_of(properties.get("Handler")), text_of(properties.get("Runtime"))
             if properties.get("PackageType") == "Image" or handler is None:
                 notes.append(f'{logical} of {stack} is a container image: add it yourself, with build = "image".')
                 continue
             asset = text_of(metadata.get("aws:asset:path"))
-            source, more = _asset(tree, path, asset, handler, bundled=metadata.get("aws:asset:is-bundled") is True)
+            bundled = metadata.get("aws:asset:is-bundled") is True
+            source, more = _asset(tree, path, asset, handler=handler, runtime=runtime, bundled=bundled)
             name = text_of(properties.get("FunctionName"))
             owner = CloudFormation(
                 stack=stack, template=path, function=logical, capabilities=_capabilities(template, {})
@@ -381,17 +376,19 @@ def _stacks(tree: Tree, output: str, deep: int = 0) -> Iterator[tuple[str, str, 
                     yield from _stacks(tree, inner, deep + 1)
 
 
-def _asset(tree: Tree, template: str, asset: str | None, handler: str, *, bundled: bool) -> tuple[str, dict[str, Any]]:
+def _asset(
+    tree: Tree, template: str, asset: str | None, *, handler: str, runtime: str | None, bundled: bool
+) -> tuple[str, dict[str, Any]]:
     """Where a function's sources are: the folder whose files the asset is a copy of, else the asset as it is."""
     place = within(template.rpartition("/")[0], asset) if asset else None
     if not bundled:
         copied = _names(tree, place) if place else set()
-        likely = [folder for folder in tree.folders if holds(tree, folder, handler)]
+        likely = [folder for folder in tree.folders if holds(tree, folder, handler, runtime)]
         if likely:
             return max(likely, key=lambda folder: len(copied & _names(tree, folder))), {}
     if place and tree.is_folder(place):
         return ".", {"build": "command", "command": "npx cdk synth --quiet", "artifact": place}
-    return home_of(tree, handler) or ".", {}
+    return home_of(tree, handler, runtime) or ".", {}
 
 
 def _names(tree: Tree, folder: str) -> set[str]:

@@ -92,18 +92,21 @@ def successor(runtime: str | None) -> str | None:
     return next((better for family, better in _RETIRED if runtime and re.fullmatch(family, runtime)), None)
 
 
-def holds(tree: Tree, folder: str, handler: str, *, typescript: bool = False) -> bool:
+def holds(tree: Tree, folder: str, handler: str, runtime: str | None, *, typescript: bool = False) -> bool:
     """Whether the handler's file is in the folder. Node's handlers keep dots in file names, Python's are packages."""
     stem = handler.rpartition(".")[0]
-    names = [f"{stem}{suffix}" for suffix in (*NODE, *(TYPESCRIPT if typescript else ()))]
-    return any(tree.is_file(f"{folder}/{name}") for name in (*names, f"{stem.replace('.', '/')}.py"))
+    node = [f"{stem}{suffix}" for suffix in (*NODE, *(TYPESCRIPT if typescript else ()))]
+    python = [f"{stem.replace('.', '/')}.py"]
+    family = (runtime or "")[:6]
+    names = {"nodejs": node, "python": python}.get(family, [*node, *python])
+    return any(tree.is_file(f"{folder}/{name}") for name in names)
 
 
-def home_of(tree: Tree, handler: str | None) -> str | None:
+def home_of(tree: Tree, handler: str | None, runtime: str | None) -> str | None:
     """The folder, this or one in it, that holds the handler's file."""
     if not handler or not fits(Handler, handler):
         return None
-    return next((folder for folder in tree.folders if holds(tree, folder, handler)), None)
+    return next((folder for folder in tree.folders if holds(tree, folder, handler, runtime)), None)
 
 
 def python_here() -> str:

@@ -1,4 +1,4 @@
-"""What every source says in the same words: the functions it declares, who owns them, and what the person should know."""
+"""What every source says in the same words: the functions it declares, who owns them, what a person should know."""
 
 from __future__ import annotations
 

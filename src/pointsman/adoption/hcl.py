@@ -233,12 +233,12 @@ class Module:
     def _dig(self, value: Any, keys: tuple[str, ...], deep: int) -> Any:
         for key in keys:
             index: Any = self._expression(key[1:-1].strip(), deep + 1) if key.startswith("[") else key
-            if (isinstance(value, dict) and isinstance(index, str) and index in value) or (
-                isinstance(value, list) and isinstance(index, int) and 0 <= index < len(value)
-            ):
-                value = value[index]
-            else:
+            there = isinstance(value, dict) and isinstance(index, str) and index in value
+            if isinstance(value, list) and isinstance(index, int):
+                there = 0 <= index < len(value)
+            if not there:
                 return None
+            value = value[index]
         return value
 
     def _followed(self, ref: Ref, deep: int) -> Any:
@@ -387,6 +387,10 @@ def _split(text: str) -> list[str]:
     return [*words, text.strip()] if text.strip() else words
 
 
+def _all(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
 def _format(template: str, *given: Any) -> str:
     return re.sub(r"%[sdv]", "{}", template.replace("{", "{{").replace("}", "}}")).format(*given)
 
@@ -396,9 +400,7 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "lower": lambda text: text.lower(),
     "upper": lambda text: text.upper(),
     "replace": lambda text, one, other: text.replace(one, other),
-    "join": lambda mark, *parts: mark.join(
-        str(each) for part in parts for each in (part if isinstance(part, list) else [part])
-    ),
+    "join": lambda mark, *parts: mark.join(str(each) for part in parts for each in _all(part)),
     "basename": lambda text: text.rstrip("/").rpartition("/")[2],
     "dirname": lambda text: text.rpartition("/")[0],
     "abspath": lambda text: text,

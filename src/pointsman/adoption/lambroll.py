@@ -134,9 +134,7 @@ def _unread(tree: Tree, path: str, text: str) -> Found:
         for key in ("FunctionName", "Handler", "Runtime")
         if (found := re.search(rf"{key}['\"]?\s*:\s*['\"]([^'\"{{}}]+)['\"]\s*,", text))
     }
-    notes = [
-        f"{path} is Jsonnet with logic in it: `lambroll render --function {path} > function.json`, then init again."
-    ]
+    notes = [f"{path} is Jsonnet with logic in it: `lambroll render > function.json`, then init again."]
     name = literal.get("FunctionName")
     usable = FunctionName(name) if name and FunctionName.pattern.fullmatch(name) else None
     made = candidate(
@@ -184,10 +182,9 @@ def _number(value: object, least: int, most: int) -> int | None:
 
 def _source(tree: Tree, home: str) -> str:
     """`--src` as scripts say it, beside function.json where they do not."""
-    scripts = [
-        path for path in tree.files if path.count("/") < 2 and path.endswith((".sh", "Makefile", ".yml", ".yaml"))
-    ]
-    for path in scripts:
+    for path in tree.ending(".sh", "Makefile", ".yml", ".yaml"):
+        if path.count("/") > 1:
+            break
         found = re.search(r"lambroll\b[^\n]*--src[= ]+[\"']?([\w./-]+)", tree.text(path))
         place = "/".join(filter(None, (home, found[1].strip("./")))) if found else ""
         if place and tree.is_folder(place):

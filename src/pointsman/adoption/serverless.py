@@ -47,6 +47,9 @@ def look(tree: Tree) -> Found | None:
             name = None
         runtime = said.text(each.get("runtime")) or said.text(provider.get("runtime"))
         handler, source = handler.removeprefix("./"), home or "."
+        scripted = runtime is None or runtime.startswith(("nodejs", "python"))
+        here = holds(tree, source, handler, runtime) or not holds(tree, source, handler, runtime, typescript=True)
+        needs = not (scripted and here)
         alias = text_of(table(each.get("deploymentSettings")).get("alias"))
         functions.append(
             candidate(
@@ -59,10 +62,8 @@ def look(tree: Tree) -> Found | None:
                 provision=Existing(name=FunctionName(name)) if name else None,
                 name=name,
                 owned=(alias,) if alias else (),
-                architecture="arm64"
-                if (each.get("architecture") or provider.get("architecture")) == "arm64"
-                else "x86_64",
-                **_packaged(tree, said, each, source, handler, runtime, home, service or "", key, notes),
+                architecture="arm64" if {**provider, **each}.get("architecture") == "arm64" else "x86_64",
+                **_packaged(said, each, service or key, key=key, notes=notes, needs=needs),
             )
         )
         told.append(f"{path}: function {key} is {name or 'unnamed'} on AWS ({handler}, {runtime or 'no runtime'})")
@@ -70,10 +71,8 @@ def look(tree: Tree) -> Found | None:
             notes.append(f"{path}: alias {alias} of {key} is the Framework's to move: let callers use another.")
     if not functions:
         return None
-    notes.append(f"Another stage is another function: this file is for stage {stage} ({path} says so, or its default).")
-    notes.append(
-        "`serverless deploy` still brings infrastructure and settings; it brings its own code, too: deploy after it."
-    )
+    notes.append(f"Another stage is another function: this file is for stage {stage}.")
+    notes.append("`serverless deploy` still brings infrastructure, settings, and its own code: deploy after it.")
     return Found(
         kind="serverless",
         functions=tuple(functions),
@@ -106,9 +105,7 @@ class _Said:
 
     def text(self, raw: object) -> str | None:
         value = self.value(raw)
-        return (
-            str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) and value != "" else None
-        )
+        return str(value) if isinstance(value, str | int | float) and value not in ("", True, False) else None
 
     def value(self, raw: object) -> Any:
         """The value with its variables put in; None where one of them cannot be known here."""
@@ -174,43 +171,34 @@ def _functions(said: _Said) -> Mapping[str, Any]:
 
 
 def _packaged(
-    tree: Tree,
-    said: _Said,
-    function: Mapping[str, Any],
-    source: str,
-    handler: str,
-    runtime: str | None,
-    home: str,
-    service: str,
-    key: str,
-    notes: list[str],
+    said: _Said, function: Mapping[str, Any], service: str, *, key: str, notes: list[str], needs: bool
 ) -> dict[str, Any]:
-    """`package`: the function's own over the service's. https://www.serverless.com/framework/docs/providers/aws/guide/packaging"""
+    """`package`: the function's own over the service's; the Framework's own zip where it `needs` to be compiled.
+
+    https://www.serverless.com/framework/docs/providers/aws/guide/packaging
+    """
     whole, own = table(said.value(said.root.get("package"))), table(said.value(function.get("package")))
     artifact = said.text(own.get("artifact") or whole.get("artifact"))
-    if artifact and (path := within(home, artifact)):
-        return {"build": "zip", "artifact": path}
-    compiled = runtime is not None and not runtime.startswith(("nodejs", "python"))
-    if compiled or (not holds(tree, source, handler) and holds(tree, source, handler, typescript=True)):
+    if artifact and within(said.home, artifact):
+        return {"build": "zip", "artifact": artifact}
+    if needs:
         alone = bool(whole.get("individually") or own.get("individually"))
-        made = within(home, ".serverless", f"{key if alone else service}.zip")
+        made = f".serverless/{key if alone else service}.zip"
         notes.append(
             f"Functions that have to be compiled are taken as `npx serverless package` makes them, from {made}. Where "
             "another command makes a smaller package, take that for `command` and `artifact`."
         )
         return {"build": "command", "command": "npx serverless package", "artifact": made}
-    patterns = [
-        each
-        for part in (whole, own)
-        for each in items(said.value(part.get("patterns")))
-        if isinstance(each, str) and each
-    ]
-    patterns += [
-        f"!{each}" for part in (whole, own) for each in items(said.value(part.get("exclude"))) if isinstance(each, str)
-    ]
+    patterns = [*_texts(said, whole, "patterns"), *_texts(said, own, "patterns")]
+    patterns += [f"!{each}" for part in (whole, own) for each in _texts(said, part, "exclude")]  # before version 3
+    patterns += [each for part in (whole, own) for each in _texts(said, part, "include")]
     left_out = [each[1:].removeprefix("./") for each in patterns if each.startswith("!") and len(each) > 1]
     only = [each.removeprefix("./") for each in patterns if not each.startswith("!")]
     if any(each in ("**", "**/*", "*") for each in left_out):
         return {"include": tuple(only)} if only else {}
     back = [f"!{each}" for each in only if left_out]
     return {"exclude": (*left_out, *back)} if left_out else {}
+
+
+def _texts(said: _Said, part: Mapping[str, Any], key: str) -> list[str]:
+    return [each for each in items(said.value(part.get(key))) if isinstance(each, str) and each.isprintable() and each]

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from pointsman.adoption.code import candidate, home_of
 from pointsman.adoption.found import Candidate, Found, fits
 from pointsman.adoption.hcl import Module, Ref, files_of, values
-from pointsman.adoption.tree import Tree, items, table, text_of, within
+from pointsman.adoption.tree import Tree, items, table, text_of
 from pointsman.config import Existing, Outputs, Region, Terraform
 from pointsman.model import FunctionName
 from pointsman.model import Value as Frozen
@@ -28,7 +28,9 @@ _USUAL = ("terraform", "infra", "infrastructure", "tf", "deploy", ".")
 
 
 class _Declared(Frozen, frozen=True, kw_only=True):
-    """A function as Terraform declares it. `where` is the file; `code` the folder it is zipped from, `only` one file."""
+    """A function as Terraform declares it, in the file `where`. `code` is the folder it is zipped from, `only` the one
+    file of it; `zip` a package that something else makes.
+    """
 
     address: str
     path: tuple[str, ...]
@@ -41,6 +43,7 @@ class _Declared(Frozen, frozen=True, kw_only=True):
     ignores_code: bool
     code: str | None
     only: str | None = None
+    zip: str | None = None
     image: bool = False
     many: bool = False
 
@@ -70,9 +73,7 @@ def look(tree: Tree) -> Found | None:
     module, functions = roots[0]
     if len(roots) > 1:
         others = ", ".join(each.folder for each, _ in roots[1:6])
-        notes.insert(
-            0, f"Root module {module.folder} was taken, as the nearest; others: {others}. Run init there for those."
-        )
+        notes.insert(0, f"Root module {module.folder} was taken, as the nearest; others: {others}. Run init in those.")
     return _found(tree, module, functions, notes)
 
 
@@ -101,13 +102,14 @@ def _functions(tree: Tree, module: Module) -> list[_Declared]:
         if kind == "aws_lambda_function":
             address = f"{kind}.{name}"
             where = module.where.get(("resource", kind, name), module.folder)
-            place, only = _code(module, body)
-            found.append(_declared(module, address, body, where, place, only))
+            code = _code(module, body)
+            made = _declared(module, address, body, where=where, code=code)
+            found.append(made if code[0] else replace(made, zip=module.place(body.get("filename"))))
     for (name, *_), body in module.of("module").items():
         if _makes_a_function(module, name, body):
             where = module.where.get(("module", name), module.folder)
-            place, only = _source_path(tree, module, body)
-            found.append(_declared(module, f"module.{name}", body, where, place, only))
+            code = _source_path(tree, module, body)
+            found.append(_declared(module, f"module.{name}", body, where=where, code=code))
     return found
 
 
@@ -121,12 +123,10 @@ def _makes_a_function(module: Module, name: str, body: Mapping[str, Any]) -> boo
 
 
 def _declared(
-    module: Module, address: str, body: Mapping[str, Any], where: str, place: str | None, only: str | None
+    module: Module, address: str, body: Mapping[str, Any], *, where: str, code: tuple[str | None, str | None]
 ) -> _Declared:
-    ignored = {
-        str(each) for block in items(body.get("lifecycle")) for each in items(table(block).get("ignore_changes"))
-    }
-    everything = any("all" in str(table(block).get("ignore_changes")) for block in items(body.get("lifecycle")))
+    ignoring = [table(block).get("ignore_changes") for block in items(body.get("lifecycle"))]
+    ignored = {str(each) for one in ignoring for each in items(one)}
     return _Declared(
         address=address,
         path=module.path,
@@ -136,11 +136,11 @@ def _declared(
         runtime=module.text(body.get("runtime")),
         architecture="arm64" if items(module.value(body.get("architectures")))[:1] == ["arm64"] else "x86_64",
         publishes=module.value(body.get("publish")) is True,
-        ignores_code=everything
+        ignores_code="all" in ignoring
         or bool(ignored & {"filename", "source_code_hash", "s3_key", "s3_object_version"})
         or module.value(body.get("ignore_source_code_hash")) is True,
-        code=place,
-        only=only,
+        code=code[0],
+        only=code[1],
         image=module.text(body.get("package_type")) == "Image" or module.text(body.get("image_uri")) is not None,
         many="for_each" in body or "count" in body,
     )
@@ -159,12 +159,8 @@ def _code(module: Module, body: Mapping[str, Any]) -> tuple[str | None, str | No
         archive = owner.body(ref.address) if owner else None
         return _archived(owner, archive) if owner and archive else (None, None)
     zipped = module.place(body.get("filename"))
-    archives = [
-        each
-        for kind in ("data", "resource")
-        for labels, each in module.of(kind).items()
-        if labels[:1] == ("archive_file",)
-    ]
+    blocks = [*module.of("data").items(), *module.of("resource").items()]
+    archives = [body for labels, body in blocks if labels[0] == "archive_file"]
     same = [each for each in archives if zipped and module.place(each.get("output_path")) == zipped]
     return _archived(module, same[0]) if same else (None, None)
 
@@ -207,7 +203,8 @@ def _found(tree: Tree, module: Module, declared: list[_Declared], notes: list[st
         if each.many and not known[0]:
             notes.append(f"{each.where}: {each.address} stands for several (count or for_each): one of them was taken.")
         for attributes in known:
-            made = _candidate(tree, module, each, attributes, each.many or len(known) > 1, told, notes)
+            many = each.many or len(known) > 1
+            made = _candidate(tree, module, each, attributes, many=many, told=told, notes=notes)
             made = replace(made, aliases=free, owned=owned)
             functions.append(made)
             if not isinstance(made.provision, Terraform):
@@ -239,6 +236,7 @@ def _candidate(
     module: Module,
     each: _Declared,
     attributes: Mapping[str, Any],
+    *,
     many: bool,
     told: list[str],
     notes: list[str],
@@ -249,13 +247,7 @@ def _candidate(
     runtime = text_of(attributes.get("runtime")) or each.runtime
     shown = name or each.address.rpartition(".")[2]
     source = each.code if each.code and tree.is_folder(each.code) else None
-    source = source or home_of(tree, handler)
-    if name is None:
-        notes.append(f"{each.where}: the name of {each.address} on AWS is not known here: put it into `provision`.")
-    if source is None:
-        notes.append(
-            f"{each.where}: the code of {shown} was not found ({handler or 'no handler'}): say where in `source`."
-        )
+    source = source or home_of(tree, handler, runtime)
     outputs = {} if many else _outputs(module, each)
     provision: Terraform | Existing | None = Existing(name=FunctionName(name)) if name else None
     if "name" in outputs:
@@ -269,8 +261,15 @@ def _candidate(
                 f"{each.where}: {each.address} publishes versions, but no output tells which: add "
                 f'output "lambda_version" {{ value = {_attribute(each, "version")} }} to {module.folder}.'
             )
+    elif name is None:
+        notes.append(f"{each.where}: the name of {each.address} on AWS is not known here: put it into `provision`.")
+    more: dict[str, Any] = {}
+    if each.zip and runtime and not runtime.startswith(("nodejs", "python")):
+        more = {"build": "zip", "artifact": each.zip}
+    elif source is None:
+        notes.append(f"{each.where}: the code of {shown} was not found ({handler}): say where in `source`.")
     told.append(
-        f"{each.where}: function {shown} ({handler or 'no handler'}, {runtime or 'no runtime'}), code in {source or '.'}"
+        f"{each.where}: function {shown} ({handler}, {runtime}), code in {more.get('artifact') or source or '.'}"
     )
     return candidate(
         tree,
@@ -284,6 +283,7 @@ def _candidate(
         name=name,
         architecture="arm64" if items(attributes.get("architectures")) == ["arm64"] else each.architecture,
         include=(each.only,) if each.only and source == each.code else (),
+        **more,
     )
 
 
@@ -293,8 +293,9 @@ def _leave(module: Module, left: list[_Declared], notes: list[str]) -> None:
     if single:
         names = ", ".join(each.address for each in single[:8])
         notes.append(
-            f"{module.folder} has no output with the name of {names}, so Terraform is left to you. To have it applied by "
-            f'a deploy: add output "lambda_name" {{ value = {_attribute(single[0], "function_name")} }}, then init again.'
+            f"{module.folder} has no output with the name of {names}, so Terraform is left to you. To have it applied "
+            f'by a deploy, add output "lambda_name" {{ value = {_attribute(single[0], "function_name")} }}, then init '
+            "again."
         )
     fought = [each for each in left if not each.ignores_code]
     if fought:
@@ -318,12 +319,8 @@ def _outputs(module: Module, each: _Declared) -> dict[str, str]:
         ref = module.ref(body.get("value"))
         if isinstance(ref, Ref) and (ref.module, ref.address) == (each.path, each.address):
             refs.setdefault(ref.attribute, name)
-    chosen = {
-        "name": next((refs[attribute] for attribute in _NAMES if attribute in refs), None),
-        "version": next((refs[attribute] for attribute in _VERSIONS if attribute in refs), None)
-        if each.publishes
-        else None,
-    }
+    wanted = {"name": _NAMES, "version": _VERSIONS if each.publishes else ()}
+    chosen = {key: next((refs[each] for each in those if each in refs), None) for key, those in wanted.items()}
     return {key: name for key, name in chosen.items() if name}
 
 
@@ -347,8 +344,8 @@ def _aliases(root: Module, each: _Declared, notes: list[str]) -> tuple[tuple[str
                 owned += [name] if name else []
                 where = module.where.get(("resource", kind, label), module.folder)
                 notes.append(
-                    f"{where}: alias {name or label} is Terraform's to move. Let callers use an alias of this file, or add "
-                    "lifecycle { ignore_changes = [function_version, routing_config] } to it, then init again."
+                    f"{where}: alias {name or label} is Terraform's to move. Let callers use an alias of this file, or "
+                    "add lifecycle { ignore_changes = [function_version, routing_config] } to it, then init again."
                 )
         for (label, *_), body in module.of("module").items():
             if _ALIAS_MODULE.search(module.text(body.get("source")) or ""):
@@ -357,29 +354,20 @@ def _aliases(root: Module, each: _Declared, notes: list[str]) -> tuple[tuple[str
                     free.append(name)
                 else:
                     owned += [name] if name else []
-                    notes.append(
-                        f"module.{label}: alias {name or label} is Terraform's to move (refresh_alias is true)."
-                    )
+                    notes.append(f"module.{label}: alias {name or label} is Terraform's to move (refresh_alias).")
     return tuple(free), tuple(owned)
 
 
 def _variables(tree: Tree, module: Module, notes: list[str]) -> None:
     folder = module.folder
-    needed = [
-        labels[0]
-        for labels, body in module.of("variable").items()
-        if "default" not in body and labels[0] not in module.given
-    ]
+    variables = {labels[0]: body for labels, body in module.of("variable").items()}
+    needed = [name for name, body in variables.items() if "default" not in body and name not in module.given]
     if needed:
         notes.append(
             f"{folder} has variables without a value, to be given in `provision.variables`: {', '.join(needed[:12])}."
         )
-    unloaded = [
-        path
-        for path in tree.ending(".tfvars")
-        if within(path.rpartition("/")[0] or ".", ".") == folder
-        and not path.endswith((".auto.tfvars", "terraform.tfvars"))
-    ]
+    here = [path for path in tree.ending(".tfvars") if (path.rpartition("/")[0] or ".") == folder]
+    unloaded = [path for path in here if not path.endswith((".auto.tfvars", "terraform.tfvars"))]
     if unloaded:
         notes.append(f"Terraform loads {', '.join(unloaded[:5])} with -var-file only: what they set is not known here.")
 
@@ -391,11 +379,8 @@ def _backend(tree: Tree, module: Module, notes: list[str]) -> str:
     initialised = table(tree.table(kept, largest=_STATE).get("backend"))
     blocks = module.blocks.get("terraform", {})
     declared = next(iter(table(next(iter(items(blocks.get(("backend",)))), None)).items()), None)
-    workspaces = sorted(
-        path.split("/")[-2]
-        for path in tree.called("terraform.tfstate")
-        if f"{folder}/terraform.tfstate.d/" in f"./{path}"
-    )
+    states = [path for path in tree.called("terraform.tfstate") if f"{folder}/terraform.tfstate.d/" in f"./{path}"]
+    workspaces = sorted(path.split("/")[-2] for path in states)
     if others := [each for each in workspaces if each != module.workspace]:
         notes.append(f"Workspace {module.workspace} was taken; {folder} has others: {', '.join(others[:8])}.")
     if initialised.get("type"):
@@ -438,7 +423,9 @@ def _read_state(tree: Tree, path: str) -> dict[tuple[tuple[str, ...], str], list
 def _of_state_alone(tree: Tree) -> Found | None:
     """The functions of a state whose HCL is elsewhere: Terraform is left to whoever has that."""
     for path in tree.called("terraform.tfstate"):
-        functions, notes, told = [], [], []
+        functions: list[Candidate] = []
+        notes: list[str] = []
+        told: list[str] = []
         for (_, address), instances in _read_state(tree, path).items():
             for each in instances:
                 name = text_of(each.get("function_name"))
@@ -449,7 +436,7 @@ def _of_state_alone(tree: Tree) -> Found | None:
                 functions.append(
                     candidate(
                         tree,
-                        home_of(tree, handler) or ".",
+                        home_of(tree, handler, runtime) or ".",
                         name,
                         notes,
                         handler=handler,
@@ -461,11 +448,6 @@ def _of_state_alone(tree: Tree) -> Found | None:
                 )
         if functions:
             notes.append(f"{path} has the functions, but their .tf files are not here: Terraform is left to you.")
-            return Found(
-                kind="terraform",
-                functions=tuple(functions),
-                told=tuple(told),
-                notes=tuple(notes),
-                depth=path.count("/"),
-            )
+            made = Found(kind="terraform", functions=tuple(functions), told=tuple(told), notes=tuple(notes))
+            return replace(made, depth=path.count("/"))
     return None

@@ -184,7 +184,7 @@ def _init(typed: Typed) -> int:
             screen.print(f"  - {note}")
         ready = all(each.handler for each in found.functions)
         screen.print(
-            "Next: read it, then `pointsman plan` shows what a deploy would do, and `pointsman --local deploy` rehearses it."
+            "Next: read it; `pointsman plan` shows what a deploy would do, `pointsman --local deploy` rehearses it."
             if ready
             else "Next: fill in what is missing (`pointsman config explain` describes every key)."
         )

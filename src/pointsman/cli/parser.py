@@ -431,9 +431,9 @@ def _completion(parser: Parser, _shared: Parser) -> None:
 _COMMANDS: dict[str, tuple[str, str, Callable[[Parser, Parser], object]]] = {
     "init": (
         "pointsman init --function-name api-backend --region eu-west-1",
-        "Recognises Terraform, CloudFormation, SAM, the CDK, serverless.yml, claudia.json and lambroll's function.json,\n"
-        "else a handler; the nearest wins. Where the environment has credentials (AWS_PROFILE, AWS_ACCESS_KEY_ID …) it\n"
-        "looks at the functions on AWS, too, reading only: which aliases there are, and what the packages hold.",
+        "Recognises Terraform, CloudFormation, SAM, the CDK, serverless.yml, claudia.json and lambroll's\n"
+        "function.json, else a handler; the nearest wins. Where the environment has credentials (AWS_PROFILE,\n"
+        "AWS_ACCESS_KEY_ID …) it looks at the functions on AWS, too: which aliases there are, what the packages hold.",
         _init,
     ),
     "build": ("pointsman build --json", "", lambda parser, _shared: _function(parser)),
