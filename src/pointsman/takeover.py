@@ -7,7 +7,6 @@ this, the first deploy of a function taken over would upload and publish what is
 from __future__ import annotations
 
 import base64
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
@@ -69,6 +68,7 @@ def differences(ours: Path, theirs: Path) -> list[str]:
 def contents(path: Path | IO[bytes]) -> Mapping[str, tuple[bytes, bool]]:
     """A zip's files: name → digest of the bytes, whether it may be executed."""
     import hashlib
+    import zipfile
 
     found = {}
     with zipfile.ZipFile(path) as zipped:

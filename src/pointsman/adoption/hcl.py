@@ -152,6 +152,8 @@ class Module:
             return int(text) if len(text) < 20 else None
         if text in ("true", "false"):
             return text == "true"
+        if text[0] == "[" and _closing(text, 0) == len(text) - 1:
+            return [self._known(word, deep + 1) for word in _split(text[1:-1])]
         if text[0] == "(" and _closing(text, 0) == len(text) - 1:
             return self._expression(text[1:-1].strip(), deep + 1)
         if (cut := _outside(text, "?")) > 0:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 
 from pointsman.aws.sending import Sender
@@ -36,6 +34,9 @@ class Packages(Sender):
 
 
 def _get(address: str, name: str) -> bytes:
+    import urllib.error
+    import urllib.request
+
     if not address.startswith(("https://", "http://")):
         raise Unreachable(f"Lambda gives no address for the code of {name}", where="fetching its code")
     try:
