@@ -188,6 +188,11 @@ class Ledger:
             commit=commit,
         )
 
+    def saw(self, run: str, function: FunctionArn, version: Version, bits: Bits) -> None:
+        """What somebody else published as that version: it is so for good, and need not be asked for again."""
+        facts = {"sha256": bits.sha256, "fingerprint": bits.fingerprint}
+        self.append(run, "seen", function=str(function), subject=version, **facts)
+
     def moved(self, run: str, function: FunctionArn, move: Move) -> None:
         self.append(run, "moved", function=str(function), subject=move.alias, move=move)
 
@@ -248,7 +253,7 @@ class Ledger:
     def bits(self, function: FunctionArn, version: Version) -> Bits | None:
         """What was published as that version."""
         for entry in self._entries(
-            "kind = 'published' AND function = ? AND subject = ?", str(function), str(version), limit=1
+            "kind IN ('published', 'seen') AND function = ? AND subject = ?", str(function), str(version), limit=1
         ):
             return Bits(sha256=CodeSha256(entry.body["sha256"]), fingerprint=entry.body["fingerprint"])
         return None

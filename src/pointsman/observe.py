@@ -37,6 +37,7 @@ from pointsman.plan import (
     Seen,
     Wanted,
 )
+from pointsman.takeover import taken_over
 from pointsman.world import Session, unknown
 
 
@@ -78,6 +79,7 @@ def observe(session: Session, made: Artifact, build: BuildId, *, gates: tuple[Ga
     alias_name = session.environment.alias
     alias = session.gateway.alias(function.arn.name, alias_name) if function else None
     session.arn, session.alias = (function.arn.unqualified if function else None), alias
+    made = taken_over(session, made, function)
     wanted = Wanted(
         function=session.function.name,
         name=name,
@@ -152,6 +154,8 @@ def _serving(session: Session, alias: Alias) -> Bits | None:
     if known or not alias.version.published:
         return known
     found = session.gateway.function(alias.arn.name, alias.version)
+    if found and session.run:
+        session.ledger.saw(session.run, alias.arn.unqualified, alias.version, found.bits)
     return found.bits if found else None
 
 

@@ -169,7 +169,8 @@ def proposed(
     planned = _planned(session, wanted, seen)
     if session.arn:
         # From here on the id is taken, whatever becomes of this run.
-        session.ledger.built(session.run, session.arn, build, made.sha256, commit=session.world.actor.commit)
+        sha256 = planned.artifact.sha256 if planned.artifact else made.sha256
+        session.ledger.built(session.run, session.arn, build, sha256, commit=session.world.actor.commit)
     return planned
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pointsman.aws.belongings import Belonging
+from pointsman.aws.packages import Packages
 from pointsman.aws.sending import Reply, nothing
 from pointsman.aws.stacks import Stacks
 from pointsman.errors import AccessDenied, NotYet
@@ -43,7 +44,7 @@ class Package(Value, frozen=True, kw_only=True):
         return {"ZipFile": self.zip} if self.zip is not None else {"S3Bucket": self.bucket, "S3Key": self.key}
 
 
-class Gateway(Stacks, Belonging):
+class Gateway(Stacks, Belonging, Packages):
     # Functions and versions
 
     def function(self, name: str, qualifier: str | None = None) -> Configuration | None:

@@ -13,6 +13,7 @@ from pointsman.errors import ConfigInvalid, Interrupted, PointsmanError, UsageEr
 from pointsman.model import counted, plain, size
 
 if TYPE_CHECKING:
+    from pointsman import adoption
     from pointsman.aws.operation import Transport
     from pointsman.aws.transports import Clock
     from pointsman.config import Environment, Function
@@ -46,11 +47,14 @@ class Typed:
 
     @property
     def world(self) -> World:
+        return self._world or self.open(config.load(self.file()))
+
+    def open(self, project: config.Project) -> World:
+        """The world of a project's file, which need not be written yet."""
         if self._world is None:
             from pointsman.cli import local
             from pointsman.world import Options, World
 
-            project = config.load(self.file())
             rehearsal = local.join(project.root, wanted=self.asked.local, say=self.screen.say)
             world = World(
                 project=project,
@@ -161,32 +165,72 @@ def _dispatch(typed: Typed) -> int:
 
 
 def _init(typed: Typed) -> int:
+    from msgspec.structs import replace
+
     from pointsman import adoption
 
+    asked, screen = typed.asked, typed.screen
     folder = Path.cwd()
-    path = Path(typed.asked.file) if typed.asked.file else folder / "pointsman.toml"
-    if path.exists() and not typed.asked.force:
+    path = Path(asked.file) if asked.file else folder / "pointsman.toml"
+    if path.exists() and not asked.force:
         raise UsageError(f"{path} is there already", next="`pointsman init --force` overwrites it.")
-    found = adoption.look(folder)
-    text = adoption.write(found, name=typed.asked.name, role=typed.asked.role)
-    try:
-        config.parse(text, file=path)
-    except ConfigInvalid as error:
-        raise UsageError("\n".join(error.problems), where="what init was given", next="Nothing was written.") from error
+    found = adoption.look(folder, asked.kind)
+    found = replace(found, region=asked.region or found.region, profile=asked.profile or found.profile)
+    found = _looked_up(typed, found, path)
+    text = adoption.write(found, name=asked.name, role=asked.role)
+    _parsed(text, path)
     path.write_text(text, encoding="utf-8")
-    screen = typed.screen
     if not screen.json:
         screen.print(f"wrote {path}")
+        for line in found.told:
+            screen.print(f"  {line}")
         for note in found.notes:
-            screen.print(f"  {note}")
+            screen.print(f"  - {note}")
         ready = all(each.handler for each in found.functions)
         screen.print(
-            "Next: read it, then rehearse: `pointsman --local deploy`."
+            "Next: read it; `pointsman plan` shows what a deploy would do, `pointsman --local deploy` rehearses it."
             if ready
             else "Next: fill in what is missing (`pointsman config explain` describes every key)."
         )
     screen.result({"file": str(path), "found": plain(found)})
     return 0
+
+
+def _parsed(text: str, path: Path) -> config.Project:
+    try:
+        return config.parse(text, file=path)
+    except ConfigInvalid as error:
+        raise UsageError("\n".join(error.problems), where="what init was given", next="Nothing was written.") from error
+
+
+def _looked_up(typed: Typed, found: adoption.Found, path: Path) -> adoption.Found:
+    """With what AWS has, where that was asked for, or may be: `init` itself needs no AWS, and goes on without."""
+    from msgspec.structs import replace
+
+    from pointsman import adoption, sighting
+    from pointsman.model import FunctionName
+
+    asked, environ = typed.asked, typed.environ
+    wanted = asked.function_name
+    if wanted is not None and not FunctionName.pattern.fullmatch(wanted):
+        raise UsageError(f"{wanted!r} is not {FunctionName.rule}", where="--function-name")
+    # Those that stand in the environment; to look further (a machine's own role) would keep people waiting.
+    credentials = (
+        "AWS_ACCESS_KEY_ID",
+        "AWS_PROFILE",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    )
+    may = asked.local or asked.profile or any(environ.get(each) for each in credentials)
+    if asked.offline or not (may or wanted):
+        return found
+    world = typed.open(_parsed(adoption.write(found), path))
+    try:
+        return sighting.named(world, found, FunctionName(wanted)) if wanted else sighting.look(world, found)
+    except PointsmanError as error:
+        if wanted:
+            raise
+        return replace(found, notes=(*found.notes, f"What is on AWS is not known: {error.what}"))
 
 
 def _build(typed: Typed) -> int:

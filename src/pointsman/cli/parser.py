@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from pointsman.errors import UsageError
 
+KINDS = ("lambroll", "claudia", "serverless", "cdk", "sam", "cloudformation", "terraform", "plain")
 EXIT_CODES = """\
 exit codes:
   0  done                      3  a gate refused: tests, approval
@@ -359,6 +360,11 @@ def _port(text: str) -> int:
 
 
 def _init(parser: Parser, _shared: Parser) -> None:
+    parser.add_argument("--from", dest="kind", metavar="KIND", choices=KINDS, help=f"take it from {', '.join(KINDS)}")
+    parser.add_argument("--function-name", metavar="NAME", help="a function that is on AWS, whoever made it")
+    parser.add_argument("--offline", action="store_true", help="do not look at AWS, whatever credentials there are")
+    parser.add_argument("--region", help="where to look, and what the file's environments say")
+    parser.add_argument("--profile", help="the same, for credentials")
     parser.add_argument("--name", help="the function's name in the file")
     parser.add_argument("--role", help="the execution role's ARN: the function is then created by Pointsman itself")
     parser.add_argument("--force", action="store_true", help="overwrite a pointsman.toml that is there")
@@ -466,7 +472,13 @@ def _completion(parser: Parser, _shared: Parser) -> None:
 
 # name: example, more to say, what fills its parser
 _COMMANDS: dict[str, tuple[str, str, Callable[[Parser, Parser], object]]] = {
-    "init": ("pointsman init", "", _init),
+    "init": (
+        "pointsman init --function-name api-backend --region eu-west-1",
+        "Recognises Terraform, CloudFormation, SAM, the CDK, serverless.yml, claudia.json and lambroll's\n"
+        "function.json, else a handler; the nearest wins. Where the environment has credentials (AWS_PROFILE,\n"
+        "AWS_ACCESS_KEY_ID …) it looks at the functions on AWS, too: which aliases there are, what the packages hold.",
+        _init,
+    ),
     "build": ("pointsman build --json", "", lambda parser, _shared: _function(parser)),
     "deploy": ("pointsman deploy --to STAGE --build-id 101", "", _deploy),
     "promote": (

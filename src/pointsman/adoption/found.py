@@ -1,0 +1,63 @@
+"""What every source says in the same words: the functions it declares, who owns them, what a person should know."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal, get_args
+
+from pointsman.config import Provision, Tests
+from pointsman.model import Value
+
+Kind = Literal["lambroll", "serverless", "claudia", "sam", "cdk", "cloudformation", "terraform", "live", "plain"]
+
+
+class Candidate(Value, frozen=True, kw_only=True):
+    """A function that can be deployed from `source`. `owner` is how its owner calls it; `name` is AWS's, where known.
+
+    `provision` is None where nobody is known to own it: then it exists already, under its own name. Its owner moves the
+    aliases `owned`; `aliases` are those that it leaves to others.
+    """
+
+    owner: str
+    source: str = "."
+    handler: str | None = None
+    runtime: str | None = None
+    architecture: Literal["x86_64", "arm64"] = "x86_64"
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    build: Literal["node", "python", "command", "zip"] | None = None
+    command: str | None = None
+    artifact: str | None = None
+    test: Tests = Tests()
+    provision: Provision | None = None
+    name: str | None = None
+    aliases: tuple[str, ...] = ()
+    owned: tuple[str, ...] = ()
+
+
+class Found(Value, frozen=True, kw_only=True):
+    """What a folder holds. `told` says what was recognised, a line each with the file it came from; `notes` are what
+    was not understood or chosen among several, a sentence each with what to do about it.
+
+    `aliases` exist, and are nobody else's to move. `depth` is how far below the folder the deciding file lies.
+    """
+
+    kind: Kind
+    functions: tuple[Candidate, ...]
+    told: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    region: str | None = None
+    profile: str | None = None
+    bucket: str | None = None
+    depth: int = 0
+
+
+def fits(kind: Any, text: object) -> bool:
+    """Whether a value is one that the config's annotated string type takes."""
+    return isinstance(text, str) and re.fullmatch(get_args(kind)[1].pattern, text) is not None
+
+
+def named(text: str) -> str:
+    """The nearest name that AWS takes for a function."""
+    return re.sub("[^A-Za-z0-9_-]+", "-", text).strip("-")[:64] or "function"

@@ -1,0 +1,123 @@
+"""Code that another tool deployed: where its zip holds the files of our package, that zip is taken for the package.
+
+Two tools zip the same files to different bytes (order, times, compression), and CodeSha256 is of the bytes. Without
+this, the first deploy of a function taken over would upload and publish what is there already.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+from pointsman import artifact as packaging
+from pointsman.errors import BuildFailed, PointsmanError
+from pointsman.model import Artifact, Configuration
+from pointsman.world import Session
+
+_LARGEST = 100_000_000  # bytes of a zip that is fetched to be compared
+
+
+def taken_over(session: Session, made: Artifact, function: Configuration | None) -> Artifact:
+    """The deployed zip as our package, where it holds the same files; else `made`.
+
+    Asks nothing where the ledger knows a build of this function: then its code is ours, or was compared before.
+    """
+    if function is None or function.sha256 == made.sha256 or function.code_size > _LARGEST:
+        return made
+    arn = function.arn.unqualified
+    known = session.ledger.remembered("taken over", str(arn))
+    ours = (made.sha256, function.sha256)
+    if known is not None and (known["package"], known["deployed"]) != ours:
+        return made
+    if known is None and session.ledger.builds(arn):
+        return made
+    theirs = _kept(made, function) or _fetched(session, made, function)
+    if theirs is None:
+        return made
+    if known is None:
+        if different := differences(Path(made.path), Path(theirs.path)):
+            session.say(f"{arn.name} was deployed by another tool, and differs: {'; '.join(different)}")
+            return made
+        session.say(f"{arn.name} holds exactly these files, zipped by another tool: its zip is taken for the package")
+        if session.run:
+            subject, name = str(arn), session.function.name
+            session.ledger.append(
+                session.run, "taken over", function=name, subject=subject, package=ours[0], deployed=ours[1]
+            )
+    return theirs
+
+
+def differences(ours: Path, theirs: Path) -> list[str]:
+    """How two zips differ in files, a few named; empty where they hold the same.
+
+    Times and order count for nothing, permissions only where one of ours is a program: theirs must be one, too.
+    """
+    here, there = contents(ours), contents(theirs)
+    both = here.keys() & there.keys()
+    found = {
+        "only here": here.keys() - there.keys(),
+        "only there": there.keys() - here.keys(),
+        "of other content": {name for name in both if here[name][0] != there[name][0]},
+        "a program here only": {name for name in both if here[name][1] > there[name][1]},
+    }
+    return [f"{what}: {_few(names)}" for what, names in found.items() if names]
+
+
+def contents(path: Path | IO[bytes]) -> Mapping[str, tuple[bytes, bool]]:
+    """A zip's files: name → digest of the bytes, whether it may be executed."""
+    import hashlib
+    import zipfile
+
+    found = {}
+    with zipfile.ZipFile(path) as zipped:
+        for info in zipped.infolist():
+            if not info.is_dir():
+                with zipped.open(info) as file:
+                    digest = hashlib.sha256(file.read()).digest()
+                # A zip from Windows has no permissions: Lambda lets everything in it be executed.
+                found[info.filename] = (digest, info.create_system != 3 or bool(info.external_attr >> 16 & 0o100))
+    return found
+
+
+def _few(names: set[str]) -> str:
+    shown = sorted(names)
+    return ", ".join(shown[:5]) + (f" and {len(shown) - 5} more" if len(shown) > 5 else "")
+
+
+def _path(made: Artifact, function: Configuration) -> Path:
+    digest = base64.b64decode(function.sha256).hex()[:16]
+    return Path(made.path).with_name(f"{made.function}-{digest}.zip")
+
+
+def _kept(made: Artifact, function: Configuration) -> Artifact | None:
+    path = _path(made, function)
+    if not path.is_file():
+        return None
+    found = packaging.inspect(path, made.function)
+    return found if found.sha256 == function.sha256 else None
+
+
+def _fetched(session: Session, made: Artifact, function: Configuration) -> Artifact | None:
+    """The deployed zip beside our own packages; None where it cannot be had. Then ours goes up, which is no harm."""
+    path = _path(made, function)
+    part = path.with_suffix(".part")
+    try:
+        code = session.gateway.code(function.arn.name, str(function.version))
+        if code is None:
+            return None
+        part.write_bytes(code)
+        found = packaging.inspect(part, made.function)
+        if found.sha256 != function.sha256:
+            return None
+        part.replace(path)
+    except BuildFailed as error:  # a zip that Lambda took and we do not
+        session.say(f"the deployed code of {function.arn.name} cannot be compared: {error.what}")
+        return None
+    except PointsmanError as error:
+        session.say(f"the deployed code of {function.arn.name} could not be fetched: {error.what}")
+        return None
+    finally:
+        part.unlink(missing_ok=True)
+    return packaging.inspect(path, made.function)

@@ -1,0 +1,274 @@
+"""Functions that other tools made and keep: `init` in a fresh checkout writes a file; `plan` finds nothing to do."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.journeys.conftest import Shop, control_runtime
+
+HANDLER = """\
+def handler(event, context):
+    return {"word": "hello", "version": context.function_version}
+"""
+
+
+def zipped(files: Mapping[str, str]) -> bytes:
+    """As other tools zip: stored or deflated, with today's times, in the order they were found."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(files, reverse=True):
+            info = zipfile.ZipInfo(name, (2024, 5, 17, 11, 30, 0))
+            info.external_attr = 0o100644 << 16
+            archive.writestr(info, files[name])
+    return packed.getvalue()
+
+
+def deployed(shop: Shop, files: Mapping[str, str], **more: Any) -> str:
+    """CreateFunction and PublishVersion, as all those tools call them in the end; the version."""
+    client = shop.aws("lambda")
+    given = {"Handler": "index.handler", "Runtime": control_runtime(), "Role": shop.role, **more}
+    client.create_function(FunctionName=shop.name, Code={"ZipFile": zipped(files)}, **given)
+    client.get_waiter("function_active_v2").wait(FunctionName=shop.name, WaiterConfig={"Delay": 0.05})
+    return str(client.publish_version(FunctionName=shop.name)["Version"])
+
+
+def alias(shop: Shop, name: str, version: str) -> None:
+    shop.aws("lambda").create_alias(FunctionName=shop.name, Name=name, FunctionVersion=version)
+
+
+@pytest.fixture
+def checkout(shop: Shop) -> Shop:
+    """A folder with nothing of ours in it."""
+    (shop.folder / "pointsman.toml").unlink()
+    shop.write("index.py", HANDLER)
+    return shop
+
+
+def lay(shop: Shop, files: Mapping[str, Any]) -> None:
+    for path, content in files.items():
+        shop.write(path, content if isinstance(content, str) else json.dumps(content, indent=2))
+
+
+def test_lambrolls_function_is_taken_over_with_its_alias(checkout: Shop) -> None:
+    lay(
+        checkout,
+        {
+            "function.json": {
+                "FunctionName": checkout.name,
+                "Handler": "index.handler",
+                "MemorySize": 256,
+                "Role": checkout.role,
+                "Runtime": control_runtime(),
+                "Timeout": 7,
+                "Environment": {"Variables": {"LEVEL": "info", "TOKEN": "{{ must_env `TOKEN` }}"}},
+                "TracingConfig": {"Mode": "PassThrough"},
+            },
+            ".lambdaignore": "# not for Lambda\n*.md\n",
+            "README.md": "hello",
+        },
+    )
+    variables = {"Variables": {"LEVEL": "info", "TOKEN": "secret"}}
+    version = deployed(checkout, {"index.py": HANDLER}, MemorySize=256, Timeout=7, Environment=variables)
+    alias(checkout, "current", version)
+
+    told = checkout.ok("init").out
+    planned = checkout.ok("plan").out
+
+    assert f"function.json: function {checkout.name}" in told
+    assert "variables TOKEN are not known here" in told
+    assert "nothing to do: current serves exactly this code and configuration already" in planned
+    assert checkout.ok("deploy", "--approve", "--json").calls[1] == 0
+    assert checkout.versions() == [version]
+
+    checkout.write("index.py", HANDLER.replace("hello", "good evening"))
+    checkout.ok("deploy", "--approve")
+    assert checkout.invoke("current") == {"word": "good evening", "version": "2"}
+    kept = checkout.aws("lambda").get_function_configuration(FunctionName=checkout.name)["Environment"]
+    assert kept == variables
+    checkout.ok("rollback", "current", "--to", version)
+    assert checkout.invoke("current")["word"] == "hello"
+
+
+def test_what_was_taken_over_stays_unchanged_on_the_next_deploy_and_costs_two_reads(checkout: Shop) -> None:
+    alias(checkout, "live", deployed(checkout, {"index.py": HANDLER}))
+    checkout.ok("init", "--function-name", checkout.name)
+    checkout.ok("deploy", "--approve")
+
+    again = checkout.ok("deploy", "--approve", "--json")
+
+    assert again.result[0]["outcome"] == "unchanged"
+    assert again.calls == (2, 0)
+
+
+def test_a_function_of_the_serverless_framework_is_only_given_an_alias(checkout: Shop) -> None:
+    """The Framework publishes versions and makes no alias: that one is all there is to do."""
+    service, _, tail = checkout.name.partition("-")
+    lay(
+        checkout,
+        {
+            "serverless.yml": f"""\
+                service: {service}
+                custom: {{ stages: {{ dev: {tail} }} }}
+                provider:
+                  name: aws
+                  runtime: {control_runtime()}
+                  stage: ${{opt:stage, 'dev'}}
+                package:
+                  patterns: ['!docs/**']
+                functions:
+                  hello:
+                    name: ${{self:service}}-${{self:custom.stages.${{self:provider.stage}}}}
+                    handler: index.handler
+                """,
+            "docs/more.py": "",
+        },
+    )
+    deployed(checkout, {"index.py": HANDLER})
+
+    told = checkout.ok("init").out
+    planned = checkout.ok("plan", "--json").result[0]
+
+    assert "the first deploy makes STAGE" in told
+    assert [step["step"] for step in planned["steps"]] == ["PublishVersion", "CreateAlias"]
+    checkout.ok("deploy")
+    assert (checkout.serves("STAGE"), checkout.versions()) == ("1", ["1"])
+    assert "nothing to do" in checkout.ok("plan").out
+
+
+def test_a_stacks_function_is_found_in_sync_and_its_own_alias_is_left_to_it(checkout: Shop) -> None:
+    template = {
+        "Resources": {
+            "Greeting": {
+                "Type": "AWS::Lambda::Function",
+                "Properties": {
+                    "FunctionName": checkout.name,
+                    "Handler": "index.handler",
+                    "Runtime": control_runtime(),
+                    "Role": checkout.role,
+                    "Code": {"ZipFile": HANDLER},
+                },
+            },
+            "Version": {"Type": "AWS::Lambda::Version", "Properties": {"FunctionName": {"Ref": "Greeting"}}},
+            "Live": {
+                "Type": "AWS::Lambda::Alias",
+                "Properties": {
+                    "Name": "live",
+                    "FunctionName": {"Ref": "Greeting"},
+                    "FunctionVersion": {"Fn::GetAtt": ["Version", "Version"]},
+                },
+            },
+        }
+    }
+    lay(checkout, {"template.json": template, "deploy.sh": f"aws cloudformation deploy --stack-name {checkout.name}\n"})
+    client = checkout.aws("cloudformation")
+    client.create_stack(StackName=checkout.name, TemplateBody=(checkout.folder / "template.json").read_text())
+    client.get_waiter("stack_create_complete").wait(StackName=checkout.name, WaiterConfig={"Delay": 0.2})
+    alias(checkout, "STAGE", "1")
+
+    told = checkout.ok("init").out
+
+    assert "the stack has alias live of its own" in told
+    assert "nothing to do: STAGE serves exactly this" in checkout.ok("plan").out
+    assert "live" not in (checkout.folder / "pointsman.toml").read_text().split("[environment", 1)[1]
+
+
+def test_terraforms_function_without_outputs_exists_and_its_free_alias_is_taken(checkout: Shop) -> None:
+    lay(
+        checkout,
+        {
+            "terraform/main.tf": """\
+                variable "name" { default = "unknown" }
+                data "archive_file" "code" {
+                  type        = "zip"
+                  source_file = "${path.module}/../index.py"
+                  output_path = "${path.module}/code.zip"
+                }
+                resource "aws_lambda_function" "greeting" {
+                  function_name = var.name
+                  handler       = "index.handler"
+                  runtime       = "RUNTIME"
+                  role          = aws_iam_role.greeting.arn
+                  filename      = data.archive_file.code.output_path
+                  publish       = true
+                }
+                resource "aws_lambda_alias" "stage" {
+                  name             = "STAGE"
+                  function_name    = aws_lambda_function.greeting.function_name
+                  function_version = aws_lambda_function.greeting.version
+                  lifecycle {
+                    ignore_changes = [function_version, routing_config]
+                  }
+                }
+                """.replace("RUNTIME", control_runtime()),
+            "terraform/terraform.tfvars": f'name = "{checkout.name}"\n',
+        },
+    )
+    alias(checkout, "STAGE", deployed(checkout, {"index.py": HANDLER}))
+
+    told = checkout.ok("init").out
+
+    assert f"terraform/main.tf: function {checkout.name}" in told
+    assert "no output with the name" in told
+    assert "nothing to do: STAGE serves exactly this" in checkout.ok("plan").out
+
+
+def test_a_live_function_that_no_file_here_declares(checkout: Shop) -> None:
+    """Its package holds what our defaults leave out: the file that is written names it."""
+    lay(checkout, {"README.md": "about", "notes.txt": "mine"})
+    version = deployed(checkout, {"index.py": HANDLER, "README.md": "about"}, Timeout=9)
+    alias(checkout, "PROD", version)
+    alias(checkout, "STAGE", version)
+
+    told = checkout.ok("init", "--function-name", checkout.name).out
+    written = (checkout.folder / "pointsman.toml").read_text()
+
+    assert '# - Its settings stay as they are. To have them kept by this file: provision = { with = "direct"' in written
+    assert 'include = ["**", "/README.md"]' in written
+    assert 'exclude = ["/notes.txt"]' in written
+    assert "notes.txt" in told
+    for name in ("STAGE", "PROD"):
+        assert f"nothing to do: {name} serves exactly this" in checkout.ok("plan", "--to", name).out
+
+
+def test_other_files_than_deployed_are_told_and_uploaded(checkout: Shop) -> None:
+    alias(checkout, "live", deployed(checkout, {"index.py": HANDLER.replace("hello", "old")}))
+
+    told = checkout.ok("init", "--function-name", checkout.name).out
+    planned = checkout.ok("plan", "-v")
+
+    assert "Other than deployed: index.py" in told
+    assert "of other content: index.py" in planned.err
+    assert "upload" in planned.out
+
+
+def test_init_needs_no_aws_and_says_when_it_got_none(checkout: Shop) -> None:
+    checkout.variables = {
+        **checkout.variables,
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "AWS_ACCESS_KEY_ID": "nobody",
+        "AWS_SECRET_ACCESS_KEY": "nothing",
+    }
+
+    told = checkout.ok("init").out
+
+    assert "What is on AWS is not known" in told
+    checkout.ok("init", "--force", "--offline")
+    refused = checkout.run("init", "--force", "--function-name", "api-backend")
+    assert refused.code == 1
+    assert "Traceback" not in refused.err
+
+
+def test_a_function_that_is_not_there_is_an_error_and_nothing_is_written(checkout: Shop) -> None:
+    refused = checkout.run("init", "--function-name", "nobody-made-this")
+
+    assert refused.code != 0
+    assert "there is no function nobody-made-this in" in refused.err
+    assert not (checkout.folder / "pointsman.toml").exists()
+    assert not list(Path(checkout.folder).glob(".pointsman/ledger*"))
