@@ -142,8 +142,22 @@ class Tests(Value, frozen=True, kw_only=True):
     ] = None
 
 
+class CodeParameters(Value, frozen=True, kw_only=True):
+    """The stack's parameters that say where the function's code is: each package goes to S3, and by them to the stack.
+
+    It needs the environment's `bucket`.
+    """
+
+    key: Annotated[Filled, _about("The parameter for the object's key.", "CodeKey")]
+    bucket: Annotated[Filled | None, _about("The one for the bucket.", "CodeBucket")] = None
+    version: Annotated[Filled | None, _about("The one for the object's version, in a versioned bucket.")] = None
+
+
 class CloudFormation(Value, frozen=True, kw_only=True, tag_field="with", tag="cloudformation"):
-    """A stack owns the function. Changes to its template are made, and shown, as change sets."""
+    """A stack owns the function. Changes to its template are made, and shown, as change sets.
+
+    SAM's templates and CDK's (cdk.out/NAME.template.json) are taken as they are, local folders and assets included.
+    """
 
     stack: Annotated[Stack, _about("The stack's name.", "greeting-stack")]
     function: Annotated[
@@ -158,8 +172,28 @@ class CloudFormation(Value, frozen=True, kw_only=True, tag_field="with", tag="cl
         default_factory=dict
     )
     capabilities: Annotated[
-        tuple[Capability, ...], _about("What the template may do: roles with names and macros need more than IAM.")
-    ] = ("CAPABILITY_IAM",)
+        tuple[Capability, ...] | None,
+        _about(
+            "What the template may do: roles with names and macros need more than IAM. Default: samconfig.toml's, "
+            "else CAPABILITY_IAM.",
+            ["CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
+        ),
+    ] = None
+    code: Annotated[
+        Literal["api", "stack"] | None,
+        _about(
+            "Who brings the code: we, after the stack; or the stack, from S3, so that the two never disagree. Default: "
+            "the stack where its template publishes versions or aliases of its own, else we.",
+            "stack",
+        ),
+    ] = None
+    code_parameters: Annotated[
+        CodeParameters | None, _about("Or the stack by its parameters.", {"bucket": "CodeBucket", "key": "CodeKey"})
+    ] = None
+    stack_alias: Annotated[
+        Literal["refuse", "move"],
+        _about("An alias of the template's (AutoPublishAlias) that an environment names: leave it alone, or move it."),
+    ] = "refuse"
     tags: Annotated[dict[str, str], _about("The stack's tags.", {"team": "greeters"})] = msgspec.field(
         default_factory=dict
     )
@@ -295,9 +329,10 @@ class Environment(Value, frozen=True, kw_only=True):
     role_arn: Annotated[
         RoleArn | None, _about("A role to assume with them.", "arn:aws:iam::123456789012:role/deployer")
     ] = None
-    bucket: Annotated[Bucket | None, _about("In S3, in the region, for packages above 50 MB.", "greeting-packages")] = (
-        None
-    )
+    bucket: Annotated[
+        Bucket | None,
+        _about("In S3, in the region, for packages above 50 MB and what stacks need.", "greeting-packages"),
+    ] = None
     approve: Annotated[bool, _about("Moves need a person's approval.")] = False
     like: Annotated[
         Filled | None,
@@ -678,6 +713,8 @@ def _exists(root: Path, path: str, kind: Callable[[Path], bool]) -> bool:
 
 def _cloudformation(values: dict[str, Any], _at: _At, root: Path) -> _Problems:
     template = values["template"]
+    if values["code"] and values["code_parameters"]:
+        yield "code", "stands beside `code_parameters`; must go, or `code_parameters` must"
     if isinstance(template, str) and not _exists(root, template, Path.is_file):
         yield "template", f"is {_shown(template)}; must be a file, and there is none of this name beside this one"
 

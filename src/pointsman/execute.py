@@ -44,6 +44,7 @@ from pointsman.plan import (
     AskApproval,
     CreateAlias,
     CreateFunction,
+    Expects,
     Plan,
     PointAlias,
     PublishVersion,
@@ -149,12 +150,15 @@ class Execution:
     version: Version | None = None
     published: bool = False
     alias: Alias | None = None
+    present: Alias | None = None  # the alias as the owner's step left it
     was: Version | None = None
     moved: bool = False
     url: Url | None = None
+    expects: Expects = field(init=False)  # of the alias: what the plan saw, or what the owner's step left
     _gateway: Gateway = field(init=False)
 
     def __post_init__(self) -> None:
+        self.expects = self.plan.expects
         self.name = self.plan.name
         self.version = self.plan.version
         self.revision = self.plan.expects.function_revision
@@ -189,6 +193,8 @@ class Execution:
             case ApplyStack():
                 self.name = self.hands.apply_stack(step)
                 self.seen(self.settled())
+                if step.makes_alias or (self.plan.name and self.name != self.plan.name):
+                    self.look_for_alias()
             case CreateFunction():
                 self.create_function(step)
             case UpdateCode():
@@ -345,6 +351,14 @@ class Execution:
 
     # The alias
 
+    def look_for_alias(self) -> None:
+        """A stack may make the alias itself; and a function that replaces another has none of its aliases."""
+        found = self._gateway.alias(self.function(), self.plan.alias)
+        self.expects = Expects(
+            alias_revision=found.revision if found else None, alias_routing=str(found.routing) if found else None
+        )
+        self.present = found
+
     def served(self, version: Version | None) -> Version:
         served = version or self.version
         if served is None:
@@ -352,6 +366,10 @@ class Execution:
         return served
 
     def create_alias(self, step: CreateAlias) -> None:
+        if self.present is not None:
+            was = self.present.version
+            self.point_alias(PointAlias(alias=step.alias, version=step.version, was=was, reason=step.reason))
+            return
         name, version = self.function(), self.served(step.version)
         description = self.description()
 
@@ -371,8 +389,11 @@ class Execution:
         )
 
     def point_alias(self, step: PointAlias) -> None:
+        if self.expects.alias_routing is None:
+            self.create_alias(CreateAlias(alias=step.alias, version=step.version, reason=step.reason))
+            return
         routing = Routing(version=self.served(step.version))
-        if step.was == routing.version and self.plan.expects.alias_routing == str(routing):
+        if step.was == routing.version and self.expects.alias_routing == str(routing):
             self.hands.say(f"{step.alias} serves version {routing.version} already")
             return
         moved = self.route(step.alias, step.was, routing, self.description(), f"moving {step.alias}")
@@ -384,7 +405,7 @@ class Execution:
 
     def route(self, alias: AliasName, was: Version, routing: Routing, description: str, where: str) -> Alias:
         """The one UpdateAlias, on the revision that the plan saw."""
-        name, expecting = self.function(), self.plan.expects
+        name, expecting = self.function(), self.expects
         present = Alias(
             arn=FunctionArn(account="", region="", name=FunctionName(name), qualifier=alias),
             name=alias,

@@ -25,10 +25,10 @@ from pointsman.model import (
     Value,
     Version,
     plain,
-    size,
 )
 from pointsman.observe import arn_of, declared_before
 from pointsman.plan import ApplyStack, AskApproval, CreateAlias, CreateFunction, Gate, Plan, RunGate
+from pointsman.provision import uploads
 from pointsman.world import Session
 
 
@@ -133,7 +133,8 @@ def _apply(session: Session, made: Plan, step: ApplyStack) -> FunctionName:
                 session.arn = found.function.arn.unqualified
                 owners.remember(session, step.template, session.arn)
                 return found.function.arn.name
-        return owners.apply(session, step)
+        assert made.artifact is not None, "only a deploy asks the owner"
+        return owners.apply(session, step, made.artifact)
 
 
 def announce(session: Session, made: Plan) -> None:
@@ -258,11 +259,7 @@ def _package(session: Session, made: Artifact | None) -> Package:
     bucket = session.environment.bucket
     assert bucket, "packaging.check asks for a bucket first"
     key = f"pointsman/{made.function}/{made.sha256.replace('/', '_').replace('+', '-').rstrip('=')}.zip"
-    if session.gateway.object_exists(bucket, key):
-        session.say(f"s3://{bucket}/{key} is there already")
-    else:
-        session.say(f"uploading {size(made.size)} to s3://{bucket}/{key}")
-        session.gateway.put_object(bucket, key, body)
+    uploads.store(session.gateway, bucket, key, body, session.say)
     return Package(bucket=bucket, key=key)
 
 

@@ -94,6 +94,8 @@ def observe(session: Session, made: Artifact, build: BuildId, *, gates: tuple[Ga
         stack=provision.stack if isinstance(provision, CloudFormation) else None,
         template=found.template,
         branch=session.environment.branch,
+        stack_brings_code=found.brings_code,
+        stack_makes_alias=found.makes_alias,
     )
     seen = Seen(
         function=function,
@@ -102,6 +104,7 @@ def observe(session: Session, made: Artifact, build: BuildId, *, gates: tuple[Ga
         published=_published(session, made, function, alias),
         stack=found.stack,
         furnishing=furnishing.look(session, function.arn.name if function else None, alias),
+        stack_changes=found.changes,
     )
     return wanted, seen
 

@@ -38,12 +38,17 @@ from pointsman.model import (
 
 
 class ApplyStack(Value, frozen=True, kw_only=True, tag_field="step"):
-    """Create or update a CloudFormation stack by a change set. `template` is the digest of what is sent."""
+    """Create or update a CloudFormation stack by a change set. `template` is the digest of what is sent.
+
+    `changes` says what differs from the stack as it is. `makes_alias`: the plan's alias may be there afterwards.
+    """
 
     stack: str
     template: str
     create: bool
     reason: str
+    changes: tuple[str, ...] = ()
+    makes_alias: bool = False
 
 
 class CreateFunction(Value, frozen=True, kw_only=True, tag_field="step"):
@@ -206,6 +211,8 @@ class Wanted(Value, frozen=True, kw_only=True):
     stack: str | None = None
     template: str = ""
     branch: str = ""
+    stack_brings_code: bool = False
+    stack_makes_alias: bool = False
 
 
 class Seen(Value, frozen=True, kw_only=True):
@@ -220,6 +227,7 @@ class Seen(Value, frozen=True, kw_only=True):
     published: Version | None = None
     stack: Literal["absent", "same", "differs"] = "same"
     furnishing: Furnishing = belongings.NOTHING  # what the alias lacks
+    stack_changes: tuple[str, ...] = ()
 
 
 def plan_deploy(wanted: Wanted, seen: Seen) -> Plan:
@@ -250,13 +258,16 @@ def plan_deploy(wanted: Wanted, seen: Seen) -> Plan:
 
     if version is None:
         if seen.stack != "same":
-            steps.append(_stack(wanted, create=seen.stack == "absent"))
+            steps.append(_stack(wanted, seen))
         if function is None and seen.stack == "same":
             settings = {**(wanted.settings or {})}
             steps.append(CreateFunction(sha256=wanted.artifact.sha256, settings=settings, reason="there is none yet"))
         else:
-            # A stack that changes may bring its own code: then ours goes up again. (Skipped where it did not.)
-            if code_is_new or seen.stack != "same":
+            # A stack that changes may bring its own code: then ours goes up again. (Skipped where it did not.) Code
+            # that somebody put beside a stack that brings ours goes up to what the stack says it is.
+            if seen.stack != "same" and wanted.stack_brings_code:
+                pass
+            elif code_is_new or seen.stack != "same":
                 steps.append(_code(wanted, function, architecture))
             if changes:
                 steps.append(UpdateConfiguration(settings=changes, reason=_explain(changes, function)))
@@ -384,9 +395,17 @@ def _expects(function: Configuration | None, alias: Alias | None) -> Expects:
     )
 
 
-def _stack(wanted: Wanted, *, create: bool) -> ApplyStack:
+def _stack(wanted: Wanted, seen: Seen) -> ApplyStack:
+    create = seen.stack == "absent"
     reason = "there is none yet" if create else "the template or its parameters changed"
-    return ApplyStack(stack=wanted.stack or "", template=wanted.template, create=create, reason=reason)
+    return ApplyStack(
+        stack=wanted.stack or "",
+        template=wanted.template,
+        create=create,
+        reason=f"{reason}; it brings the code" if wanted.stack_brings_code else reason,
+        changes=seen.stack_changes,
+        makes_alias=wanted.stack_makes_alias,
+    )
 
 
 def _architecture(wanted: Wanted, function: Configuration | None) -> str | None:

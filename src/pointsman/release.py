@@ -227,6 +227,7 @@ def plan_promote(world: World, function: Function, environment: Environment, tar
 
 
 def planned_promotion(session: Session, target: str, *, asked: BuildId | None = None) -> Plan:
+    owners.may_move(session)
     name = owners.name(session)
     alias = session.gateway.alias(name, session.environment.alias)
     arn = alias.arn.unqualified if alias else arn_of(session, name)

@@ -211,6 +211,36 @@ class Gateway(Stacks, Belonging, Packages):
             return False
         return bool(found)
 
+    def object_version(self, bucket: str, key: str) -> str | None:
+        """The newest version's id; None in a bucket that keeps no versions."""
+        subject = f"s3://{bucket}/{key}"
+        return self._or_none(
+            "HeadObject",
+            lambda reply: reply.get("VersionId"),
+            service="s3",
+            subject=subject,
+            Bucket=bucket,
+            Key=key,
+        )
+
+    def create_bucket(self, bucket: str, region: str) -> None:
+        where = {"LocationConstraint": region} if region != "us-east-1" else None
+        self._send(
+            "CreateBucket",
+            nothing,
+            service="s3",
+            mutates=True,
+            subject=bucket,
+            Bucket=bucket,
+            CreateBucketConfiguration=where,
+        )
+
+    def put_parameter(self, name: str, value: str) -> None:
+        """An SSM parameter that must not be there yet: Conflict where it is."""
+        self._send(
+            "PutParameter", nothing, service="ssm", mutates=True, subject=name, Name=name, Value=value, Type="String"
+        )
+
     def put_object(self, bucket: str, key: str, body: bytes) -> None:
         digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
         self._send(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -29,14 +29,30 @@ class Resource(Value, frozen=True, kw_only=True):
     type: str
 
 
+class Detail(Value, frozen=True, kw_only=True):
+    """One property that changes. `before` and `after` where AWS gives them; `dynamic`: known only while it is done."""
+
+    name: str
+    before: str = ""
+    after: str = ""
+    dynamic: bool = False
+    cause: str = ""
+
+
 class Change(Value, frozen=True, kw_only=True):
-    """One line of a change set: Add, Modify, Remove …; `replacement` is True, False or Conditional."""
+    """One line of a change set: Add, Modify, Remove …; `replacement` is True, False or Conditional.
+
+    `nested` is the change set of a nested stack.
+    """
 
     action: str
     logical_id: str
     type: str
+    physical_id: str = ""
     replacement: str = ""
     scope: tuple[str, ...] = ()
+    details: tuple[Detail, ...] = ()
+    nested: str = ""
 
 
 class ChangeSet(Value, frozen=True, kw_only=True):
@@ -58,15 +74,15 @@ class Stacks(Sender):
             StackName=name,
         )
 
-    def stack_template(self, name: str) -> Any:
-        """The template as last executed: text, or what botocore made of JSON."""
+    def stack_template(self, name: str, stage: Literal["Original", "Processed"] = "Original") -> Any:
+        """The template as last executed: text, or what botocore made of JSON. `Processed`: after its transforms."""
         return self._send(
             "GetTemplate",
             lambda reply: reply["TemplateBody"],
             service="cloudformation",
             subject=name,
             StackName=name,
-            TemplateStage="Original",
+            TemplateStage=stage,
         )
 
     def stack_resources(self, name: str) -> tuple[Resource, ...]:
@@ -105,14 +121,19 @@ class Stacks(Sender):
         self,
         stack: str,
         name: str,
-        template: str,
         *,
+        template: str | None,
+        url: str | None,
         create: bool,
+        nested: bool,
         parameters: Mapping[str, str | None],
         capabilities: tuple[str, ...],
         tags: Mapping[str, str],
     ) -> str:
-        """Returns the change set's ARN. A parameter that is None keeps the stack's present value."""
+        """Returns the change set's ARN. A parameter that is None keeps the stack's present value.
+
+        The template is a text or a place in S3; with neither the stack keeps its own. `nested`: look into nested ones.
+        """
         return self._send(
             "CreateChangeSet",
             lambda reply: str(reply["Id"]),
@@ -123,6 +144,9 @@ class Stacks(Sender):
             ChangeSetName=name,
             ChangeSetType="CREATE" if create else "UPDATE",
             TemplateBody=template,
+            TemplateURL=url,
+            UsePreviousTemplate=True if template is None and url is None else None,
+            IncludeNestedStacks=True if nested else None,
             Parameters=[
                 {"ParameterKey": k, "UsePreviousValue": True} if v is None else {"ParameterKey": k, "ParameterValue": v}
                 for k, v in parameters.items()
@@ -133,10 +157,11 @@ class Stacks(Sender):
 
     def change_set(self, stack: str, name: str) -> ChangeSet | None:
         """With all its changes, however many pages they take."""
-        found = self._or_none("DescribeChangeSet", _change_set, **_of_stack(stack, ChangeSetName=name))
+        asked = _of_stack(stack, ChangeSetName=name) | {"IncludePropertyValues": True}
+        found = self._or_none("DescribeChangeSet", _change_set, **asked)
         more = found.more if found else ""
         while found and more:
-            page = self._send("DescribeChangeSet", _change_set, **_of_stack(stack, ChangeSetName=name, NextToken=more))
+            page = self._send("DescribeChangeSet", _change_set, **asked, NextToken=more)
             more = page.more
             found = msgspec.structs.replace(found, changes=(*found.changes, *page.changes), more="")
         return found
@@ -175,6 +200,18 @@ def _resource(reply: Reply) -> Resource:
     )
 
 
+def _detail(reply: Reply) -> Detail:
+    target = reply["Target"]
+    path = str(target.get("Path") or "").removeprefix("/Properties/").replace("/", ".")
+    return Detail(
+        name=path or target["Name"],
+        before=str(target.get("BeforeValue") or ""),
+        after=str(target.get("AfterValue") or ""),
+        dynamic=reply.get("Evaluation") == "Dynamic",
+        cause=reply.get("CausingEntity") or "",
+    )
+
+
 def _change_set(reply: Reply) -> ChangeSet:
     def change(each: Reply) -> Change:
         what = each["ResourceChange"]
@@ -182,8 +219,11 @@ def _change_set(reply: Reply) -> ChangeSet:
             action=what["Action"],
             logical_id=what["LogicalResourceId"],
             type=what["ResourceType"],
-            replacement=what.get("Replacement", ""),
-            scope=tuple(what.get("Scope", ())),
+            physical_id=what.get("PhysicalResourceId") or "",
+            replacement=what.get("Replacement") or "",
+            scope=tuple(what.get("Scope") or ()),
+            details=tuple(_detail(one) for one in what.get("Details") or () if one.get("Target", {}).get("Name")),
+            nested=what.get("ChangeSetId") or "",
         )
 
     return ChangeSet(

@@ -66,7 +66,10 @@ _BY_CODE: Mapping[str, type[errors.AwsError]] = {
     ),
     **dict.fromkeys(("PreconditionFailedException", "PreconditionFailed"), errors.PreconditionFailed),
     **dict.fromkeys(
-        ("ResourceConflictException", "AlreadyExistsException", "EntityAlreadyExists", "OperationAborted"),
+        (
+            *("ResourceConflictException", "AlreadyExistsException", "EntityAlreadyExists", "OperationAborted"),
+            *("BucketAlreadyOwnedByYou", "ParameterAlreadyExists"),
+        ),
         errors.Conflict,
     ),
 }

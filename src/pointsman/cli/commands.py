@@ -367,6 +367,8 @@ def _show_plan(screen: Screen, plan: Plan) -> None:
         screen.print(f"  nothing to do: {plan.why_nothing}")
     for number, step in enumerate(plan.steps, 1):
         screen.print(f"  {number}. {describe(step)}")
+        for line in getattr(step, "changes", ()):
+            screen.print(f"       {line}")
     for note in plan.notes:
         screen.print(f"  Note: {note}.")
 

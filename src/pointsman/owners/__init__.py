@@ -17,12 +17,19 @@ if TYPE_CHECKING:
 
 
 class Found(Value, frozen=True, kw_only=True):
-    """Where the function is, and how its stack stands. `template` is the digest of what the stack is to be."""
+    """Where the function is, and how its stack stands. `template` is the digest of what the stack is to be.
+
+    `changes` says what differs, a line each. `brings_code`: the stack does, not we. `makes_alias`: the template makes
+    the environment's alias, too.
+    """
 
     function: Configuration | None
     name: FunctionName | None
     stack: Literal["absent", "same", "differs"] = "same"
     template: str = ""
+    changes: tuple[str, ...] = ()
+    brings_code: bool = False
+    makes_alias: bool = False
 
 
 def find(session: Session, made: Artifact, build: BuildId) -> Found:  # noqa: ARG001 (what an owner builds with them)
@@ -34,7 +41,7 @@ def find(session: Session, made: Artifact, build: BuildId) -> Found:  # noqa: AR
         case CloudFormation() as stack:
             from pointsman.owners import stacks
 
-            return stacks.find(session, stack)
+            return stacks.find(session, stack, made)
         case Terraform():
             raise _not_yet(session)
 
@@ -66,21 +73,37 @@ def shared(session: Session) -> str:
             return f"function {session.function.name}"
 
 
-def apply(session: Session, step: ApplyStack) -> FunctionName:
+def may_move(session: Session) -> None:
+    """Raises GateRefused where the environment's alias is the owner's to move."""
+    match session.function.provision:
+        case CloudFormation() as stack:
+            from pointsman.owners import stacks
+
+            stacks.stack_alias(session, stack)
+        case _:
+            pass
+
+
+def apply(session: Session, step: ApplyStack, made: Artifact) -> FunctionName:
     """Carry out the owner's step, as shown. Returns the function's name, which may be new."""
     from pointsman.owners import stacks
 
     provision = session.function.provision
     assert isinstance(provision, CloudFormation)
-    return stacks.apply(session, provision, step)
+    return stacks.apply(session, provision, step, made)
 
 
-def remember(session: Session, digest: str, arn: FunctionArn | None) -> None:
-    """What the owner was last seen to have (its template's digest), and which function; "" and None: look next time."""
+def remember(session: Session, digest: str, arn: FunctionArn | None, *, was: FunctionArn | None = None) -> None:
+    """What the owner was last seen to have (its template's digest), and which function; "" and None: look next time.
+
+    `was` is the function before, which another one replaces.
+    """
     fact = {"template": digest, "name": arn.name if arn else "", "arn": str(arn.unqualified) if arn else ""}
-    if session.run and session.ledger.remembered("provisioned", session.provision_key) != fact:
+    known = session.ledger.remembered("provisioned", session.provision_key)
+    if session.run and (known is None or {key: known[key] for key in fact} != fact):
         name, key = session.function.name, session.provision_key
-        session.ledger.append(session.run, "provisioned", function=name, subject=key, **fact)
+        replaced = {"replaces": str(was)} if was and arn and was != arn.unqualified else {}
+        session.ledger.append(session.run, "provisioned", function=name, subject=key, **fact, **replaced)
 
 
 def _not_yet(session: Session) -> NotYet:

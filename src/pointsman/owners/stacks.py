@@ -1,82 +1,250 @@
-"""A CloudFormation stack owns the function."""
+"""A CloudFormation stack owns the function: plain, SAM's or CDK's."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from pointsman.aws.stacks import Stack
 from pointsman.config import CloudFormation
-from pointsman.errors import NotFound, UsageError
-from pointsman.model import FunctionName, to_json
+from pointsman.errors import GateRefused, NotFound, UsageError
+from pointsman.model import Artifact, Configuration, FunctionName
 from pointsman.owners import Found, remember
+from pointsman.owners.rendering import Rendered, key_of, render, url
 from pointsman.plan import ApplyStack
-from pointsman.provision import cloudformation
+from pointsman.provision import cloudformation, uploads
+from pointsman.provision import template as templates
+from pointsman.provision.template import Json
 from pointsman.world import Session
 
 
-def find(session: Session, provision: CloudFormation) -> Found:
-    """By its stack, which is asked nothing while the ledger knows the template in place."""
-    digest = _template_digest(session, provision)
+def find(session: Session, provision: CloudFormation, made: Artifact) -> Found:
+    """By its stack, which is asked nothing while the ledger knows what is in place."""
+    ours = _ours(provision)
+    wanted = render(session, provision, made, None) if ours else None
+    if wanted:
+        refuse_stack_alias(session, provision, wanted.aliases)
+        for note in wanted.notes:
+            session.say(note)
+    digest, brings_code = (wanted.digest, wanted.mode != "api") if wanted else ("", False)
     known = session.ledger.remembered("provisioned", session.provision_key) if digest else None
     if known and known["template"] == digest:
         function = session.gateway.function(known["name"])
         if function and str(function.arn.unqualified) == known["arn"]:
-            return Found(function=function, name=function.arn.name, template=digest)
-    looked = cloudformation.look(session.gateway, provision, _template(session, provision), settle=_settling(session))
-    function = session.gateway.function(looked.name) if looked.name else None
-    return Found(function=function, name=looked.name, stack=looked.status, template=digest)
+            return Found(function=function, name=function.arn.name, template=digest, brings_code=brings_code)
+    stack = cloudformation.present(session.gateway, provision.stack, settle=_settling(session))
+    if stack is None:
+        if not ours or not provision.template:
+            raise _no_stack(provision)
+        return Found(function=None, name=None, stack="absent", template=digest, brings_code=brings_code)
+    changes = _changes(session, provision, made, stack) if ours else ()
+    name = _name(session, provision, stack, certain=not changes)
+    function = session.gateway.function(name) if name else None
+    if changes and function:
+        changes = (*changes, *_set_outside(session, provision, made, stack, function))
+    return Found(
+        function=function,
+        name=name,
+        stack="differs" if changes else "same",
+        template=digest,
+        changes=changes,
+        brings_code=brings_code,
+        makes_alias=bool(wanted and session.environment.alias in wanted.aliases),
+    )
 
 
 def name(session: Session, provision: CloudFormation) -> FunctionName:
-    looked = cloudformation.look(session.gateway, provision, None, settle=_settling(session))
-    if looked.name is None:
-        raise NotFound(f"stack {provision.stack} does not exist yet", next="`pointsman deploy` creates it.")
-    return looked.name
+    stack = cloudformation.present(session.gateway, provision.stack, settle=_settling(session))
+    if stack is None:
+        raise _no_stack(provision)
+    return cloudformation.function_name(session.gateway, stack, provision.function)
 
 
-def apply(session: Session, provision: CloudFormation, step: ApplyStack) -> FunctionName:
-    text = _template(session, provision)
-    assert text is not None
-    world = session.world
+def apply(session: Session, provision: CloudFormation, step: ApplyStack, made: Artifact) -> FunctionName:
+    """What is in local files goes to S3, then the change set is made, shown and carried out."""
+    world, gateway = session.world, session.gateway
+    stack = None if step.create else gateway.stack(provision.stack)
+    wanted = render(session, provision, made, _deployed(session, stack) if stack else None)
     # From the first call on nobody may take the stack for what it was; nor, until it is through, for what it will be.
     remember(session, "", None)
+    _rehearse(session, wanted)
+    _bring_up(session, wanted)
+    text, place = (None, None) if wanted.document is None else _sent(session, wanted)
+    resources = templates.resources(wanted.document or {}).values()
+    before = session.arn
     name = cloudformation.apply(
-        session.gateway,
-        provision,
-        text,
+        gateway,
+        cloudformation.Update(
+            stack=provision.stack,
+            function=provision.function,
+            text=text,
+            url=place,
+            create=step.create,
+            parameters=_parameters(session, provision, wanted, made),
+            declared=tuple((wanted.document or {}).get("Parameters") or ()),
+            capabilities=wanted.capabilities,
+            tags=dict(provision.tags),
+            nested=any(each["Type"] == "AWS::CloudFormation::Stack" for each in resources),
+            ours=wanted.logical_id,
+            code_by_api=wanted.mode == "api",
+            allow_replace=world.options.allow_replace,
+        ),
         name=f"pointsman-{session.run}",
-        create=step.create,
-        allow_replace=world.options.allow_replace,
         clock=world.clock,
         say=session.say,
         wait_s=max(world.options.wait_s, 900),
     )
-    found = session.gateway.function(name)
+    found = gateway.function(name)
     if found:
         session.arn = found.arn.unqualified
-        remember(session, step.template, session.arn)
+        if before and before != session.arn:
+            session.say(f"{before.name} was replaced by {name}: its versions and aliases are gone with it")
+        remember(session, step.template, session.arn, was=before)
     return name
+
+
+def refuse_stack_alias(session: Session, provision: CloudFormation, aliases: dict[str, str]) -> None:
+    """An alias has one owner: where the template makes it, we leave it alone unless the file says otherwise."""
+    alias = session.environment.alias
+    if alias in aliases and provision.stack_alias == "refuse":
+        raise GateRefused(
+            f"alias {alias} belongs to stack {provision.stack}, which makes it by {aliases[alias]}",
+            where=f"environment {session.environment.name}",
+            next="Call the environment's alias otherwise; or take it out of the template; or let Pointsman move it: "
+            f'stack_alias = "move" in the provision of function.{session.function.name}.',
+        )
+
+
+def stack_alias(session: Session, provision: CloudFormation) -> None:
+    """The same for moves without a deploy."""
+    if provision.template and provision.stack_alias == "refuse":
+        refuse_stack_alias(session, provision, render(session, provision, None, None).aliases)
+
+
+def _ours(provision: CloudFormation) -> bool:
+    """Whether we update the stack at all."""
+    return provision.template is not None or provision.code_parameters is not None
+
+
+def _no_stack(provision: CloudFormation) -> NotFound:
+    return NotFound(
+        f"there is no stack {provision.stack}",
+        next="`pointsman deploy` creates it."
+        if provision.template
+        else "Name its `template` in pointsman.toml to have it created.",
+    )
+
+
+def _name(session: Session, provision: CloudFormation, stack: Stack, *, certain: bool) -> FunctionName | None:
+    try:
+        return cloudformation.function_name(session.gateway, stack, provision.function)
+    except UsageError:
+        if certain:
+            raise
+        return None  # the stack as it is has no such function; the template that is to come may
+
+
+def _deployed(session: Session, stack: Stack) -> Json:
+    return templates.read(session.gateway.stack_template(stack.name))
+
+
+def _changes(session: Session, provision: CloudFormation, made: Artifact, stack: Stack) -> tuple[str, ...]:
+    """What differs from the stack as it is, in words; nothing where it is the same."""
+    deployed = _deployed(session, stack)
+    wanted = render(session, provision, made, deployed)
+    # A parameter with NoEcho reads "****": whether it is the same cannot be seen, and is taken for granted.
+    given = {
+        key: (stack.parameters.get(key), value)
+        for key, value in wanted.parameters.items()
+        if stack.parameters.get(key) not in (value, "****")
+    }
+    after = deployed if wanted.document is None else wanted.document
+    return templates.differences(deployed, after, function=wanted.logical_id, parameters=given)
+
+
+def _set_outside(
+    session: Session, provision: CloudFormation, made: Artifact, stack: Stack, function: Configuration
+) -> tuple[str, ...]:
+    """What the update may undo: settings that are no longer as the stack last left them."""
+    wanted = render(session, provision, made, None)
+    if wanted.logical_id is None:
+        return ()
+    expanded = templates.read(session.gateway.stack_template(stack.name, "Processed"))
+    live = {**function.settings, "Environment": function.settings.get("Environment") or {}}
+    return tuple(
+        f"warning: {line}" for line in templates.overwritten(expanded, wanted.logical_id, live, stack.parameters)
+    )
+
+
+def _sent(session: Session, wanted: Rendered) -> tuple[str | None, str | None]:
+    """The template in the request; a large one by S3, content-addressed."""
+    size, where = len(wanted.text.encode()), f"function.{session.function.name}.provision"
+    if size <= cloudformation.MOST_IN_REQUEST:
+        return wanted.text, None
+    if size > cloudformation.MOST_IN_S3:
+        raise UsageError(
+            f"the template has {size:,} bytes, and CloudFormation takes {cloudformation.MOST_IN_S3:,} at most",
+            where=where,
+            next="Put parts of it into nested stacks.",
+        )
+    bucket = wanted.bucket or next((each.bucket for each in wanted.uploads), None)
+    if bucket is None:
+        raise UsageError(
+            f"the template has {size:,} bytes; a request takes {cloudformation.MOST_IN_REQUEST:,}, more goes by S3",
+            where=where,
+            next=f"Set `bucket` in [environment.{session.environment.name}] to a bucket of the stack's region.",
+        )
+    bucket = _resolved(session, bucket)
+    key = f"pointsman/templates/{wanted.digest}.template"
+    uploads.store(session.gateway, bucket, key, wanted.text.encode(), session.say)
+    return None, url(bucket, key, session.wire.region)
+
+
+def _bring_up(session: Session, wanted: Rendered) -> None:
+    for each in wanted.uploads:
+        uploads.store(session.gateway, _resolved(session, each.bucket), each.key, Path(each.path), session.say)
+
+
+def _parameters(session: Session, provision: CloudFormation, wanted: Rendered, made: Artifact) -> dict[str, str]:
+    names = provision.code_parameters
+    if names is None or names.version is None:
+        return wanted.parameters
+    assert wanted.bucket is not None
+    version = session.gateway.object_version(wanted.bucket, key_of(made))
+    if version is None:
+        raise UsageError(
+            f"bucket {wanted.bucket} keeps no versions, and code_parameters.version names parameter {names.version}",
+            next="Leave `version` out: the key tells packages apart; or turn on versioning.",
+        )
+    return {**wanted.parameters, names.version: version}
+
+
+def _resolved(session: Session, bucket: str) -> str:
+    """A bucket of CDK's, whose name holds the account and the region."""
+    if "${AWS::AccountId}" in bucket:
+        account = session.arn.account if session.arn else session.gateway.caller_account()
+        bucket = bucket.replace("${AWS::AccountId}", account)
+    return bucket.replace("${AWS::Region}", session.wire.region)
+
+
+def _rehearse(session: Session, wanted: Rendered) -> None:
+    """With `--local`: the buckets, and what `cdk bootstrap` leaves, where the local AWS has none yet."""
+    if not session.world.staged:
+        return
+    from pointsman.provision import rehearsal
+
+    for bucket in sorted({_resolved(session, each) for each in _buckets(wanted)}):
+        rehearsal.bucket(session.gateway, bucket, session.wire.region, session.say)
+    for slot in ((wanted.document or {}).get("Parameters") or {}).values():
+        rehearsal.bootstrap(session.gateway, slot, session.say)
+
+
+def _buckets(wanted: Rendered) -> Iterator[str]:
+    yield from (each.bucket for each in wanted.uploads)
+    if wanted.bucket and len(wanted.text.encode()) > cloudformation.MOST_IN_REQUEST:
+        yield wanted.bucket
 
 
 def _settling(session: Session) -> Callable[[Stack], Stack]:
     world = session.world
     return lambda stack: cloudformation.settled(session.gateway, stack.name, world.clock, world.options.wait_s)
-
-
-def _template(session: Session, provision: CloudFormation) -> str | None:
-    if provision.template is None:
-        return None
-    path = session.world.project.root / provision.template
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the template {path}: {error}") from error
-
-
-def _template_digest(session: Session, provision: CloudFormation) -> str:
-    text = _template(session, provision)
-    if text is None:
-        return ""
-    asked = to_json([text, provision.stack, provision.function, dict(provision.parameters)])
-    return hashlib.sha256(asked).hexdigest()

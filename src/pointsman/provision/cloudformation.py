@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from pointsman.aws.gateway import Gateway
-from pointsman.aws.stacks import Change, Stack
+from pointsman.aws.stacks import Change, ChangeSet, Stack
 from pointsman.aws.transports import Clock
-from pointsman.config import CloudFormation
 from pointsman.errors import (
     Ambiguous,
     Conflict,
     FunctionFailed,
     GateRefused,
+    InvalidRequest,
     LostRace,
     NotFound,
-    NotYet,
     TimedOut,
     UsageError,
 )
@@ -26,46 +23,47 @@ from pointsman.model import FunctionName, Value
 
 # Stacks that hold nothing: reviewed and never made, deleted, or rolled back while being created.
 _NEVER_WAS = ("REVIEW_IN_PROGRESS", "DELETE_COMPLETE", "ROLLBACK_COMPLETE")
-_MOST_TEMPLATE = 51_200  # https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_CreateChangeSet.html
+# https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
+MOST_IN_REQUEST, MOST_IN_S3 = 51_200, 1_048_576
 _NO_CHANGE = ("didn't contain changes", "No updates are to be performed")
+_LONGEST = 60
 
 
-class Looked(Value, frozen=True, kw_only=True):
-    status: Literal["absent", "same", "differs"]
-    stack: Stack | None
-    name: FunctionName | None
+class Update(Value, frozen=True, kw_only=True):
+    """What a stack is to become. Its template is `text` or at `url`; with neither it keeps the one it has.
+
+    `declared` names the template's parameters, `ours` the logical id of the function where that is known.
+    """
+
+    stack: str
+    function: str
+    text: str | None = None
+    url: str | None = None
+    create: bool = False
+    parameters: dict[str, str]
+    declared: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
+    tags: dict[str, str]
+    nested: bool = False
+    ours: str | None = None
+    code_by_api: bool = True
+    allow_replace: bool = False
 
 
-def look(gateway: Gateway, wanted: CloudFormation, template: str | None, *, settle: Callable[[Stack], Stack]) -> Looked:
-    """Reads only. `settle` waits for a stack that something is at work on."""
-    stack = gateway.stack(wanted.stack)
+def present(gateway: Gateway, name: str, *, settle: Callable[[Stack], Stack]) -> Stack | None:
+    """The stack, once nothing works on it; None where there is none, or none that holds anything."""
+    stack = gateway.stack(name)
     if stack is not None and stack.status.endswith("_IN_PROGRESS") and stack.status != "REVIEW_IN_PROGRESS":
         stack = settle(stack)
     if stack is None or stack.status in _NEVER_WAS:
-        if template is None:
-            raise NotFound(
-                f"there is no stack {wanted.stack}",
-                next="`pointsman deploy` creates it."
-                if wanted.template
-                else "Name its `template` in pointsman.toml to have it created.",
-            )
-        return Looked(status="absent", stack=None, name=None)
+        return None
     if stack.status in ("ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"):
         raise FunctionFailed(
             f"stack {stack.name} is {stack.status}: {stack.reason or 'its creation failed'}",
             next="It can only be deleted, then deploy again: "
             f"`aws cloudformation delete-stack --stack-name {stack.name}`.",
         )
-    # A parameter with NoEcho reads "****": whether it is the same cannot be seen, and is taken for granted.
-    given = {k for k, v in wanted.parameters.items() if stack.parameters.get(k) not in (v, "****")}
-    same = template is None or (not given and _equal(gateway.stack_template(stack.name), template))
-    try:
-        name = function_name(gateway, stack, wanted.function)
-    except UsageError:
-        if same:
-            raise
-        name = None  # the stack as it is has no such function; the template that is to come may
-    return Looked(status="same" if same else "differs", stack=stack, name=name)
+    return stack
 
 
 def function_name(gateway: Gateway, stack: Stack, function: str) -> FunctionName:
@@ -91,91 +89,87 @@ def function_name(gateway: Gateway, stack: Stack, function: str) -> FunctionName
 
 
 def apply(
-    gateway: Gateway,
-    wanted: CloudFormation,
-    template: str,
-    *,
-    name: str,
-    create: bool,
-    allow_replace: bool,
-    clock: Clock,
-    say: Callable[[str], None],
-    wait_s: float,
+    gateway: Gateway, update: Update, *, name: str, clock: Clock, say: Callable[[str], None], wait_s: float
 ) -> FunctionName:
     """Makes the change set called `name`, shows it, executes it, waits. Returns the function's name.
 
     Raises FunctionFailed with CloudFormation's own reasons when the stack rolls back, GateRefused when the change set
     would remove or replace the function (its versions and aliases would be lost).
     """
-    if len(template.encode()) > _MOST_TEMPLATE:
-        raise NotYet(
-            f"the template has {len(template.encode()):,} bytes; a request takes {_MOST_TEMPLATE:,}, more needs S3",
-            next="Update the stack yourself, and leave `template` out.",
-        )
-    if not re.search(rf"\b{re.escape(wanted.function)}\b(?!::)", template):
-        raise UsageError(
-            f"the template does not mention {wanted.function}",
-            where=f"stack {wanted.stack}",
-            next="`function` must be a FunctionName, logical id or output of it. Nothing was changed.",
-        )
-    present = gateway.stack(wanted.stack)
-    if create and present and present.status == "ROLLBACK_COMPLETE":
-        say(f"stack {wanted.stack} rolled back when it was to be created: deleting what is left of it")
-        gateway.delete_stack(wanted.stack)
-        _poll(clock, lambda: gateway.stack(wanted.stack), _gone, f"the deletion of stack {wanted.stack}", wait_s)
-    if create:
-        present = None
-    parameters: dict[str, str | None] = dict.fromkeys(present.parameters) if present else {}
-    parameters |= wanted.parameters
-    names = set(_parameters(template)) if present else set()
-    try:
-        gateway.create_change_set(
-            wanted.stack,
-            name,
-            template,
-            create=create,
-            parameters={k: v for k, v in parameters.items() if v is not None or k in names},
-            capabilities=wanted.capabilities,
-            tags=wanted.tags,
-        )
-    except (Ambiguous, Conflict):
-        if gateway.change_set(wanted.stack, name) is None:
-            raise
-    made = _poll(
-        clock,
-        lambda: gateway.change_set(wanted.stack, name),
-        lambda found: found is not None and found.status not in ("CREATE_PENDING", "CREATE_IN_PROGRESS"),
-        f"the change set of stack {wanted.stack}",
-        wait_s,
-    )
-    assert made is not None
+    made = _change_set(gateway, update, name, clock=clock, say=say, wait_s=wait_s)
     if made.status == "FAILED":
         if not any(text in made.reason for text in _NO_CHANGE):
-            raise FunctionFailed(f"the change set failed: {made.reason}", where=f"stack {wanted.stack}")
-        gateway.delete_change_set(wanted.stack, name)
-        say(f"stack {wanted.stack}: nothing to change")
+            raise FunctionFailed(f"the change set failed: {made.reason}", where=f"stack {update.stack}")
+        gateway.delete_change_set(update.stack, name)
+        say(f"stack {update.stack}: nothing to change")
     else:
-        for change in made.changes:
-            say(f"stack {wanted.stack}: {_line(change)}")
-        _keep_the_function(gateway, wanted.stack, name, made.changes, allow_replace)
-        if made.execution != "AVAILABLE":
-            raise LostRace(
-                f"the change set is {made.execution}: something else changed the stack meanwhile",
-                where=f"stack {wanted.stack}",
-                next="Nothing of it was carried out. Deploy again.",
-            )
-        try:
-            gateway.execute_change_set(wanted.stack, name)
-        except Ambiguous:
-            again = gateway.change_set(wanted.stack, name)
-            # AWS forgets a change set once it is carried out; one that is still available was not begun.
-            if again is not None and again.execution == "AVAILABLE":
-                gateway.execute_change_set(wanted.stack, name)
-    stack = settled(gateway, wanted.stack, clock, wait_s, after=made.id if made.status != "FAILED" else "")
+        for line in _shown(gateway, update, made):
+            say(f"stack {update.stack}: {line}")
+        _keep_the_function(gateway, update, name, made.changes)
+        _execute(gateway, update.stack, name, made)
+    stack = settled(gateway, update.stack, clock, wait_s, after=made.id if made.status != "FAILED" else "")
     if made.status != "FAILED" and "ROLLBACK" in stack.status:
         raise _failed(gateway, stack)
-    say(f"stack {wanted.stack} is {stack.status}")
-    return function_name(gateway, stack, wanted.function)
+    say(f"stack {update.stack} is {stack.status}")
+    return function_name(gateway, stack, update.function)
+
+
+def _change_set(
+    gateway: Gateway, update: Update, name: str, *, clock: Clock, say: Callable[[str], None], wait_s: float
+) -> ChangeSet:
+    """The change set, once CloudFormation has worked it out."""
+    there = gateway.stack(update.stack)
+    if update.create and there and there.status == "ROLLBACK_COMPLETE":
+        say(f"stack {update.stack} rolled back when it was to be created: deleting what is left of it")
+        gateway.delete_stack(update.stack)
+        _poll(clock, lambda: gateway.stack(update.stack), _gone, f"the deletion of stack {update.stack}", wait_s)
+    before = there.parameters if there and not update.create else {}
+    kept: dict[str, str | None] = {
+        key: None for key in before if key in update.declared or (update.text, update.url) == (None, None)
+    }
+    try:
+        gateway.create_change_set(
+            update.stack,
+            name,
+            template=update.text,
+            url=update.url,
+            create=update.create,
+            nested=update.nested,
+            parameters={**kept, **update.parameters},
+            capabilities=update.capabilities,
+            tags=update.tags,
+        )
+    except InvalidRequest as error:
+        if error.aws_code == "InsufficientCapabilitiesException":
+            error.next = "Say so by name: `capabilities` of its `provision` in pointsman.toml."
+        raise
+    except (Ambiguous, Conflict):
+        if gateway.change_set(update.stack, name) is None:
+            raise
+    made: ChangeSet = _poll(
+        clock,
+        lambda: gateway.change_set(update.stack, name),
+        lambda found: found is not None and found.status not in ("CREATE_PENDING", "CREATE_IN_PROGRESS"),
+        f"the change set of stack {update.stack}",
+        wait_s,
+    )
+    return made
+
+
+def _execute(gateway: Gateway, stack: str, name: str, made: ChangeSet) -> None:
+    if made.execution != "AVAILABLE":
+        raise LostRace(
+            f"the change set is {made.execution}: something else changed the stack meanwhile",
+            where=f"stack {stack}",
+            next="Nothing of it was carried out. Deploy again.",
+        )
+    try:
+        gateway.execute_change_set(stack, name)
+    except Ambiguous:
+        again = gateway.change_set(stack, name)
+        # AWS forgets a change set once it is carried out; one that is still available was not begun.
+        if again is not None and again.execution == "AVAILABLE":
+            gateway.execute_change_set(stack, name)
 
 
 def settled(gateway: Gateway, name: str, clock: Clock, wait_s: float, *, after: str = "") -> Stack:
@@ -208,28 +202,64 @@ def _failed(gateway: Gateway, stack: Stack) -> FunctionFailed:
     )
 
 
-def _keep_the_function(
-    gateway: Gateway, stack: str, name: str, changes: tuple[Change, ...], allow_replace: bool
-) -> None:
-    losing = [
-        change
-        for change in changes
-        if change.type == "AWS::Lambda::Function"
-        and (change.action == "Remove" or change.replacement in ("True", "Conditional"))
-    ]
-    if losing and not allow_replace:
-        gateway.delete_change_set(stack, name)
-        raise GateRefused(
-            "this template would " + " and ".join(_line(change) for change in losing),
-            where=f"stack {stack}",
-            next="Every version and alias of it would be lost. `--allow-replace` does it all the same.",
+def _keep_the_function(gateway: Gateway, update: Update, name: str, changes: tuple[Change, ...]) -> None:
+    functions = [change for change in changes if change.type == "AWS::Lambda::Function"]
+    losing = [each for each in functions if each.action == "Remove" or each.replacement in ("True", "Conditional")]
+    if not losing or update.allow_replace:
+        return
+    gateway.delete_change_set(update.stack, name)
+    added = [each.logical_id for each in functions if each.action == "Add"]
+    moved = ""
+    if added and any(each.action == "Remove" for each in losing):
+        moved = (
+            f" If {added[0]} is the same function by another logical id: call it by the old one again; CloudFormation "
+            "makes the new one before it removes the old, and moves nothing."
         )
+    raise GateRefused(
+        "this template would " + " and ".join(_line(change) for change in losing),
+        where=f"stack {update.stack}",
+        next="Every version and alias of it would be lost. `--allow-replace` does it all the same, and makes the "
+        f"alias anew.{moved}",
+    )
+
+
+# A change set in words
+
+
+def _shown(gateway: Gateway, update: Update, made: ChangeSet, depth: int = 0) -> Iterator[str]:
+    for change in made.changes:
+        indent = "  " * depth
+        yield f"{indent}{_line(change)}"
+        for detail in dict.fromkeys(_detail(each) for each in change.details):
+            yield f"{indent}  {detail}"
+        ours = change.logical_id == update.ours or (update.ours is None and update.function == change.physical_id)
+        recoded = ours and change.action == "Modify" and any(each.name.startswith("Code") for each in change.details)
+        if recoded and update.code_by_api and change.replacement != "True":
+            yield f"{indent}  this sets $LATEST to the template's code; the build goes up again afterwards"
+        if change.nested and depth < 5:
+            inner = gateway.change_set(change.physical_id or update.stack, change.nested)
+            if inner is not None:
+                yield from _shown(gateway, update, inner, depth + 1)
 
 
 def _line(change: Change) -> str:
     replaced = {"True": ", replacing it", "Conditional": ", perhaps replacing it"}.get(change.replacement, "")
-    scope = f" ({', '.join(change.scope)})" if change.scope else ""
+    scope = f" ({', '.join(change.scope)})" if change.scope and not change.details else ""
     return f"{change.action.lower()} {change.type} {change.logical_id}{replaced}{scope}"
+
+
+def _detail(detail: Any) -> str:
+    """One property; of environment variables the names only, for values may be secrets."""
+    values = ""
+    if (detail.before or detail.after) and not detail.name.startswith("Environment"):
+        values = f": {_short(detail.before)} → {_short(detail.after)}"
+    why = f" (by {detail.cause})" if detail.cause else " (known while it is done)" if detail.dynamic else ""
+    return f"{detail.name}{values}{why}"
+
+
+def _short(value: str) -> str:
+    text = " ".join(value.split()) or "unset"
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def _poll(clock: Clock, ask: Callable[[], Any], done: Callable[[Any], bool], what: str, wait_s: float) -> Any:
@@ -246,36 +276,3 @@ def _gone(stack: Stack | None) -> bool:
     if stack is not None and stack.status == "DELETE_FAILED":
         raise FunctionFailed(f"stack {stack.name} could not be deleted: {stack.reason}", next="Delete it by hand.")
     return stack is None or stack.status == "DELETE_COMPLETE"
-
-
-def _equal(deployed: Any, template: str) -> bool:
-    """Whether a deployed template says the same. JSON is compared as values, anything else as text."""
-    ours = _json(template)
-    theirs = deployed if not isinstance(deployed, str) else _json(deployed)
-    if ours is not None and theirs is not None:
-        return bool(ours == json.loads(json.dumps(theirs)))
-    return isinstance(deployed, str) and deployed.strip() == template.strip()
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None
-
-
-def _parameters(template: str) -> tuple[str, ...]:
-    """The names of a template's parameters."""
-    parsed = _json(template)
-    if parsed is None:
-        import yaml
-
-        class Loader(yaml.SafeLoader):
-            """Takes CloudFormation's tags (!Ref, !Sub …) as what they hold: only the parameters' names are wanted."""
-
-        Loader.add_multi_constructor("!", lambda _loader, _suffix, _node: None)
-        try:
-            parsed = yaml.load(template, Loader=Loader)
-        except yaml.YAMLError as error:
-            raise UsageError(f"the template is neither JSON nor YAML: {error}") from error
-    return tuple((parsed or {}).get("Parameters") or {}) if isinstance(parsed, dict) else ()

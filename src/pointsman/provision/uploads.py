@@ -1,0 +1,24 @@
+"""Objects in S3 under keys that name their content: what is there already is not sent again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pointsman.aws.gateway import Gateway
+from pointsman.errors import Ambiguous
+from pointsman.model import size
+
+
+def store(gateway: Gateway, bucket: str, key: str, content: bytes | Path, say: Callable[[str], None]) -> None:
+    """Put it there, unless it is. The same content again does no harm, so a lost answer is simply asked after."""
+    if gateway.object_exists(bucket, key):
+        say(f"s3://{bucket}/{key} is there already")
+        return
+    body = content.read_bytes() if isinstance(content, Path) else content
+    say(f"uploading {size(len(body))} to s3://{bucket}/{key}")
+    try:
+        gateway.put_object(bucket, key, body)
+    except Ambiguous:
+        if not gateway.object_exists(bucket, key):
+            gateway.put_object(bucket, key, body)
