@@ -150,7 +150,7 @@ class CodeParameters(Value, frozen=True, kw_only=True):
 
     key: Annotated[Filled, _about("The parameter for the object's key.", "CodeKey")]
     bucket: Annotated[Filled | None, _about("The one for the bucket.", "CodeBucket")] = None
-    version: Annotated[Filled | None, _about("The one for the object's version, in a versioned bucket.")] = None
+    version: Annotated[Filled | None, _about("The one for the object's version, in a bucket that keeps versions.", "CodeVersion")] = None
 
 
 class CloudFormation(Value, frozen=True, kw_only=True, tag_field="with", tag="cloudformation"):

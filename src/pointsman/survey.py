@@ -336,6 +336,8 @@ def _told(kind: str, subject: str, body: dict[str, Any], run: Run | None) -> str
                     return f"{command} ended {outcome}: {_short(run.error)}"
         case "cleared":
             return f"deleted alias {subject.rpartition(':')[2]} of a branch"
+        case "provisioned" if body.get("replaces"):
+            return f"{body['name']} replaces {body['replaces'].rpartition(':')[2]}, whose versions and aliases are gone"
         case "rebuilt":
             return f"ledger rebuilt from Lambda: {body['versions']} versions, {body['aliases']} aliases"
         case _:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -151,6 +152,44 @@ def test_from_an_empty_account_too(shop: Shop, fault: Fault, tmp_path_factory: p
         )
 
         stacked_journey(from_nothing(again), Disturbed(fault(k)))
+
+        assert end_state(again) == expected, f"call {k} of {counter.count}"
+
+
+def stack_with_code(shop: Shop) -> Shop:
+    """A stack that brings the code: each build goes to S3, and by a change set into the function."""
+    document = json.loads(template(name=shop.name))
+    document["Parameters"] = {"CodeKey": {"Type": "String"}, "CodeBucket": {"Type": "String"}}
+    code = {"S3Bucket": {"Ref": "CodeBucket"}, "S3Key": {"Ref": "CodeKey"}}
+    document["Resources"]["Greeter"]["Properties"]["Code"] = code
+    shop.write("stack.json", json.dumps(document))
+    s3 = shop.aws("s3")
+    s3.create_bucket(Bucket=shop.name, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    shop.configure(
+        provision=f'{{ with = "cloudformation", stack = "{shop.name}", template = "stack.json", function = "Greeter",'
+        ' code_parameters = { bucket = "CodeBucket", key = "CodeKey" } }'
+    )
+    path = shop.folder / "pointsman.toml"
+    path.write_text(path.read_text().replace('alias = "STAGE"', f'alias = "STAGE"\nbucket = "{shop.name}"'))
+    shop.ok("deploy", "--build-id", "100")
+    shop.greet("two")
+    return shop
+
+
+@pytest.mark.parametrize("fault", [dead_after], ids=lambda each: each.__name__)
+def test_with_a_stack_that_brings_the_code_too(
+    shop: Shop, fault: Fault, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    counter = Disturbed({})
+    stacked_journey(stack_with_code(shop), counter)
+    expected = end_state(shop)
+    assert counter.count >= 15
+    for k in range(counter.count):
+        again = shop.another(
+            tmp_path_factory.mktemp("again") / "project", f"{shop.name}-c-{fault.__name__.replace('_', '-')}-{k}"
+        )
+
+        stacked_journey(stack_with_code(again), Disturbed(fault(k)))
 
         assert end_state(again) == expected, f"call {k} of {counter.count}"
 

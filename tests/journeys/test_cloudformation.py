@@ -174,3 +174,193 @@ def test_two_runs_of_one_deploy_make_one_stack(stacked: Shop) -> None:
 
     assert again.calls[1] == 0
     assert again.result[0]["outcome"] == "unchanged"
+
+
+def parametrized(**more: Any) -> str:
+    """The code's place is the stack's business, told by parameters."""
+    document = json.loads(template(**more))
+    document["Parameters"] = {"CodeBucket": {"Type": "String"}, "CodeKey": {"Type": "String"}}
+    document["Resources"]["Greeter"]["Properties"]["Code"] = {
+        "S3Bucket": {"Ref": "CodeBucket"},
+        "S3Key": {"Ref": "CodeKey"},
+    }
+    return json.dumps(document)
+
+
+@pytest.fixture
+def bucket(shop: Shop) -> str:
+    name = f"packages-{shop.name}"
+    shop.aws("s3").create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    return name
+
+
+def with_bucket(shop: Shop, bucket: str) -> None:
+    path = shop.folder / "pointsman.toml"
+    path.write_text(path.read_text().replace('alias = "STAGE"', f'alias = "STAGE"\nbucket = "{bucket}"'))
+
+
+def lambda_writes(document: dict[str, Any]) -> list[str]:
+    calls = [call["action"] for call in document["calls"]["list"] if call["service"] == "lambda"]
+    return [action for action in calls if not action.startswith(("Get", "List"))]
+
+
+def test_code_given_as_stack_parameters_never_disagrees_with_the_stack(shop: Shop, bucket: str) -> None:
+    shop.write("stack.json", parametrized())
+    own(shop, "Greeter", ', code_parameters = { bucket = "CodeBucket", key = "CodeKey" }')
+    refused = shop.run("plan")
+    assert refused.code == 2
+    assert "Set `bucket` in [environment.staging]" in refused.err
+    with_bucket(shop, bucket)
+    first = shop.ok("deploy", "--build-id", "101", "--json")
+    assert lambda_writes(first.document) == ["PublishVersion", "CreateAlias"]
+    assert shop.ok("deploy", "--build-id", "102", "--json").calls == (2, 0)
+    shop.greet("two")
+    shown = shop.ok("plan", "--build-id", "103").out
+    assert "it brings the code" in shown
+    assert "parameter CodeKey: pointsman/greeting/" in shown
+
+    second = shop.ok("deploy", "--build-id", "103", "--json")
+
+    assert lambda_writes(second.document) == ["PublishVersion", "UpdateAlias"]
+    stack = shop.aws("cloudformation").describe_stacks(StackName=shop.name)["Stacks"][0]
+    key = next(each["ParameterValue"] for each in stack["Parameters"] if each["ParameterKey"] == "CodeKey")
+    assert shop.aws("s3").head_object(Bucket=bucket, Key=key)["ContentLength"] > 0
+    shop.name = named(shop)
+    assert (shop.serves("STAGE"), shop.invoke("STAGE")["word"]) == ("2", "two")
+
+
+def test_somebody_elses_template_takes_code_parameters_too(shop: Shop, bucket: str) -> None:
+    """Without `template` the stack keeps its own; only the parameters change."""
+    body = parametrized()
+    shop.aws("s3").put_object(Bucket=bucket, Key="first.zip", Body=_zipped("old"))
+    shop.aws("cloudformation").create_stack(
+        StackName=shop.name,
+        TemplateBody=body,
+        Capabilities=["CAPABILITY_IAM"],
+        Parameters=[
+            {"ParameterKey": "CodeBucket", "ParameterValue": bucket},
+            {"ParameterKey": "CodeKey", "ParameterValue": "first.zip"},
+        ],
+    )
+    shop.configure(
+        provision=f'{{ with = "cloudformation", stack = "{shop.name}", function = "Greeter",'
+        ' code_parameters = { key = "CodeKey" } }'
+    )
+    with_bucket(shop, bucket)
+
+    done = shop.ok("deploy", "--build-id", "101", "--json")
+
+    assert lambda_writes(done.document) == ["PublishVersion", "CreateAlias"]
+    shop.name = named(shop)
+    assert shop.invoke("STAGE")["word"] == "hello"
+
+
+def _zipped(word: str) -> bytes:
+    import io
+    import zipfile
+
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("index.py", f"def handler(event, context):\n    return {{'word': '{word}'}}\n")
+    return packed.getvalue()
+
+
+def test_code_put_beside_a_stack_that_brings_it_is_put_right(shop: Shop, bucket: str) -> None:
+    """The stack has no reason to send it again, and what is not ours must not be published as ours."""
+    shop.write("stack.json", parametrized())
+    own(shop, "Greeter", ', code_parameters = { bucket = "CodeBucket", key = "CodeKey" }')
+    with_bucket(shop, bucket)
+    shop.ok("deploy", "--build-id", "101")
+    name = named(shop)
+    shop.aws("lambda").update_function_code(FunctionName=name, ZipFile=_zipped("theirs"))
+    shop.aws("lambda").get_waiter("function_updated_v2").wait(FunctionName=name)
+    shop.write("stack.json", parametrized(memory=256))
+    assert shop.run("deploy", "--build-id", "102").code == 4
+
+    shop.ok("deploy", "--build-id", "102")
+
+    shop.name = name
+    assert (shop.serves("STAGE"), shop.invoke("STAGE")["word"]) == ("2", "hello")
+
+
+def test_a_template_too_large_for_a_request_goes_by_the_bucket(shop: Shop, bucket: str) -> None:
+    document = json.loads(template())
+    document["Metadata"] = {f"Note{i}": "x" * 1000 for i in range(60)}
+    shop.write("stack.json", json.dumps(document))
+    own(shop, "Greeter")
+    refused = shop.run("deploy", "--build-id", "101")
+    assert refused.code == 2
+    assert "a request takes 51,200" in refused.err
+    assert "`bucket` in [environment.staging]" in refused.err
+    with_bucket(shop, bucket)
+
+    shop.ok("deploy", "--build-id", "101")
+
+    shop.name = named(shop)
+    assert shop.serves("STAGE") == "1"
+    assert shop.ok("deploy", "--build-id", "102", "--json").calls == (2, 0)
+
+
+def test_a_replaced_function_is_followed_and_history_says_so(shop: Shop) -> None:
+    shop.write("stack.json", template(name=f"{shop.name}-a"))
+    own(shop, "Greeter")
+    shop.ok("deploy", "--build-id", "101")
+    shop.write("stack.json", template(name=f"{shop.name}-b"))
+    shown = shop.ok("plan", "--build-id", "102").out
+    assert f"Greeter.FunctionName: {shop.name}-a → {shop.name}-b (replaces the function" in shown
+
+    shop.ok("deploy", "--build-id", "102", "--allow-replace")
+
+    shop.name = f"{shop.name}-b"
+    assert (shop.serves("STAGE"), shop.invoke("STAGE")["word"]) == ("1", "hello")
+    assert "replaces" in shop.ok("history").out
+    assert shop.ok("deploy", "--build-id", "103", "--json").calls == (2, 0)
+
+
+def test_a_function_by_another_logical_id_is_no_other_function(shop: Shop) -> None:
+    document = json.loads(template(name=f"{shop.name}-fn"))
+    shop.write("stack.json", json.dumps(document))
+    own(shop, f"{shop.name}-fn")
+    shop.ok("deploy", "--build-id", "101")
+    document["Resources"]["Welcomer"] = document["Resources"].pop("Greeter")
+    document["Outputs"] = {}
+    shop.write("stack.json", json.dumps(document))
+
+    refused = shop.run("deploy", "--build-id", "102")
+
+    assert refused.code == 3
+    assert "If Welcomer is the same function by another logical id: call it by the old one again" in refused.err
+
+
+def test_a_changed_code_of_the_template_is_warned_of(stacked: Shop) -> None:
+    stacked.ok("deploy", "--build-id", "101")
+    document = json.loads(template())
+    document["Resources"]["Greeter"]["Properties"]["Code"]["ZipFile"] = "def handler(event, context):\n    return 1\n"
+    stacked.write("stack.json", json.dumps(document))
+    assert "the stack sets $LATEST to it, then this build goes up" in stacked.ok("plan", "--build-id", "102").out
+
+    told = stacked.ok("deploy", "--build-id", "102", "-v").err
+
+    assert "this sets $LATEST to the template's code; the build goes up again afterwards" in told
+    stacked.name = named(stacked)
+    assert stacked.invoke("STAGE")["word"] == "hello"
+
+
+def test_a_secret_parameter_is_kept_and_never_shown(shop: Shop) -> None:
+    document = json.loads(template())
+    document["Parameters"] = {"Secret": {"Type": "String", "NoEcho": True}, "Level": {"Type": "String"}}
+    document["Resources"]["Greeter"]["Properties"]["Environment"] = {
+        "Variables": {"SECRET": {"Ref": "Secret"}, "LEVEL": {"Ref": "Level"}}
+    }
+    shop.write("stack.json", json.dumps(document))
+    own(shop, "Greeter", ', parameters = { Secret = "hush", Level = "info" }')
+    shop.ok("deploy", "--build-id", "101")
+    own(shop, "Greeter", ', parameters = { Level = "debug" }')
+
+    shown = shop.ok("plan", "--build-id", "102").out
+    shop.ok("deploy", "--build-id", "102")
+
+    assert "parameter Level: info → debug" in shown
+    assert "hush" not in shown
+    found = shop.aws("lambda").get_function_configuration(FunctionName=named(shop), Qualifier="STAGE")
+    assert found["Environment"]["Variables"] == {"SECRET": "hush", "LEVEL": "debug"}

@@ -93,17 +93,23 @@ def apply(session: Session, step: ApplyStack, made: Artifact) -> FunctionName:
     return stacks.apply(session, provision, step, made)
 
 
-def remember(session: Session, digest: str, arn: FunctionArn | None, *, was: FunctionArn | None = None) -> None:
+def remember(session: Session, digest: str, arn: FunctionArn | None) -> None:
     """What the owner was last seen to have (its template's digest), and which function; "" and None: look next time.
 
-    `was` is the function before, which another one replaces.
+    A function that takes another's place says whose: also when the run that made it did not live to tell.
     """
     fact = {"template": digest, "name": arn.name if arn else "", "arn": str(arn.unqualified) if arn else ""}
-    known = session.ledger.remembered("provisioned", session.provision_key)
-    if session.run and (known is None or {key: known[key] for key in fact} != fact):
-        name, key = session.function.name, session.provision_key
-        replaced = {"replaces": str(was)} if was and arn and was != arn.unqualified else {}
-        session.ledger.append(session.run, "provisioned", function=name, subject=key, **fact, **replaced)
+    known = session.ledger.remembered("provisioned", session.provision_key) or {}
+    if not session.run or {key: known.get(key) for key in fact} == fact:
+        return
+    before = known.get("arn") or known.get("was", "")
+    if arn is None:
+        fact["was"] = before
+    elif before and before != fact["arn"]:
+        fact["replaces"] = before
+    session.ledger.append(
+        session.run, "provisioned", function=session.function.name, subject=session.provision_key, **fact
+    )
 
 
 def _not_yet(session: Session) -> NotYet:

@@ -108,7 +108,8 @@ class _Rendering:
         if document is not None and self.session.world.staged:
             from pointsman.provision import rehearsal
 
-            document, left_out = rehearsal.without(document)
+            account = self.session.environment.account or "123456789012"
+            document, left_out = rehearsal.without(document, account)
             self.notes += left_out
         logical = templates.logical_id(document, provision.function, parameters) if document else None
         aliases = templates.own_aliases(document, logical, parameters) if document and logical else {}
@@ -170,7 +171,6 @@ class _Rendering:
     def _packaged(self, document: Json, logical: str | None, mode: Mode) -> tuple[Json, Json]:
         """The document as it is sent, and as its digest knows it."""
         assert self.made is not None
-        own_asset = None
         document, marked = self._explicit(document), None
         if logical is not None and self._local_code(document, logical) is not None and mode != "parameters":
             own_asset = self._asset(templates.code(document, logical))
@@ -181,8 +181,9 @@ class _Rendering:
                 document = templates.with_code(document, logical, self._left(logical, own_asset))
         elif mode == "stack" and logical is not None:
             document = templates.with_code(document, logical, self._package(None))
+        named = templates.written(document)
         for each in self.assets.values():
-            if each != own_asset and each.path and Path(each.path).exists():
+            if each.key in named or each.key.partition(".")[0] in named:
                 self._zipped_asset(each)
         document = self._others(document)
         if marked is not None:
@@ -330,6 +331,8 @@ class _Rendering:
 
     def _zipped_asset(self, asset: Upload) -> None:
         path = Path(asset.path)
+        if not path.exists():
+            raise UsageError(f"there is no asset {path}", next="`cdk synth` makes it anew.")
         if path.is_dir():
             home = self.session.world.project.root / ".pointsman"
             # By its hash, which is CDK's key as well: "asset" keeps its name short.

@@ -27,6 +27,7 @@ def find(session: Session, provision: CloudFormation, made: Artifact) -> Found:
         for note in wanted.notes:
             session.say(note)
     digest, brings_code = (wanted.digest, wanted.mode != "api") if wanted else ("", False)
+    makes_alias = bool(wanted and session.environment.alias in wanted.aliases)
     known = session.ledger.remembered("provisioned", session.provision_key) if digest else None
     if known and known["template"] == digest:
         function = session.gateway.function(known["name"])
@@ -36,7 +37,14 @@ def find(session: Session, provision: CloudFormation, made: Artifact) -> Found:
     if stack is None:
         if not ours or not provision.template:
             raise _no_stack(provision)
-        return Found(function=None, name=None, stack="absent", template=digest, brings_code=brings_code)
+        return Found(
+            function=None,
+            name=None,
+            stack="absent",
+            template=digest,
+            brings_code=brings_code,
+            makes_alias=makes_alias,
+        )
     changes = _changes(session, provision, made, stack) if ours else ()
     name = _name(session, provision, stack, certain=not changes)
     function = session.gateway.function(name) if name else None
@@ -49,7 +57,7 @@ def find(session: Session, provision: CloudFormation, made: Artifact) -> Found:
         template=digest,
         changes=changes,
         brings_code=brings_code,
-        makes_alias=bool(wanted and session.environment.alias in wanted.aliases),
+        makes_alias=makes_alias,
     )
 
 
@@ -99,7 +107,7 @@ def apply(session: Session, provision: CloudFormation, step: ApplyStack, made: A
         session.arn = found.arn.unqualified
         if before and before != session.arn:
             session.say(f"{before.name} was replaced by {name}: its versions and aliases are gone with it")
-        remember(session, step.template, session.arn, was=before)
+        remember(session, step.template, session.arn)
     return name
 
 

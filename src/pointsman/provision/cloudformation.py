@@ -142,6 +142,8 @@ def _change_set(
     except InvalidRequest as error:
         if error.aws_code == "InsufficientCapabilitiesException":
             error.next = "Say so by name: `capabilities` of its `provision` in pointsman.toml."
+        elif "must have values" in error.what:
+            error.next = "Give them: `parameters` of its `provision` in pointsman.toml."
         raise
     except (Ambiguous, Conflict):
         if gateway.change_set(update.stack, name) is None:

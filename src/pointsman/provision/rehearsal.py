@@ -81,46 +81,57 @@ def bootstrap(gateway: Gateway, parameter: Any, say: Callable[[str], None]) -> N
     say(f"rehearsal: put {name} on the local AWS, as `cdk bootstrap` does")
 
 
-_APIS = ("Api", "HttpApi", "WebSocketApi")
-_MISSING = ("AWS::ApiGateway::", "AWS::ApiGatewayV2::", "AWS::Serverless::Api", "AWS::Serverless::HttpApi")
+_SERVED = frozenset((
+    "CDK", "CloudFormation", "CloudWatch", "DynamoDB", "EC2", "ECR", "EFS", "Events", "IAM", "KMS", "Kinesis", "Lambda",
+    "Logs", "RDS", "Route53", "S3", "SNS", "SQS", "SSM", "Scheduler", "SecretsManager", "Serverless", "StepFunctions",
+))  # fmt: skip
+_NOT_SERVED = (
+    *("AWS::CloudFormation::CustomResource", "AWS::CloudFormation::WaitCondition", "AWS::Events::ApiDestination"),
+    *("AWS::Events::Connection", "AWS::Serverless::Api", "AWS::Serverless::HttpApi", "AWS::Serverless::WebSocketApi"),
+    *("AWS::Serverless::Connector", "AWS::Serverless::GraphQLApi", "AWS::Serverless::Application"),
+)
+_EVENTS = ("Api", "HttpApi", "WebSocketApi", "Cognito", "IoTRule", "MQ", "MSK", "SelfManagedKafka", "DocumentDB")
+_MISSING = "arn:aws:rehearsal:::missing"
 
 
-def without(document: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The template without what the local AWS has not (APIs, gradual moves by CodeDeploy), and a word on each.
+def _served(kind: str) -> bool:
+    words = kind.split("::")
+    return len(words) == 3 and words[0] == "AWS" and words[1] in _SERVED and kind not in _NOT_SERVED
 
-    What names an API elsewhere, such as an output with its address, goes with it.
+
+def without(document: dict[str, Any], account: str) -> tuple[dict[str, Any], list[str]]:
+    """The template without what the local AWS has not (APIs, user pools, others' layers …), and words on it.
+
+    What else names such a thing: an output goes with it, a permission too, a function or role keeps its place.
     """
-    made, left_out = copy.deepcopy(document), []
+    made: dict[str, Any] = copy.deepcopy(document)
     resources = made.get("Resources")
     if not isinstance(resources, dict):
         return document, []
+    left_out: list[str] = []
     gone = {"ServerlessRestApi", "ServerlessHttpApi"}
-    for name, body in list(resources.items()):
-        kind = str(body.get("Type")) if isinstance(body, dict) else ""
-        if kind.startswith(_MISSING):
+    for name, kind in {name: str(body.get("Type")) for name, body in resources.items() if _typed(body)}.items():
+        if not _served(kind):
             gone.add(name)
-            del resources[name]
             left_out.append(f"{name} ({kind})")
-        elif kind == "AWS::Serverless::Function":
-            properties = body.get("Properties") or {}
-            events = properties.get("Events") or {}
-            for event in [each for each, said in events.items() if (said or {}).get("Type") in _APIS]:
-                left_out.append(f"the event {event} of {name}")
-                del events[event]
-            if properties.pop("DeploymentPreference", None) is not None:
-                left_out.append(f"the DeploymentPreference of {name}")
-    functions = (made.get("Globals") or {}).get("Function") or {}
-    if functions.pop("DeploymentPreference", None) is not None:
-        left_out.append("the DeploymentPreference of Globals")
-    while named := [each for each, body in resources.items() if _names(body, gone)]:
-        for each in named:
-            kind = resources[each].get("Type", "")
-            if kind in ("AWS::Serverless::Function", "AWS::Lambda::Function"):
-                resources[each] = _with_stand_ins(resources[each], gone)
-                continue
+            del resources[name]
+    everywhere = made.get("Globals") or {}
+    for section in [key for key in everywhere if key in ("Api", "HttpApi", "WebSocketApi")]:
+        del everywhere[section]
+    shared = everywhere.get("Function")
+    for name, body in [("Globals", {"Properties": shared or {}}), *resources.items()]:
+        if name == "Globals" or (
+            _typed(body) and body["Type"] in ("AWS::Serverless::Function", "AWS::Lambda::Function")
+        ):
+            left_out += _reduced(name, body.get("Properties") or {}, gone, account)
+    while wired := [each for each, body in resources.items() if _typed(body) and _hangs_on(body, gone)]:
+        for each in wired:
             gone.add(each)
+            left_out.append(f"{each} ({resources[each]['Type']})")
             del resources[each]
-            left_out.append(f"{each} ({kind})")
+    for each, body in resources.items():
+        if _names(body, gone):
+            resources[each] = _with_stand_ins(body, gone)
     outputs = made.get("Outputs") or {}
     for each in [each for each, body in outputs.items() if _names(body, gone)]:
         left_out.append(f"the output {each}")
@@ -130,6 +141,34 @@ def without(document: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     if "Outputs" in made and not outputs:
         del made["Outputs"]
     return made, [f"rehearsal: left out of the template, for the local AWS has none: {', '.join(left_out)}"]
+
+
+def _typed(body: Any) -> bool:
+    return isinstance(body, dict) and "Type" in body
+
+
+def _hangs_on(body: dict[str, Any], gone: set[str]) -> bool:
+    wires = ("AWS::Lambda::Permission", "AWS::Lambda::EventSourceMapping", "AWS::Events::Rule", "AWS::S3::BucketPolicy")
+    return body["Type"] in wires and _names(body, gone)
+
+
+def _reduced(name: str, properties: dict[str, Any], gone: set[str], account: str) -> list[str]:
+    """Takes from a function's properties what the local AWS has not; says what."""
+    left_out = []
+    events = properties.get("Events") or {}
+    for event in [each for each, said in events.items() if (said or {}).get("Type") in _EVENTS or _names(said, gone)]:
+        left_out.append(f"the event {event} of {name}")
+        del events[event]
+    if properties.pop("DeploymentPreference", None) is not None:
+        left_out.append(f"the DeploymentPreference of {name}")
+    layers = properties.get("Layers")
+    for layer in list(layers) if isinstance(layers, list) else ():
+        arn = layer.get("Fn::Sub") if isinstance(layer, dict) else layer
+        found = re.match(r"arn:[^:]+:lambda:[^:]+:([0-9]{12}):layer:([^:]+)", arn) if isinstance(arn, str) else None
+        if found and found[1] != account:
+            left_out.append(f"the layer {found[2]} of {name}")
+            properties["Layers"].remove(layer)
+    return left_out
 
 
 def _names(value: Any, gone: set[str]) -> bool:
@@ -151,7 +190,7 @@ def _names(value: Any, gone: set[str]) -> bool:
 def _with_stand_ins(value: Any, gone: set[str]) -> Any:
     """A function keeps its place: what names something that is gone is a text that says so."""
     if isinstance(value, dict) and len(value) == 1 and next(iter(value)) in ("Ref", "Fn::GetAtt", "Fn::Sub"):
-        return "not-on-the-local-aws" if _names(value, gone) else value
+        return _MISSING if _names(value, gone) else value
     if isinstance(value, dict):
         kept = {key: _with_stand_ins(each, gone) for key, each in value.items() if key != "DependsOn"}
         depends = value.get("DependsOn") or ()
