@@ -143,21 +143,17 @@ class Tests(Value, frozen=True, kw_only=True):
 
 
 class CodeParameters(Value, frozen=True, kw_only=True):
-    """The stack's parameters that say where the function's code is: each package goes to S3, and by them to the stack.
-
-    It needs the environment's `bucket`.
-    """
+    """The stack's parameters for the place of the function's code: packages go to the environment's `bucket`."""
 
     key: Annotated[Filled, _about("The parameter for the object's key.", "CodeKey")]
     bucket: Annotated[Filled | None, _about("The one for the bucket.", "CodeBucket")] = None
-    version: Annotated[Filled | None, _about("The one for the object's version, in a bucket that keeps versions.", "CodeVersion")] = None
+    version: Annotated[
+        Filled | None, _about("The one for the object's version, in a bucket that keeps versions.", "CodeVersion")
+    ] = None
 
 
 class CloudFormation(Value, frozen=True, kw_only=True, tag_field="with", tag="cloudformation"):
-    """A stack owns the function. Changes to its template are made, and shown, as change sets.
-
-    SAM's templates and CDK's (cdk.out/NAME.template.json) are taken as they are, local folders and assets included.
-    """
+    """A stack owns the function: plain, SAM's or CDK's (docs/cloudformation.md). Changes go by change sets, shown."""
 
     stack: Annotated[Stack, _about("The stack's name.", "greeting-stack")]
     function: Annotated[
@@ -185,6 +181,7 @@ class CloudFormation(Value, frozen=True, kw_only=True, tag_field="with", tag="cl
             "Who brings the code: we, after the stack; or the stack, from S3, so that the two never disagree. Default: "
             "the stack where its template publishes versions or aliases of its own, else we.",
             "stack",
+            aside=True,
         ),
     ] = None
     code_parameters: Annotated[
