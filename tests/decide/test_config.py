@@ -78,7 +78,7 @@ def test_the_second_articles_file(folder: Path) -> None:
     function = project.functions["greeting"]
     assert function.build == "node"
     assert isinstance(function.provision, CloudFormation)
-    assert (function.provision.function, function.provision.capabilities) == ("G", ("CAPABILITY_IAM",))
+    assert (function.provision.function, function.provision.capabilities) == ("G", None)
     assert function.test.unit is not None
     assert function.test.unit.junit == ("xunit-test.xml",)
     assert function.test.integration is not None

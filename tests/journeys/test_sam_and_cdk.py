@@ -199,6 +199,35 @@ def test_other_functions_and_layers_of_the_template_go_to_the_bucket(hello: Shop
     assert hello.ok("deploy", "--build-id", "2", "--json").calls == (2, 0)
 
 
+def test_two_functions_of_one_stack_are_released_together_and_do_not_undo_each_other(hello: Shop) -> None:
+    sam(
+        hello,
+        resources="""\
+  Other:
+    Type: AWS::Serverless::Function
+    Properties: {CodeUri: ./other, Handler: index.handler}
+""",
+    )
+    hello.write("other/index.py", "def handler(event, context):\n    return {'word': 'other'}\n")
+    path = hello.folder / "pointsman.toml"
+    second = path.read_text().split("[environment", 1)[0].replace("function.greeting", "function.other")
+    second = second.replace("hello_world", "other").replace("HelloWorldFunction", "Other")
+    path.write_text(f"{second}\n{path.read_text()}")
+
+    hello.ok("deploy", "--build-id", "1")
+
+    assert word(hello, physical(hello, "Other"), "STAGE") == "other"
+    assert word(hello, physical(hello, "HelloWorldFunction"), "STAGE") == "hello"
+    again = hello.ok("deploy", "--build-id", "2", "--json")
+    assert again.calls[1] == 0
+    say(hello, "two")
+    assert writes(hello.ok("deploy", "--build-id", "3", "--json").document) == [
+        "UpdateFunctionCode",
+        "PublishVersion",
+        "UpdateAlias",
+    ]
+
+
 def test_the_templates_own_alias_moves_with_the_stack_and_an_environment_may_not_take_it(
     hello: Shop, bucket: str
 ) -> None:

@@ -44,6 +44,7 @@ _STAND_IN = {
     "python": "def handler(event, context):\n    raise RuntimeError('a stand-in: its code is not deployed yet')\n",
     "nodejs": "exports.handler = async () => { throw new Error('a stand-in: its code is not deployed yet'); };\n",
 }
+_BY_THE_API = {"Inline": "by the API"}  # in digests: whatever it is, it makes no other stack
 
 
 class Upload(Value, frozen=True, kw_only=True):
@@ -171,37 +172,56 @@ class _Rendering:
     def _packaged(self, document: Json, logical: str | None, mode: Mode) -> tuple[Json, Json]:
         """The document as it is sent, and as its digest knows it."""
         assert self.made is not None
-        document, marked = self._explicit(document), None
+        document = self._explicit(document)
+        document, marked = self._of_others(document, logical)
         if logical is not None and self._local_code(document, logical) is not None and mode != "parameters":
-            own_asset = self._asset(templates.code(document, logical))
-            if mode == "stack":
-                document = templates.with_code(document, logical, self._package(own_asset))
-            else:
-                marked = templates.with_code(document, logical, {"Inline": "by the API"})
-                document = templates.with_code(document, logical, self._left(logical, own_asset))
+            asset = self._asset(templates.code(document, logical))
+            given = self._package(asset) if mode == "stack" else self._left(document, logical, asset)
+            marked = templates.with_code(marked, logical, given if mode == "stack" else _BY_THE_API)
+            document = templates.with_code(document, logical, given)
         elif mode == "stack" and logical is not None:
-            document = templates.with_code(document, logical, self._package(None))
+            given = self._package(None)
+            document, marked = (templates.with_code(each, logical, given) for each in (document, marked))
         named = templates.written(document)
         for each in self.assets.values():
             if each.key in named or each.key.partition(".")[0] in named:
                 self._zipped_asset(each)
-        document = self._others(document)
-        if marked is not None:
-            marked = self._others(marked)
-        return document, marked if marked is not None else document
+        return self._others(document), self._others(marked)
 
-    def _left(self, logical: str, asset: Upload | None) -> Json:
+    def _of_others(self, document: Json, logical: str | None) -> tuple[Json, Json]:
+        """Functions of this stack that other tables of the file release: their code is theirs to bring."""
+        marked = document
+        for each in self.session.world.project.functions.values():
+            other = each.provision
+            if not isinstance(other, CloudFormation) or other.stack != self.provision.stack:
+                continue
+            named = templates.logical_id(document, other.function, self.parameters)
+            if named is None or named == logical or self._local_code(document, named) is None:
+                continue
+            held = templates.deployed_code(self.deployed, named) if self.deployed is not None else None
+            if held is None and (stand_in := self._stand_in(document, named)):
+                held = stand_in
+            if held is not None:
+                document = templates.with_code(document, named, held)
+            marked = templates.with_code(marked, named, _BY_THE_API)
+        return document, marked
+
+    def _left(self, document: Json, logical: str, asset: Upload | None) -> Json:
         """What the stack has; before there is one our package, or without a bucket a stand-in."""
         if self.deployed is not None and (held := templates.deployed_code(self.deployed, logical)):
             return held
         if self.bucket or asset:
             return self._package(asset)
-        assert self.document is not None
-        runtime = templates.setting(self.document, logical, "Runtime") or self.session.function.runtime or ""
-        family = next((each for each in _STAND_IN if str(runtime).startswith(each)), None)
-        if family is None:
+        stand_in = self._stand_in(document, logical)
+        if stand_in is None:
             raise self._needs_bucket(f"the code of {logical}")
-        return {"Inline": _STAND_IN[family]}
+        return stand_in
+
+    def _stand_in(self, document: Json, logical: str) -> Json | None:
+        """A few lines in the template, where the runtime takes code so."""
+        runtime = str(templates.setting(document, logical, "Runtime") or self.session.function.runtime or "")
+        family = next((each for each in _STAND_IN if runtime.startswith(each)), None)
+        return {"Inline": _STAND_IN[family]} if family else None
 
     def _package(self, asset: Upload | None) -> Json:
         made = self.made
