@@ -102,6 +102,7 @@ def test_a_changed_template_is_a_new_version_and_keeps_the_code(stacked: Shop) -
     told = stacked.ok("deploy", "--build-id", "102", "-v").err
 
     assert "modify AWS::Lambda::Function Greeter" in told
+    assert "MemorySize: 128 → 256" in told
     stacked.name = named(stacked)
     configuration = stacked.aws("lambda").get_function_configuration(FunctionName=stacked.name, Qualifier="STAGE")
     assert (configuration["Version"], configuration["MemorySize"]) == ("2", 256)

@@ -155,8 +155,8 @@ class Stacks(Sender):
             Tags=[{"Key": k, "Value": v} for k, v in tags.items()] or None,
         )
 
-    def change_set(self, stack: str, name: str) -> ChangeSet | None:
-        """With all its changes, however many pages they take."""
+    def change_set(self, stack: str | None, name: str) -> ChangeSet | None:
+        """With all its changes, however many pages they take. Without `stack` the name is an ARN."""
         asked = _of_stack(stack, ChangeSetName=name) | {"IncludePropertyValues": True}
         found = self._or_none("DescribeChangeSet", _change_set, **asked)
         more = found.more if found else ""
@@ -176,8 +176,8 @@ class Stacks(Sender):
         self._send("DeleteStack", nothing, mutates=True, **_of_stack(stack))
 
 
-def _of_stack(stack: str, **more: str) -> dict[str, Any]:
-    return {"service": "cloudformation", "subject": stack, "StackName": stack, **more}
+def _of_stack(stack: str | None, **more: str) -> dict[str, Any]:
+    return {"service": "cloudformation", "subject": stack or "", "StackName": stack, **more}
 
 
 def _stack(reply: Reply) -> Stack:

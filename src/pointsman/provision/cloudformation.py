@@ -239,7 +239,7 @@ def _shown(gateway: Gateway, update: Update, made: ChangeSet, depth: int = 0) ->
         if recoded and update.code_by_api and change.replacement != "True":
             yield f"{indent}  this sets $LATEST to the template's code; the build goes up again afterwards"
         if change.nested and depth < 5:
-            inner = gateway.change_set(change.physical_id or update.stack, change.nested)
+            inner = gateway.change_set(None, change.nested)
             if inner is not None:
                 yield from _shown(gateway, update, inner, depth + 1)
 

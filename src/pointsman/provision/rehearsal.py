@@ -164,7 +164,7 @@ def _reduced(name: str, properties: dict[str, Any], gone: set[str], account: str
     layers = properties.get("Layers")
     for layer in list(layers) if isinstance(layers, list) else ():
         arn = layer.get("Fn::Sub") if isinstance(layer, dict) else layer
-        found = re.match(r"arn:[^:]+:lambda:[^:]+:([0-9]{12}):layer:([^:]+)", arn) if isinstance(arn, str) else None
+        found = re.match(r"arn:.+?:lambda:.+?:([0-9]{12}):layer:([^:]+)", arn) if isinstance(arn, str) else None
         if found and found[1] != account:
             left_out.append(f"the layer {found[2]} of {name}")
             properties["Layers"].remove(layer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -71,12 +72,11 @@ class Calls:
         return found
 
 
-class _Raw:
-    def __init__(self, body: bytes) -> None:
-        self._body = body
+class _Raw(io.BytesIO):
+    """What botocore reads an answer from: at once, or an object's content as a stream."""
 
     def stream(self) -> Iterable[bytes]:
-        yield self._body
+        yield self.read()
 
 
 class Described:

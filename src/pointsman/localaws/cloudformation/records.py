@@ -92,6 +92,7 @@ class Change:
     properties: tuple[tuple[str, str], ...] = ()  # (name, Never | Conditionally | Always recreates)
     metadata: bool = False
     policy: str | None = None  # of Remove: Delete, Retain
+    values: tuple[tuple[tuple[str, ...], Any, Any], ...] = ()  # (path in the properties, before, after); None: absent
 
 
 @dataclass

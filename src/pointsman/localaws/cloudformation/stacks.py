@@ -415,6 +415,7 @@ class Stacks:
             return self._attribute(stack, name, key)
 
         scope = self._scope(stack, wanted, physical_id, attribute)
+        secrets = self._secrets(stack, wanted)
         names = [name for name in order(wanted.template) if scope.exists(name)]
         for name in names:
             body = wanted.template.resources[name]
@@ -446,11 +447,25 @@ class Stacks:
                 replacement,
                 tuple((n, recreation.get(n, "Never")) for n in sorted(names_changed)),
                 metadata,
+                values=tuple(
+                    (path, _masked(was, secrets), _masked(becomes, secrets))
+                    for path, was, becomes in _values(old.properties, after)
+                ),
             )
         for name, old in stack.resources.items():
             if name not in names:
                 policy = "Retain" if old.retained else "Delete"
                 yield Change("Remove", name, old.type, old.made.physical_id, policy=policy)
+
+    def _secrets(self, stack: Stack, wanted: Wanted) -> frozenset[str]:
+        """The values of NoEcho parameters, before and after, which a change set shows as ****."""
+        return frozenset(
+            str(value)
+            for each in (stack.now, wanted)
+            if each is not None
+            for name, value in self._parameters(stack, each).items()
+            if str(each.template.parameters.get(name, {}).get("NoEcho")).lower() == "true" and str(value)
+        )
 
     def _kind(self, type_: str) -> Kind:
         return self._nested if type_ == STACK else self._kinds.of(type_)
@@ -765,6 +780,25 @@ class Stacks:
             description = body.get("Description")
             said = None if description is None else str(scope.resolve(description))
             yield Output(key, str(value).lower() if isinstance(value, bool) else str(value), said, export)
+
+
+def _values(before: Any, after: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    """What differs, leaf by leaf; lists are leaves."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in sorted({*before, *after}):
+            yield from _values(before.get(key), after.get(key), (*path, key))
+    elif before != after:
+        yield path, before, after
+
+
+def _masked(value: Any, secrets: frozenset[str]) -> Any:
+    match value:
+        case dict():
+            return {key: _masked(each, secrets) for key, each in value.items()}
+        case list():
+            return [_masked(each, secrets) for each in value]
+        case _:
+            return "****" if str(value) in secrets else value
 
 
 def _outdate(stack: Stack) -> None:

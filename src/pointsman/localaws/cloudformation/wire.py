@@ -304,7 +304,10 @@ class CloudFormation(BaseResponse):
             "Tags": _pairs(found.wanted.tags) or None,
             "RollbackConfiguration": {},
             "OnStackFailure": found.on_failure,
-            "Changes": [{"Type": "Resource", "ResourceChange": _change(change)} for change in found.changes],
+            "Changes": [
+                {"Type": "Resource", "ResourceChange": _change(change, values=self._get_bool("IncludePropertyValues"))}
+                for change in found.changes
+            ],
         }
         return ActionResult(document)
 
@@ -571,7 +574,8 @@ def _listed(stack: Stack, found: ChangeSet) -> dict[str, Any]:
     }
 
 
-def _change(change: Change) -> dict[str, Any]:
+def _change(change: Change, *, values: bool = False) -> dict[str, Any]:
+    """`values`: a detail for each place in the properties, with what is there before and after (recorded)."""
     document: dict[str, Any] = {
         "Action": change.action,
         "PolicyAction": "ReplaceAndDelete" if change.replacement == "True" else change.policy,
@@ -591,11 +595,20 @@ def _change(change: Change) -> dict[str, Any]:
             target = {"Attribute": "Tags" if name == "Tags" else "Properties", "RequiresRecreation": recreation}
             if name != "Tags":
                 target["Name"] = name
-            document["Details"].append(
+            shown = [_shown(*each) for each in change.values if each[0][0] == name] if values else []
+            document["Details"] += [
                 {
-                    "Target": target,
+                    "Target": target | each,
                     "Evaluation": "Dynamic" if recreation == "Conditionally" else "Static",
                     "ChangeSource": "DirectModification",
                 }
-            )
+                for each in shown or [{}]
+            ]
     return document
+
+
+def _shown(path: tuple[str, ...], before: Any, after: Any) -> dict[str, str]:
+    kind = "Add" if before is None else "Remove" if after is None else "Modify"
+    shown = {"Path": "/Properties/" + "/".join(path), "AttributeChangeType": kind}
+    shown |= {"BeforeValue": text_of(before)} if before is not None else {}
+    return shown | ({"AfterValue": text_of(after)} if after is not None else {})
