@@ -111,7 +111,9 @@ class _Rendering:
 
             account = self.session.environment.account or "123456789012"
             document, left_out = rehearsal.without(document, account)
-            self.notes += left_out
+            there = rehearsal.runtimes(self.session.world.environ.get("AWS_ENDPOINT_URL", ""))
+            document, others = rehearsal.with_runtimes(document, there)
+            self.notes += [*left_out, *others]
         logical = templates.logical_id(document, provision.function, parameters) if document else None
         aliases = templates.own_aliases(document, logical, parameters) if document and logical else {}
         mode = self._mode(document, logical, aliases)

@@ -6,7 +6,9 @@ Only for `--local`, where the account is empty at first: a stand-in, said aloud,
 from __future__ import annotations
 
 import copy
+import functools
 import io
+import json
 import re
 import zipfile
 from collections.abc import Callable
@@ -97,6 +99,45 @@ _MISSING = "arn:aws:rehearsal:::missing"
 def _served(kind: str) -> bool:
     words = kind.split("::")
     return len(words) == 3 and words[0] == "AWS" and words[1] in _SERVED and kind not in _NOT_SERVED
+
+
+@functools.cache
+def runtimes(endpoint: str) -> tuple[str, ...]:
+    """What the local AWS at `endpoint` can run on this machine; nothing where it does not say."""
+    import urllib.request
+
+    try:
+        with urllib.request.urlopen(f"{endpoint}/_pointsman/health", timeout=10) as answer:
+            return tuple(json.load(answer)["runtimes"])
+    except (OSError, ValueError, KeyError):
+        return ()
+
+
+def with_runtimes(document: dict[str, Any], there: tuple[str, ...]) -> tuple[dict[str, Any], list[str]]:
+    """The template with the nearest runtime of the family for each that this machine lacks, and words on it.
+
+    Of a family that it lacks altogether, functions are made, and cannot be called.
+    """
+    made: dict[str, Any] = copy.deepcopy(document)
+    said = []
+    shared = (made.get("Globals") or {}).get("Function")
+    bodies = {name: body for name, body in (made.get("Resources") or {}).items() if _typed(body)}
+    for name, body in {"Globals": {"Type": "::Function", "Properties": shared or {}}, **bodies}.items():
+        wanted = (body.get("Properties") or {}).get("Runtime") if str(body["Type"]).endswith("::Function") else None
+        if not there or not isinstance(wanted, str) or wanted in there:
+            continue
+        family = re.match(r"[a-z]+", wanted)
+        near = [each for each in there if family and re.match(rf"{family[0]}[0-9]", each)]
+        chosen = min(near, key=lambda each: _apart(each, wanted)) if near else "provided.al2023"
+        body["Properties"]["Runtime"] = chosen
+        how = f"{chosen} runs it" if near else "it is made, and cannot be called"
+        said.append(f"rehearsal: {name} wants {wanted}, which this machine does not have: {how}")
+    return (made, said) if said else (document, [])
+
+
+def _apart(one: str, other: str) -> int:
+    first, second = ([int(each) for each in re.findall(r"[0-9]+", name)] + [0, 0] for name in (one, other))
+    return abs((first[0] - second[0]) * 100 + first[1] - second[1])
 
 
 def without(document: dict[str, Any], account: str) -> tuple[dict[str, Any], list[str]]:
