@@ -199,6 +199,66 @@ def test_other_functions_and_layers_of_the_template_go_to_the_bucket(hello: Shop
     assert hello.ok("deploy", "--build-id", "2", "--json").calls == (2, 0)
 
 
+def test_a_state_machines_definition_goes_to_the_bucket(hello: Shop, bucket: str) -> None:
+    sam(
+        hello,
+        resources="""\
+  Steps:
+    Type: AWS::Serverless::StateMachine
+    Properties:
+      DefinitionUri: steps.asl.json
+      DefinitionSubstitutions: {Function: !GetAtt HelloWorldFunction.Arn}
+      Policies: [{LambdaInvokePolicy: {FunctionName: !Ref HelloWorldFunction}}]
+""",
+    )
+    steps = {"StartAt": "A", "States": {"A": {"Type": "Task", "Resource": "${Function}", "End": True}}}
+    hello.write("steps.asl.json", json.dumps(steps))
+    with_bucket(hello, bucket)
+    assert "add AWS::Serverless::StateMachine Steps" in hello.ok("plan", "--build-id", "1").out
+
+    hello.ok("deploy", "--build-id", "1")
+
+    found = hello.aws("stepfunctions").describe_state_machine(stateMachineArn=physical(hello, "Steps"))
+    task = json.loads(found["definition"])["States"]["A"]["Resource"]
+    assert task.endswith(f":function:{physical(hello, 'HelloWorldFunction')}")
+
+
+def test_a_nested_stacks_template_and_code_go_to_the_bucket(hello: Shop, bucket: str) -> None:
+    sam(
+        hello,
+        resources="""\
+  Inner:
+    Type: AWS::CloudFormation::Stack
+    Properties: {TemplateURL: inner/template.yaml}
+""",
+    )
+    hello.write("inner/code/index.py", "def handler(event, context):\n    return {'word': 'inner'}\n")
+    hello.write(
+        "inner/template.yaml",
+        f"""\
+        Resources:
+          Function:
+            Type: AWS::Lambda::Function
+            Properties: {{Code: ./code, Handler: index.handler, Runtime: {control_runtime()}, Role: !GetAtt Role.Arn}}
+          Role:
+            Type: AWS::IAM::Role
+            Properties:
+              AssumeRolePolicyDocument:
+                Version: 2012-10-17
+                Statement: [{{Effect: Allow, Principal: {{Service: lambda.amazonaws.com}}, Action: sts:AssumeRole}}]
+        Outputs:
+          Name: {{Value: !Ref Function}}
+        """,
+    )
+    with_bucket(hello, bucket)
+
+    hello.ok("deploy", "--build-id", "1")
+
+    stack = hello.aws("cloudformation").describe_stacks(StackName=physical(hello, "Inner"))["Stacks"][0]
+    assert word(hello, stack["Outputs"][0]["OutputValue"], "$LATEST") == "inner"
+    assert hello.ok("deploy", "--build-id", "2", "--json").calls == (2, 0)
+
+
 def test_two_functions_of_one_stack_are_released_together_and_do_not_undo_each_other(hello: Shop) -> None:
     sam(
         hello,

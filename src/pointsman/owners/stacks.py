@@ -42,6 +42,7 @@ def find(session: Session, provision: CloudFormation, made: Artifact) -> Found:
             name=None,
             stack="absent",
             template=digest,
+            changes=_everything(wanted),
             brings_code=brings_code,
             makes_alias=makes_alias,
         )
@@ -154,6 +155,12 @@ def _name(session: Session, provision: CloudFormation, stack: Stack, *, certain:
 
 def _deployed(session: Session, stack: Stack) -> Json:
     return templates.read(session.gateway.stack_template(stack.name))
+
+
+def _everything(wanted: Rendered | None) -> tuple[str, ...]:
+    """What a stack that is still to be made will hold."""
+    there = templates.resources((wanted and wanted.document) or {})
+    return tuple(f"add {body['Type']} {name}" for name, body in there.items())
 
 
 def _changes(session: Session, provision: CloudFormation, made: Artifact, stack: Stack) -> tuple[str, ...]:
