@@ -90,6 +90,7 @@ def test_differences_name_properties_and_keep_secrets() -> None:
     before = templates.read(SAM)
     after = templates.read(SAM.replace("FunctionName: hello", "FunctionName: hallo\n      Timeout: 7"))
     for document, token in ((before, "old"), (after, "new")):
+        document["Globals"]["Function"] |= {"MemorySize": 256} if token == "new" else {}
         document["Parameters"]["Key"] = {"Type": "String", "NoEcho": True}
         document["Resources"]["Bye"]["Properties"]["Environment"] = {"Variables": {"TOKEN": token}}
 
@@ -103,6 +104,7 @@ def test_differences_name_properties_and_keep_secrets() -> None:
         "Hello.FunctionName: hello → hallo (replaces the function: every version and alias of it goes)",
         "Hello.Timeout: unset → 7",
         "Bye.Environment.Variables.TOKEN: changed",
+        "Globals.Function.MemorySize: unset → 256",
     )
 
 

@@ -42,7 +42,7 @@ class Detail(Value, frozen=True, kw_only=True):
 class Change(Value, frozen=True, kw_only=True):
     """One line of a change set: Add, Modify, Remove …; `replacement` is True, False or Conditional.
 
-    `nested` is the change set of a nested stack.
+    `kept`: what is removed from the stack stays in the account. `nested` is the change set of a nested stack.
     """
 
     action: str
@@ -52,6 +52,7 @@ class Change(Value, frozen=True, kw_only=True):
     replacement: str = ""
     scope: tuple[str, ...] = ()
     details: tuple[Detail, ...] = ()
+    kept: bool = False
     nested: str = ""
 
 
@@ -223,6 +224,7 @@ def _change_set(reply: Reply) -> ChangeSet:
             replacement=what.get("Replacement") or "",
             scope=tuple(what.get("Scope") or ()),
             details=tuple(_detail(one) for one in what.get("Details") or () if one.get("Target", {}).get("Name")),
+            kept=what["Action"] == "Remove" and what.get("PolicyAction") == "Retain",
             nested=what.get("ChangeSetId") or "",
         )
 

@@ -174,7 +174,8 @@ def _changes(session: Session, provision: CloudFormation, made: Artifact, stack:
         if stack.parameters.get(key) not in (value, "****")
     }
     after = deployed if wanted.document is None else wanted.document
-    return templates.differences(deployed, after, function=wanted.logical_id, parameters=given)
+    undone = wanted.logical_id if wanted.mode == "api" else None
+    return templates.differences(deployed, after, function=undone, parameters=given)
 
 
 def _set_outside(

@@ -247,7 +247,8 @@ def _shown(gateway: Gateway, update: Update, made: ChangeSet, depth: int = 0) ->
 def _line(change: Change) -> str:
     replaced = {"True": ", replacing it", "Conditional": ", perhaps replacing it"}.get(change.replacement, "")
     scope = f" ({', '.join(change.scope)})" if change.scope and not change.details else ""
-    return f"{change.action.lower()} {change.type} {change.logical_id}{replaced}{scope}"
+    kept = ", which stays in the account" if change.kept else ""
+    return f"{change.action.lower()} {change.type} {change.logical_id}{replaced}{scope}{kept}"
 
 
 def _detail(detail: Any) -> str:
@@ -261,6 +262,8 @@ def _detail(detail: Any) -> str:
 
 def _short(value: str) -> str:
     text = " ".join(value.split()) or "unset"
+    if text == "{{changeSet:KNOWN_AFTER_APPLY}}":
+        return "known afterwards"
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 

@@ -242,7 +242,10 @@ def deployed_code(document: Json, function: str) -> Json | None:
 def differences(
     before: Json, after: Json, *, function: str | None, parameters: Mapping[str, tuple[str | None, str]]
 ) -> tuple[str, ...]:
-    """A line for each thing that differs. Of environment variables and NoEcho parameters no values are shown."""
+    """A line for each thing that differs. Of environment variables and NoEcho parameters no values are shown.
+
+    `function` is the one whose code comes after the stack, where it does.
+    """
     lines: list[str] = []
     secret = {name for name, slot in (after.get("Parameters") or {}).items() if _no_echo(slot)}
     for name, (was, now) in sorted(parameters.items()):
@@ -261,8 +264,10 @@ def differences(
                 line += " (the stack sets $LATEST to it, then this build goes up)"
             lines.append(line)
     for section in sorted({*before, *after} - {"Resources"}):
-        for path, _, _ in _differing({section: before.get(section)}, {section: after.get(section)}):
-            lines.append(f"{'.'.join(path[:3])}: changed")
+        for path, was, now in _differing({section: before.get(section)}, {section: after.get(section)}):
+            shown = section == "Globals" and "Variables" not in path
+            where = ".".join(path if shown else path[:3])
+            lines.append(f"{where}: {_short(was)} → {_short(now)}" if shown else f"{where}: changed")
     lines = list(dict.fromkeys(lines))
     if len(lines) > _SHOWN:
         lines[_SHOWN:] = [f"… and {len(lines) - _SHOWN} more"]
