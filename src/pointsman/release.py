@@ -279,6 +279,8 @@ def plan_rollback(world: World, function: Function, environment: Environment, to
 
 
 def planned_rollback(session: Session, to: str | None, *, asked: BuildId | None = None) -> Plan:
+    if stays := owners.stays_behind(session):
+        session.say(stays)
     name, alias_name = owners.name(session), session.environment.alias
     alias = session.gateway.alias(name, alias_name)
     if alias is None:

@@ -229,6 +229,23 @@ def test_code_given_as_stack_parameters_never_disagrees_with_the_stack(shop: Sho
     shop.name = named(shop)
     assert (shop.serves("STAGE"), shop.invoke("STAGE")["word"]) == ("2", "two")
 
+    told = shop.ok("rollback", "STAGE", "-v").err
+    assert "and $LATEST with it, stays at its code" in told
+    assert (shop.invoke("STAGE")["word"], shop.invoke("$LATEST")["word"]) == ("hello", "two")
+    shop.ok("deploy", "--build-id", "104")
+    assert shop.invoke("STAGE")["word"] == "two"
+
+
+def test_a_bucket_that_is_not_there_is_named(shop: Shop) -> None:
+    shop.write("stack.json", parametrized())
+    own(shop, "Greeter", ', code_parameters = { bucket = "CodeBucket", key = "CodeKey" }')
+    with_bucket(shop, "no-such-bucket-anywhere")
+
+    failed = shop.run("deploy", "--build-id", "101")
+
+    assert failed.code == 1
+    assert "Make it, or correct `bucket`" in failed.err
+
 
 def test_somebody_elses_template_takes_code_parameters_too(shop: Shop, bucket: str) -> None:
     """Without `template` the stack keeps its own; only the parameters change."""

@@ -312,6 +312,21 @@ def test_the_templates_own_alias_moves_with_the_stack_and_an_environment_may_not
         assert "AutoPublishAlias of HelloWorldFunction" in refused.err
 
 
+def test_a_branch_leaves_the_templates_own_alias_where_it_is(hello: Shop, bucket: str) -> None:
+    sam(hello, more="AutoPublishAlias: live")
+    with_bucket(hello, bucket)
+    hello.ok("deploy", "--build-id", "1")
+    say(hello, "branch")
+
+    hello.ok("deploy", "--branch", "feature/x", "--build-id", "2")
+
+    name = physical(hello, "HelloWorldFunction")
+    aliases = hello.aws("lambda").list_aliases(FunctionName=name)["Aliases"]
+    served = {each["Name"]: word(hello, name, each["Name"]) for each in aliases}
+    assert (served.pop("live"), served.pop("STAGE")) == ("hello", "hello")
+    assert list(served.values()) == ["branch"]
+
+
 def test_an_alias_of_the_template_is_moved_by_us_where_the_file_says_so(hello: Shop) -> None:
     """What calls it (an API, a queue) stays wired by the stack; code and alias go by the API, so nothing is undone."""
     sam(hello, more="AutoPublishAlias: live")
@@ -434,3 +449,20 @@ def test_a_cdk_alias_follows_the_stack(bootstrapped: Shop) -> None:
 
     assert (word(bootstrapped, name, "live"), word(bootstrapped, name, "STAGE")) == ("hello", "hello")
     assert bootstrapped.ok("deploy", "--build-id", "2", "--json").calls == (2, 0)
+
+
+def test_a_cdk_image_is_said_to_be_pushed_by_others(bootstrapped: Shop) -> None:
+    own(bootstrapped, "GreeterA41DC22A", template="cdk.out/Greeting.template.json")
+    manifest = bootstrapped.folder / "cdk.out" / "Greeting.assets.json"
+    said = json.loads(manifest.read_text())
+    image = next(iter(said["files"]))
+    said["dockerImages"] = {image: {"source": {"directory": "asset"}, "destinations": {}}}
+    template = bootstrapped.folder / "cdk.out" / "Greeting.template.json"
+    document = json.loads(template.read_text())
+    document["Metadata"] = {"image": image}
+    template.write_text(json.dumps(document))
+    manifest.write_text(json.dumps(said))
+
+    told = bootstrapped.ok("plan", "-v").err
+
+    assert "1 container image of cdk.out/Greeting.template.json must be in ECR already" in told

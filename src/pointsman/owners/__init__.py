@@ -84,6 +84,14 @@ def may_move(session: Session) -> None:
             pass
 
 
+def stays_behind(session: Session) -> str:
+    """What a rollback leaves as it is, in words; "" where the alias is all there is."""
+    provision = session.function.provision
+    if isinstance(provision, CloudFormation) and (provision.code == "stack" or provision.code_parameters):
+        return f"stack {provision.stack}, and $LATEST with it, stays at its code: only the alias goes back"
+    return ""
+
+
 def apply(session: Session, step: ApplyStack, made: Artifact) -> FunctionName:
     """Carry out the owner's step, as shown. Returns the function's name, which may be new."""
     from pointsman.owners import stacks

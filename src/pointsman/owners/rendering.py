@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pointsman import artifact as packaging
 from pointsman.config import CloudFormation
 from pointsman.errors import UsageError
-from pointsman.model import Artifact, Value, to_json
+from pointsman.model import Artifact, Value, counted, to_json
 from pointsman.provision import template as templates
 from pointsman.provision.template import Json
 from pointsman.world import Session
@@ -95,7 +95,7 @@ class _Rendering:
         self.parameters = {**_overrides(sam.get("parameter_overrides")), **provision.parameters}
         own = provision.capabilities
         self.capabilities = own if own is not None else _capabilities(sam.get("capabilities"))
-        self.assets = _assets(self.path) if self.path else {}
+        self.assets, self.images = _assets(self.path) if self.path else ({}, ())
         bucket = session.environment.bucket or sam.get("s3_bucket")
         if bucket is None and session.world.staged:
             bucket = f"pointsman-rehearsal-{session.environment.account or 'local'}"
@@ -150,6 +150,8 @@ class _Rendering:
             return "api"
         environments = {str(each.alias) for each in self.session.world.project.environments.values()}
         moved = self.provision.stack_alias == "move" and environments & set(aliases)
+        if self.session.environment.branch:
+            return "api"  # by the stack, a branch's build would be what the template's own alias serves
         if moved or not templates.publishes(document, logical, self.parameters):
             return "api"
         if self.bucket or self._asset(templates.code(document, logical)):
@@ -185,6 +187,11 @@ class _Rendering:
             given = self._package(None)
             document, marked = (templates.with_code(each, logical, given) for each in (document, marked))
         named = templates.written(document)
+        if images := [each for each in self.images if each in named]:
+            self.notes.append(
+                f"{counted(len(images), 'container image')} of {self.provision.template} must be in ECR already: "
+                "`npx cdk-assets publish` pushes them"
+            )
         for each in self.assets.values():
             if each.key in named or each.key.partition(".")[0] in named:
                 self._zipped_asset(each)
@@ -419,16 +426,16 @@ def _text(path: Path) -> str:
         raise UsageError(f"cannot read the template {path}: {error}") from error
 
 
-def _assets(template: Path) -> dict[str, Upload]:
-    """CDK's assets beside a template of its, by their key in S3; the template itself is none."""
+def _assets(template: Path) -> tuple[dict[str, Upload], tuple[str, ...]]:
+    """CDK's assets beside a template of its: files by their key in S3 (the template itself is none), images' hashes."""
     name = template.name.removesuffix(".template.json")
     manifest = template.with_name(f"{name}.assets.json")
     if name == template.name or not manifest.is_file():
-        return {}
+        return {}, ()
     try:
-        files = json.loads(manifest.read_text())["files"]
+        said = json.loads(manifest.read_text())
         found: dict[str, Upload] = {}
-        for each in files.values():
+        for each in said["files"].values():
             path = template.parent / each["source"]["path"] if "path" in each["source"] else None
             if path is None or path.name == template.name:
                 continue
@@ -439,7 +446,7 @@ def _assets(template: Path) -> dict[str, Upload]:
         raise UsageError(
             f"{manifest} is no assets manifest that is known here: {error!r}", next="`cdk synth` writes it anew."
         ) from error
-    return found
+    return found, tuple(said.get("dockerImages") or ())
 
 
 def _samconfig(template: Path, root: Path) -> dict[str, Any]:

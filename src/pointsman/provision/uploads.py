@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pointsman.aws.gateway import Gateway
-from pointsman.errors import Ambiguous
+from pointsman.errors import Ambiguous, NotFound
 from pointsman.model import size
 
 
@@ -19,6 +19,10 @@ def store(gateway: Gateway, bucket: str, key: str, content: bytes | Path, say: C
     say(f"uploading {size(len(body))} to s3://{bucket}/{key}")
     try:
         gateway.put_object(bucket, key, body)
+    except NotFound as error:
+        made_by = "`cdk bootstrap` makes it" if bucket.startswith("cdk-") else "Make it, or correct `bucket`"
+        error.next = f"There is no bucket {bucket} for these credentials. {made_by}."
+        raise
     except Ambiguous:
         if not gateway.object_exists(bucket, key):
             gateway.put_object(bucket, key, body)
