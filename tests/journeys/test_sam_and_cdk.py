@@ -199,6 +199,26 @@ def test_other_functions_and_layers_of_the_template_go_to_the_bucket(hello: Shop
     assert hello.ok("deploy", "--build-id", "2", "--json").calls == (2, 0)
 
 
+def test_a_layer_with_a_build_method_is_built_as_sam_builds_it(hello: Shop, bucket: str) -> None:
+    sam(
+        hello,
+        more="Layers: [!Ref Common]",
+        resources=f"""\
+  Common:
+    Type: AWS::Serverless::LayerVersion
+    Properties: {{ContentUri: layer/}}
+    Metadata: {{BuildMethod: {control_runtime()}}}
+""",
+    )
+    hello.write("layer/common.py", "WORD = 'common'\n")
+    hello.write("hello_world/index.py", "import common\ndef handler(e, c):\n    return {'word': common.WORD}\n")
+    with_bucket(hello, bucket)
+
+    hello.ok("deploy", "--build-id", "1")
+
+    assert word(hello, physical(hello, "HelloWorldFunction"), "STAGE") == "common"
+
+
 def test_a_state_machines_definition_goes_to_the_bucket(hello: Shop, bucket: str) -> None:
     sam(
         hello,

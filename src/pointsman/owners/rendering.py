@@ -9,7 +9,9 @@ import base64
 import copy
 import hashlib
 import json
+import re
 import tomllib
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -323,35 +325,42 @@ class _Rendering:
         raise AssertionError(f"unreachable: {form}")
 
     def _zip(self, name: str, body: Json, path: Path) -> Path:
-        """A folder as a zip: with its dependencies where a function's sources say which, else as it is."""
+        """A folder as a zip: with its dependencies where its sources say which, else as it is."""
         if path.is_file():
             return path
         metadata = body.get("Metadata")
-        method = metadata.get("BuildMethod") if isinstance(metadata, dict) else None
+        method = str((isinstance(metadata, dict) and metadata.get("BuildMethod")) or "")
         built = ".aws-sam" in path.parts
-        if method and not built:
+        layer = body["Type"].endswith("::LayerVersion")
+        root = re.match(r"(python|nodejs)[0-9]", method) if layer and not built else None
+        if method and not built and not root:
             raise UsageError(
                 f"{name} is to be built by {method} first",
                 where=f"template {self.provision.template}",
                 next="`sam build`, and name .aws-sam/build/template.yaml as `template`.",
             )
-        runtime = str(
-            templates.properties(body).get("Runtime") or templates.global_(self.document or {}, "Runtime") or ""
-        )
+        runtime = method if root else templates.properties(body).get("Runtime")
+        runtime = str(runtime or templates.global_(self.document or {}, "Runtime") or "")
         kind: Literal["python", "node", "zip"] = "zip"
-        if not built and body["Type"].endswith("::Function"):
+        if not built and (root or not layer):
             if runtime.startswith("python") and (path / "requirements.txt").exists():
                 kind = "python"
-            elif runtime.startswith("nodejs") and (path / "package-lock.json").exists():
+            elif runtime.startswith("nodejs") and (path / "package.json").exists():
                 kind = "node"
+        made = self._archive(name, path, kind, runtime or None)
+        if root is None:
+            return made
+        # What SAM builds of a layer lies in the folder where its runtime looks for it.
+        folder = made.with_suffix("")
+        with zipfile.ZipFile(made) as archive:
+            archive.extractall(folder / root[1])
+        return self._archive(f"{name}-layer", folder, "zip", None)
+
+    def _archive(self, name: str, path: Path, kind: Literal["python", "node", "zip"], runtime: str | None) -> Path:
         world = self.session.world
         home = world.project.root / ".pointsman"
         recipe = packaging.Recipe(
-            function=name,
-            source=str(path),
-            build=kind,
-            runtime=runtime or None,
-            artifact="." if kind == "zip" else None,
+            function=name, source=str(path), build=kind, runtime=runtime, artifact="." if kind == "zip" else None
         )
         made = packaging.build(
             recipe, out=home / "artifacts", cache=home / "cache", environment=world.environ, say=world.say
