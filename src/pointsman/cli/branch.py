@@ -91,7 +91,12 @@ def _told(typed: Typed, plans: list[clearing.Clearing], nothing: str) -> int:
     agreed = typed.asked.yes or bool(plans and world.ask and world.ask("Delete all this?"))
     done = [Cleared(plan=made, outcome="planned") for made in plans]
     for index, made in enumerate(plans if agreed else ()):
-        done[index] = branching.carry_out(world, world.functions(made.function)[0], made)
+        try:
+            done[index] = branching.carry_out(world, world.functions(made.function)[0], made)
+        except PointsmanError as error:
+            for each in plans[:index]:
+                error.add_note(f"Deleted before: {each.function}, {titled(each.branch)}.")
+            raise
     if not screen.json:
         if not plans:
             screen.print(nothing)
