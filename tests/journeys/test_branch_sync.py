@@ -383,6 +383,35 @@ def test_whichever_call_fails_a_branch_comes_and_goes_whole(
         assert end(again) == expected, f"call {k}: {codes}"
 
 
+def promoted(shop: Shop, wrap: Disturbed | None) -> None:
+    """PROD, like STAGE, is made by a promotion."""
+    path = shop.folder / "pointsman.toml"
+    path.write_text(path.read_text().replace('alias   = "PROD"', 'alias   = "PROD"\nlike = "staging"'))
+    words = ("promote", "1", "--to", "PROD", "--approve")
+    answer = shop.run(*words, wrap=wrap) if wrap else shop.run(*words)
+    if answer.code != 0 and "Nothing to resume" in shop.ok("resume", "--approve").out:
+        shop.ok(*words)
+
+
+@pytest.mark.parametrize("fault", [lost, dead_after], ids=lambda each: each.__name__)
+def test_whichever_call_fails_a_new_environment_gets_all_its_model_has(
+    shop: Shop, fault: Fault, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    counter = Disturbed({})
+    promoted(begun(shop), counter)
+    expected = end(shop)
+    assert expected["aliases"] == [("PROD", "1"), ("STAGE", "1")]
+    assert (expected["events"], expected["policy"]) == (2, [1, 1])
+    for k in range(counter.count):
+        again = shop.another(
+            tmp_path_factory.mktemp("again") / "project", f"{shop.name}-p-{fault.__name__.replace('_', '-')}-{k}"
+        )
+
+        promoted(begun(again), Disturbed(fault(k)))
+
+        assert end(again) == expected, f"call {k}"
+
+
 KILLED = """
 import sys
 from pointsman.cli import main
