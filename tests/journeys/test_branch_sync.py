@@ -292,6 +292,25 @@ integration = {{ run = "{sys.executable} -c 'raise SystemExit(1)'" }}"""
     assert repository.ok("branch", "sync", "--json").result == []
 
 
+@pytest.mark.parametrize("name", ["größe/日本-😀", "feature/" + "long" * 60, "1234", "a.b", "x--0123456789", "pr-7"])
+def test_whatever_a_branch_is_called_it_is_known_again(repository: Shop, name: str) -> None:
+    git(repository.folder, "switch", "-q", "-c", name)
+    git(repository.folder, "push", "-q", "origin", f"HEAD:refs/heads/{name}")
+    alias = repository.ok("deploy", "--branch", "--json").result[0]["alias"]
+    for each in (repository.folder / ".pointsman" / "local").glob("ledger.db*"):
+        each.unlink()
+
+    (row,) = repository.ok("branch", "list", "--json").result
+    assert (row["alias"], row["on_remote"]) == (alias, True)
+    assert row["branch"] == name or (row["branch"].endswith("…") and name.startswith(row["branch"][:-1]))
+    assert repository.ok("branch", "sync", "--yes", "--json").result == []
+    gone(repository, name)
+    repository.ok("branch", "sync", "--yes")
+
+    assert aliases(repository) == set()
+    assert repository.versions() == []
+
+
 def test_several_functions_of_a_branch_come_and_go_together(repository: Shop) -> None:
     runtime = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     second = f"""[function.second]

@@ -31,7 +31,8 @@ def _list(typed: Typed) -> int:
         there = branching.remote(world, typed.asked.remote)
     except PointsmanError as error:
         there = None
-        screen.say(f"{error.where}: {error.what}")
+        note = f"which of them are gone is not known: {error.where}: {error.what}"
+        screen.say(note) if screen.json else screen.print(f"Note: {note}")
     rows = [row for each in typed.functions for row in branching.rows(world, each, there)]
     if not screen.json:
         now = world.clock.now()
