@@ -80,7 +80,8 @@ def told(text: str, alias: str) -> Told:
 
 def protected(branch: str, alias: str, protect: tuple[str, ...]) -> bool:
     """Whether `[branches] protect` names it, as a branch or as an alias; "release/*" names many."""
-    return any(fnmatchcase(each, pattern) for pattern in protect for each in (branch, alias))
+    # By the alias made of it, too: of a long branch the description has no more than the beginning.
+    return any(fnmatchcase(branch, each) or fnmatchcase(alias, each) or alias_name(each) == alias for each in protect)
 
 
 __all__ = ["Told", "alias_name", "description", "protected", "pull_request", "titled", "told"]

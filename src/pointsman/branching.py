@@ -149,9 +149,8 @@ def carry_out(world: World, function: Function, made: Clearing) -> Cleared:
         _forget(session, made.arn, made.alias)
         for step in made.steps:
             _carry_out(session, made.arn.name, step)
-        moves = len(session.ledger.moves(made.arn, made.alias))
-        subject = f"{made.arn}:{made.alias}"
-        session.ledger.append(session.run, "cleared", function=str(made.arn), subject=subject, moves=moves)
+        subject, used = f"{made.arn}:{made.alias}", _used(session, made.arn, made.alias, made.branch, None)
+        session.ledger.append(session.run, "cleared", function=str(made.arn), subject=subject, versions=sorted(used))
         return Cleared(plan=made, outcome="deleted", run=session.run)
 
 
@@ -220,15 +219,14 @@ def _plan(world: World, function: Function, goes: Callable[[str, AliasName], boo
 
 
 def _orphans(session: Session, arn: FunctionArn, there: Collection[AliasName]) -> Iterable[tuple[AliasName, str]]:
-    """Branches' aliases that the ledger knows and Lambda has no more, whose versions were not cleared yet."""
+    """Branches that the ledger knows and that have no alias (any more), with versions that were not cleared up yet."""
     ledger = session.ledger
-    moves = ledger.moves(arn)
-    for name in dict.fromkeys(move.alias for move in moves):
-        branch = session.world.branch_called(name)
-        if name in there or not branch:
-            continue
-        cleared = ledger.remembered("cleared", f"{arn}:{name}")
-        if not cleared or cleared["moves"] != sum(move.alias == name for move in moves):
+    names = [move.alias for move in ledger.moves(arn)]
+    names += [AliasName(run.alias) for run in ledger.runs(session.function.name) if run.command == "deploy"]
+    for name in dict.fromkeys(names):
+        branch = "" if name in there else session.world.branch_called(name)
+        cleared = ledger.remembered("cleared", f"{arn}:{name}") or {"versions": ()}
+        if branch and _used(session, arn, name, branch, None) - {*cleared["versions"]}:
             yield name, branch
 
 

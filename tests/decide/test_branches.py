@@ -123,4 +123,5 @@ def test_an_environments_description_is_the_build_alone() -> None:
 def test_protection_goes_by_branch_or_alias_and_by_pattern() -> None:
     assert protected("release/1", "release-1--0", ("release/*",))
     assert protected("main", "main", ("STAGE", "main"))
+    assert protected("x" * 100 + "…", alias_name("x" * 250), ("x" * 250,))
     assert not protected("feature/main", "feature-main--0", ("main",))

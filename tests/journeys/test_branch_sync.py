@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.journeys.conftest import Shop
-from tests.journeys.test_any_call_fails import FAULTS, Disturbed, Fault
+from tests.journeys.test_any_call_fails import Disturbed, Fault, dead_after, lost
 from tests.journeys.test_branches import branch, commit, git, repository
 from tests.journeys.test_previews import furnished, policy, previewed
 
@@ -276,6 +276,65 @@ def test_an_alias_moved_between_the_look_and_the_deletion_stays(repository: Shop
     assert aliases(repository) == {"topic"}
 
 
+def test_versions_of_a_branch_whose_tests_never_passed_go_too(repository: Shop) -> None:
+    test = f"""[function.greeting.test]
+integration = {{ run = "{sys.executable} -c 'raise SystemExit(1)'" }}"""
+    repository.configure(test=test)
+    branch(repository, "bad", "worse")
+    assert repository.run("deploy", "--branch").code == 3
+    assert (aliases(repository), repository.versions()) == (set(), ["1"])
+    assert repository.ok("branch", "sync", "--json").result == []
+    gone(repository, "bad")
+
+    repository.ok("branch", "sync", "--yes")
+
+    assert repository.versions() == []
+    assert repository.ok("branch", "sync", "--json").result == []
+
+
+@pytest.mark.parametrize("name", ["größe/日本-😀", "feature/" + "long" * 60, "1234", "a.b", "x--0123456789", "pr-7"])
+def test_whatever_a_branch_is_called_it_is_known_again(repository: Shop, name: str) -> None:
+    git(repository.folder, "switch", "-q", "-c", name)
+    git(repository.folder, "push", "-q", "origin", f"HEAD:refs/heads/{name}")
+    alias = repository.ok("deploy", "--branch", "--json").result[0]["alias"]
+    for each in (repository.folder / ".pointsman" / "local").glob("ledger.db*"):
+        each.unlink()
+
+    (row,) = repository.ok("branch", "list", "--json").result
+    assert (row["alias"], row["on_remote"]) == (alias, True)
+    assert row["branch"] == name or (row["branch"].endswith("…") and name.startswith(row["branch"][:-1]))
+    assert repository.ok("branch", "sync", "--yes", "--json").result == []
+    gone(repository, name)
+    repository.ok("branch", "sync", "--yes")
+
+    assert aliases(repository) == set()
+    assert repository.versions() == []
+
+
+def test_several_functions_of_a_branch_come_and_go_together(repository: Shop) -> None:
+    runtime = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    second = f"""[function.second]
+handler   = "index.handler"
+runtime   = "{runtime}"
+build     = "python"
+provision = {{ with = "direct", name = "{repository.name}-2", role = "{repository.role}", memory = 128 }}
+"""
+    repository.configure(more="[branches]\npreview = true\n" + second)
+    done = repository.ok("deploy", "--branch", "fix/a", "--json").result
+    assert [each["function"] for each in done] == ["greeting", "second"]
+    assert len({each["preview"] for each in done}) == 2
+    assert {each["branch"] for each in done} == {"fix/a"}
+    assert repository.ok("deploy", "--branch", "fix/a", "--json").calls == (4, 0)
+    assert len(repository.ok("branch", "list", "--json").result) == 2
+
+    repository.ok("branch", "sync", "--yes", "--function", "second")
+    assert [row["function"] for row in repository.ok("branch", "list", "--json").result] == ["greeting"]
+    repository.ok("branch", "delete", "fix/a", "--yes")
+
+    assert repository.ok("branch", "list", "--json").result == []
+    assert repository.versions() == []
+
+
 def end(shop: Shop) -> dict[str, Any]:
     client = shop.aws("lambda")
     there = client.list_aliases(FunctionName=shop.name)["Aliases"]
@@ -322,7 +381,7 @@ def deploy_and_delete(shop: Shop, wrap: Disturbed | None, *, resume: tuple[str, 
     return codes
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda each: each.__name__)
+@pytest.mark.parametrize("fault", [lost, dead_after], ids=lambda each: each.__name__)
 def test_whichever_call_fails_a_branch_comes_and_goes_whole(
     shop: Shop, fault: Fault, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -341,6 +400,35 @@ def test_whichever_call_fails_a_branch_comes_and_goes_whole(
 
         assert (again.folder / "before.json").read_text() == between, f"call {k}: {codes}"
         assert end(again) == expected, f"call {k}: {codes}"
+
+
+def promoted(shop: Shop, wrap: Disturbed | None) -> None:
+    """PROD, like STAGE, is made by a promotion."""
+    path = shop.folder / "pointsman.toml"
+    path.write_text(path.read_text().replace('alias   = "PROD"', 'alias   = "PROD"\nlike = "staging"'))
+    words = ("promote", "1", "--to", "PROD", "--approve")
+    answer = shop.run(*words, wrap=wrap) if wrap else shop.run(*words)
+    if answer.code != 0 and "Nothing to resume" in shop.ok("resume", "--approve").out:
+        shop.ok(*words)
+
+
+@pytest.mark.parametrize("fault", [lost, dead_after], ids=lambda each: each.__name__)
+def test_whichever_call_fails_a_new_environment_gets_all_its_model_has(
+    shop: Shop, fault: Fault, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    counter = Disturbed({})
+    promoted(begun(shop), counter)
+    expected = end(shop)
+    assert expected["aliases"] == [("PROD", "1"), ("STAGE", "1")]
+    assert (expected["events"], expected["policy"]) == (2, [1, 1])
+    for k in range(counter.count):
+        again = shop.another(
+            tmp_path_factory.mktemp("again") / "project", f"{shop.name}-p-{fault.__name__.replace('_', '-')}-{k}"
+        )
+
+        promoted(begun(again), Disturbed(fault(k)))
+
+        assert end(again) == expected, f"call {k}"
 
 
 KILLED = """

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.journeys.conftest import Shop
+from tests.journeys.test_cloudformation import template
 
 
 def git(folder: Path, *words: str) -> str:
@@ -159,6 +160,24 @@ def test_a_branch_nearly_called_as_an_environment_is_refused(repository: Shop, n
 @pytest.mark.parametrize("name", ["a b", "a..b", "pr:x", "branch:", "x:y"])
 def test_what_is_no_branchs_name_is_refused(repository: Shop, name: str) -> None:
     assert repository.run("deploy", "--branch", name).code == 2
+
+
+def test_a_branchs_deploy_asks_a_known_stack_nothing(repository: Shop) -> None:
+    """The stack is the environment's that branches are like, and the ledger knows it from there."""
+    repository.write("stack.json", template(name=repository.name))
+    provision = (
+        f'{{ with = "cloudformation", stack = "{repository.name}", template = "stack.json", function = "Greeter" }}'
+    )
+    repository.configure(provision=provision)
+    repository.ok("deploy", "--build-id", "1")
+    repository.greet("two")
+
+    made = repository.ok("deploy", "--branch", "topic", "--build-id", "2", "--json")
+    again = repository.ok("deploy", "--branch", "topic", "--build-id", "2", "--json")
+
+    assert {call["service"] for call in made.document["calls"]["list"]} == {"lambda"}
+    assert made.calls[1] == 3
+    assert again.calls == (2, 0)
 
 
 def test_a_detached_head_is_told_how_to_name_its_branch(repository: Shop) -> None:

@@ -31,8 +31,9 @@ def _list(typed: Typed) -> int:
         there = branching.remote(world, typed.asked.remote)
     except PointsmanError as error:
         there = None
-        screen.say(f"{error.where}: {error.what}")
-    rows = [row for each in world.functions(typed.asked.function) for row in branching.rows(world, each, there)]
+        note = f"which of them are gone is not known: {error.where}: {error.what}"
+        screen.say(note) if screen.json else screen.print(f"Note: {note}")
+    rows = [row for each in typed.functions for row in branching.rows(world, each, there)]
     if not screen.json:
         now = world.clock.now()
         screen.table(
@@ -61,13 +62,13 @@ def _list(typed: Typed) -> int:
 def _sync(typed: Typed) -> int:
     world, asked = typed.world, typed.asked
     there = branching.remote(world, asked.remote, _open_ones(asked.pull_requests))
-    plans = [made for each in world.functions(asked.function) for made in branching.plan_sync(world, each, there)]
+    plans = [made for each in typed.functions for made in branching.plan_sync(world, each, there)]
     return _told(typed, plans, "Nothing to clear up: every branch that has an alias is on the remote.")
 
 
 def _delete(typed: Typed) -> int:
     world, asked = typed.world, typed.asked
-    functions = world.functions(asked.function)
+    functions = typed.functions
     plans: list[clearing.Clearing] = []
     for each in functions:
         try:
@@ -91,7 +92,12 @@ def _told(typed: Typed, plans: list[clearing.Clearing], nothing: str) -> int:
     agreed = typed.asked.yes or bool(plans and world.ask and world.ask("Delete all this?"))
     done = [Cleared(plan=made, outcome="planned") for made in plans]
     for index, made in enumerate(plans if agreed else ()):
-        done[index] = branching.carry_out(world, world.functions(made.function)[0], made)
+        try:
+            done[index] = branching.carry_out(world, world.functions(made.function)[0], made)
+        except PointsmanError as error:
+            for each in plans[:index]:
+                error.add_note(f"Deleted before: {each.function}, {titled(each.branch)}.")
+            raise
     if not screen.json:
         if not plans:
             screen.print(nothing)
