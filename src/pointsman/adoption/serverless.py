@@ -20,7 +20,7 @@ _UNKNOWN = object()
 
 def look(tree: Tree) -> Found | None:
     """The functions of the nearest serverless file, as its default stage names them; None where there is none."""
-    path = next((each for each in tree.called("serverless.yml", "serverless.yaml", "serverless.json")), None)
+    path, *others = tree.called("serverless.yml", "serverless.yaml", "serverless.json") or (None,)
     if path is None:
         return _in_code(tree)
     home = path.rpartition("/")[0]
@@ -33,6 +33,9 @@ def look(tree: Tree) -> Found | None:
     stage = said.stage
     region = said.text(provider.get("region"))
     told, notes = [f"{path}: service {service}, stage {stage}, region {region or 'of the caller'}"], []
+    if others:
+        shown = ", ".join(filter(None, others[:5]))
+        notes.append(f"{path} was taken, as the nearest; there are others: {shown}. Run init in their folders.")
     functions = []
     for key, raw in _functions(said).items():
         each = table(said.value(raw))
