@@ -38,9 +38,9 @@ def taken_over(session: Session, made: Artifact, function: Configuration | None)
         return made
     if known is None:
         if different := differences(Path(made.path), Path(theirs.path)):
-            session.say(f"{arn.name} was deployed by another tool, and differs: {'; '.join(different)}")
+            session.say(f"{arn.name} holds other files than this package: {'; '.join(different)}")
             return made
-        session.say(f"{arn.name} holds exactly these files, zipped by another tool: its zip is taken for the package")
+        session.say(f"{arn.name} holds exactly these files in another zip: that one is taken for the package")
         if session.run:
             subject, name = str(arn), session.function.name
             session.ledger.append(

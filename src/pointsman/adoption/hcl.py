@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from pointsman.adoption.tree import Tree, beside, items, table, within
+from pointsman.adoption.tree import Tree, beside, items, parsed, table, within
 
 _HERE = "\x01"  # in front of a path from the tree's root; others are from the root module's folder
 _LARGEST = 300_000  # bytes of one file
@@ -112,18 +112,15 @@ class Module:
             return {_bare(key): self.value(each, deep + 1) for key, each in raw.items()}
         if not isinstance(raw, str):
             return raw
-        if raw.startswith('"') and raw.endswith('"') and len(raw) > 1:
-            return self._template(raw[1:-1], deep)
-        if raw.startswith("${") and raw.endswith("}"):
-            found = self._expression(raw[2:-1].strip(), deep + 1)
+        if expression := _alone(raw):
+            found = self._expression(expression, deep + 1)
             return self._followed(found, deep + 1) if isinstance(found, Ref) else found
-        return raw
+        return self._template(raw[1:-1], deep) if raw.startswith('"') and raw.endswith('"') and len(raw) > 1 else raw
 
     def ref(self, raw: object) -> Ref | None:
         """What an expression that is nothing but a reference points at, through locals, variables and modules."""
-        if not isinstance(raw, str) or not (raw.startswith("${") and raw.endswith("}")):
-            return None
-        found = self._expression(raw[2:-1].strip(), 0)
+        expression = _alone(raw)
+        found = self._expression(expression, 0) if expression else None
         return found if isinstance(found, Ref) else None
 
     def _template(self, text: str, deep: int) -> str | None:
@@ -206,8 +203,8 @@ class Module:
                 return self._dig(self._variable(name, deep + 1), (*rest, *indices), deep)
             case ["local", name, *rest]:
                 raw = self.blocks.get("locals", {}).get((name,))
-                if isinstance(raw, str) and raw.startswith("${") and not rest:
-                    return self._expression(raw[2:-1].strip(), deep + 1)
+                if (expression := _alone(raw)) and not rest:
+                    return self._expression(expression, deep + 1)
                 return self._dig(self.value(raw, deep + 1), (*rest, *indices), deep)
             case ["path", "module"]:
                 return f"{_HERE}{self.folder}"
@@ -272,16 +269,39 @@ class Module:
 
 
 def files_of(tree: Tree, folder: str) -> tuple[str, ...]:
-    """A folder's .tf files."""
-    return tuple(path for path in tree.ending(".tf") if (path.rpartition("/")[0] or ".") == folder)[:_FILES]
+    """A folder's files: HCL, OpenTofu's own, and the same as JSON."""
+    return tuple(
+        path for path in tree.ending(".tf", ".tofu", ".tf.json") if (path.rpartition("/")[0] or ".") == folder
+    )[:_FILES]
 
 
 def read(tree: Tree, path: str) -> Mapping[str, Any] | None:
     """One file parsed; None where it is no HCL. Once for each tree: modules are called many times, and it is slow."""
     if path not in tree.kept:
-        tree.kept[path] = _parsed(tree.text(path, largest=_LARGEST))
+        text = tree.text(path, largest=_LARGEST)
+        tree.kept[path] = _quoted(parsed(text, json=True)) or None if path.endswith(".json") else _parsed(text)
     found: Mapping[str, Any] | None = tree.kept[path]
     return found
+
+
+def _quoted(value: Any) -> Any:
+    """JSON's strings as HCL's: templates, all of them. https://developer.hashicorp.com/terraform/language/syntax/json"""
+    match value:
+        case str():
+            return f'"{value}"'
+        case list():
+            return [_quoted(each) for each in value]
+        case dict():
+            return {str(key): _quoted(each) for key, each in value.items()}
+    return value
+
+
+def _alone(raw: object) -> str | None:
+    """The expression that a value is and nothing else: bare, or as "${…}", which every version before 0.12 wanted."""
+    if not isinstance(raw, str):
+        return None
+    text = raw[1:-1] if raw.startswith('"${') and raw.endswith('}"') else raw
+    return text[2:-1].strip() if text.startswith("${") and _closing(text, 1) == len(text) - 1 else None
 
 
 def _parsed(text: str) -> Mapping[str, Any] | None:
@@ -309,7 +329,7 @@ def _blocks(said: Mapping[str, Any]) -> Iterator[tuple[str, tuple[tuple[str, ...
     """Every block: its kind, its labels, its body."""
     labels = {"resource": 2, "data": 2, "module": 1, "variable": 1, "output": 1, "provider": 1}
     for kind, each in said.items():
-        for one in items(each):
+        for one in items(each) or [each]:
             yield from ((kind, found) for found in _labelled(one, labels.get(kind, 0), ()))
 
 

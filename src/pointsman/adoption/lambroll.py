@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec.structs import replace
+
 from pointsman.adoption.code import candidate
 from pointsman.adoption.found import Found, fits
 from pointsman.adoption.tree import Tree, items, parsed, table, text_of
@@ -20,15 +22,29 @@ _OPEN, _SHUT = "⟨", "⟩"  # around what a template leaves open
 
 
 def look(tree: Tree) -> Found | None:
-    """The function of the nearest function.json or function.jsonnet; None where neither is lambroll's."""
+    """The function of the folder's function.json or function.jsonnet, else those of the folders in it; None without."""
+    found: dict[str, Found] = {}
     for path in tree.called("function.json", "function.jsonnet"):
-        text = tree.text(path)
-        said = _read(tree, text, path)
-        if "FunctionName" in said or (said.keys() & {"Handler", "Runtime"} and "Role" in said):
-            return _found(tree, path, said)
-        if path.endswith("net") and "FunctionName" in text:
-            return _unread(tree, path, text)
-    return None
+        each = _one(tree, path)
+        if each:
+            found.setdefault(path.rpartition("/")[0], each)
+    first = next(iter(found.values()), None)
+    if first is None or "" in found:
+        return first
+    return replace(
+        first,
+        functions=tuple(function for each in found.values() for function in each.functions),
+        told=tuple(dict.fromkeys(line for each in found.values() for line in each.told)),
+        notes=tuple(dict.fromkeys(note for each in found.values() for note in each.notes)),
+    )
+
+
+def _one(tree: Tree, path: str) -> Found | None:
+    text = tree.text(path)
+    said = _read(tree, text, path)
+    if "FunctionName" in said or (said.keys() & {"Handler", "Runtime"} and "Role" in said):
+        return _found(tree, path, said)
+    return _unread(tree, path, text) if path.endswith("net") and "FunctionName" in text else None
 
 
 def _read(tree: Tree, text: str, path: str) -> Mapping[str, Any]:

@@ -20,19 +20,24 @@ _UNKNOWN = object()
 
 def look(tree: Tree) -> Found | None:
     """The functions of the nearest serverless file, as its default stage names them; None where there is none."""
-    path = next((each for each in tree.called("serverless.yml", "serverless.yaml", "serverless.json")), None)
-    if path is None:
+    there = tree.called("serverless.yml", "serverless.yaml", "serverless.json")
+    if not there:
         return _in_code(tree)
+    for_aws = [path for path in there if _is_for_aws(tree, path)]
+    if not for_aws:
+        return None
+    path, *others = for_aws
     home = path.rpartition("/")[0]
     said = _Said(tree, home, tree.table(path))
     provider = table(said.value(said.root.get("provider")))
-    if provider.get("name", "aws") != "aws" or not said.root:
-        return None
     service = said.root.get("service")
     service = said.text(table(service).get("name") if isinstance(service, dict) else service)
     stage = said.stage
     region = said.text(provider.get("region"))
     told, notes = [f"{path}: service {service}, stage {stage}, region {region or 'of the caller'}"], []
+    if others:
+        shown = ", ".join(others[:5])
+        notes.append(f"{path} was taken, as the nearest; there are others: {shown}. Run init in their folders.")
     functions = []
     for key, raw in _functions(said).items():
         each = table(said.value(raw))
@@ -59,6 +64,7 @@ def look(tree: Tree) -> Found | None:
                 notes,
                 handler=handler,
                 runtime=runtime,
+                where=path,
                 provision=Existing(name=FunctionName(name)) if name else None,
                 name=name,
                 owned=(alias,) if alias else (),
@@ -82,6 +88,11 @@ def look(tree: Tree) -> Found | None:
         profile=said.text(provider.get("profile")),
         depth=path.count("/"),
     )
+
+
+def _is_for_aws(tree: Tree, path: str) -> bool:
+    provider = tree.table(path).get("provider")
+    return provider == "aws" or (isinstance(provider, dict) and provider.get("name", "aws") == "aws")
 
 
 def _in_code(tree: Tree) -> Found | None:

@@ -35,10 +35,10 @@ def write(found: Found, *, name: str | None = None, role: str | None = None, reg
         lines += _function(found, candidate, key, role)
     region = region or (found.region if fits(Region, found.region) else None)
     where = {"region": region, "profile": found.profile, "bucket": found.bucket}
-    for environment in _environments(found.aliases):
-        lines += [f"[environment.{environment['name']}]", f"alias = {toml(environment['alias'])}"]
-        lines += [f"{key} = {toml(value)}" for key, value in where.items() if value]
-        lines += ["approve = true"] if environment["approve"] else []
+    for key, alias, approve in _environments(found.aliases):
+        lines += [f"[environment.{key}]", f"alias = {toml(alias)}"]
+        lines += [f"{what} = {toml(value)}" for what, value in where.items() if value]
+        lines += ["approve = true"] if approve else []
         lines.append("")
     return "\n".join(lines)
 
@@ -48,23 +48,21 @@ def _comment(text: str) -> str:
     return "".join(each if each.isprintable() else " " for each in f"# {text}")
 
 
-def _environments(aliases: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Aliases that exist already, those for production last and with an approval; else STAGE and PROD."""
-    usable = [alias for alias in dict.fromkeys(aliases) if AliasName.pattern.fullmatch(alias)]
-    if not usable:
-        return [
-            {"name": "staging", "alias": "STAGE", "approve": False},
-            {"name": "production", "alias": "PROD", "approve": True},
-        ]
-    names: set[str] = set()
-    made = []
+def _environments(aliases: tuple[str, ...]) -> list[tuple[str, str, bool]]:
+    """Name, alias and whether it asks for approval: aliases that exist, else STAGE. Production comes last.
+
+    Where nothing that exists is for production, PROD is to come; where all of it is, nothing comes before it.
+    """
+    usable = [alias for alias in dict.fromkeys(aliases) if AliasName.pattern.fullmatch(alias)] or ["STAGE"]
+    if not any(_FOR_PRODUCTION.search(alias) for alias in usable):
+        usable.append("PROD")
+    names: dict[str, str] = {}
     for alias in sorted(usable, key=lambda each: bool(_FOR_PRODUCTION.search(each))):
-        name = alias.lower()[:60]
+        name = {"stage": "staging", "prod": "production"}.get(alias.lower(), alias.lower()[:60])
         while name in names:
             name += "_"
-        names.add(name)
-        made.append({"name": name, "alias": alias, "approve": bool(_FOR_PRODUCTION.search(alias))})
-    return made
+        names[name] = alias
+    return [(name, alias, bool(_FOR_PRODUCTION.search(alias))) for name, alias in names.items()]
 
 
 def _function(found: Found, candidate: Candidate, key: str, role: str | None) -> Iterator[str]:

@@ -13,7 +13,14 @@ from pointsman import adoption, config
 from tests.decide.adoption.conftest import lay
 
 FILES = (
-    *("main.tf", "terraform/main.tf", "terraform/terraform.tfvars", "terraform.tfstate", ".terraform/environment"),
+    *(
+        "main.tf",
+        "cdktf.tf.json",
+        "terraform/main.tf",
+        "terraform/terraform.tfvars",
+        "terraform.tfstate",
+        ".terraform/environment",
+    ),
     *("template.yaml", "samconfig.toml", "cdk.json", "cdk.out/manifest.json", "cdk.out/a.template.json"),
     *(
         "serverless.yml",

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -345,3 +346,23 @@ def test_whatever_lies_there_what_is_written_is_accepted(
         lay(folder, {key: each for key, each in {"t.template": template, "package.json": package}.items() if each})
 
         assert written(folder, **given).functions
+
+
+@pytest.mark.parametrize(
+    ("aliases", "environments"),
+    [
+        ((), [("staging", "STAGE", False), ("production", "PROD", True)]),
+        (("PROD", "STAGE"), [("staging", "STAGE", False), ("production", "PROD", True)]),
+        (("qa",), [("qa", "qa", False), ("production", "PROD", True)]),
+        (("live",), [("live", "live", True)]),
+        (("Dev", "dev", "no good"), [("dev", "Dev", False), ("dev_", "dev", False), ("production", "PROD", True)]),
+    ],
+)
+def test_aliases_that_exist_become_the_environments(
+    tmp_path: Path, aliases: tuple[str, ...], environments: list[tuple[str, str, bool]]
+) -> None:
+    found = msgspec.structs.replace(adoption.look(tmp_path), aliases=aliases)
+
+    project = config.parse(adoption.write(found), file=tmp_path / "pointsman.toml")
+
+    assert [(each.name, each.alias, each.approve) for each in project.environments.values()] == environments

@@ -268,6 +268,19 @@ def test_lambrolls_function_json_with_a_role_from_a_terraform_state(seen: Seen) 
     assert "function_url.json" in notes
 
 
+def test_a_folder_of_lambroll_functions_becomes_one_file(seen: Seen) -> None:
+    said = {"Handler": "index.handler", "Runtime": "nodejs20.x", "Role": ROLE}
+    names = ("api", "jobs")
+    files = {f"functions/{name}/function.json": {"FunctionName": name, **said} for name in names}
+
+    project, _ = seen({**files, **{f"functions/{name}/index.js": "" for name in names}})
+
+    assert {key: each.source for key, each in project.functions.items()} == {
+        "api": "functions/api",
+        "jobs": "functions/jobs",
+    }
+
+
 def test_a_role_that_is_not_known_leaves_the_settings_to_lambroll(seen: Seen) -> None:
     project, found = seen({"function.json": LAMBROLL, "index.js": ""})
 

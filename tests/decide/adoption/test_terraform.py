@@ -175,6 +175,23 @@ def test_an_alias_that_terraform_moves_is_left_to_it(seen: Seen) -> None:
     assert any("alias live is Terraform's to move" in note for note in found.notes)
 
 
+def test_the_syntax_before_0_12_and_the_same_as_json(seen: Seen) -> None:
+    old = """
+        variable "name" { default = "old" }
+        resource "aws_lambda_function" "f" { function_name = "${var.name}" }
+        output "name" { value = "${aws_lambda_function.f.function_name}" }
+        """
+    json = {
+        "variable": {"name": {"default": "old"}},
+        "resource": {"aws_lambda_function": {"f": {"function_name": "${var.name}"}}},
+        "output": {"name": {"value": "${aws_lambda_function.f.function_name}"}},
+    }
+    expected = Terraform(directory=".", outputs=Outputs(name="name"))
+
+    assert seen({"main.tf": old})[0].functions["old"].provision == expected
+    assert seen({"main.tf": "", "main.tf.json": json})[0].functions["old"].provision == expected
+
+
 STATE = {
     "version": 4,
     "resources": [
