@@ -248,6 +248,31 @@ def test_a_definition_is_validated_before_there_is_a_state_machine(
     assert not message or answer["diagnostics"][0]["message"] == message
 
 
+def test_versions_of_a_state_machine_are_listed_page_by_page(connect: Client) -> None:
+    """Terraform asks for them after it made one."""
+    machines = connect("stepfunctions")
+
+    def given(word: str) -> dict[str, Any]:
+        states = {"A": {"Type": "Pass", "Result": word, "End": True}}
+        return {"definition": json.dumps({"StartAt": "A", "States": states}), "publish": True}
+
+    role = f"arn:aws:iam::{control.ACCOUNT}:role/role"
+    arn = machines.create_state_machine(name="versions", roleArn=role, **given("a"))["stateMachineArn"]
+    for word in "bc":
+        machines.update_state_machine(stateMachineArn=arn, **given(word))
+
+    first = machines.list_state_machine_versions(stateMachineArn=arn, maxResults=2)
+    second = machines.list_state_machine_versions(stateMachineArn=arn, maxResults=2, nextToken=first["nextToken"])
+
+    listed = [
+        each["stateMachineVersionArn"] for each in (*first["stateMachineVersions"], *second["stateMachineVersions"])
+    ]
+    assert listed == [f"{arn}:{number}" for number in (3, 2, 1)]
+    assert "nextToken" not in second
+    with pytest.raises(ClientError, match="StateMachineDoesNotExist"):
+        machines.list_state_machine_versions(stateMachineArn=f"{arn}-not")
+
+
 def test_step_functions_moves_an_alias(connect: Client, echo: str) -> None:
     lambda_ = connect("lambda")
     lambda_.create_alias(FunctionName="echo", Name="moving", FunctionVersion="1")

@@ -1,4 +1,4 @@
-"""moto's Step Functions, put right: Terraform asks whether a definition is valid before it makes a state machine.
+"""moto's Step Functions, put right by two operations that Terraform cannot make a state machine without.
 
 Imports moto, so nothing may import this before moto is wanted.
 """
@@ -17,7 +17,20 @@ def put_states_right() -> None:
         found = _diagnostics(self._get_param("definition") or "")
         return ActionResult({"result": "FAIL" if found else "OK", "diagnostics": found, "truncated": False})
 
-    cast(Any, StepFunctionResponse).validate_state_machine_definition = validate_state_machine_definition
+    def list_state_machine_versions(self: Any) -> ActionResult:
+        """The newest first; a page's token is the number of its first version."""
+        machine = self.stepfunction_backend.describe_state_machine(self._get_param("stateMachineArn"))
+        before = int(self._get_param("nextToken") or machine.latest_version_number)
+        numbers = sorted((number for number in machine.versions if number <= before), reverse=True)
+        size = int(self._get_param("maxResults") or 100)
+        page = [machine.versions[number] for number in numbers[:size]]
+        more = {"nextToken": str(numbers[size])} if numbers[size:] else {}
+        listed = [{"stateMachineVersionArn": each.arn, "creationDate": each.creation_date} for each in page]
+        return ActionResult({"stateMachineVersions": listed, **more})
+
+    theirs = cast(Any, StepFunctionResponse)
+    theirs.validate_state_machine_definition = validate_state_machine_definition
+    theirs.list_state_machine_versions = list_state_machine_versions
 
 
 def _diagnostics(definition: str) -> list[dict[str, str]]:

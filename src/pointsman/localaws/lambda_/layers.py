@@ -279,7 +279,11 @@ class Layers(Sources):
             place, number = _named(arn)
             found = None if place is None or place.region != region else self._layer_version(place, number)
             if place is not None and place.account != account:
-                if found is None or not _permits(found, account):
+                if found is None:
+                    # On AWS it may be there, and public (Powertools, AWS's extensions): the words must not mislead.
+                    why = f" (the local AWS has it only once account {place.account} has published it here)"
+                    raise _denied(account, region, "GetLayerVersion", arn, why)
+                if not _permits(found, account):
                     raise _denied(account, region, "GetLayerVersion", arn)
             elif place is not None and place.region != region:
                 raise invalid(
@@ -434,9 +438,9 @@ def _no_resource() -> LambdaError:
     return _missing("The resource you requested does not exist.")
 
 
-def _denied(account: str, region: str, action: str, arn: str) -> LambdaError:
+def _denied(account: str, region: str, action: str, arn: str, more: str = "") -> LambdaError:
     sentence = (
         f"User: arn:{partition_of(region)}:iam::{account}:root is not authorized to perform: lambda:{action} "
-        f"on resource: {arn} because no resource-based policy allows the lambda:{action} action"
+        f"on resource: {arn} because no resource-based policy allows the lambda:{action} action{more}"
     )
     return LambdaError("AccessDeniedException", 403, sentence, type="")
