@@ -389,14 +389,15 @@ class _Failures(_Reader):
         self.found: list[Failure] = []
         self.attributes: dict[str, str] = {}
         self.said: list[str] | None = None
+        self.told = False  # a test that failed may tell of errors, too
         self.message = ""
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         super().start(tag, attributes)
         match tag.rpartition("}")[2]:
             case "testcase" | "testsuite":
-                self.attributes = attributes
-            case "failure" | "error" if self.said is None:
+                self.attributes, self.told = attributes, False
+            case "failure" | "error" if self.said is None and not self.told:
                 self.said, self.message = [], attributes.get("message", "")
 
     def text(self, said: str) -> None:
@@ -409,7 +410,7 @@ class _Failures(_Reader):
             name = self.case if "testcase" in self.path else f"the suite {self.suites[-1][0]} itself"
             failure = Failure(name=name, message=self.message or text, places=_places(self.attributes, text))
             self.found.append(failure)
-            self.said = None
+            self.said, self.told = None, "testcase" in self.path
         super().end(tag)
 
 

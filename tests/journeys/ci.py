@@ -75,9 +75,8 @@ class Machine:
     def bring(self, folder: Path, *keys: str) -> bool:
         """The first key that is there exactly, else the newest that begins so."""
         for key in keys:
-            found = (
-                key if key in self.kept else next((each for each in reversed(self.kept) if each.startswith(key)), None)
-            )
+            begins = (each for each in reversed(self.kept) if each.startswith(key))
+            found = key if key in self.kept else next(begins, None)
             if found:
                 shutil.copytree(self.kept[found], folder, dirs_exist_ok=True)
                 return True
@@ -99,7 +98,7 @@ class Failed(AssertionError):
 
 
 class GitHub:
-    """Workflow jobs in the order of `needs`. Actions known: checkout, setup-*, cache, upload-artifact, AWS credentials."""
+    """Jobs in the order of `needs`. Actions known: checkout, setup-*, cache, upload-artifact, AWS credentials."""
 
     def __init__(self, machine: Machine, text: str) -> None:
         self.machine = machine
@@ -178,7 +177,7 @@ class GitHub:
             **{key: self.filled(each, event, name) for key, each in self.file["env"].items()},
         }
         folder = machine.home
-        later: list[Callable[[], None]] = []
+        later: list[tuple[str, list[str]]] = []
         for number, step in enumerate(job["steps"]):
             condition = step.get("if", "success()")
             if "always()" not in condition:
@@ -203,9 +202,8 @@ class GitHub:
                     case "actions/setup-python" | "actions/setup-node":
                         assert options["python-version" if "python" in step["uses"] else "node-version"]
                     case "actions/cache":
-                        paths = options["path"].split()
                         machine.bring(folder, options["key"], *options["restore-keys"].split())
-                        later.append(lambda o=options, p=paths: machine.keep(o["key"], folder, p))  # type: ignore[misc]
+                        later.append((options["key"], options["path"].split()))
                     case "actions/cache/restore":
                         machine.bring(folder, options["key"], *options["restore-keys"].split())
                     case "actions/cache/save":
@@ -218,8 +216,8 @@ class GitHub:
                         environment["AWS_REGION"] = options["aws-region"]
                     case other:
                         raise Unknown(other)
-        for each in later:
-            each()
+        for key, paths in later:
+            machine.keep(key, folder, paths)
         if bad:
             raise Failed("\n".join(machine.log))
 
@@ -311,7 +309,7 @@ _Loader.add_constructor("!reference", lambda loader, node: ("!reference", *loade
 class GitLab:
     def __init__(self, machine: Machine, text: str) -> None:
         self.machine = machine
-        self.file = yaml.load(text, _Loader)  # noqa: S506 (a safe loader, with one more tag)
+        self.file = yaml.load(text, _Loader)  # a safe loader, with one more tag
         self.environments: dict[str, str] = {}
 
     def run(self, event: Event) -> list[str]:
@@ -676,7 +674,7 @@ class Jenkins:
 
 
 def groovy(text: str) -> list[tuple[str, list[str], Any]]:
-    """The calls of a declarative pipeline: (name, arguments, the calls in its closure). Raises for what is no Groovy."""
+    """The calls of a declarative pipeline: (name, arguments, the calls in its closure). Fails for what is no Groovy."""
     import tree_sitter
     import tree_sitter_groovy
 

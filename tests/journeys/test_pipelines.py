@@ -32,7 +32,7 @@ import sys
 from pathlib import Path
 
 word = "bad" if "bad at heart" in Path("index.py").read_text() else ""
-failure = "<failure message='a bad word'>File \\"index.py\\", line 2, index.py:2: AssertionError</failure>" if word else ""
+failure = "<failure message='a bad word'>index.py:2: AssertionError</failure>" if word else ""
 Path("unit.xml").write_text(
     f"<testsuite tests='1'><testcase classname='index' name='has good words'>{failure}</testcase></testsuite>"
 )
@@ -101,9 +101,7 @@ class Team:
 
 
 @pytest.fixture
-def team(
-    shop: Shop, tmp_path: Path, local_aws: control.Running, wheel: Path, programs: Path, request: pytest.FixtureRequest
-) -> Callable[[str], Team]:
+def team(shop: Shop, tmp_path: Path, local_aws: control.Running, wheel: Path, programs: Path) -> Callable[[str], Team]:
     """A project with unit and integration tests and previews, whose function exists; nothing deployed."""
 
     def exchange(role: str, token: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from pointsman import __version__, config, pipelines
@@ -83,11 +84,11 @@ def _look(project: Project, top: Path, *, install: str | None, main: str | None)
         place = "" if at == "." else f"{at}/"
         for name, line in (
             ("package-lock.json", "npm ci"),
-            *((f, f"pip install --quiet -r {place}{f}") for f in _NEEDS),
+            *((f, f"pip install --quiet -r {quote(place + f)}") for f in _NEEDS),
         ):
             if (source / name).exists():
                 locks.append(f"{place}{name}")
-                prepare.append(f"(cd {at} && {line})" if place and line == "npm ci" else line)
+                prepare.append(f"(cd {quote(at)} && {line})" if place and line == "npm ci" else line)
                 if name != "package-lock.json":
                     break
     seen = pipelines.Seen(

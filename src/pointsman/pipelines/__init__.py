@@ -112,7 +112,10 @@ def recipe(project: Project, seen: Seen) -> Recipe:
         python=_newest(
             [each.removeprefix("python") for each in runtimes if re.match(r"python3\.1[1-9]", each)], "3.13"
         ),
-        node=_newest([found[1] for each in runtimes if (found := re.match(r"nodejs(\d+)", each))], ""),
+        node=_newest(
+            [found[1] for each in runtimes if (found := re.match(r"nodejs(\d+)", each))],
+            "22" if any("npm" in line for line in seen.prepare) else "",
+        ),
         terraform=any(isinstance(each.provision, Terraform) for each in project.functions.values()),
         reports=f"{seen.folder}.pointsman/reports",
         ledger=f"{seen.folder}{url.removeprefix('sqlite:')}" if url.startswith("sqlite:") else "",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from shlex import quote
+
 from pointsman.config import Environment
 from pointsman.pipelines import TERRAFORM, Recipe, indented, yaml
 
@@ -40,7 +42,7 @@ definitions:
         files: [{", ".join(yaml(each) for each in (*recipe.seen.locks, f"{recipe.seen.folder}pointsman.toml"))}]
       path: {recipe.cache}
   set-up: &set-up |
-    export POINTSMAN_INSTALL={_quoted(recipe.seen.install)} # what `pip install` gets: the one line to change
+    export POINTSMAN_INSTALL={quote(recipe.seen.install)} # what `pip install` gets: the one line to change
     # Every AWS SDK exchanges the token for the role's credentials.
     export AWS_WEB_IDENTITY_TOKEN_FILE=/tmp/aws-token
     printf '%s' "$BITBUCKET_STEP_OIDC_TOKEN" > "$AWS_WEB_IDENTITY_TOKEN_FILE"
@@ -57,12 +59,6 @@ pipelines:
     clean-up:
 {indented(_step(recipe, recipe.branch, "Delete the aliases of branches that are gone", recipe.clean_up), 6)}
 """
-
-
-def _quoted(text: str) -> str:
-    from shlex import quote
-
-    return quote(text)
 
 
 def _image(recipe: Recipe) -> str:
@@ -110,10 +106,11 @@ def _step(
     lines += [f"  - {line}" for line in recipe.seen.prepare] if tests else []
     lines += [f"  - {command}"]
     if tests:
+        reports = quote(recipe.reports)
         # Bitbucket looks for JUnit in folders of a few names only; test-results is one.
         lines += [
             "after-script:",
-            f"  - if [ -d {recipe.reports} ]; then cp -r {recipe.reports} test-results; fi",
+            f"  - if [ -d {reports} ]; then cp -r {reports} test-results; fi",
         ]
         if recipe.ledger:
             lines += ["artifacts:", f"  - {recipe.ledger}"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from shlex import quote
+
 from pointsman.config import Environment
 from pointsman.pipelines import Recipe, indented
 
@@ -68,9 +70,9 @@ def _shell(recipe: Recipe, command: str, *, tests: bool) -> list[str]:
     """One shell, so that the virtual environment holds for all of it. Dependencies and .pointsman/cache stay on the
     agent."""
     lines = [
-        f"rm -rf {recipe.reports}",
-        f"python3 -m venv {recipe.home}/venv",
-        f". {recipe.home}/venv/bin/activate",
+        f"rm -rf {quote(recipe.reports)}",
+        f"python3 -m venv {quote(f'{recipe.home}/venv')}",
+        f". {quote(f'{recipe.home}/venv/bin/activate')}",
         'pip install --quiet "$POINTSMAN_INSTALL"',
         *(recipe.seen.prepare if tests else ()),
         command,
