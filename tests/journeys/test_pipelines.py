@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import botocore.session
 import pytest
+import yaml
 from botocore import UNSIGNED
 from botocore.config import Config
 
@@ -174,6 +177,52 @@ url = "sqlite:.pointsman/local/ledger.db"
         return made
 
     return make
+
+
+def test_the_action_runs_as_it_is_written_and_gives_what_it_promises(
+    tested: Shop, tmp_path: Path, local_aws: control.Running
+) -> None:
+    """Its one foreign step is actions/setup-python, whose documented effect is an interpreter's path."""
+    action = yaml.safe_load((ROOT / "action.yml").read_text())
+    given = {name: each["default"] for name, each in action["inputs"].items()}
+    given |= {"args": "--to 'STAGE' --build-id 7", "working-directory": str(tested.folder)}
+    steps: dict[str, Any] = {"python": {"outputs": {"python-path": sys.executable}}}
+
+    def filled(text: str) -> str:
+        contexts = {"inputs": given, "steps": steps}
+        return re.sub(r"\$\{\{(.*?)\}\}", lambda found: str(ci.Expression(found[1], contexts).value()), text)
+
+    runner = tmp_path / "runner"
+    runner.mkdir()
+    environment = {
+        **os.environ,
+        **control.environment(local_aws),
+        "GITHUB_ACTIONS": "true",
+        "GITHUB_OUTPUT": str(runner / "output"),
+        "GITHUB_ACTION_PATH": str(ROOT),
+        "RUNNER_TEMP": str(runner),
+        # Dependencies come from this very environment, not from an index.
+        "PYTHONPATH": sysconfig.get_path("purelib"),
+        "PIP_NO_INDEX": "1",
+        "PIP_NO_BUILD_ISOLATION": "0",
+    }
+    for step in action["runs"]["steps"]:
+        if "uses" in step:
+            assert step["uses"].startswith("actions/setup-python@")
+            continue
+        assert "${{" not in step["run"], "an input inside a script is a hole for injection"
+        env = environment | {name: filled(each) for name, each in step["env"].items()}
+        where = filled(step.get("working-directory", str(ROOT)))
+        words = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]]
+        done = subprocess.run(words, cwd=where, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    lines = (runner / "output").read_text().splitlines()
+    steps["run"] = {"outputs": dict(line.split("=", 1) for line in lines)}
+    outputs = {name: filled(each["value"]) for name, each in action["outputs"].items()}
+    assert (outputs["version"], outputs["alias"], outputs["build"]) == ("1", "STAGE", "7")
+    assert (outputs["unchanged"], outputs["preview-url"], outputs["function"]) == ("false", "", tested.name)
+    assert "::group::" not in done.stderr.replace("::group::integration tests", "")
 
 
 def alias_of(shop: Shop, branch: str) -> str:

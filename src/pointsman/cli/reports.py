@@ -170,7 +170,7 @@ def summary(document: Mapping[str, Any]) -> str:
     for each in document["result"]:
         if each.get("preview"):
             lines += ["", f"Preview of `{each['alias']}`: <{each['preview']}>"]
-        lines += [f"\n> [!WARNING]\n> {_line(warning)}" for warning in each.get("warnings") or ()]
+        lines += [f"\n> [!NOTE]\n> {_line(warning)}" for warning in each.get("notes") or ()]
     return "\n".join(lines) + "\n"
 
 
