@@ -32,7 +32,7 @@ def _list(typed: Typed) -> int:
     except PointsmanError as error:
         there = None
         screen.say(f"{error.where}: {error.what}")
-    rows = [row for each in world.functions(typed.asked.function) for row in branching.rows(world, each, there)]
+    rows = [row for each in typed.functions for row in branching.rows(world, each, there)]
     if not screen.json:
         now = world.clock.now()
         screen.table(
@@ -61,13 +61,13 @@ def _list(typed: Typed) -> int:
 def _sync(typed: Typed) -> int:
     world, asked = typed.world, typed.asked
     there = branching.remote(world, asked.remote, _open_ones(asked.pull_requests))
-    plans = [made for each in world.functions(asked.function) for made in branching.plan_sync(world, each, there)]
+    plans = [made for each in typed.functions for made in branching.plan_sync(world, each, there)]
     return _told(typed, plans, "Nothing to clear up: every branch that has an alias is on the remote.")
 
 
 def _delete(typed: Typed) -> int:
     world, asked = typed.world, typed.asked
-    functions = world.functions(asked.function)
+    functions = typed.functions
     plans: list[clearing.Clearing] = []
     for each in functions:
         try:
