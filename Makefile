@@ -13,7 +13,7 @@ demo: setup  ## a function's whole way to production and back, on the local AWS 
 	@tools/demo $(if $(KEEP),--keep)
 
 test:  ## every test
-	@tools/setup curl unzip zip
+	@tools/setup curl jq unzip zip
 	@$(BIN)/pytest -n 2
 
 lint: setup  ## style, types, architecture, and what no file may name

@@ -322,7 +322,13 @@ class Environment(Value, frozen=True, kw_only=True):
         Account | None, _about("Refused if the credentials belong to another account.", "123456789012")
     ] = None
     region: Annotated[Region | None, _about("Default: AWS_REGION, or the profile's.", "eu-west-1")] = None
-    profile: Annotated[Filled | None, _about("Whose credentials, of ~/.aws/config.", "prod")] = None
+    profile: Annotated[
+        Filled | None,
+        _about(
+            "Whose credentials, of ~/.aws/config. A CI job whose machine has no such profile uses its own credentials.",
+            "prod",
+        ),
+    ] = None
     role_arn: Annotated[
         RoleArn | None, _about("A role to assume with them.", "arn:aws:iam::123456789012:role/deployer")
     ] = None

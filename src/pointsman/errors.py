@@ -97,8 +97,14 @@ class BuildIdTaken(UsageError):
 
 
 class GateRefused(PointsmanError):
+    """`reports` are the JUnit files that tell of the failures, where there are any."""
+
     exit_code = 3
     code = "gate_refused"
+
+    def __init__(self, what: str, *, where: str = "", next: str = "", reports: tuple[str, ...] = ()) -> None:
+        super().__init__(what, where=where, next=next)
+        self.reports = reports
 
 
 class LostRace(PointsmanError):

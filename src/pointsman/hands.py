@@ -300,7 +300,7 @@ def _gate(
             cwd=session.source,
             environment=session.test_environment(arn if qualifier else None, qualifier),
             junit=test.junit,
-            reports=session.world.state / "reports" / session.run,
+            reports=session.world.reports / session.run,
             name=step.gate,
             timeout_s=test.timeout,
             echo=session.world.echo,
@@ -325,6 +325,7 @@ def _gate(
             run.problem,
             where=f"{step.gate} tests of {session.function.name}{against}",
             next=f"No alias of {session.function.name} was moved. Their output: {run.log}",
+            reports=run.report.files if run.report else (),
         )
     session.proved_latest = step.against == "latest"
     session.say(f"{step.gate} tests passed: {run.report}" if run.report else f"{step.gate} tests passed")

@@ -99,6 +99,26 @@ def read_junit(files: Sequence[Path]) -> TestReport:
     return _sum([_read(file) for file in files])
 
 
+class Failure(Value, frozen=True, kw_only=True):
+    """A test that failed. `places`: where it may lie, as the report tells it (file, line), the likeliest first."""
+
+    name: str
+    message: str = ""
+    file: str = ""
+    line: int | None = None
+    places: tuple[tuple[str, int | None], ...] = ()
+
+
+def failures(files: Sequence[Path]) -> list[Failure]:
+    """Every failed test of JUnit files, with what it says. Raises ValueError as `read_junit` does."""
+    found: list[Failure] = []
+    for file in files:
+        reader = _Failures(str(file))
+        _parse(file, reader)
+        found += reader.found
+    return found
+
+
 def _judged(report: TestReport, code: int) -> str:
     if report.failures or report.errors:
         although = "" if code else "tells of failures although the command ended with exit code 0: "
@@ -268,12 +288,19 @@ class _Bad(NamedTuple):
 
 
 def _read(file: Path) -> TestReport:
+    reader = _Reader(str(file))
+    _parse(file, reader)
+    return reader.report()
+
+
+def _parse(file: Path, reader: _Reader) -> None:
     from xml.parsers import expat
 
-    reader = _Reader(str(file))
     parser = expat.ParserCreate(namespace_separator="}")
     parser.StartElementHandler, parser.EndElementHandler = reader.start, reader.end
     parser.EntityDeclHandler = reader.entity
+    if isinstance(reader, _Failures):
+        parser.CharacterDataHandler = reader.text
     try:
         with file.open("rb") as opened:
             parser.ParseFile(opened)
@@ -281,7 +308,6 @@ def _read(file: Path) -> TestReport:
         raise ValueError(f"{file} is not well-formed XML: {error}") from error
     except OSError as error:
         raise ValueError(f"{file} cannot be read: {error.strerror}") from error
-    return reader.report()
 
 
 class _Reader:
@@ -353,3 +379,50 @@ class _Reader:
         if text and not text.isdecimal():
             raise ValueError(f"{self.file} has {name}={text!r}, which is not a number")
         return int(text or 0)
+
+
+class _Failures(_Reader):
+    """The same, with what each failed test says and where it may lie."""
+
+    def __init__(self, file: str) -> None:
+        super().__init__(file)
+        self.found: list[Failure] = []
+        self.attributes: dict[str, str] = {}
+        self.said: list[str] | None = None
+        self.told = False  # a test that failed may tell of errors, too
+        self.message = ""
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        super().start(tag, attributes)
+        match tag.rpartition("}")[2]:
+            case "testcase" | "testsuite":
+                self.attributes, self.told = attributes, False
+            case "failure" | "error" if self.said is None and not self.told:
+                self.said, self.message = [], attributes.get("message", "")
+
+    def text(self, said: str) -> None:
+        if self.said is not None:
+            self.said.append(said)
+
+    def end(self, tag: str) -> None:
+        if self.said is not None and tag.rpartition("}")[2] in ("failure", "error"):
+            text = "".join(self.said).strip()
+            name = self.case if "testcase" in self.path else f"the suite {self.suites[-1][0]} itself"
+            failure = Failure(name=name, message=self.message or text, places=_places(self.attributes, text))
+            self.found.append(failure)
+            self.said, self.told = None, "testcase" in self.path
+        super().end(tag)
+
+
+def _places(attributes: Mapping[str, str], text: str) -> tuple[tuple[str, int | None], ...]:
+    """Where a failed test may lie: in the files its traceback or stack names, or as its attributes have it."""
+    import re
+
+    declared, line = attributes.get("file", ""), attributes.get("line", "")
+    stack = [(file, int(number)) for file, number in re.findall(r"((?:[\w.@+-]*/)*[\w.@+-]+\.\w+):(\d+)", text)]
+    own = [each for each in stack if not declared or each[0].endswith(declared)]
+    # pytest counts lines from 0; the traceback is exact, so it comes first.
+    places = [*reversed(own), *([(declared, int(line) + 1 if line.isdecimal() else None)] if declared else [])]
+    module = attributes.get("classname", "").split(".")
+    places += [("/".join(module[:end]) + ".py", None) for end in range(len(module), 0, -1) if module[0]]
+    return tuple(dict.fromkeys(places))

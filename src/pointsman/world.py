@@ -134,9 +134,14 @@ class World:
 
     @property
     def state(self) -> Path:
-        """Where packages, reports and the ledger lie. A rehearsal keeps its own: its history is not the account's."""
+        """Where packages and the ledger lie. A rehearsal keeps its own: its history is not the account's."""
         home = self.project.root / ".pointsman"
         return home / "local" if self.local else home
+
+    @property
+    def reports(self) -> Path:
+        """Test reports and logs, a folder for each run; a rehearsal's too, for CI collects them from one place."""
+        return self.project.root / ".pointsman" / "reports"
 
     def make_home(self) -> None:
         """The folder for what we keep, which git does not see: else it would make every tree a changed one."""

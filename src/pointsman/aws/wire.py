@@ -155,16 +155,26 @@ class Wire:
         with self._lock:
             if self._session is None:
                 try:
-                    self._session = botocore.session.Session(profile=self._profile)
+                    self._session = self._begin()
                     paths = self._session.get_config_variable("data_path") or ""
                     loader = _Loader(extra_search_paths=[each for each in paths.split(os.pathsep) if each])
                     self._session.register_component("data_loader", loader)
                     self._session.get_config_variable("region")  # reads the profile now: a wrong one is named here
                 except theirs.ProfileNotFound as error:
                     raise errors.CredentialsRefused(str(error), next=_CREDENTIALS) from error
-                if self._role_arn:
+                # A job that signed in as this very role (by OIDC) is it already; few roles may assume themselves.
+                if self._role_arn and self._role_arn != os.environ.get("AWS_ROLE_ARN"):
                     self._assume(self._role_arn)
             return self._session
+
+    def _begin(self) -> Any:
+        """A CI machine has nobody's ~/.aws/config: where it lacks the profile, the job's own credentials serve."""
+        if self._profile and os.environ.get("CI"):
+            session = botocore.session.Session()
+            if self._profile not in session.available_profiles:
+                self._profile = None
+                return session
+        return botocore.session.Session(profile=self._profile)
 
     def _assume(self, role_arn: str) -> None:
         """From here on act as the role: its temporary credentials replace the session's."""

@@ -49,7 +49,8 @@ def main(
         return 0
     from pointsman.cli import commands, terminal
 
-    screen = terminal.Screen(out=out, err=err, json=asked.json, verbose=asked.verbose)
+    groups = os.environ.get("GITHUB_ACTIONS") == "true"
+    screen = terminal.Screen(out=out, err=err, json=asked.json, verbose=asked.verbose, groups=groups)
     with _environment() as environ:
         try:
             return commands.run(asked, screen, environ, wrap=wrap, clock=clock)

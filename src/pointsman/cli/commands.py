@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pointsman import config
+from pointsman.cli import reports
 from pointsman.cli.terminal import Screen, ago, at
 from pointsman.errors import ConfigInvalid, Interrupted, PointsmanError, UsageError
 from pointsman.model import counted, plain, size
@@ -85,6 +86,11 @@ class Typed:
     def functions(self) -> tuple[Function, ...]:
         return self.world.functions(*(self.asked.function or ()))
 
+    @property
+    def root(self) -> Path | None:
+        """The project's folder, where the file could be read."""
+        return self._world.project.root if self._world else None
+
     def close(self) -> None:
         if self._world is not None:
             self._world.close()
@@ -104,6 +110,8 @@ def run(
         return _dispatch(typed)
     except PointsmanError as error:
         screen.failed(error)
+        if asked.command in reports.MOVES:
+            reports.failed(error, asked.command, environ, typed.root, screen.err)
         return error.exit_code
     except OSError as error:
         # A folder that cannot be written, a full disk: the message names the file.
@@ -151,6 +159,10 @@ def _dispatch(typed: Typed) -> int:
             from pointsman.cli import local
 
             return local.run(typed)
+        case "ci":
+            from pointsman.cli import ci
+
+            return ci.run(typed)
         case "config":
             return _config(typed)
         case "completion":
@@ -294,6 +306,7 @@ def _told(typed: Typed, done: list[Released]) -> int:
             if each.preview:
                 screen.print(f"{about}Preview: {each.preview}")
     screen.result(done)
+    reports.released(done, typed.asked.command, typed.environ, typed.world.project.root, screen.err)
     unchanged = all(each.outcome == "unchanged" for each in done)
     return UNCHANGED if unchanged and getattr(typed.asked, "fail_if_unchanged", False) else 0
 

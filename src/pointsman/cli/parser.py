@@ -45,6 +45,7 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         "set up",
         (
             ("local", "the embedded local AWS: up, down, status, logs, env, chaos, snapshot, reset"),
+            ("ci", "write a pipeline for GitHub, GitLab, CircleCI, Jenkins or Bitbucket"),
             ("config", "explain every key, print the JSON Schema, check the file"),
             ("completion", "a completion script for bash, zsh or tcsh"),
         ),
@@ -468,6 +469,39 @@ def _branch(parser: Parser, shared: Parser) -> None:
         _function(kind)
 
 
+def _ci(parser: Parser, shared: Parser) -> None:
+    kinds: Any = parser.add_subparsers(dest="system", metavar="SYSTEM|comment", required=True)
+    for name, called in (
+        ("github", "GitHub Actions"),
+        ("gitlab", "GitLab CI/CD"),
+        ("circleci", "CircleCI"),
+        ("jenkins", "Jenkins (a multibranch pipeline)"),
+        ("bitbucket", "Bitbucket Pipelines"),
+    ):
+        kind = kinds.add_parser(
+            name,
+            parents=[shared],
+            help=f"a pipeline for {called}",
+            description=f"Write the pipeline for {called} from pointsman.toml.",
+            epilog=f"example:\n  pointsman ci {name} --out -",
+            formatter_class=Help,
+        )
+        kind.add_argument("--out", metavar="FILE", help="where to write it, - for standard output (default: its place)")
+        kind.add_argument("--force", action="store_true", help="overwrite a file that was edited")
+        kind.add_argument("--install", metavar="SPEC", help="what pip installs there: a git URL, a wheel, a version")
+        kind.add_argument("--main", metavar="BRANCH", help="the branch that goes to the first environment")
+    comment = kinds.add_parser(
+        "comment",
+        parents=[shared],
+        help="what the last deploy came to, as Markdown for a pull request",
+        description="What the last deploy of this CI job came to, as Markdown for a pull request.",
+        epilog="example:\n  pointsman ci comment --to comment.md",
+        formatter_class=Help,
+    )
+    comment.add_argument("--from", dest="source", metavar="FILE", help="the JSON document of a deploy")
+    comment.add_argument("--to", metavar="FILE", help="write it there")
+
+
 def _completion(parser: Parser, _shared: Parser) -> None:
     parser.add_argument("shell", choices=("bash", "zsh", "tcsh"))
 
@@ -504,6 +538,7 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[Parser, Parser], object]]] = {
     "history": ("pointsman history --limit 50", "", _history),
     "diff": ("pointsman diff STAGE PROD", "", _diff),
     "local": ('eval "$(pointsman local env)" && aws lambda list-functions', "", _local),
+    "ci": ("pointsman ci github", "", _ci),
     "config": ("pointsman config explain environment.*.approve", "", _config),
     "completion": ('eval "$(pointsman completion bash)"', "", _completion),
 }

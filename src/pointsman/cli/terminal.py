@@ -20,11 +20,16 @@ SCHEMA = 1
 
 
 class Screen:
-    def __init__(self, *, out: TextIO, err: TextIO, json: bool, verbose: bool) -> None:
+    """`groups`: a log that folds, as GitHub's does: tests' own output goes into a group under what was said last."""
+
+    def __init__(self, *, out: TextIO, err: TextIO, json: bool, verbose: bool, groups: bool = False) -> None:
         self.out = out
         self.err = err
         self.json = json
         self.verbose = verbose
+        self.groups = groups
+        self._said = ""
+        self._open = False
         self.calls: list[Any] = []
         self.began = time.monotonic()
         self._live: Live | None = None
@@ -65,13 +70,23 @@ class Screen:
         if self._live is not None:
             return  # the table tells it, in the function's line
         if self.progress:
+            self._close()
+            self._said = line
             passed = time.monotonic() - self.began
             print(f"{passed:6.1f}s  {line}", file=self.err, flush=True)
 
     def echo(self, line: str) -> None:
         """A line of a test's own output, as it comes."""
         if self.progress and self._live is None:
+            if self.groups and not self._open:
+                self._open = True
+                print(f"::group::{self._said}", file=self.err)
             print(f"         | {line.rstrip()}", file=self.err, flush=True)
+
+    def _close(self) -> None:
+        if self._open:
+            self._open = False
+            print("::endgroup::", file=self.err)
 
     def ask(self, question: str) -> bool:
         self._live = None  # the table stays above the question, and another is begun below
@@ -105,6 +120,7 @@ class Screen:
             self._document({"schema": SCHEMA, "ok": ok, "result": plain(result), "calls": self._calls()})
 
     def failed(self, error: PointsmanError) -> None:
+        self._close()
         if self.json:
             notes = {"notes": notes} if (notes := getattr(error, "__notes__", [])) else {}
             facts = {"schema": SCHEMA, "ok": False, "result": None, "error": {**plain(error.facts()), **notes}}
