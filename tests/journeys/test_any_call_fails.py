@@ -12,6 +12,7 @@ from pointsman.aws.operation import Transport
 from pointsman.aws.transports import Faults
 from pointsman.errors import Ambiguous, Unreachable
 from tests.journeys.conftest import Answer, Shop
+from tests.journeys.test_adoption import deployed
 from tests.journeys.test_cloudformation import template
 
 Fault = Callable[[int], dict[str, Any]]
@@ -190,6 +191,33 @@ def test_with_a_stack_that_brings_the_code_too(
         )
 
         stacked_journey(stack_with_code(again), Disturbed(fault(k)))
+
+        assert end_state(again) == expected, f"call {k} of {counter.count}"
+
+
+def made_elsewhere(shop: Shop) -> Shop:
+    """The same code, deployed by another tool as another zip, with an alias."""
+    provision = f'{{ with = "existing", name = "{shop.name}" }}'
+    shop.configure(provision=provision)
+    version = deployed(shop, {"index.py": (shop.folder / "index.py").read_text()})
+    shop.aws("lambda").create_alias(FunctionName=shop.name, Name="STAGE", FunctionVersion=version)
+    return shop
+
+
+@pytest.mark.parametrize("fault", [refused, lost, dead_from], ids=lambda each: each.__name__)
+def test_a_function_is_taken_over_without_publishing_whichever_call_fails(
+    shop: Shop, fault: Fault, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    counter = Disturbed({})
+    stacked_journey(made_elsewhere(shop), counter)
+    expected = end_state(shop)
+    assert [each[0] for each in expected["versions"]] == ["$LATEST", "1"]
+    for k in range(counter.count):
+        again = shop.another(
+            tmp_path_factory.mktemp("again") / "project", f"{shop.name}-t-{fault.__name__.replace('_', '-')}-{k}"
+        )
+
+        stacked_journey(made_elsewhere(again), Disturbed(fault(k)))
 
         assert end_state(again) == expected, f"call {k} of {counter.count}"
 

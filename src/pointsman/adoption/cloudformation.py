@@ -232,8 +232,8 @@ def _own_aliases(template: Mapping[str, Any], path: str, notes: list[str]) -> tu
     return tuple(sorted(own))
 
 
-def _capabilities(template: Mapping[str, Any], deploying: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What CloudFormation wants to be told: https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_CreateStack.html"""
+def _capabilities(template: Mapping[str, Any], deploying: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """What CloudFormation wants to be told, beyond the default: https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_CreateStack.html"""
     named = ("RoleName", "PolicyName", "ManagedPolicyName", "UserName", "GroupName", "InstanceProfileName")
     resources = [table(each) for each in _resources(template).values()]
     iam = [each for each in resources if isinstance(each.get("Type"), str) and each["Type"].startswith("AWS::IAM::")]
@@ -247,7 +247,7 @@ def _capabilities(template: Mapping[str, Any], deploying: Mapping[str, Any]) -> 
         found.add("CAPABILITY_IAM")
     if "Transform" in template:
         found.add("CAPABILITY_AUTO_EXPAND")
-    return tuple(each for each in _CAPABILITIES if each in found)
+    return tuple(each for each in _CAPABILITIES if each in found) if found != {"CAPABILITY_IAM"} else None
 
 
 def _samconfig(tree: Tree, path: str) -> tuple[str | None, Mapping[str, Any]]:

@@ -92,7 +92,9 @@ def look(tree: Tree) -> Found | None:
 
 def _is_for_aws(tree: Tree, path: str) -> bool:
     provider = tree.table(path).get("provider")
-    return provider == "aws" or (isinstance(provider, dict) and provider.get("name", "aws") == "aws")
+    if isinstance(provider, str):  # short for { name = … }, or a variable's to say
+        return provider == "aws" or provider.startswith("${")
+    return isinstance(provider, dict) and provider.get("name", "aws") == "aws"
 
 
 def _in_code(tree: Tree) -> Found | None:
