@@ -272,3 +272,41 @@ def test_a_function_that_is_not_there_is_an_error_and_nothing_is_written(checkou
     assert "there is no function nobody-made-this in" in refused.err
     assert not (checkout.folder / "pointsman.toml").exists()
     assert not list(Path(checkout.folder).glob(".pointsman/ledger*"))
+
+
+SAM = """\
+Transform: AWS::Serverless-2016-10-31
+Resources:
+  Hello:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: hello/
+      Handler: index.handler
+      Runtime: RUNTIME
+      Role: ROLE
+"""
+
+
+def test_a_sam_stack_that_sam_deployed_is_found_in_sync(checkout: Shop) -> None:
+    """`sam deploy` uploads the code and sends the template with the address of it in CodeUri's place."""
+    template = SAM.replace("RUNTIME", control_runtime()).replace("ROLE", checkout.role)
+    samconfig = f'version = 0.1\n[default.deploy.parameters]\nstack_name = "{checkout.name}"\nregion = "eu-west-1"\n'
+    lay(checkout, {"template.yaml": template, "samconfig.toml": samconfig, "hello/index.py": HANDLER})
+    (checkout.folder / "index.py").unlink()
+    s3, stacks = checkout.aws("s3"), checkout.aws("cloudformation")
+    s3.create_bucket(Bucket=checkout.name, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    s3.put_object(Bucket=checkout.name, Key="code", Body=zipped({"index.py": HANDLER}))
+    sent = template.replace("hello/", f"s3://{checkout.name}/code")
+    capabilities = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
+    stacks.create_stack(StackName=checkout.name, TemplateBody=sent, Capabilities=capabilities)
+    stacks.get_waiter("stack_create_complete").wait(StackName=checkout.name, WaiterConfig={"Delay": 0.2})
+    function = stacks.describe_stack_resource(StackName=checkout.name, LogicalResourceId="Hello")
+    name = function["StackResourceDetail"]["PhysicalResourceId"]
+    checkout.aws("lambda").publish_version(FunctionName=name)
+    checkout.aws("lambda").create_alias(FunctionName=name, Name="STAGE", FunctionVersion="1")
+
+    told = checkout.ok("init").out
+
+    assert f"samconfig.toml: stack {checkout.name}" in told
+    assert f"function {name}" in told
+    assert "nothing to do: STAGE serves exactly this" in checkout.ok("plan").out
