@@ -461,6 +461,17 @@ def test_a_cdk_stack_gets_its_assets_and_our_package(bootstrapped: Shop) -> None
     assert writes(changed.document) == ["UpdateFunctionCode", "PublishVersion", "UpdateAlias"]
 
 
+def test_a_cdk_stack_is_rehearsed_in_an_account_that_was_never_bootstrapped(bootstrapped: Shop) -> None:
+    own(bootstrapped, "GreeterA41DC22A", template="cdk.out/Greeting.template.json")
+
+    told = bootstrapped.ok("--local", "deploy", "--build-id", "1", "-v").err
+
+    assert "made the bucket cdk-hnb659fds-assets-123456789012-" in told
+    assert "put /cdk-bootstrap/hnb659fds/version on the local AWS, as `cdk bootstrap` does" in told
+    assert bootstrapped.ok("--local", "deploy", "--build-id", "2", "--json").calls == (2, 0)
+    bootstrapped.ok("local", "down")
+
+
 def test_a_cdk_alias_follows_the_stack(bootstrapped: Shop) -> None:
     own(bootstrapped, "GreeterA41DC22A", template="cdk.out/Versioned.template.json")
     bootstrapped.ok("deploy", "--build-id", "1")

@@ -24,6 +24,7 @@ _SERVICES = (
     "iam",
     "lambda",
     "s3",
+    "ssm",
     "sts",
     "sso",
     "sso-oidc",
