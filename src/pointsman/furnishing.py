@@ -32,8 +32,12 @@ def preview(session: Session, alias: Alias) -> Url | None:
     known = session.ledger.remembered("preview", str(alias.arn))
     if known:
         return Url(url=known["url"], auth=known["auth"]) if known["url"] else None
-    wanted = session.world.project.branches.preview
-    return session.gateway.url(alias.arn.name, alias.name) if wanted else None
+    if not session.world.project.branches.preview:
+        return None
+    found = session.gateway.url(alias.arn.name, alias.name)
+    if session.run:
+        found_at(session, alias.name, alias.arn, found)
+    return found
 
 
 def begin(session: Session, alias: AliasName, arn: FunctionArn | None) -> None:
@@ -42,13 +46,17 @@ def begin(session: Session, alias: AliasName, arn: FunctionArn | None) -> None:
         _remember(session, alias, arn, done=False)
 
 
-def finish(session: Session, alias: AliasName, arn: FunctionArn, url: Url | None) -> None:
-    """All is there. `url` is the preview's, None where there is none (any more)."""
+def finish(session: Session, alias: AliasName, arn: FunctionArn) -> None:
+    """All is there."""
     _remember(session, alias, arn, done=True)
+
+
+def found_at(session: Session, alias: AliasName, arn: FunctionArn, url: Url | None) -> None:
+    """Where the branch's preview is, None where there is none (any more): so that later deploys need not ask."""
     subject = f"{arn.unqualified}:{alias}"
-    known = session.ledger.remembered("preview", subject) or {"url": "", "auth": ""}
+    known = session.ledger.remembered("preview", subject)
     fact = {"url": url.url if url else "", "auth": url.auth if url else ""}
-    if fact != {key: known[key] for key in fact}:
+    if fact != (known and {key: known[key] for key in fact}):
         session.ledger.append(session.run, "preview", function=str(arn.unqualified), subject=subject, **fact)
 
 

@@ -149,13 +149,17 @@ def announce(session: Session, made: Plan) -> None:
 
 
 def _furnished(session: Session, made: Plan, done: Done) -> Url | None:
-    """Write down that the alias has all it is to have. Returns the URL of its preview."""
-    removed = any(isinstance(step, RemoveUrl) for step in made.steps)
-    url = done.url or (furnishing.preview(session, session.alias) if made.branch and session.alias else None)
-    url = None if removed else url
+    """Write down that the alias has all it is to have. Returns the URL of a branch's preview."""
     arn = session.arn or (done.alias.arn.unqualified if done.alias else None)
-    if arn:
-        furnishing.finish(session, made.alias, arn, url)
+    if arn is None:
+        return None
+    furnishing.finish(session, made.alias, arn)
+    if not made.branch:
+        return None
+    removed = any(isinstance(step, RemoveUrl) for step in made.steps)
+    known = furnishing.preview(session, session.alias) if session.alias and not removed else None
+    url = done.url or known
+    furnishing.found_at(session, made.alias, arn, url)
     return url
 
 

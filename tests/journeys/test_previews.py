@@ -68,6 +68,7 @@ def test_without_a_ledger_the_url_is_looked_up(shop: Shop) -> None:
 
     assert again.result[0]["preview"] == first["preview"]
     assert again.calls[1] == 0
+    assert [call["action"] for call in again.document["calls"]["list"]].count("GetFunctionUrlConfig") == 1
 
 
 def test_a_preview_for_signed_requests_lets_nobody_else_in(shop: Shop) -> None:
