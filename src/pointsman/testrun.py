@@ -397,7 +397,7 @@ class _Failures(_Reader):
         match tag.rpartition("}")[2]:
             case "testcase" | "testsuite":
                 self.attributes, self.told = attributes, False
-            case "failure" | "error" if self.said is None and not self.told:
+            case "failure" | "error" if self.said is None and not (self.told and "testcase" in self.path):
                 self.said, self.message = [], attributes.get("message", "")
 
     def text(self, said: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from pointsman import testrun
 from pointsman.cli import reports
+from pointsman.cli.terminal import Screen
 from pointsman.errors import GateRefused
 from pointsman.hands import Released
 from pointsman.model import TestReport
@@ -170,3 +171,25 @@ def test_elsewhere_a_file_of_variables_is_written(tmp_path: Path) -> None:
     assert "POINTSMAN_VERSION=7" in lines
     assert "POINTSMAN_UNCHANGED=false" in lines
     assert all(line.startswith("POINTSMAN_") and "=" in line for line in lines)
+
+
+def test_a_tests_own_output_folds_under_what_was_said_last() -> None:
+    err = io.StringIO()
+    screen = Screen(out=io.StringIO(), err=err, json=False, verbose=True, groups=True)
+
+    screen.say("unit tests: npm test")
+    screen.echo("::error::forged by a test")
+    screen.echo("ok 1")
+    screen.failed(GateRefused("no"))
+
+    lines = err.getvalue().splitlines()
+    assert lines[1] == "::group::unit tests: npm test"
+    assert lines[2].startswith("         | "), "a command must begin its line: a test cannot give any"
+    assert lines[4:] == ["::endgroup::", "pointsman: no"]
+
+
+def test_without_groups_nothing_is_folded() -> None:
+    err = io.StringIO()
+    Screen(out=io.StringIO(), err=err, json=False, verbose=True).echo("ok 1")
+
+    assert err.getvalue() == "         | ok 1\n"

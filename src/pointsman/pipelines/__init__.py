@@ -79,21 +79,16 @@ class Recipe(Value, frozen=True, kw_only=True):
         seen by git."""
         return f"{self.home}/cache"
 
-    def comments(self, mark: str, *lines: str) -> str:
-        return "\n".join(f"{mark} {line}" for line in (*lines, *self.about_ledger))
+    def comments(self, mark: str, *lines: str, carried: str) -> str:
+        """The lines, and why a ledger's file is `carried`; nothing of it where the ledger is a table."""
+        ledger = (
+            f"The ledger ({self.ledger}) goes {carried}: which build is which version,",
+            "what failed its tests, what an alias served before. Where it is lost, builds are looked up in AWS.",
+        )
+        return "\n".join(f"{mark} {line}" for line in (*lines, *(ledger if self.ledger else ())))
 
     def called(self, environment: Environment) -> str:
         return self.names[environment.name]
-
-    @property
-    def about_ledger(self) -> list[str]:
-        """Why a file is carried from job to job and from build to build; nothing where the ledger is a table."""
-        if not self.ledger:
-            return []
-        return [
-            f"The ledger ({self.ledger}) goes from job to job and from build to build: which build is which version,",
-            "what failed its tests, what an alias served before. Where it is lost, builds are looked up in AWS.",
-        ]
 
 
 def recipe(project: Project, seen: Seen) -> Recipe:

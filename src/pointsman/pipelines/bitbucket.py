@@ -32,7 +32,7 @@ def write(recipe: Recipe) -> str:
         group="pointsman-$BITBUCKET_BRANCH",
     )
     return f"""\
-{recipe.comments("#", *needs)}
+{recipe.comments("#", *needs, carried="from step to step, and no further")}
 image: {_image(recipe)}
 
 definitions:
@@ -112,7 +112,7 @@ def _step(
             "after-script:",
             f"  - if [ -d {reports} ]; then cp -r {reports} test-results; fi",
         ]
-        if recipe.ledger:
+        if recipe.ledger and deployment:
             lines += ["artifacts:", f"  - {recipe.ledger}"]
     return ["- step:", indented(lines, 4)]
 

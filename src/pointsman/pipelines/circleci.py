@@ -23,7 +23,7 @@ def write(recipe: Recipe) -> str:
         _job(recipe, "clean-up", recipe.branch, [recipe.clean_up], tests=False),
     ]
     return f"""\
-{recipe.comments("#", *needs)}
+{recipe.comments("#", *needs, carried="from job to job and from build to build")}
 version: 2.1
 
 executors:

@@ -28,7 +28,7 @@ def write(recipe: Recipe) -> str:
         before = _job(recipe, each)
     jobs.append(_clean_up(recipe))
     return f"""\
-{recipe.comments("#", *needs)}
+{recipe.comments("#", *needs, carried="from job to job and from build to build")}
 name: pointsman
 
 on:

@@ -28,7 +28,7 @@ def write(recipe: Recipe) -> str:
         )
     needs.append("And a pipeline schedule (Build → Pipeline schedules), for branches whose deletion nobody heard of.")
     return f"""\
-{recipe.comments("#", *needs)}
+{recipe.comments("#", *needs, carried="from job to job and from build to build")}
 stages: [deploy, promote, clean-up]
 
 variables:

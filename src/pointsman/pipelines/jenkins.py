@@ -38,7 +38,7 @@ def write(recipe: Recipe) -> str:
         '"git" (to ask the remote which branches there are).',
     ]
     return f"""\
-{recipe.comments("//", *needs)}
+{recipe.comments("//", *needs, carried="from stage to stage, and stays on its agent")}
 pipeline {{
     agent none // nobody's agent waits for an approval
     options {{
