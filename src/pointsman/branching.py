@@ -13,12 +13,12 @@ from typing import assert_never
 
 import msgspec
 
-from pointsman import branches, clearing, owners
+from pointsman import branch_roles, branches, clearing, owners
 from pointsman.clearing import Clear, Clearing, Doomed, Standing
 from pointsman.config import Environment, Function
 from pointsman.errors import Ambiguous, Conflict, LostRace, NotFound, PointsmanError, UsageError
 from pointsman.ledger import Run, under_way
-from pointsman.model import Alias, AliasName, FunctionArn, FunctionName, Url, Value, Version
+from pointsman.model import Alias, AliasName, FunctionArn, Url, Value, Version
 from pointsman.world import Session, World
 
 COMMAND = "branch delete"
@@ -148,7 +148,7 @@ def carry_out(world: World, function: Function, made: Clearing) -> Cleared:
         session.ledger.append(session.run, "planned", function=function.name, subject=made.alias, clearing=made)
         _forget(session, made.arn, made.alias)
         for step in made.steps:
-            _carry_out(session, made.arn.name, step)
+            _carry_out(session, made, step)
         subject, used = f"{made.arn}:{made.alias}", _used(session, made.arn, made.alias, made.branch, None)
         session.ledger.append(session.run, "cleared", function=str(made.arn), subject=subject, versions=sorted(used))
         return Cleared(plan=made, outcome="deleted", run=session.run)
@@ -211,7 +211,13 @@ def _plan(world: World, function: Function, goes: Callable[[str, AliasName], boo
     ]
     left += [(name, branch, None) for name, branch in _orphans(session, arn, {each.name for each in aliases})]
     doomed = tuple(
-        Doomed(branch=branch, name=name, alias=alias, used=_used(session, arn, name, branch, alias))
+        Doomed(
+            branch=branch,
+            name=name,
+            alias=alias,
+            used=_used(session, arn, name, branch, alias),
+            role=_role(session, arn, branch),
+        )
         for name, branch, alias in left
         if goes(branch, name) and not _kept_always(world, branch, name)
     )
@@ -239,6 +245,11 @@ def _used(session: Session, arn: FunctionArn, name: AliasName, branch: str, alia
         if run.environment == environment:
             used |= {Version(each.subject) for each in session.ledger.of_run(run.id, "published")}
     return frozenset(each for each in used if each.published)
+
+
+def _role(session: Session, arn: FunctionArn, branch: str) -> str:
+    found = branch_roles.of_branch(session, arn, branch)
+    return found.name if found else ""
 
 
 def _standing(session: Session, arn: FunctionArn, aliases: tuple[Alias, ...], doomed: tuple[Doomed, ...]) -> Standing:
@@ -284,8 +295,8 @@ def _forget(session: Session, arn: FunctionArn, alias: AliasName) -> None:
 # Doing
 
 
-def _carry_out(session: Session, name: FunctionName, step: Clear) -> None:
-    gateway = session.gateway
+def _carry_out(session: Session, made: Clearing, step: Clear) -> None:
+    gateway, name = session.gateway, made.arn.name
     match step:
         case clearing.DeleteUrl():
             _surely(session, lambda: gateway.delete_url(name, step.alias))
@@ -310,6 +321,8 @@ def _carry_out(session: Session, name: FunctionName, step: Clear) -> None:
             except Conflict as error:
                 session.say(f"version {step.version} stays: {error.what}")  # an alias was pointed at it meanwhile
                 return
+        case clearing.DeleteRole():
+            branch_roles.remove_branch_role(session, made.arn, made.branch)
         case _:
             assert_never(step)
     session.say(f"done: {clearing.describe(step)}")

@@ -44,7 +44,13 @@ class DeleteVersion(Value, frozen=True, kw_only=True, tag_field="step"):
     version: Version
 
 
-Clear: TypeAlias = DeleteUrl | UnmapEventSource | Unprovision | DropEvents | DeleteAlias | DeleteVersion
+class DeleteRole(Value, frozen=True, kw_only=True, tag_field="step"):
+    """The clone that the branch's versions ran with."""
+
+    role: str
+
+
+Clear: TypeAlias = DeleteUrl | UnmapEventSource | Unprovision | DropEvents | DeleteAlias | DeleteVersion | DeleteRole
 
 
 class Doomed(Value, frozen=True, kw_only=True):
@@ -57,6 +63,7 @@ class Doomed(Value, frozen=True, kw_only=True):
     name: AliasName
     alias: Alias | None
     used: frozenset[Version]
+    role: str = ""  # the name of the branch's own, where it has one
 
 
 class Standing(Value, frozen=True, kw_only=True):
@@ -102,6 +109,10 @@ def clear(function: str, arn: FunctionArn, doomed: tuple[Doomed, ...], standing:
             else:
                 steps.append(DeleteVersion(version=version))
                 versions.discard(version)
+        if each.role and kept:
+            kept.append(f"role {each.role} stays: those versions may run with it")
+        elif each.role:
+            steps.append(DeleteRole(role=each.role))
         made.append(
             Clearing(
                 function=function, arn=arn, branch=each.branch, alias=each.name, steps=tuple(steps), kept=tuple(kept)
@@ -160,12 +171,15 @@ def describe(step: Clear) -> str:
             return f"delete alias {step.alias} (it serves version {step.version})"
         case DeleteVersion():
             return f"delete version {step.version}, which nobody else uses"
+        case DeleteRole():
+            return f"delete role {step.role}, made for this branch"
 
 
 __all__ = [
     "Clear",
     "Clearing",
     "DeleteAlias",
+    "DeleteRole",
     "DeleteUrl",
     "DeleteVersion",
     "Doomed",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar, assert_never
+from typing import Any, Protocol, TypeVar, assert_never
 
 from pointsman import branches
 from pointsman.aws.gateway import Gateway, Package
@@ -23,7 +23,17 @@ from pointsman.belongings import (
     RemoveUrl,
     RevokePermission,
 )
-from pointsman.errors import Ambiguous, Conflict, FunctionFailed, LostRace, NotFound, PreconditionFailed, TimedOut
+from pointsman.errors import (
+    Ambiguous,
+    Conflict,
+    FunctionFailed,
+    InvalidRequest,
+    LostRace,
+    NotFound,
+    PointsmanError,
+    PreconditionFailed,
+    TimedOut,
+)
 from pointsman.model import (
     LATEST,
     Alias,
@@ -38,10 +48,12 @@ from pointsman.model import (
     Url,
     Value,
     Version,
+    role_name,
 )
 from pointsman.plan import (
     ApplyStack,
     AskApproval,
+    CloneRole,
     CreateAlias,
     CreateFunction,
     Expects,
@@ -50,13 +62,16 @@ from pointsman.plan import (
     PublishVersion,
     RemoveAlias,
     RestoreAlias,
+    ReturnRole,
     RunGate,
     Step,
     UpdateCode,
     UpdateConfiguration,
 )
+from pointsman.roles import is_clone
 
 R = TypeVar("R")
+_CANNOT_ASSUME = "cannot be assumed by Lambda"
 
 
 class Done(Value, frozen=True, kw_only=True):
@@ -73,7 +88,7 @@ class Done(Value, frozen=True, kw_only=True):
 class Record(Protocol):
     """What the ledger is told, as soon as it is true."""
 
-    def published(self, function: FunctionArn, version: Version, bits: Bits) -> None: ...
+    def published(self, function: FunctionArn, version: Version, bits: Bits, *, role: str, anew: bool) -> None: ...
     def moved(self, function: FunctionArn, alias: AliasName, version: Version, was: Version | None) -> None: ...
     def removed(self, function: FunctionArn, alias: AliasName, version: Version) -> None: ...
 
@@ -89,6 +104,8 @@ class Hands:
     gate: Callable[[RunGate, FunctionArn | None, Version | None], None]
     approve: Callable[[AskApproval, Version], None]
     apply_stack: Callable[[ApplyStack], FunctionName]
+    clone_role: Callable[[CloneRole], None]
+    must_be_assumable: Callable[[str], None]  # raises where Lambda cannot act as a role, however long one waits
     say: Callable[[str], None]
     wait_s: float = 300
 
@@ -154,6 +171,7 @@ class Execution:
     was: Version | None = None
     moved: bool = False
     url: Url | None = None
+    gave_back: bool = False
     expects: Expects = field(init=False)  # of the alias: what the plan saw, or what the owner's step left
     _gateway: Gateway = field(init=False)
 
@@ -166,8 +184,12 @@ class Execution:
 
     def prepare(self) -> None:
         """Everything that no caller of the alias notices."""
-        for step in self.plan.parts[0]:
-            self.carry_out(step)
+        try:
+            for step in self.plan.parts[0]:
+                self.carry_out(step)
+        except BaseException as error:
+            self.give_back(error)
+            raise
 
     def approve(self) -> None:
         for step in self.plan.parts[1]:
@@ -195,6 +217,10 @@ class Execution:
                 self.seen(self.settled())
                 if step.makes_alias or (self.plan.name and self.name != self.plan.name):
                     self.look_for_alias()
+            case CloneRole():
+                self.hands.clone_role(step)
+            case ReturnRole():
+                self.return_role(step)
             case CreateFunction():
                 self.create_function(step)
             case UpdateCode():
@@ -262,9 +288,11 @@ class Execution:
             return found
 
         package = self.hands.package()
-        self.after_update(
-            self.surely(lambda: self._gateway.create_function(name, step.settings, package), look, f"creating {name}")
-        )
+
+        def send() -> Configuration:
+            return self._gateway.create_function(name, step.settings, package)
+
+        self.after_update(self.surely(self.once_assumable(step.settings, send), look, f"creating {name}"))
         self.hands.say(f"created function {name}")
 
     def update_code(self, step: UpdateCode) -> None:
@@ -290,6 +318,7 @@ class Execution:
         self.hands.say(f"updated $LATEST of {name} to code {step.sha256.short}…")
 
     def update_configuration(self, step: UpdateConfiguration) -> None:
+        self.may_lend(step)
         name, expecting = self.function(), self.expected()
         wanted = {key: value["Variables"] if key == "Environment" else value for key, value in step.settings.items()}
 
@@ -301,12 +330,11 @@ class Execution:
             self.must_be_untouched(found, expecting)
             return None
 
+        def send() -> Configuration:
+            return self._gateway.update_configuration(name, step.settings, expecting=expecting)
+
         self.after_update(
-            self.surely(
-                lambda: self._gateway.update_configuration(name, step.settings, expecting=expecting),
-                look,
-                f"updating the configuration of {name}",
-            )
+            self.surely(self.once_assumable(step.settings, send), look, f"updating the configuration of {name}")
         )
         self.hands.say(f"updated the configuration of $LATEST of {name}")
 
@@ -320,6 +348,14 @@ class Execution:
         before = self.latest
         if before is None or before.sha256 != step.sha256:
             raise self.overtaken(before)
+        role = before.settings.get("Role", "")
+        if role != step.role if step.role else is_clone(role):
+            raise LostRace(
+                f"$LATEST of {name} has role {role_name(role)}, "
+                + (f"not {role_name(step.role)}" if step.role else "which is a branch's"),
+                where=f"publishing {name}",
+                next="Nothing was published. Deploy again: the plan then gives it the right role first.",
+            )
 
         def look() -> Configuration | None:
             found = self._gateway.function(name)
@@ -341,13 +377,98 @@ class Execution:
         sound(version)
         self.version, self.arn = version.version, version.arn.unqualified
         self.published = version.description == step.description
-        self.hands.record.published(self.arn, version.version, version.bits)
+        self.hands.record.published(self.arn, version.version, version.bits, role=role, anew=self.published)
         if self.published:
             self.hands.say(f"published version {version.version} of {name}, build {step.description}")
         else:
             self.hands.say(
                 f"nothing new to publish: version {version.version} of {name} is the same code and configuration"
             )
+
+    # Its role
+
+    def may_lend(self, step: UpdateConfiguration) -> None:
+        """A branch's role is lent to `$LATEST` only where that has the role it will get back."""
+        back = self.returns()
+        present = self.latest.settings.get("Role") if self.latest else None
+        if (
+            back
+            and present
+            and present not in (back.role, back.lent)
+            and not is_clone(present)
+            and "Role" in step.settings
+        ):
+            raise LostRace(
+                f"{self.name} has role {role_name(present)} by now, and the plan saw {role_name(back.role)}",
+                where="deploying",
+                next="Nothing was published. Deploy again: the branch's role is then cloned from that one.",
+            )
+
+    def returns(self) -> ReturnRole | None:
+        return next((step for step in self.plan.steps if isinstance(step, ReturnRole)), None)
+
+    def return_role(self, step: ReturnRole) -> None:
+        """Only where `$LATEST` still has what was lent: a role that somebody else gave it meanwhile stays."""
+        name = self.function()
+
+        def send() -> Configuration:
+            return self._gateway.update_configuration(name, {"Role": step.role}, expecting=self.expected())
+
+        def look() -> Configuration | None:
+            found = self._gateway.function(name)
+            if found and found.settings.get("Role") != step.lent:
+                return found
+            self.must_be_untouched(found, self.expected())
+            return None
+
+        for attempt in range(3):
+            self.seen(found := self.settled())
+            if found.settings.get("Role") != step.lent:
+                break
+            try:
+                self.after_update(self.surely(send, look, f"giving {name} its role back"))
+            except LostRace:  # its code was changed in between, say: the role may still be the branch's
+                if attempt == 2:
+                    raise
+            else:
+                self.hands.say(f"$LATEST of {name} has role {role_name(step.role)} again")
+                break
+        self.gave_back = True
+
+    def give_back(self, error: BaseException) -> None:
+        """Whatever went wrong, `$LATEST` must not keep a branch's role: the next to publish it may be PROD's deploy."""
+        step = self.returns()
+        if step is None or self.gave_back or self.name is None:
+            return
+        try:
+            self.return_role(step)
+        except PointsmanError as also:
+            error.add_note(
+                f"$LATEST of {self.name} may still have role {role_name(step.lent)} ({also.what}): `pointsman resume`, "
+                f"or the next deploy, gives it {role_name(step.role)} back."
+            )
+
+    def once_assumable(self, settings: dict[str, Any], send: Callable[[], R]) -> Callable[[], R]:
+        """Again while Lambda cannot act as a role that was just made: IAM tells the rest of AWS seconds later."""
+
+        def patient() -> R:
+            clock, role, delay = self.hands.clock, settings.get("Role", ""), 0.5
+            began = clock.now()
+            while True:
+                try:
+                    return send()
+                except InvalidRequest as refused:
+                    if _CANNOT_ASSUME not in refused.what:
+                        raise
+                    if delay == 0.5:
+                        self.hands.must_be_assumable(role)
+                        self.hands.say(f"waiting until Lambda can act as role {role_name(role)}")
+                    if clock.now() - began > self.hands.wait_s:
+                        raise
+                clock.sleep(delay)
+                delay = min(delay * 1.5, 5.0)
+
+        return patient
 
     # The alias
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pointsman import artifact as packaging
-from pointsman import furnishing, owners
+from pointsman import branch_roles, furnishing, owners, role_guard
 from pointsman.aws.gateway import Package
 from pointsman.belongings import RemoveUrl
 from pointsman.config import Direct, Function, Test
@@ -27,8 +27,9 @@ from pointsman.model import (
     plain,
 )
 from pointsman.observe import arn_of, declared_before
-from pointsman.plan import ApplyStack, AskApproval, CreateAlias, CreateFunction, Gate, Plan, RunGate
+from pointsman.plan import ApplyStack, AskApproval, CreateAlias, CreateFunction, Gate, Plan, ReturnRole, RunGate
 from pointsman.provision import uploads
+from pointsman.roles import parts
 from pointsman.world import Session
 
 
@@ -54,9 +55,11 @@ class Released(Value, frozen=True, kw_only=True):
     preview: str = ""  # the branch's function URL, "" where it has none
     notes: tuple[str, ...] = ()
     tests: dict[str, TestReport]
+    warnings: tuple[str, ...] = ()
 
 
 def carry_out(session: Session, made: Plan, *, tests: dict[str, TestReport] | None = None) -> Released:
+    role_guard.check(session, made)
     work = Work(session, made, tests=tests)
     work.prepare()
     work.execution.approve()
@@ -79,6 +82,8 @@ class Work:
             gate=lambda step, arn, version: _gate(session, step, arn, version, self.reports),
             approve=lambda step, version: _approve(session, step, version),
             apply_stack=lambda step: _apply(session, made, step),
+            clone_role=lambda step: branch_roles.clone(session, step),
+            must_be_assumable=lambda role: branch_roles.must_be_assumable(session, role),
             say=session.say,
             wait_s=session.world.options.wait_s,
         )
@@ -94,6 +99,9 @@ class Work:
             rehearsal.role(session.gateway, provision.role, session.say)
         for note in self.made.notes:
             session.say(note)
+        for step in self.made.steps:
+            if isinstance(step, ReturnRole) and session.arn:
+                session.ledger.lend(session.run, session.arn, step.lent, step.role)
         self.execution.prepare()
 
     def released(self) -> Released:
@@ -121,6 +129,7 @@ class Work:
             preview=url.url if url else "",
             notes=made.notes,
             tests=self.reports,
+            warnings=tuple(session.warnings),
         )
 
 
@@ -222,11 +231,13 @@ class _Record:
         self.session = session
         self.made = made
 
-    def published(self, function: FunctionArn, version: Version, bits: Bits) -> None:
+    def published(self, function: FunctionArn, version: Version, bits: Bits, *, role: str, anew: bool) -> None:
         assert self.made.build is not None
         session = self.session
         commit = session.world.actor.commit
-        session.ledger.published(session.run, function, version, bits, self.made.build, commit=commit)
+        session.ledger.published(session.run, function, version, bits, self.made.build, commit=commit, role=role)
+        if role in session.roles and (anew or session.ledger.role_of(function, version).parts is None):
+            session.ledger.role(session.run, function, version, role, parts(session.roles[role]))
         if session.proved_latest:  # what was tested as $LATEST is this version now
             facts = {"arn": str(function), "version": version, "verdict": "pass", "problem": "", "report": None}
             session.ledger.append(

@@ -64,6 +64,14 @@ class Entry(Value, frozen=True, kw_only=True):
     body: dict[str, Any]
 
 
+class Worn(Value, frozen=True, kw_only=True):
+    """A version's role, since when it is known, and (where IAM showed it) what it was made of then."""
+
+    role: str
+    at: float
+    parts: dict[str, str] | None = None
+
+
 class Run(Value, frozen=True, kw_only=True):
     """One command that may change something. `request` is what was asked, enough to ask it again.
 
@@ -175,7 +183,15 @@ class Ledger:
                     self._db.execute("COMMIT")
 
     def published(
-        self, run: str, function: FunctionArn, version: Version, bits: Bits, build: BuildId, *, commit: str = ""
+        self,
+        run: str,
+        function: FunctionArn,
+        version: Version,
+        bits: Bits,
+        build: BuildId,
+        *,
+        commit: str = "",
+        role: str = "",
     ) -> None:
         self.append(
             run,
@@ -186,12 +202,21 @@ class Ledger:
             sha256=bits.sha256,
             fingerprint=bits.fingerprint,
             commit=commit,
+            role=role,
         )
 
     def saw(self, run: str, function: FunctionArn, version: Version, bits: Bits) -> None:
         """What somebody else published as that version: it is so for good, and need not be asked for again."""
         facts = {"sha256": bits.sha256, "fingerprint": bits.fingerprint}
         self.append(run, "seen", function=str(function), subject=version, **facts)
+
+    def role(self, run: str, function: FunctionArn, version: Version, role: str, parts: dict[str, str]) -> None:
+        """What the version's role allowed when it was published, or when that was accepted later."""
+        self.append(run, "role", function=str(function), subject=version, role=role, parts=parts)
+
+    def lend(self, run: str, function: FunctionArn, lent: str, home: str) -> None:
+        """`$LATEST` is about to have another role than its own."""
+        self.append(run, "lent", function=str(function), subject=lent, home=home)
 
     def moved(self, run: str, function: FunctionArn, move: Move) -> None:
         self.append(run, "moved", function=str(function), subject=move.alias, move=move)
@@ -257,6 +282,21 @@ class Ledger:
         ):
             return Bits(sha256=CodeSha256(entry.body["sha256"]), fingerprint=entry.body["fingerprint"])
         return None
+
+    def role_of(self, function: FunctionArn, version: Version) -> Worn:
+        """The role a version was published with, and what that allowed; "" and None where it was not written down."""
+        where = "kind = ? AND function = ? AND subject = ?"
+        for entry in self._entries(where, "role", str(function), str(version), limit=1):
+            return Worn(role=entry.body["role"], at=entry.at, parts=entry.body["parts"])
+        for entry in self._entries(where, "published", str(function), str(version), limit=1):
+            return Worn(role=entry.body.get("role", ""), at=entry.at)
+        return Worn(role="", at=0.0)
+
+    def lent(self, function: FunctionArn, role: str) -> str:
+        """The role that `$LATEST` had before it was lent this one; "" where that is not known."""
+        for entry in self._entries("kind = 'lent' AND function = ? AND subject = ?", str(function), role, limit=1):
+            return str(entry.body["home"])
+        return ""
 
     def version_of(self, function: FunctionArn, bits: Bits) -> Version | None:
         """The newest version published from exactly these bits, if the ledger knows one."""

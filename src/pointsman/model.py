@@ -227,6 +227,35 @@ class Bits(Value, frozen=True, kw_only=True):
     fingerprint: str
 
 
+class Role(Value, frozen=True, kw_only=True):
+    """An execution role: who may act as it (`trust`), and what it may do.
+
+    `inline`: policy name → document; `attached`: ARN → its default version and, where the account's own, what it says.
+    """
+
+    arn: str
+    trust: Any
+    path: str = "/"
+    description: str = ""
+    boundary: str = ""
+    longest_s: int = 3600
+    tags: dict[str, str] = {}
+    inline: dict[str, Any] = {}
+    attached: dict[str, Any] = {}
+
+    @property
+    def name(self) -> str:
+        return role_name(self.arn)
+
+    def with_policies(self, inline: dict[str, Any], attached: dict[str, Any]) -> Role:
+        return msgspec.structs.replace(self, inline=inline, attached=attached)
+
+
+def role_name(arn: str) -> str:
+    """Without the path: names are unique in an account whatever their path."""
+    return arn.rpartition("/")[2]
+
+
 class Artifact(Value, frozen=True, kw_only=True):
     """A built package: `path` of the zip, `sha256` as Lambda's CodeSha256, sizes in bytes."""
 

@@ -9,7 +9,9 @@ import base64
 import re
 from typing import Any
 
-from pointsman import branches, furnishing, owners
+import msgspec
+
+from pointsman import branch_roles, branches, furnishing, owners
 from pointsman.config import CloudFormation, Direct, Existing
 from pointsman.deployments import deployments, previous
 from pointsman.errors import (
@@ -36,6 +38,7 @@ from pointsman.plan import (
     Gate,
     Seen,
     Wanted,
+    bits,
 )
 from pointsman.takeover import taken_over
 from pointsman.world import Session, unknown
@@ -80,6 +83,8 @@ def observe(session: Session, made: Artifact, build: BuildId, *, gates: tuple[Ga
     alias = session.gateway.alias(function.arn.name, alias_name) if function else None
     session.arn, session.alias = (function.arn.unqualified if function else None), alias
     made = taken_over(session, made, function)
+    chosen = branch_roles.choose(session, function)
+    session.role = chosen.role
     wanted = Wanted(
         function=session.function.name,
         name=name,
@@ -96,16 +101,21 @@ def observe(session: Session, made: Artifact, build: BuildId, *, gates: tuple[Ga
         branch=session.environment.branch,
         stack_brings_code=found.brings_code,
         stack_makes_alias=found.makes_alias,
+        home=chosen.home,
+        role=chosen.role,
     )
     seen = Seen(
         function=function,
         alias=alias,
         serving=_serving(session, alias) if alias else None,
-        published=_published(session, made, function, alias),
+        published=_published(session, bits(wanted, function), function, alias) if function else None,
         stack=found.stack,
         furnishing=furnishing.look(session, function.arn.name if function else None, alias),
         stack_changes=found.changes,
     )
+    served = function is not None and seen.serving == bits(wanted, function)
+    if not served and (seen.published is None or any(gate.against == "latest" for gate in gates)):
+        wanted = msgspec.structs.replace(wanted, clone=branch_roles.step(session, chosen))
     return wanted, seen
 
 
@@ -162,11 +172,8 @@ def _serving(session: Session, alias: Alias) -> Bits | None:
     return found.bits if found else None
 
 
-def _published(session: Session, made: Artifact, function: Configuration | None, alias: Alias | None) -> Version | None:
+def _published(session: Session, bits: Bits, function: Configuration, alias: Alias | None) -> Version | None:
     """A version of exactly these bits that the ledger knows and Lambda still has."""
-    if function is None:
-        return None
-    bits = Bits(sha256=made.sha256, fingerprint=function.fingerprint)
     version = session.ledger.version_of(function.arn.unqualified, bits)
     if version is None or (alias and alias.version == version):
         return version

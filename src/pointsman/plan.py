@@ -33,6 +33,8 @@ from pointsman.model import (
     Routing,
     Value,
     Version,
+    fingerprint,
+    role_name,
     size,
 )
 
@@ -49,6 +51,24 @@ class ApplyStack(Value, frozen=True, kw_only=True, tag_field="step"):
     reason: str
     changes: tuple[str, ...] = ()
     makes_alias: bool = False
+
+
+class CloneRole(Value, frozen=True, kw_only=True, tag_field="step"):
+    """Make, or bring up to date, a branch's own copy of the function's role. `digest`: of the origin as it was seen."""
+
+    role: str
+    origin: str
+    digest: str
+    create: bool
+    reason: str
+
+
+class ReturnRole(Value, frozen=True, kw_only=True, tag_field="step"):
+    """Give `$LATEST` its own role back where it has `lent`: what is published next must not be published with that."""
+
+    role: str
+    lent: str
+    reason: str
 
 
 class CreateFunction(Value, frozen=True, kw_only=True, tag_field="step"):
@@ -79,9 +99,12 @@ class RunGate(Value, frozen=True, kw_only=True, tag_field="step"):
 
 
 class PublishVersion(Value, frozen=True, kw_only=True, tag_field="step"):
+    """`role`: what `$LATEST` must have when it is published; "" where only its owner knows, and no branch's then."""
+
     sha256: CodeSha256
     description: BuildId
     reason: str
+    role: str = ""
 
 
 class AskApproval(Value, frozen=True, kw_only=True, tag_field="step"):
@@ -123,11 +146,13 @@ class RemoveAlias(Value, frozen=True, kw_only=True, tag_field="step"):
 
 Step: TypeAlias = (
     ApplyStack
+    | CloneRole
     | CreateFunction
     | UpdateCode
     | UpdateConfiguration
     | RunGate
     | PublishVersion
+    | ReturnRole
     | AskApproval
     | CreateAlias
     | PointAlias
@@ -196,6 +221,8 @@ class Wanted(Value, frozen=True, kw_only=True):
     """A deploy, as asked. `settings` are what the file declares (direct); None where somebody else owns them.
 
     `dropped` names environment variables that an earlier deploy declared and the file no longer does.
+    `home` is the role of `$LATEST`, and `role` the one the version is published with: `home`, or a branch's own, which
+    `clone` makes if need be. Both are "" while only the function's owner knows.
     """
 
     function: str
@@ -213,6 +240,9 @@ class Wanted(Value, frozen=True, kw_only=True):
     branch: str = ""
     stack_brings_code: bool = False
     stack_makes_alias: bool = False
+    home: str = ""
+    role: str = ""
+    clone: CloneRole | None = None
 
 
 class Seen(Value, frozen=True, kw_only=True):
@@ -245,12 +275,12 @@ def plan_deploy(wanted: Wanted, seen: Seen) -> Plan:
     code_is_new = function is None or architecture or function.sha256 != wanted.artifact.sha256
     latest_gates = [_gate(gate) for gate in wanted.gates if gate.against == "latest"]
     version: Version | None = None
+    role = function.settings.get("Role", "") if function else wanted.home
 
-    if function and seen.stack == "same" and not changes and not architecture:
-        bits = Bits(sha256=wanted.artifact.sha256, fingerprint=function.fingerprint)
-        if seen.alias and seen.serving == bits:
+    if function and seen.stack == "same" and not {*changes} - {"Role"} and not architecture:
+        if seen.alias and seen.serving == bits(wanted, function):
             why = f"{wanted.alias} serves exactly this code and configuration already, as version {seen.alias.version}"
-            steps = [*seen.furnishing.steps]
+            steps = [*_return(wanted, role), *seen.furnishing.steps]
             why = "" if steps else why
             return _plan(wanted, seen, tuple(steps), version=seen.alias.version, why_nothing=why)
         if not latest_gates:
@@ -259,9 +289,13 @@ def plan_deploy(wanted: Wanted, seen: Seen) -> Plan:
     if version is None:
         if seen.stack != "same":
             steps.append(_stack(wanted, seen))
+        if wanted.clone:
+            steps.append(wanted.clone)
         if function is None and seen.stack == "same":
             settings = {**(wanted.settings or {})}
             steps.append(CreateFunction(sha256=wanted.artifact.sha256, settings=settings, reason="there is none yet"))
+            if wanted.role != role:
+                steps.append(UpdateConfiguration(settings={"Role": wanted.role}, reason=f"Role {role} → {wanted.role}"))
         else:
             # A stack that changes may bring its own code: then ours goes up again. (Skipped where it did not.) Code
             # that somebody put beside a stack that brings ours goes up to what the stack says it is.
@@ -272,13 +306,28 @@ def plan_deploy(wanted: Wanted, seen: Seen) -> Plan:
             if changes:
                 steps.append(UpdateConfiguration(settings=changes, reason=_explain(changes, function)))
         steps += latest_gates
+        # A stack that changes may give the function another role: then only that it is no branch's can be told now.
+        sure = seen.stack == "same" or wanted.role != wanted.home
         steps.append(
-            PublishVersion(sha256=wanted.artifact.sha256, description=wanted.build, reason=f"build {wanted.build}")
+            PublishVersion(
+                sha256=wanted.artifact.sha256,
+                description=wanted.build,
+                reason=f"build {wanted.build}",
+                role=wanted.role if sure else "",
+            )
         )
+        role = wanted.role
+    steps += _return(wanted, role)
     steps += [_gate(gate, version) for gate in wanted.gates if gate.against == "version"]
     steps += _move(wanted.alias, version, seen.alias, approve=wanted.approve, build=wanted.build)
     steps += seen.furnishing.steps
     return _plan(wanted, seen, tuple(steps), version=version)
+
+
+def bits(wanted: Wanted, function: Configuration) -> Bits:
+    """What a version would be, published from this code, these settings and the role that is wanted."""
+    settings = {**function.settings, "Role": wanted.role} if wanted.role else function.settings
+    return Bits(sha256=wanted.artifact.sha256, fingerprint=fingerprint(settings))
 
 
 def plan_move(
@@ -322,6 +371,10 @@ def describe(step: Step) -> str:
     match step:
         case ApplyStack():
             return f"{'create' if step.create else 'update'} stack {step.stack} by a change set ({step.reason})"
+        case CloneRole():
+            return f"{'make' if step.create else 'bring up to date'} role {role_name(step.role)} ({step.reason})"
+        case ReturnRole():
+            return f"give $LATEST its role {role_name(step.role)} back ({step.reason})"
         case CreateFunction():
             return f"create the function ({step.reason})"
         case UpdateCode():
@@ -434,10 +487,11 @@ def _why_code(wanted: Wanted, function: Configuration | None) -> str:
 
 def _changes(wanted: Wanted, function: Configuration | None) -> dict[str, Any]:
     """The declared settings that differ. Environment variables nobody declared here are left as they are."""
-    if wanted.settings is None or function is None:
+    if function is None:
         return {}
     changes: dict[str, Any] = {}
-    for key, value in wanted.settings.items():
+    declared = {**(wanted.settings or {}), **({"Role": wanted.role} if wanted.role else {})}
+    for key, value in declared.items():
         present: Any = function.description if key == "Description" else function.settings.get(key)
         if key == "Architectures":
             continue
@@ -469,6 +523,12 @@ def _explain(changes: dict[str, Any], function: Configuration | None) -> str:
         else:
             lines.append(f"{key} {present.get(key, 'unset')} → {value}")
     return "; ".join(lines)
+
+
+def _return(wanted: Wanted, role: str) -> tuple[ReturnRole, ...]:
+    if not wanted.home or role == wanted.home:
+        return ()
+    return (ReturnRole(role=wanted.home, lent=role, reason=f"it has {role_name(role)} by then"),)
 
 
 def _gate(gate: Gate, version: Version | None = None) -> RunGate:

@@ -246,6 +246,7 @@ def planned_promotion(session: Session, target: str, *, asked: BuildId | None = 
             f"build {build} is {known.sha256.short}… in the ledger, but version {version} holds {found.sha256.short}…",
             next="The function was deleted and made anew since: deploy the build again.",
         )
+    session.role = found.settings.get("Role", "")
     _must_be_proved(session, arn, version, f"promoting {target}")
     if in_progress(found):
         world = session.world

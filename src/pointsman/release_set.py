@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from pointsman import release
+from pointsman import release, role_guard
 from pointsman.config import Environment, Function
 from pointsman.errors import (
     Ambiguous,
@@ -207,7 +207,10 @@ class Member:
         self.work: Work | None = None
         self.error: BaseException | None = None
 
-    def takes(self, made: Plan) -> None:
+    def takes(self, made: Plan, *, decided: bool = False) -> None:
+        """`decided`: by a release that was looked at when it began, and goes on or back now."""
+        if not decided:
+            role_guard.check(self.session, made)
         self.work = Work(self.session, made, tests=self.tests)
         self.row.version = made.version or ""
 
@@ -354,7 +357,9 @@ class ReleaseSet:
                 approve=False,
             )
             again = {"steps": now.steps, "expects": now.expects, "why_nothing": now.why_nothing}
-            member.takes(msgspec.structs.replace(planned, version=shift.version, name=shift.name, **again))
+            member.takes(
+                msgspec.structs.replace(planned, version=shift.version, name=shift.name, **again), decided=True
+            )
 
         try:
             self.together(look, movers, phase="looking")
@@ -575,7 +580,7 @@ def _moves(member: Member) -> None:
 
 def _taking(member: Member, made: Plan) -> Member:
     member.error = None
-    member.takes(made)
+    member.takes(made, decided=True)
     return member
 
 

@@ -92,10 +92,10 @@ def places(world: World, function: Function) -> list[tuple[Session, tuple[Enviro
 
 
 def status(world: World, functions: tuple[Function, ...]) -> list[FunctionStatus]:
-    return [_status(session, group) for each in functions for session, group in places(world, each)]
+    return [status_of(session, group) for each in functions for session, group in places(world, each)]
 
 
-def _status(session: Session, environments: tuple[Environment, ...]) -> FunctionStatus:
+def status_of(session: Session, environments: tuple[Environment, ...]) -> FunctionStatus:
     name = owners.name(session)
     latest = session.gateway.function(name)
     if latest is None:
@@ -389,7 +389,9 @@ def rebuild(world: World, functions: tuple[Function, ...]) -> tuple[Path | None,
                 if BuildId.pattern.fullmatch(each.description):
                     known[each.version] = BuildId(each.description)
                     build = known[each.version]
-                    world.ledger.published(run, each.arn.unqualified, each.version, each.bits, build)
+                    world.ledger.published(
+                        run, each.arn.unqualified, each.version, each.bits, build, role=each.settings.get("Role", "")
+                    )
             for alias in session.gateway.aliases(name):
                 moved += 1
                 move = Move(

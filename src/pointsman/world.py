@@ -35,7 +35,7 @@ from pointsman.errors import (
     UsageError,
 )
 from pointsman.ledger import Ledger, Recorder, Run, born
-from pointsman.model import Alias, FunctionArn, FunctionName, Value
+from pointsman.model import Alias, FunctionArn, FunctionName, Role, Value
 
 if TYPE_CHECKING:
     from pointsman.aws.wire import Wire
@@ -383,6 +383,9 @@ class Session:
     arn: FunctionArn | None = None  # as seen when looking at the world
     alias: Alias | None = None
     proved_latest: bool = False  # the integration tests passed on $LATEST in this run
+    role: str = ""  # of the version that is to be served, where that is published already
+    roles: dict[str, Role] = field(default_factory=dict)  # by ARN, with their policies, as looked at in this run
+    warnings: list[str] = field(default_factory=list)  # what the person asking should know, though it stops nothing
     approved: Mapping[str, str] = field(default_factory=dict)  # by the run that is resumed: "ALIAS version" → by whom
 
     @property

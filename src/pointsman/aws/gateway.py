@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pointsman.aws.belongings import Belonging
 from pointsman.aws.packages import Packages
+from pointsman.aws.roles import Roles
 from pointsman.aws.sending import Reply, nothing
 from pointsman.aws.stacks import Stacks
+from pointsman.aws.trials import Trials
 from pointsman.errors import AccessDenied, NotYet
 from pointsman.model import (
     Alias,
@@ -44,7 +45,23 @@ class Package(Value, frozen=True, kw_only=True):
         return {"ZipFile": self.zip} if self.zip is not None else {"S3Bucket": self.bucket, "S3Key": self.key}
 
 
-class Gateway(Stacks, Belonging, Packages):
+class Caller(Value, frozen=True, kw_only=True):
+    """Whose credentials these are."""
+
+    account: str
+    arn: str
+
+
+class Quotas(Value, frozen=True, kw_only=True):
+    """The account in this region. Code in bytes, all versions of all functions together."""
+
+    code: int
+    code_limit: int
+    concurrency: int
+    unreserved: int
+
+
+class Gateway(Stacks, Belonging, Packages, Roles, Trials):
     # Functions and versions
 
     def function(self, name: str, qualifier: str | None = None) -> Configuration | None:
@@ -182,22 +199,25 @@ class Gateway(Stacks, Belonging, Packages):
             Name=str(name),
         )
 
-    # Who is asking
+    # The account, and who is asking
+
+    def quotas(self) -> Quotas:
+        return self._send(
+            "GetAccountSettings",
+            lambda reply: Quotas(
+                code=reply["AccountUsage"]["TotalCodeSize"],
+                code_limit=reply["AccountLimit"]["TotalCodeSize"],
+                concurrency=reply["AccountLimit"]["ConcurrentExecutions"],
+                unreserved=reply["AccountLimit"]["UnreservedConcurrentExecutions"],
+            ),
+        )
 
     def caller_account(self) -> str:
-        return self._send("GetCallerIdentity", lambda reply: str(reply["Account"]), service="sts")
+        return self.caller().account
 
-    def create_role(self, name: str) -> None:
-        """A role that Lambda may assume and that may do nothing."""
-        statement = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
-        self._send(
-            "CreateRole",
-            nothing,
-            service="iam",
-            mutates=True,
-            subject=name,
-            RoleName=name,
-            AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [statement]}),
+    def caller(self) -> Caller:
+        return self._send(
+            "GetCallerIdentity", lambda reply: Caller(account=reply["Account"], arn=reply["Arn"]), service="sts"
         )
 
     # S3, for packages too large for a request

@@ -155,6 +155,8 @@ def _dispatch(typed: Typed) -> int:
             from pointsman.cli import branch
 
             return branch.run(typed)
+        case "doctor":
+            return _doctor(typed)
         case "local":
             from pointsman.cli import local
 
@@ -305,6 +307,8 @@ def _told(typed: Typed, done: list[Released]) -> int:
                 screen.print(f"{about}Note: {note}.")
             if each.preview:
                 screen.print(f"{about}Preview: {each.preview}")
+            for warning in each.warnings:
+                screen.warn(warning)
     screen.result(done)
     reports.released(done, typed.asked.command, typed.environ, typed.world.project.root, screen.err)
     unchanged = all(each.outcome == "unchanged" for each in done)
@@ -528,6 +532,37 @@ def _changed(key: str, before: Any, after: Any) -> str:
         one, other = before or {}, after or {}
         return f"variables {', '.join(sorted(n for n in {*one, *other} if one.get(n) != other.get(n)))}"
     return " → ".join("unset" if each is None else str(each) for each in (before, after))
+
+
+def _doctor(typed: Typed) -> int:
+    import json
+
+    from pointsman import doctor
+
+    world, screen, asked = typed.world, typed.screen, typed.asked
+    only = world.environment(asked.to) if asked.to else None
+    functions = typed.functions
+    if asked.policy:
+        document = doctor.policy(world, functions, only)
+        if not screen.json:
+            screen.print(json.dumps(document, indent=2))
+        screen.result(document)
+        return 0
+    found = doctor.examine(world, functions, only)
+    problems = sum(each.verdict == "problem" for each in found)
+    if not screen.json:
+        about = ""
+        for each in found:
+            if each.about != about:
+                about = each.about
+                screen.print(screen.bold(about))
+            screen.print(f"  {each.verdict:<8} {each.name}: {each.what}")
+            if each.next:
+                screen.print(f"  {'':<8} → {each.next}")
+        warnings = sum(each.verdict == "warning" for each in found)
+        screen.print(f"{counted(problems, 'problem')}, {counted(warnings, 'warning')}.")
+    screen.result(found, ok=not problems)
+    return 1 if problems else 0
 
 
 def _config(typed: Typed) -> int:

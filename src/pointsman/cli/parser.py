@@ -44,6 +44,7 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     (
         "set up",
         (
+            ("doctor", "what stands in the way: tools, credentials, permissions, limits, roles"),
             ("local", "the embedded local AWS: up, down, status, logs, env, chaos, snapshot, reset"),
             ("ci", "write a pipeline for GitHub, GitLab, CircleCI, Jenkins or Bitbucket"),
             ("config", "explain every key, print the JSON Schema, check the file"),
@@ -166,8 +167,9 @@ def _to(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 def _gates(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--approve", action="store_true", help="approve what asks for approval, as yourself")
     parser.add_argument(
-        *("--allow-replace", "--allow"), action="store_true", help="let the stack replace or remove the function"
-    )
+        "--allow", "--allow-replace", dest="allow_replace", action="store_true",
+        help="do what the plan is refused for: a stack that replaces the function, a role that changed",
+    )  # fmt: skip
     parser.add_argument("--wait", type=_positive, default=300, metavar="SECONDS", help="how long to wait for AWS (300)")
 
 
@@ -502,6 +504,12 @@ def _ci(parser: Parser, shared: Parser) -> None:
     comment.add_argument("--to", metavar="FILE", help="write it there")
 
 
+def _doctor(parser: Parser, _shared: Parser) -> None:
+    _function(parser)
+    parser.add_argument("--to", metavar="ENV", help="one environment, by name or alias (default: all)")
+    parser.add_argument("--policy", action="store_true", help="print the least IAM policy that this file needs")
+
+
 def _completion(parser: Parser, _shared: Parser) -> None:
     parser.add_argument("shell", choices=("bash", "zsh", "tcsh"))
 
@@ -537,6 +545,11 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[Parser, Parser], object]]] = {
     "versions": ("pointsman versions", "", lambda parser, _shared: _function(_to(parser))),
     "history": ("pointsman history --limit 50", "", _history),
     "diff": ("pointsman diff STAGE PROD", "", _diff),
+    "doctor": (
+        "pointsman doctor --policy > deployer.json",
+        "Exit code 1 where there is a problem; nothing is changed.",
+        _doctor,
+    ),
     "local": ('eval "$(pointsman local env)" && aws lambda list-functions', "", _local),
     "ci": ("pointsman ci github", "", _ci),
     "config": ("pointsman config explain environment.*.approve", "", _config),

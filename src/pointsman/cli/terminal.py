@@ -100,6 +100,10 @@ class Screen:
     def print(self, text: str = "") -> None:
         print(text, file=self.out)
 
+    def warn(self, text: str) -> None:
+        """What stops nothing and should be known: beside the result, not in it."""
+        print(f"warning: {text}", file=self.err)
+
     def bold(self, text: str) -> str:
         return f"\033[1m{text}\033[0m" if self.colour else text
 

@@ -1,0 +1,116 @@
+"""Which IAM actions each call takes, on what, and which part of the work makes it: the least a deployer needs.
+
+https://docs.aws.amazon.com/service-authorization/latest/reference/list_awslambda.html. Most calls are an action of the
+same name; those that are not stand here with what they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+Target: TypeAlias = Literal["function", "everything", "role", "clones", "stack", "bucket", "policies", "mappings"]
+"""What an action is for: everything is `*`, where IAM knows no resource; clones are branches' own roles."""
+
+
+class Need(NamedTuple):
+    """`actions` that one AWS call takes, `on` what, for which `parts` of the work.
+
+    look: status, versions, history, diff. create, settings: of a function that Pointsman owns. guard: role_guard.
+    together: several functions in one release.
+    """
+
+    actions: tuple[str, ...]
+    on: Target
+    parts: tuple[str, ...]
+
+
+def _same(service: str, on: Target, parts: tuple[str, ...], *names: str) -> dict[str, Need]:
+    return {f"{service}:{name}": Need((f"{service}:{name}",), on, parts) for name in names}
+
+
+CALLS: Mapping[str, Need] = {
+    **_same("lambda", "function", ("look", "deploy"), "GetFunction", "GetAlias", "ListVersionsByFunction"),
+    **_same("lambda", "function", ("look",), "ListAliases"),
+    **_same("lambda", "function", ("deploy",), "UpdateFunctionCode", "PublishVersion", "CreateAlias", "UpdateAlias"),
+    **_same("lambda", "function", ("create",), "CreateFunction"),
+    **_same("lambda", "function", ("settings", "per-branch"), "UpdateFunctionConfiguration"),
+    **_same("lambda", "everything", ("doctor",), "GetAccountSettings"),
+    # Aliases named after branches, what they get of their model alias, and their end.
+    **_same(
+        *("lambda", "function", ("branches",)),
+        *("GetPolicy", "AddPermission", "RemovePermission"),
+        *("GetFunctionEventInvokeConfig", "PutFunctionEventInvokeConfig", "DeleteFunctionEventInvokeConfig"),
+        *("GetProvisionedConcurrencyConfig", "PutProvisionedConcurrencyConfig", "DeleteProvisionedConcurrencyConfig"),
+        *("ListFunctionEventInvokeConfigs", "ListProvisionedConcurrencyConfigs", "ListFunctionUrlConfigs"),
+        "DeleteFunction",
+    ),
+    **_same("lambda", "function", ("branches", "together"), "DeleteAlias"),
+    **_same(
+        *("lambda", "function", ("preview",)),
+        *("GetFunctionUrlConfig", "CreateFunctionUrlConfig", "UpdateFunctionUrlConfig", "DeleteFunctionUrlConfig"),
+    ),
+    **_same("lambda", "everything", ("branches",), "ListEventSourceMappings", "CreateEventSourceMapping"),
+    **_same("lambda", "mappings", ("branches",), "DeleteEventSourceMapping"),
+    # HEAD has no permission of its own; without s3:ListBucket a missing key is answered 403, and taken for missing.
+    "s3:HeadObject": Need(("s3:GetObject",), "bucket", ("bucket",)),
+    "s3:PutObject": Need(("s3:PutObject",), "bucket", ("bucket",)),
+    **_same(
+        *("cloudformation", "stack", ("stack",)),
+        *("DescribeStacks", "GetTemplate", "ListStackResources", "DescribeStackEvents"),
+        *("CreateChangeSet", "DescribeChangeSet", "ExecuteChangeSet", "DeleteChangeSet", "DeleteStack"),
+    ),
+    **_same(
+        *("iam", "role", ("guard", "per-branch")),
+        *("GetRole", "ListRolePolicies", "GetRolePolicy", "ListAttachedRolePolicies"),
+    ),
+    **_same("iam", "policies", ("guard", "per-branch"), "GetPolicy", "GetPolicyVersion"),
+    **_same(
+        *("iam", "clones", ("per-branch",)),
+        *("CreateRole", "DeleteRole", "TagRole", "UpdateAssumeRolePolicy", "PutRolePolicy", "DeleteRolePolicy"),
+        *("AttachRolePolicy", "DetachRolePolicy", "PutRolePermissionsBoundary", "DeleteRolePermissionsBoundary"),
+    ),
+    # What a rehearsal supplies where the local AWS lacks it: never called on AWS.
+    **_same("s3", "everything", ("rehearsal",), "CreateBucket"),
+    **_same("ssm", "everything", ("rehearsal",), "PutParameter"),
+    "iam:SimulatePrincipalPolicy": Need(("iam:SimulatePrincipalPolicy",), "everything", ("doctor",)),
+    "sts:GetCallerIdentity": Need((), "everything", ("doctor",)),  # whatever the policies say
+}
+
+BEYOND: tuple[Need, ...] = (
+    Need(("iam:PassRole",), "role", ("create", "settings", "per-branch")),  # with the function's settings, no call
+    Need(("iam:PassRole",), "clones", ("per-branch",)),
+    Need(("iam:GetRole", "iam:ListRolePolicies", "iam:GetRolePolicy"), "clones", ("per-branch",)),
+    Need(("iam:ListAttachedRolePolicies",), "clones", ("per-branch",)),
+    Need(("lambda:InvokeFunction",), "function", ("tests",)),  # what integration tests do with the credentials
+)
+"""What is asked for and no call of its own."""
+
+
+def needed(parts: Iterable[str]) -> dict[Target, tuple[str, ...]]:
+    """Target → the actions on it that this much of the work takes, sorted."""
+    wanted = {*parts}
+    found: dict[Target, set[str]] = {}
+    for need in (*CALLS.values(), *BEYOND):
+        if wanted & {*need.parts}:
+            found.setdefault(need.on, set()).update(need.actions)
+    return {target: tuple(sorted(actions)) for target, actions in found.items() if actions}
+
+
+def policy(actions: Mapping[Target, tuple[str, ...]], arns: Mapping[Target, tuple[str, ...]]) -> dict[str, Any]:
+    """The policy document that allows these actions on these ARNs, and nothing more."""
+    statements = []
+    for target, wanted in actions.items():
+        passing = [each for each in wanted if each == "iam:PassRole"]
+        for said, conditions in (
+            ([each for each in wanted if each not in passing], {}),
+            (passing, {"StringEquals": {"iam:PassedToService": "lambda.amazonaws.com"}}),
+        ):
+            if said:
+                sid = f"{'Pass' if conditions else ''}{target.title()}"
+                statement = {"Sid": sid, "Effect": "Allow", "Action": said, "Resource": list(arns[target])}
+                statements.append({**statement, **({"Condition": conditions} if conditions else {})})
+    return {"Version": "2012-10-17", "Statement": statements}
+
+
+__all__ = ["BEYOND", "CALLS", "Need", "Target", "needed", "policy"]

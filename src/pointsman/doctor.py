@@ -1,0 +1,483 @@
+"""What stands in the way of the next release: tools, credentials, permissions, limits, roles. Changes nothing."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pointsman import branch_roles, owners
+from pointsman.aws import permissions
+from pointsman.aws.gateway import Caller
+from pointsman.aws.permissions import Target
+from pointsman.config import Branches, CloudFormation, Direct, Environment, Function, Terraform
+from pointsman.errors import AccessDenied, AccountMismatch, AwsError, NotFound, NotYet, PointsmanError, UsageError
+from pointsman.model import Alias, Configuration, FunctionArn, FunctionName, Value, counted, role_name, size, to_json
+from pointsman.role_guard import looked
+from pointsman.roles import Served, changed, is_clone, shared
+from pointsman.survey import places, status_of
+from pointsman.world import Session, World, git
+
+# https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtimes.html: when AWS stops patching. Unknown: not judged.
+_ENDS = {
+    "nodejs24.x": "2028-04-30",
+    "nodejs22.x": "2027-04-30",
+    "nodejs20.x": "2026-04-30",
+    "nodejs18.x": "2025-09-01",
+    "nodejs16.x": "2024-06-12",
+    "nodejs14.x": "2023-12-04",
+    "nodejs12.x": "2023-03-31",
+    "nodejs10.x": "2021-07-30",
+    "python3.14": "2029-06-30",
+    "python3.13": "2029-06-30",
+    "python3.12": "2028-10-31",
+    "python3.11": "2027-06-30",
+    "python3.10": "2026-10-31",
+    "python3.9": "2025-12-15",
+    "python3.8": "2024-10-14",
+    "python3.7": "2023-12-04",
+    "python3.6": "2022-07-18",
+    "python2.7": "2021-07-15",
+    "ruby3.4": "2028-03-31",
+    "ruby3.3": "2027-03-31",
+    "ruby3.2": "2026-03-31",
+    "ruby2.7": "2023-12-07",
+    "dotnet8": "2026-11-10",
+    "dotnet6": "2024-12-20",
+    "java25": "2029-06-30",
+    "java21": "2029-06-30",
+    "java17": "2027-06-30",
+    "java11": "2027-06-30",
+    "java8.al2": "2027-06-30",
+    "java8": "2024-01-08",
+    "go1.x": "2024-01-08",
+    "provided": "2024-01-08",
+    "provided.al2": "2026-07-31",
+    "provided.al2023": "2029-06-30",
+}
+_SOON_S = 90 * 86_400
+
+
+class Check(Value, frozen=True, kw_only=True):
+    """One thing looked at. `next` says what to do where it is not ok; `about` which function and aliases."""
+
+    name: str
+    verdict: Literal["ok", "warning", "problem"]
+    what: str
+    next: str = ""
+    about: str = "this machine"
+
+
+def examine(world: World, functions: tuple[Function, ...], only: Environment | None) -> list[Check]:
+    """Every check of these functions; with `only`, in that environment alone."""
+    found = [*_tools(world, functions)]
+    for function in functions:
+        for session, environments in places(world, function):
+            if only is None or only.name in {each.name for each in environments}:
+                chosen = (only,) if only else environments
+                about = f"{function.name} → {', '.join(str(each.alias) for each in chosen)}"
+                found += [_about(each, about) for each in _place(session, chosen)]
+    return found
+
+
+def _about(check: Check, about: str) -> Check:
+    return Check(name=check.name, verdict=check.verdict, what=check.what, next=check.next, about=about)
+
+
+def _ok(name: str, what: str) -> Check:
+    return Check(name=name, verdict="ok", what=what)
+
+
+def _warning(name: str, what: str, next: str) -> Check:
+    return Check(name=name, verdict="warning", what=what, next=next)
+
+
+def _problem(name: str, what: str, next: str) -> Check:
+    return Check(name=name, verdict="problem", what=what, next=next)
+
+
+# This machine
+
+
+def _tools(world: World, functions: tuple[Function, ...]) -> Iterator[Check]:
+    """The programs that this file's builds and tests call."""
+    wanted: dict[str, str] = {}
+    for function in functions:
+        source = world.project.root / function.source
+        if function.build == "node" and (source / "package.json").is_file():
+            wanted |= {"node": f"{function.name}'s dependencies", "npm": f"{function.name}'s dependencies"}
+        if isinstance(function.provision, Terraform):
+            wanted["terraform"] = f"{function.name}'s infrastructure"
+        tests = {"unit": function.test.unit, "integration": function.test.integration}
+        for name, test in tests.items():
+            if test and (program := _program(test.run)):
+                wanted.setdefault(program, f"{function.name}'s {name} tests")
+    path = world.environ.get("PATH")
+    for program, purpose in wanted.items():
+        there = shutil.which(program, path=path) or (program == "terraform" and shutil.which("tofu", path=path))
+        if there:
+            yield _ok("tools", f"{program}: {there}")
+        else:
+            yield _problem("tools", f"{program} is not on PATH, and {purpose} need it", f"Install {program}.")
+    if git(world.project.root, "rev-parse", "HEAD"):
+        yield _ok("tools", "git: builds are named after the commit")
+    else:
+        yield _warning(
+            "tools",
+            "no git commit is checked out here: builds are named after the time",
+            "Give `--build-id`, or deploy from a git checkout.",
+        )
+
+
+def _program(command: str) -> str:
+    """What a shell command runs first; "" where that is not plain to see, or a file of the project."""
+    try:
+        words = [each for each in shlex.split(command) if "=" not in each]
+    except ValueError:
+        return ""
+    first = words[0] if words else ""
+    return first if first.replace("-", "").replace("_", "").isalnum() else ""
+
+
+# AWS
+
+
+def _place(session: Session, environments: tuple[Environment, ...]) -> Iterator[Check]:
+    """One function, as the credentials of these environments see it. What cannot be looked at is said."""
+    try:
+        caller = session.gateway.caller()
+        yield _ok("credentials", f"{caller.arn} in {session.wire.region}")
+        session.check_account(FunctionArn(account=caller.account, region="", name=FunctionName("any")))
+    except AccountMismatch as error:
+        yield _problem("credentials", error.what, error.next)
+        return
+    except (AwsError, UsageError) as error:
+        yield _problem("credentials", error.what, error.next or "Sign in, or check AWS_PROFILE and AWS_REGION.")
+        return
+    looks: dict[str, Iterator[Check]] = {  # generators: nothing is asked before its turn
+        "function": _function(session),
+        "permissions": _permissions(session, environments, caller),
+        "limits": _limits(session),
+        "aliases": _aliases(session, environments),
+        "roles": _roles(session),
+    }
+    for name, look in looks.items():
+        try:
+            yield from look
+        except NotFound as error:
+            if name == "function":  # to the others it is no news
+                yield _problem(name, error.what, error.next)
+        except NotYet as error:
+            yield _warning(name, error.what, error.next)
+        except PointsmanError as error:
+            yield _problem(name, f"{error.where}: {error.what}" if error.where else error.what, error.next)
+
+
+def _function(session: Session) -> Iterator[Check]:
+    made_here = isinstance(session.function.provision, Direct | CloudFormation)
+    try:
+        found = session.gateway.function(owners.name(session))
+    except NotFound as error:
+        if not made_here:
+            raise
+        yield _ok("function", f"{error.what}: the first deploy makes it")
+        return
+    if found is None:
+        name = session.declared_name() or session.function.name
+        if made_here:
+            yield _ok("function", f"there is no function {name} yet: the first deploy makes it")
+        else:
+            yield _problem(
+                "function", f"there is no function {name} in {session.wire.region}", "Check name and region."
+            )
+        return
+    name = found.arn.name
+    if found.state == "Failed" or found.update == "Failed":
+        yield _problem("function", f"{name} is Failed: {found.state_reason or found.update_reason}", "Mend that first.")
+    else:
+        yield _ok("function", f"{name}: {found.state}, update {found.update}")
+    yield from _runtime(found.settings.get("Runtime", ""), session.world.clock.now())
+
+
+def _runtime(runtime: str, now: float) -> Iterator[Check]:
+    if runtime not in _ENDS:
+        return
+    left = datetime.fromisoformat(_ENDS[runtime]).replace(tzinfo=UTC).timestamp() - now
+    if left > _SOON_S:
+        yield _ok("runtime", f"{runtime} is supported until {_ENDS[runtime]}")
+    elif left > 0:
+        yield _warning("runtime", f"AWS deprecates {runtime} on {_ENDS[runtime]}", "Move to a newer one before.")
+    else:
+        yield _warning(
+            "runtime",
+            f"{runtime} is deprecated since {_ENDS[runtime]}: no patches, and in time AWS refuses updates",
+            "Move to a newer one; `pointsman diff` shows what that changes.",
+        )
+
+
+def _permissions(session: Session, environments: tuple[Environment, ...], caller: Caller) -> Iterator[Check]:
+    wanted = permissions.needed(_parts(session, environments))
+    arns = _arns(session, environments, caller.account)
+    everything = sorted({action for actions in wanted.values() for action in actions})
+    help_ = "Grant them: `pointsman doctor --policy` writes the whole policy."
+    principal = _principal(session, caller)
+    if principal == "root":
+        yield _ok("permissions", f"the account itself is asking: all {len(everything)} actions are allowed")
+        return
+    try:
+        if not principal:
+            raise AccessDenied(f"{caller.arn} is no user and no role")
+        missing = []
+        for target, actions in wanted.items():
+            asked = dict.fromkeys(actions, (_concrete(arns[target][0]),))
+            missing += [f"{action} on {arns[target][0]}" for action in session.gateway.denied(principal, asked)]
+    except AwsError as error:
+        yield from _tried(session, environments, everything, error)
+        return
+    if missing:
+        yield _problem("permissions", f"{counted(len(missing), 'action')} missing: {', '.join(missing)}", help_)
+    else:
+        yield _ok("permissions", f"all {len(everything)} actions are allowed, as IAM simulates it")
+
+
+def _tried(
+    session: Session, environments: tuple[Environment, ...], everything: list[str], why: AwsError
+) -> Iterator[Check]:
+    """IAM does not tell: the calls themselves do, as far as one can be sent without harm."""
+    name = str(session.declared_name() or _known_name(session) or session.function.name)
+    there = session.gateway.function(name) is not None
+    found = session.gateway.tried(name, environments[0].alias, writes=there)
+    refused = [action for action, allowed in found.items() if allowed is False and action in everything]
+    told = {action for action, allowed in found.items() if allowed is not None}
+    untold = [action for action in everything if action not in told]
+    how = f"found by {counted(len(found), 'harmless call')}, for IAM does not simulate it ({why.what})"
+    if refused:
+        yield _problem(
+            "permissions",
+            f"{counted(len(refused), 'action')} missing: {', '.join(refused)}; {how}",
+            "Grant them: `pointsman doctor --policy` writes the whole policy.",
+        )
+    else:
+        yield _ok("permissions", f"{counted(len(told), 'action')} allowed; {how}")
+    if untold:
+        yield _warning(
+            "permissions",
+            f"{counted(len(untold), 'action')} could not be tried: {', '.join(untold)}",
+            "Grant iam:SimulatePrincipalPolicy on the caller's own ARN, and doctor asks IAM.",
+        )
+
+
+def _principal(session: Session, caller: Caller) -> str:
+    """The user or role whose policies decide; "root" where nothing does; "" where IAM cannot be asked about it."""
+    _, partition, service, _, account, what = caller.arn.split(":", 5)
+    if what == "root":
+        return "root"
+    if service == "sts" and what.startswith("assumed-role/"):
+        name = what.split("/")[1]
+        try:
+            found = session.gateway.role(name)  # its path is not in the session's ARN
+        except AccessDenied:
+            found = None
+        return found.arn if found else f"arn:{partition}:iam::{account}:role/{name}"
+    return caller.arn if service == "iam" else ""
+
+
+def _parts(session: Session, environments: Iterable[Environment]) -> set[str]:
+    """Which part of the work this file asks for."""
+    project, function = session.world.project, session.function
+    found = {"look", "deploy", "doctor"}
+    if isinstance(function.provision, Direct):
+        found |= {"create", "settings"}
+    if isinstance(function.provision, CloudFormation):
+        found.add("stack")
+    if any(each.bucket for each in environments):
+        found.add("bucket")
+    if project.branches.role_guard != "off":
+        found.add("guard")
+    if project.branches.role == "per-branch":
+        found.add("per-branch")
+    if project.branches != Branches():
+        found.add("branches")
+    if project.branches.preview:
+        found.add("preview")
+    if len(project.functions) > 1:
+        found.add("together")
+    if function.test.integration:
+        found.add("tests")
+    return found
+
+
+def _arns(session: Session, environments: Iterable[Environment], account: str) -> dict[Target, tuple[str, ...]]:
+    """What each kind of target is called, the narrowest pattern that will do. The first is the one to ask IAM about."""
+    provision = session.function.provision
+    region, name = session.wire.region, session.declared_name() or _known_name(session)
+    stack = provision.stack if isinstance(provision, CloudFormation) else ""
+    role = provision.role if isinstance(provision, Direct) else _role_of(session, name)
+    role = role or f"arn:aws:iam::{account}:role/*"
+    function = f"arn:aws:lambda:{region}:{account}:function:{name or f'{stack}-*' if stack else name or '*'}"
+    path = role.rpartition("/")[0]
+    head = (name or "*")[:24] + ("*" if name and len(name) > 24 else "")
+    stacks = f"arn:aws:cloudformation:{region}:{account}:stack/{stack}/*"
+    return {
+        "function": (function, f"{function}:*"),
+        "everything": ("*",),
+        "role": (role,),
+        "clones": (f"{path}/{head}-*-branch-*",),
+        "stack": (stacks,),
+        "bucket": tuple(f"arn:aws:s3:::{each.bucket}/pointsman/*" for each in environments if each.bucket),
+        "policies": (f"arn:aws:iam::{account}:policy/*", "arn:aws:iam::aws:policy/*"),
+        "mappings": (f"arn:aws:lambda:{region}:{account}:event-source-mapping:*",),
+    }
+
+
+def _concrete(pattern: str) -> str:
+    """An ARN that the pattern matches: IAM simulates on names, not on patterns."""
+    return pattern if pattern == "*" else pattern.replace("-branch-*", "-branch-0123456789").replace("*", "any")
+
+
+def _known_name(session: Session) -> FunctionName | None:
+    try:
+        return owners.name(session)
+    except PointsmanError:
+        return None  # its owner has not made it, or does not tell: a pattern stands for it
+
+
+def _role_of(session: Session, name: FunctionName | None) -> str:
+    try:
+        found = session.gateway.function(name) if name else None
+    except AwsError:
+        return ""
+    role = str(found.settings.get("Role", "")) if found else ""
+    return "" if is_clone(role) else role
+
+
+def _limits(session: Session) -> Iterator[Check]:
+    quotas = session.gateway.quotas()
+    share = quotas.code / quotas.code_limit
+    used = f"{size(quotas.code)} of {quotas.code_limit / 2**30:.0f} GB of code are stored ({share:.0%})"
+    if share < 0.8:
+        yield _ok("limits", used)
+    else:
+        verdict = _problem if share >= 0.95 else _warning
+        yield verdict("limits", used, "Every version counts whole: delete old ones, or ask AWS for more.")
+    if quotas.unreserved <= 100 and quotas.concurrency > 100:
+        yield _warning(
+            "limits",
+            f"only {quotas.unreserved} of {quotas.concurrency} concurrent executions are not reserved",
+            "AWS keeps 100 back: functions without a reservation are throttled above it.",
+        )
+    elif quotas.concurrency < 100:
+        yield _warning(
+            "limits",
+            f"the account may run {quotas.concurrency} executions at once (new accounts start low)",
+            "Ask AWS for 1,000 in Service Quotas before the traffic comes.",
+        )
+    else:
+        yield _ok("limits", f"{quotas.unreserved} concurrent executions are not reserved")
+
+
+def _aliases(session: Session, environments: tuple[Environment, ...]) -> Iterator[Check]:
+    found = status_of(session, environments)
+    sound = True
+    for row in found.aliases:
+        if not row.version.published:
+            sound = False
+            yield _problem(
+                "aliases",
+                f"{row.alias} points at {row.version}: whatever is uploaded next is live at once",
+                f"`pointsman deploy --to {row.alias}` publishes a version and moves it there.",
+            )
+        if row.drift:
+            sound = False
+            yield _warning(
+                "aliases",
+                f"{row.alias} was moved outside Pointsman: it serves version {row.version}, and {row.drift}",
+                "Find out who: `pointsman history`; the next deploy goes on from where it is.",
+            )
+    if sound:
+        served = ", ".join(f"{row.alias} at version {row.version}" for row in found.aliases if row.environment)
+        yield _ok("aliases", served or "none of them exists yet")
+    if found.unfinished:
+        yield _warning("runs", found.unfinished, "`pointsman resume`, or the same command again.")
+
+
+def _roles(session: Session) -> Iterator[Check]:
+    function = session.gateway.function(_known_name(session) or session.function.name)
+    if function is None:
+        return
+    arn, present = function.arn.unqualified, function.settings.get("Role", "")
+    if is_clone(present):
+        yield _problem(
+            "roles",
+            f"$LATEST has role {role_name(present)}, a branch's: a run that lent it did not end",
+            "`pointsman resume`, or the next deploy, gives it its own back.",
+        )
+    served = tuple(_served(session, arn, session.gateway.aliases(arn.name)))
+    now, unseen = looked(session, {present, *(each.role for each in served)})
+    if unseen:
+        yield _warning("roles", unseen, "`pointsman doctor --policy` names what is to be granted.")
+    elif b"lambda.amazonaws.com" not in _trust(session, present):
+        yield _problem("roles", f"role {role_name(present)} does not let Lambda act as it", "Mend its trust policy.")
+    else:
+        yield _ok("roles", f"{arn.name} runs with {role_name(present)}")
+    for finding in (*shared(served), *changed(served, now)):
+        yield _warning("roles", finding.what, finding.next)
+    for each in served:
+        if each.environment and is_clone(each.role):
+            yield _problem(
+                "roles",
+                f"{each} runs with a branch's role, {role_name(each.role)}",
+                f"`pointsman deploy --to {each.environment}` publishes it with the function's own.",
+            )
+
+
+def _trust(session: Session, arn: str) -> bytes:
+    return to_json(branch_roles.look(session, arn).trust)
+
+
+def _served(session: Session, arn: FunctionArn, aliases: Iterable[Alias]) -> Iterator[Served]:
+    """What each alias serves, and with which role: by Lambda's own word."""
+    declared = {str(each.alias): each.name for each in session.world.project.environments.values()}
+    known: dict[str, Configuration | None] = {}
+    for alias in aliases:
+        if alias.version not in known:
+            known[alias.version] = session.gateway.function(arn.name, alias.version)
+        found = known[alias.version]
+        told = session.ledger.role_of(arn, alias.version)
+        if found:
+            yield Served(
+                alias=alias.name,
+                environment=declared.get(str(alias.name), ""),
+                version=alias.version,
+                role=found.settings.get("Role", ""),
+                published=told.at,
+                then=told.parts if told.role == found.settings.get("Role") else None,
+            )
+
+
+# The policy
+
+
+def policy(world: World, functions: tuple[Function, ...], only: Environment | None) -> dict[str, Any]:
+    """The least that lets these functions be released, as an IAM policy document."""
+    actions: dict[Target, set[str]] = {}
+    arns: dict[Target, list[str]] = {}
+    for function in functions:
+        for session, environments in places(world, function):
+            chosen = (only,) if only else environments
+            if only and only.name not in {each.name for each in environments}:
+                continue
+            account = chosen[0].account or session.gateway.caller_account()
+            of = _arns(session, chosen, account)
+            for target, wanted in permissions.needed(_parts(session, chosen)).items():
+                actions.setdefault(target, set()).update(wanted)
+                arns.setdefault(target, []).extend(each for each in of[target] if each not in arns.get(target, ()))
+    return permissions.policy(
+        {target: tuple(sorted(wanted)) for target, wanted in actions.items()},
+        {target: tuple(said) for target, said in arns.items()},
+    )
+
+
+__all__ = ["Check", "examine", "policy"]

@@ -1,0 +1,160 @@
+"""Before anything is written: who shares a role with whom, and whether a role changed under an environment's version.
+
+Which versions run with which role is read off the ledger; IAM is asked only where a version is about to be published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pointsman import branch_roles
+from pointsman.errors import AccessDenied, AwsError, GateRefused
+from pointsman.model import FunctionArn, role_name
+from pointsman.plan import CreateAlias, Plan, PointAlias, PublishVersion
+from pointsman.roles import Finding, Parts, Served, changed, is_clone, other, parts, shared
+from pointsman.world import Session
+
+
+def check(session: Session, made: Plan) -> None:
+    """Adds a warning to the session for each finding. Raises GateRefused where `role_guard` or common sense refuses."""
+    publishes = next((step for step in made.steps if isinstance(step, PublishVersion)), None)
+    moves = any(isinstance(step, CreateAlias | PointAlias) for step in made.steps)
+    if not publishes and not moves:
+        return
+    arn, guard = session.arn, session.world.project.branches.role_guard
+    role = publishes.role if publishes else session.role
+    if arn and not role and made.version:
+        role = session.ledger.role_of(arn, made.version).role
+    branch = bool(session.environment.branch)
+    if role and is_clone(role) and not branch:
+        raise _refused(session, [_clone(session, made, role)], "")
+    if guard == "off" or (made.kind == "rollback" and not publishes):
+        return  # going back must never wait
+    known = served(session, arn) if arn else ()
+    before = next((each for each in known if each.alias == session.environment.alias), None)
+    rest = tuple(each for each in known if each is not before)
+    target = Served(
+        alias=session.environment.alias,
+        environment="" if branch else session.environment.name,
+        version=made.version,
+        role=role,
+    )
+    now, unseen = looked(session, {role, *(each.role for each in rest if each.environment)}) if publishes else ({}, "")
+    common = shared((*rest, target)) if role else ()
+    drifted = changed(rest, now)
+    another = other(before, made.version, role) if before and not branch else ()
+    session.warnings += [str(each) for each in (*common, *drifted, *another)]
+    if unseen:
+        session.warnings.append(unseen)
+    if guard == "refuse":
+        # That branches share a role with an environment is a branch's doing: a deploy to an environment is not held up.
+        mine = [each for each in common if branch and role_name(role) in each.what]
+        refused = [*mine, *drifted, *another]
+        if (refused or unseen) and not session.world.options.allow_replace:
+            session.warnings.clear()
+            raise _refused(session, refused, unseen)
+        _accept(session, arn, drifted, rest, now)
+
+
+def served(session: Session, arn: FunctionArn) -> tuple[Served, ...]:
+    """What each alias serves and with which role, as the ledger tells it. No call."""
+    ledger = session.ledger
+    environments = session.world.project.environments.values()
+    declared = {str(each.alias): each.name for each in environments if not each.branch}
+    newest = {str(move.alias): move for move in ledger.moves(arn)}
+    found = []
+    for alias, move in newest.items():
+        told = ledger.role_of(arn, move.version)
+        if told.role and move.kind != "removed":
+            found.append(
+                Served(
+                    alias=move.alias,
+                    environment=declared.get(alias, ""),
+                    version=move.version,
+                    role=told.role,
+                    published=told.at,
+                    then=told.parts,
+                )
+            )
+    return tuple(found)
+
+
+def looked(session: Session, roles: Iterable[str]) -> tuple[dict[str, Parts], str]:
+    """Each role's parts as they are now, and a sentence on those that could not be seen ("" where all could)."""
+    now: dict[str, Parts] = {}
+    unseen: dict[str, str] = {}
+    for arn in sorted(filter(None, roles)):
+        if is_clone(arn) and arn not in session.roles:
+            continue  # a clone is a branch's own affair, and this one may not be made yet
+        try:
+            now[arn] = parts(branch_roles.look(session, arn))
+        except AccessDenied:
+            unseen[role_name(arn)] = f"the credentials lack {', '.join(_denied(session, arn))}"
+        except AwsError as error:
+            unseen[role_name(arn)] = error.what
+    told = "; ".join(f"role {name} could not be looked at: {why}" for name, why in unseen.items())
+    return now, f"{told}. `[branches] role_guard` compares what roles allow" if told else ""
+
+
+def _denied(session: Session, arn: str) -> list[str]:
+    """Exactly the reads that are refused: each is tried."""
+    gateway, name = session.gateway, role_name(arn)
+    found = []
+    tries = {"GetRole": gateway.role, "ListRolePolicies": gateway.inline_policies}
+    for action, call in {**tries, "ListAttachedRolePolicies": gateway.attached_policies}.items():
+        try:
+            call(name)
+        except AccessDenied:
+            found.append(f"iam:{action}")
+        except AwsError:
+            continue
+    return found or ["iam:GetRolePolicy, iam:GetPolicy or iam:GetPolicyVersion"]
+
+
+def _clone(session: Session, made: Plan, role: str) -> Finding:
+    named = f"version {made.version}" if made.version else "the new version"
+    return Finding(
+        kind="clone",
+        what=f"{named} was published for a branch, with that branch's role {role_name(role)}: "
+        f"{session.environment.alias} would fail once the branch and its role are gone",
+        next=f"Deploy the commit instead: `pointsman deploy --to {session.environment.name}` publishes it with "
+        "the function's own role.",
+    )
+
+
+def _refused(session: Session, findings: list[Finding], unseen: str) -> GateRefused:
+    what = [each.what for each in findings] + ([unseen] if unseen else [])
+    steps = [each.next for each in findings]
+    if unseen:
+        steps.append("Grant it (`pointsman doctor --policy` writes the policy), or say `--allow`.")
+    elif not any(each.kind in ("clone", "changed") for each in findings):
+        steps.append("`--allow` does it nevertheless.")
+    return GateRefused(
+        "; ".join(what),
+        where=f"roles of {session.function.name}",
+        next=f"{' '.join(steps)} Nothing was changed.",
+    )
+
+
+def _accept(
+    session: Session,
+    arn: FunctionArn | None,
+    drifted: Iterable[Finding],
+    served: Iterable[Served],
+    now: dict[str, Parts],
+) -> None:
+    """What `--allow` let pass is what those versions are compared with from now on."""
+    if arn is None or not tuple(drifted):
+        return
+    for each in served:
+        if (
+            each.environment
+            and each.then is not None
+            and each.version
+            and each.role in now
+            and each.then != now[each.role]
+        ):
+            session.ledger.role(session.run, arn, each.version, each.role, now[each.role])
+
+
+__all__ = ["check", "looked", "served"]

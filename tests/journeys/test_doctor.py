@@ -1,0 +1,284 @@
+"""`pointsman doctor`: what stands in the way, found before a release finds it; and the policy it writes."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pointsman.aws import permissions
+from pointsman.aws.operation import Transport
+from pointsman.aws.transports import Faults
+from pointsman.errors import AccessDenied, PointsmanError
+from tests.fakes import FakeClock
+from tests.journeys.conftest import Answer, Shop, control_runtime
+from tests.journeys.test_cloudformation import template
+from tests.journeys.test_roles import Staff, allow, deploy, existing, guarded, in_production, killed_at, remove
+
+SENDING = ("_send", "_or_none", "_gone", "_pages", "_named", "_change", "_remove", "_iam_or_none")
+SOURCES = Path(permissions.__file__).parent
+
+
+def checks(answer: Answer, name: str, verdict: str = "") -> list[str]:
+    return [
+        each["what"] for each in answer.result if each["name"] == name and (not verdict or each["verdict"] == verdict)
+    ]
+
+
+@pytest.fixture
+def staff(shop: Shop) -> Staff:
+    made = Staff(shop)
+    shop.configure()
+    return made
+
+
+def test_all_is_well_before_the_first_deploy_and_after_it(shop: Shop, staff: Staff) -> None:
+    before = shop.ok("doctor", "--json")
+    assert "the first deploy makes it" in checks(before, "function", "ok")[0]
+
+    in_production(shop)
+    after = shop.ok("doctor", "--json")
+
+    assert checks(after, "function") == [f"{shop.name}: Active, update Successful"]
+    assert checks(after, "aliases") == ["STAGE at version 1, PROD at version 1"]
+    assert "75 GB of code are stored" in checks(after, "limits", "ok")[0]
+    assert [each for each in after.result if each["verdict"] == "problem"] == []
+    assert after.calls[1] == 0
+
+
+def test_what_doctor_prints_is_a_list_with_what_to_do(shop: Shop, staff: Staff) -> None:
+    answer = shop.ok("doctor")
+
+    assert "this machine\n" in answer.out
+    assert "greeting → STAGE, PROD\n" in answer.out
+    assert "  ok       credentials: arn:aws:iam::123456789012:root in eu-west-1\n" in answer.out
+    assert "  warning  tools: no git commit is checked out here" in answer.out
+    assert answer.out.endswith("0 problems, 1 warning.\n")
+
+
+# Permissions
+
+
+def as_user(shop: Shop, *, document: dict[str, Any] | None) -> None:
+    """From here on commands run with the keys of a user who may do what the document says."""
+    iam = shop.aws("iam")
+    name = f"ci-{shop.name}"
+    if "AWS_ACCESS_KEY_ID" not in shop.variables or not shop.variables["AWS_ACCESS_KEY_ID"].startswith("AKIA"):
+        iam.create_user(UserName=name)
+        key = iam.create_access_key(UserName=name)["AccessKey"]
+        shop.variables = {
+            **shop.variables,
+            "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
+        }
+    if document:
+        iam.put_user_policy(UserName=name, PolicyName="deployer", PolicyDocument=json.dumps(document))
+
+
+def test_the_policy_that_doctor_writes_is_all_that_doctor_misses(shop: Shop, staff: Staff) -> None:
+    guarded(shop, role="per-branch")
+    in_production(shop)
+    written = shop.ok("doctor", "--policy", "--json").result
+    as_user(shop, document=None)
+
+    none = shop.run("doctor", "--json")
+    assert none.code == 1
+    (missing,) = checks(none, "permissions", "problem")
+    assert f"lambda:PublishVersion on arn:aws:lambda:eu-west-1:123456789012:function:{shop.name}" in missing
+    assert f"iam:PassRole on {staff.arn}" in missing
+
+    as_user(shop, document=written)
+    assert "actions are allowed, as IAM simulates it" in checks(shop.ok("doctor", "--json"), "permissions")[0]
+
+    for statement in written["Statement"]:
+        statement["Action"] = [each for each in statement["Action"] if each != "lambda:UpdateAlias"]
+    as_user(shop, document=written)
+    (lacking,) = checks(shop.run("doctor", "--json"), "permissions", "problem")
+    assert lacking.startswith("1 action missing: lambda:UpdateAlias on arn:aws:lambda:eu-west-1")
+
+
+def test_where_iam_does_not_simulate_the_calls_themselves_tell_and_change_nothing(shop: Shop, staff: Staff) -> None:
+    in_production(shop)
+    as_user(shop, document=None)
+
+    def mean(inner: Transport) -> Transport:
+        def before(_number: int, action: str) -> PointsmanError | None:
+            denied = action in ("SimulatePrincipalPolicy", "PublishVersion", "ListAliases")
+            return AccessDenied("not authorized") if denied else None
+
+        return Faults(inner, before=before)
+
+    revision = shop.aws("lambda").get_function(FunctionName=shop.name)["Configuration"]["RevisionId"]
+    answer = shop.run("doctor", "--json", wrap=mean)
+
+    assert answer.code == 1
+    (missing,) = checks(answer, "permissions", "problem")
+    assert missing.startswith("2 actions missing: lambda:ListAliases, lambda:PublishVersion; found by 9 harmless calls")
+    assert "iam:PassRole" in checks(answer, "permissions", "warning")[0]
+    assert shop.aws("lambda").get_function(FunctionName=shop.name)["Configuration"]["RevisionId"] == revision
+    assert shop.versions() == ["1"]
+
+
+def test_every_call_of_the_gateway_stands_in_the_table() -> None:
+    """Whoever adds a call says here which IAM action it takes; else `doctor --policy` would write too little."""
+    named: set[str] = set()
+    for path in SOURCES.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or not node.args:
+                continue
+            first = node.args[0]
+            sends = node.func.attr in SENDING
+            if sends and isinstance(first, ast.Constant):
+                named.add(str(first.value))
+
+    assert len(named) >= 40
+    assert named <= {call.split(":")[1] for call in permissions.CALLS}
+
+
+def actions(*answers: Answer) -> set[str]:
+    calls = {f"{each['service']}:{each['action']}" for a in answers for each in a.document["calls"]["list"]}
+    return {action for call in calls for action in permissions.CALLS[call].actions}
+
+
+def test_the_listed_actions_are_those_that_the_journeys_really_call(shop: Shop, staff: Staff) -> None:
+    """Neither too few nor, for the deploy of a function of our own, too many."""
+    policy = staff.iam.create_policy(PolicyName=f"p-{shop.name}", PolicyDocument=allow("s3:GetObject"))
+    staff.iam.attach_role_policy(RoleName=staff.name, PolicyArn=policy["Policy"]["Arn"])
+    answers = [shop.ok("deploy", "--build-id", "101", "--json")]
+    shop.greet("again")
+    shop.configure(
+        provision=f'{{ with = "direct", name = "{shop.name}", role = "{shop.role}", memory = 256 }}',
+    )
+    answers.append(shop.ok("deploy", "--build-id", "102", "--json"))
+    answers.append(shop.ok("promote", "102", "--to", "PROD", "--approve", "--json"))
+    answers.append(shop.ok("promote", "101", "--to", "PROD", "--approve", "--json"))
+    for words in (("status",), ("versions",), ("diff", "101", "102"), ("plan", "--build-id", "103"), ("doctor",)):
+        answers.append(shop.ok(*words, "--json"))
+    wanted = permissions.needed({"look", "deploy", "create", "settings", "guard", "doctor"})
+    listed = {action for each in wanted.values() for action in each} - {"iam:PassRole", "iam:SimulatePrincipalPolicy"}
+
+    assert actions(*answers) == listed
+
+
+def test_the_actions_on_roles_are_those_that_a_branch_with_a_role_of_its_own_calls(shop: Shop, staff: Staff) -> None:
+    guarded(shop, role="per-branch")
+    shop.ok("deploy", "--build-id", "101")
+    shop.greet("on a branch")
+    called: set[str] = set()
+
+    def watch(inner: Transport) -> Transport:
+        class Watching:
+            def send(self, operation: Any) -> Any:
+                called.update(permissions.CALLS[f"{operation.service}:{operation.action}"].actions)
+                return inner.send(operation)
+
+        return Watching()
+
+    deploy(shop, "feature-x", "f1", wrap=watch)
+    staff.says("queue", "sqs:SendMessage")
+    staff.iam.delete_role_policy(RoleName=staff.name, PolicyName="tables")
+    shop.greet("again")
+    deploy(shop, "feature-x", "f2", wrap=watch)
+    remove(shop, "feature-x", wrap=watch)
+
+    listed = permissions.needed({"per-branch"})
+    rarely = {"iam:UpdateAssumeRolePolicy", "iam:PutRolePermissionsBoundary", "iam:DeleteRolePermissionsBoundary"}
+    assert {each for each in called if each.startswith("iam:")} >= {*listed["clones"]} - rarely - {"iam:PassRole"}
+    allowed = permissions.needed({"look", "deploy", "settings", "guard", "per-branch", "branches"})
+    assert called <= {action for each in allowed.values() for action in each}
+
+
+def test_the_actions_on_stacks_are_those_that_a_stacks_life_calls(shop: Shop) -> None:
+    shop.write("stack.json", template(name=shop.name))
+    shop.configure(
+        provision=f'{{ with = "cloudformation", stack = "{shop.name}", template = "stack.json", function = "Greeter" }}'
+    )
+    answer = shop.ok("deploy", "--build-id", "101", "--json")
+    allowed = permissions.needed({"look", "deploy", "stack", "guard", "doctor"})
+
+    assert actions(answer) <= {action for each in allowed.values() for action in each}
+    assert "cloudformation:ExecuteChangeSet" in actions(answer)
+    policy = shop.ok("doctor", "--policy", "--json").result
+    resources = {each["Sid"]: each["Resource"] for each in policy["Statement"]}
+    assert resources["Stack"] == [f"arn:aws:cloudformation:eu-west-1:123456789012:stack/{shop.name}/*"]
+    assert "PassRole" not in resources  # the stack's owner passes it
+
+
+# What else it finds
+
+
+def test_roles_that_are_shared_or_changed_are_found_by_lambdas_own_word(shop: Shop, staff: Staff) -> None:
+    in_production(shop)
+    shop.greet("on a branch")
+    deploy(shop, "feature-x", "f1")
+    staff.says("queue", "sqs:SendMessage")
+
+    found = checks(shop.ok("doctor", "--json"), "roles", "warning")
+
+    assert any("share role" in each and "feature-x's version 2" in each for each in found)
+    assert any(each.startswith(f"role {staff.name} changed since PROD's version 1") for each in found)
+
+
+def test_a_lent_role_an_open_run_and_an_alias_at_latest_are_found(shop: Shop, staff: Staff) -> None:
+    existing(shop, staff)
+    with pytest.raises(PointsmanError):
+        deploy(shop, "feature-x", "f1", wrap=killed_at("UpdateFunctionConfiguration"))
+    shop.aws("lambda").create_alias(FunctionName=shop.name, Name="PROD", FunctionVersion="$LATEST")
+
+    answer = shop.run("doctor", "--json")
+
+    assert answer.code == 1
+    assert not answer.document["ok"]
+    assert "a branch's: a run that lent it did not end" in checks(answer, "roles", "problem")[0]
+    assert "PROD points at $LATEST" in checks(answer, "aliases", "problem")[0]
+    assert "did not finish" in checks(answer, "runs", "warning")[0]
+
+
+def test_an_alias_that_somebody_moved_is_found(shop: Shop, staff: Staff) -> None:
+    in_production(shop)
+    shop.greet("two")
+    shop.ok("deploy", "--build-id", "102")
+    shop.aws("lambda").update_alias(FunctionName=shop.name, Name="PROD", FunctionVersion="2")
+
+    assert "PROD was moved outside Pointsman" in checks(shop.ok("doctor", "--json"), "aliases", "warning")[0]
+
+
+def test_a_missing_function_and_a_missing_tool_are_problems(shop: Shop) -> None:
+    shop.configure(
+        provision=f'{{ with = "existing", name = "{shop.name}" }}',
+        test='[function.greeting.test]\nunit = { run = "no-such-program --all" }',
+        more='[environment.elsewhere]\nalias = "ELSE"\naccount = "210987654321"\nregion = "eu-west-1"\n',
+    )
+    answer = shop.run("doctor", "--json")
+
+    assert answer.code == 1
+    assert "no-such-program is not on PATH, and greeting's unit tests need it" in checks(answer, "tools", "problem")
+    assert f"there is no function {shop.name} in eu-west-1" in checks(answer, "function", "problem")
+    only = shop.run("doctor", "--to", "STAGE", "--json")
+    assert {each["about"] for each in only.result} == {"this machine", "greeting → STAGE"}
+
+
+@pytest.mark.parametrize(
+    ("now", "verdict", "says"),
+    [
+        (1_700_000_000.0, "ok", "is supported until"),
+        (None, "warning", "AWS deprecates"),
+        (4_000_000_000.0, "warning", "is deprecated since"),
+    ],
+)
+def test_a_runtimes_end_is_told_in_time(shop: Shop, staff: Staff, now: float | None, verdict: str, says: str) -> None:
+    from pointsman import doctor
+
+    shop.ok("deploy", "--build-id", "101")
+    if now is None:
+        from datetime import UTC, datetime
+
+        end = datetime.fromisoformat(doctor._ENDS[control_runtime()]).replace(tzinfo=UTC)
+        now = end.timestamp() - 30 * 86_400
+
+    answer = shop.ok("doctor", "--json", clock=FakeClock(now))
+
+    assert says in checks(answer, "runtime", verdict)[0]
