@@ -41,6 +41,7 @@ from pointsman.model import (
 )
 from pointsman.plan import (
     ApplyStack,
+    ApplyTerraform,
     AskApproval,
     CreateAlias,
     CreateFunction,
@@ -70,6 +71,13 @@ class Done(Value, frozen=True, kw_only=True):
     url: Url | None = None
 
 
+class Applied(Value, frozen=True, kw_only=True):
+    """What came of applying Terraform's plan: the function, and the version it tells of."""
+
+    name: FunctionName
+    version: Version | None
+
+
 class Record(Protocol):
     """What the ledger is told, as soon as it is true."""
 
@@ -89,6 +97,7 @@ class Hands:
     gate: Callable[[RunGate, FunctionArn | None, Version | None], None]
     approve: Callable[[AskApproval, Version], None]
     apply_stack: Callable[[ApplyStack], FunctionName]
+    apply_terraform: Callable[[ApplyTerraform], Applied]
     say: Callable[[str], None]
     wait_s: float = 300
 
@@ -195,6 +204,8 @@ class Execution:
                 self.seen(self.settled())
                 if step.makes_alias or (self.plan.name and self.name != self.plan.name):
                     self.look_for_alias()
+            case ApplyTerraform():
+                self.apply_terraform(step)
             case CreateFunction():
                 self.create_function(step)
             case UpdateCode():
@@ -348,6 +359,33 @@ class Execution:
             self.hands.say(
                 f"nothing new to publish: version {version.version} of {name} is the same code and configuration"
             )
+
+    def apply_terraform(self, step: ApplyTerraform) -> None:
+        applied = self.hands.apply_terraform(step)
+        self.name = applied.name
+        self.seen(self.settled())
+        if step.brings:
+            self.brought(step, applied.version)
+        if step.makes_alias or (self.plan.name and self.name != self.plan.name):
+            self.look_for_alias()
+
+    def brought(self, step: ApplyTerraform, version: Version | None) -> None:
+        """The version Terraform published must be the package's, or nothing goes on from here."""
+        artifact = self.plan.artifact
+        found = self.settled(version) if version else None
+        if found is None or artifact is None or found.sha256 != artifact.sha256:
+            what = f"version {found.version} holds {found.sha256.short}…" if found else "no output tells a version"
+            raise FunctionFailed(
+                f"Terraform did not publish the package: {what}",
+                where=f"applying {step.directory}",
+                next="Give the module the zip (`package` or `inputs` of provision), with source_code_hash and "
+                "publish = true. No alias was moved.",
+            )
+        self.version, self.arn = found.version, found.arn.unqualified
+        if step.version is None:
+            self.published = True
+            self.hands.record.published(self.arn, found.version, found.bits)
+            self.hands.say(f"Terraform published version {found.version} of {found.arn.name}")
 
     # The alias
 

@@ -101,8 +101,9 @@ def observe(session: Session, made: Artifact, build: BuildId, *, gates: tuple[Ga
         function=function,
         alias=alias,
         serving=_serving(session, alias) if alias else None,
-        published=_published(session, made, function, alias),
+        published=found.published or _published(session, made, function, alias),
         stack=found.stack,
+        terraform=found.terraform,
         furnishing=furnishing.look(session, function.arn.name if function else None, alias),
         stack_changes=found.changes,
     )

@@ -39,6 +39,7 @@ from pointsman.model import Alias, FunctionArn, FunctionName, Value
 
 if TYPE_CHECKING:
     from pointsman.aws.wire import Wire
+    from pointsman.plan import Plan
 
 
 class SystemClock:
@@ -383,6 +384,7 @@ class Session:
     arn: FunctionArn | None = None  # as seen when looking at the world
     alias: Alias | None = None
     proved_latest: bool = False  # the integration tests passed on $LATEST in this run
+    saved: Plan | None = None  # the plan of a file that is being applied: what it decided is not decided again
     approved: Mapping[str, str] = field(default_factory=dict)  # by the run that is resumed: "ALIAS version" → by whom
 
     @property

@@ -166,8 +166,9 @@ def _to(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 def _gates(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--approve", action="store_true", help="approve what asks for approval, as yourself")
     parser.add_argument(
-        *("--allow-replace", "--allow"), action="store_true", help="let the stack replace or remove the function"
-    )
+        "--allow", "--allow-replace", dest="allow_replace", action="store_true",
+        help="let its owner replace or remove the function, or change the role of what is live",
+    )  # fmt: skip
     parser.add_argument("--wait", type=_positive, default=300, metavar="SECONDS", help="how long to wait for AWS (300)")
 
 
