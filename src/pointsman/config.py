@@ -197,20 +197,48 @@ class CloudFormation(Value, frozen=True, kw_only=True, tag_field="with", tag="cl
 
 
 class Outputs(Value, frozen=True, kw_only=True):
-    """The Terraform outputs that tell what was applied."""
+    """The outputs that tell what was applied: names or ARNs. Those of terraform-aws-modules are known, too."""
 
     name: Annotated[Filled, _about("The output with the function's name.")] = "lambda_name"
     version: Annotated[Filled, _about("The output with the version that the apply published.")] = "lambda_version"
 
 
+class Inputs(Value, frozen=True, kw_only=True):
+    """The module's variables that are told about a build. Those with obvious names (package_path) are found."""
+
+    package: Annotated[Filled | None, _about("Is told the path of the zip.", "package_path")] = None
+    digest: Annotated[Filled | None, _about("The zip's SHA-256 in base64: source_code_hash.", "package_hash")] = None
+    build: Annotated[Filled | None, _about("The build id.", "build_id")] = None
+    branch: Annotated[Filled | None, _about("The git branch.", "branch")] = None
+
+
 class Terraform(Value, frozen=True, kw_only=True, tag_field="with", tag="terraform"):
-    """Terraform owns the function and publishes its versions (`publish = true`)."""
+    """Terraform or OpenTofu owns the function, and publishes its versions or leaves that to Pointsman."""
 
     directory: Annotated[Filled, _about("The folder of the root module.")] = "terraform"
-    workspace: Annotated[Filled | None, _about("The workspace to select.", "staging")] = None
-    variables: Annotated[dict[str, str], _about("Given as TF_VAR_….", {"log_level": "info"})] = msgspec.field(
+    binary: Annotated[Filled | None, _about("What to run. Default: terraform, else tofu.", "tofu")] = None
+    workspace: Annotated[
+        Filled | None,
+        _about("The workspace to select. {environment} and {branch} are filled in, below too.", "staging"),
+    ] = None
+    create_workspace: Annotated[bool, _about("Create it where there is none.")] = False
+    backend: Annotated[dict[str, str], _about("Given to init as -backend-config.", {"bucket": "states"})] = (
+        msgspec.field(default_factory=dict)
+    )
+    backend_file: Annotated[Filled | None, _about("The same, in a file.", "terraform/prod.tfbackend")] = None
+    var_files: Annotated[tuple[Filled, ...], _about("Given as -var-file.", ["terraform/prod.tfvars"])] = ()
+    variables: Annotated[dict[str, str], _about("Given as -var.", {"log_level": "info"})] = msgspec.field(
         default_factory=dict
     )
+    package: Annotated[
+        Filled | None,
+        _about(
+            "Where the module expects the zip: Pointsman's is copied there. Default: the constant `filename` of the "
+            "module's only function, where no variable takes it.",
+            "lambda.zip",
+        ),
+    ] = None
+    inputs: Inputs = Inputs()
     outputs: Outputs = Outputs()
 
 
@@ -1112,6 +1140,7 @@ __all__ = [
     "Environment",
     "Existing",
     "Function",
+    "Inputs",
     "Ledger",
     "Outputs",
     "Project",

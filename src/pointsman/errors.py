@@ -9,6 +9,7 @@
     ├── GateRefused               3  a test, an approval or another gate did not pass
     ├── LostRace                  4  somebody else changed it first; nothing was overwritten
     │   ├── StalePlan                the world is no longer what a saved plan saw
+    │   ├── StateLocked              another run holds the lock on Terraform's state
     │   └── Drift                    an alias is not where the ledger says
     ├── AwsError                  1  AWS refused a call
     │   ├── CredentialsRefused       none, expired, or wrong
@@ -22,6 +23,7 @@
     │   ├── Unreachable              the call surely did not take effect
     │   └── Ambiguous                the call may have taken effect
     ├── FunctionFailed            1  the function, version or stack ended in a failed state
+    ├── TerraformFailed           1  Terraform or OpenTofu said no, in its own words
     ├── TimedOut                  1  waited as long as allowed
     ├── BuildFailed               1  the package could not be made, or Lambda would refuse it
     ├── LedgerError               1  the ledger cannot be read or written
@@ -116,6 +118,10 @@ class StalePlan(LostRace):
     code = "stale_plan"
 
 
+class StateLocked(LostRace):
+    code = "state_locked"
+
+
 class Drift(LostRace):
     code = "drift"
 
@@ -180,6 +186,10 @@ class Ambiguous(AwsError):
 
 class FunctionFailed(PointsmanError):
     code = "function_failed"
+
+
+class TerraformFailed(PointsmanError):
+    code = "terraform"
 
 
 class TimedOut(PointsmanError):

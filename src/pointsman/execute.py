@@ -52,6 +52,7 @@ from pointsman.model import (
 )
 from pointsman.plan import (
     ApplyStack,
+    ApplyTerraform,
     AskApproval,
     CloneRole,
     CreateAlias,
@@ -85,6 +86,13 @@ class Done(Value, frozen=True, kw_only=True):
     url: Url | None = None
 
 
+class Applied(Value, frozen=True, kw_only=True):
+    """What came of applying Terraform's plan: the function, and the version it tells of."""
+
+    name: FunctionName
+    version: Version | None
+
+
 class Record(Protocol):
     """What the ledger is told, as soon as it is true."""
 
@@ -106,6 +114,7 @@ class Hands:
     apply_stack: Callable[[ApplyStack], FunctionName]
     clone_role: Callable[[CloneRole], None]
     must_be_assumable: Callable[[str], None]  # raises where Lambda cannot act as a role, however long one waits
+    apply_terraform: Callable[[ApplyTerraform], Applied]
     say: Callable[[str], None]
     wait_s: float = 300
 
@@ -221,6 +230,8 @@ class Execution:
                 self.hands.clone_role(step)
             case ReturnRole():
                 self.return_role(step)
+            case ApplyTerraform():
+                self.apply_terraform(step)
             case CreateFunction():
                 self.create_function(step)
             case UpdateCode():
@@ -469,6 +480,34 @@ class Execution:
                 delay = min(delay * 1.5, 5.0)
 
         return patient
+
+    def apply_terraform(self, step: ApplyTerraform) -> None:
+        applied = self.hands.apply_terraform(step)
+        self.name = applied.name
+        self.seen(self.settled())
+        if step.brings:
+            self.brought(step, applied.version)
+        if step.makes_alias or (self.plan.name and self.name != self.plan.name):
+            self.look_for_alias()
+
+    def brought(self, step: ApplyTerraform, version: Version | None) -> None:
+        """The version Terraform published must be the package's, or nothing goes on from here."""
+        artifact = self.plan.artifact
+        found = self.settled(version) if version else None
+        if found is None or artifact is None or found.sha256 != artifact.sha256:
+            what = f"version {found.version} holds {found.sha256.short}…" if found else "no output tells a version"
+            raise FunctionFailed(
+                f"Terraform did not publish the package: {what}",
+                where=f"applying {step.directory}",
+                next="Give the module the zip (`package` or `inputs` of provision), with source_code_hash and "
+                "publish = true. No alias was moved.",
+            )
+        self.version, self.arn = found.version, found.arn.unqualified
+        if step.version is None:
+            self.published = True
+            role = found.settings.get("Role", "")
+            self.hands.record.published(self.arn, found.version, found.bits, role=role, anew=True)
+            self.hands.say(f"Terraform published version {found.version} of {found.arn.name}")
 
     # The alias
 

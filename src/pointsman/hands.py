@@ -11,7 +11,7 @@ from pointsman.aws.gateway import Package
 from pointsman.belongings import RemoveUrl
 from pointsman.config import Direct, Function, Test
 from pointsman.errors import GateRefused
-from pointsman.execute import Done, Execution, Hands
+from pointsman.execute import Applied, Done, Execution, Hands
 from pointsman.model import (
     LATEST,
     AliasName,
@@ -27,7 +27,17 @@ from pointsman.model import (
     plain,
 )
 from pointsman.observe import arn_of, declared_before
-from pointsman.plan import ApplyStack, AskApproval, CreateAlias, CreateFunction, Gate, Plan, ReturnRole, RunGate
+from pointsman.plan import (
+    ApplyStack,
+    ApplyTerraform,
+    AskApproval,
+    CreateAlias,
+    CreateFunction,
+    Gate,
+    Plan,
+    ReturnRole,
+    RunGate,
+)
 from pointsman.provision import uploads
 from pointsman.roles import parts
 from pointsman.world import Session
@@ -84,6 +94,7 @@ class Work:
             apply_stack=lambda step: _apply(session, made, step),
             clone_role=lambda step: branch_roles.clone(session, step),
             must_be_assumable=lambda role: branch_roles.must_be_assumable(session, role),
+            apply_terraform=lambda step: _apply_terraform(session, made, step),
             say=session.say,
             wait_s=session.world.options.wait_s,
         )
@@ -144,6 +155,20 @@ def _apply(session: Session, made: Plan, step: ApplyStack) -> FunctionName:
                 return found.function.arn.name
         assert made.artifact is not None, "only a deploy asks the owner"
         return owners.apply(session, step, made.artifact)
+
+
+def _apply_terraform(session: Session, made: Plan, step: ApplyTerraform) -> Applied:
+    """The same of Terraform. What another function's apply made stale is planned again, and must bring nothing new."""
+    assert made.artifact is not None, "only a deploy applies"
+    with session.world.turns.take(owners.shared(session)) as done_before:
+        if done_before and made.build:
+            found = owners.find(session, made.artifact, made.build)
+            if found.stack == "same" and found.function:
+                session.arn = found.function.arn.unqualified
+                return Applied(name=found.function.arn.name, version=found.published)
+            if found.terraform and {*found.terraform.changes} <= {*step.changes}:
+                step = found.terraform
+        return owners.apply_terraform(session, step, made.artifact)
 
 
 def announce(session: Session, made: Plan) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from pointsman.errors import Drift
 from pointsman.ledger import Run
 from pointsman.model import Alias, Artifact, FunctionArn, Move, Value, from_json, to_json
-from pointsman.plan import ApplyStack, CreateFunction, Plan, Seen
+from pointsman.plan import ApplyStack, ApplyTerraform, CreateFunction, Plan, Seen
 from pointsman.world import Session, World
 
 
@@ -55,7 +55,7 @@ def not_overtaken(before: Told, made: Artifact, seen: Seen) -> None:
     ours = {f"version {version}" for version in before.versions}
     sha256 = seen.function.sha256 if seen.function else None
     own_code = {then.expects.function_sha256, made.sha256}
-    by_stack = any(isinstance(step, ApplyStack | CreateFunction) for step in then.steps)
+    by_stack = any(isinstance(step, ApplyStack | ApplyTerraform | CreateFunction) for step in then.steps)
     if routing in {then.expects.alias_routing, *ours} and (by_stack or sha256 in own_code):
         return
     what = f"{then.alias} is at {routing}" if routing != then.expects.alias_routing else "$LATEST holds other code"

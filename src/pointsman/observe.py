@@ -108,8 +108,10 @@ def observe(session: Session, made: Artifact, build: BuildId, *, gates: tuple[Ga
         function=function,
         alias=alias,
         serving=_serving(session, alias) if alias else None,
-        published=_published(session, bits(wanted, function), function, alias) if function else None,
+        published=found.published
+        or (_published(session, bits(wanted, function), function, alias) if function else None),
         stack=found.stack,
+        terraform=found.terraform,
         furnishing=furnishing.look(session, function.arn.name if function else None, alias),
         stack_changes=found.changes,
     )

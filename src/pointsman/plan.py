@@ -71,6 +71,30 @@ class ReturnRole(Value, frozen=True, kw_only=True, tag_field="step"):
     reason: str
 
 
+class ApplyTerraform(Value, frozen=True, kw_only=True, tag_field="step"):
+    """Apply exactly the saved plan in `file`, whose SHA-256 is `digest`.
+
+    `changes` a line each; `losses` is what needs `--allow`. `publishes`: versions of the package are the module's to
+    make; `brings`: this one is there once it is applied, as `version` where the function stays as it is. `makes_alias`:
+    the module makes an alias, too. `key`: what decided the plan, as a digest.
+    """
+
+    directory: str
+    workspace: str
+    file: str
+    digest: str
+    key: str
+    address: str
+    changes: tuple[str, ...]
+    publishes: bool
+    brings: bool
+    reason: str
+    losses: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    version: Version | None = None
+    makes_alias: bool = False
+
+
 class CreateFunction(Value, frozen=True, kw_only=True, tag_field="step"):
     sha256: CodeSha256
     settings: dict[str, Any]
@@ -147,6 +171,7 @@ class RemoveAlias(Value, frozen=True, kw_only=True, tag_field="step"):
 Step: TypeAlias = (
     ApplyStack
     | CloneRole
+    | ApplyTerraform
     | CreateFunction
     | UpdateCode
     | UpdateConfiguration
@@ -249,6 +274,7 @@ class Seen(Value, frozen=True, kw_only=True):
     """The world before a deploy. `serving` is what the alias's version was published from, if known;
 
     `published` a version made of exactly the wanted bits. `stack`: whether the template is the one deployed.
+    `terraform`: the step by which Terraform would change what it owns.
     """
 
     function: Configuration | None
@@ -256,6 +282,7 @@ class Seen(Value, frozen=True, kw_only=True):
     serving: Bits | None = None
     published: Version | None = None
     stack: Literal["absent", "same", "differs"] = "same"
+    terraform: ApplyTerraform | None = None
     furnishing: Furnishing = belongings.NOTHING  # what the alias lacks
     stack_changes: tuple[str, ...] = ()
 
@@ -286,9 +313,22 @@ def plan_deploy(wanted: Wanted, seen: Seen) -> Plan:
         if not latest_gates:
             version = seen.published
 
-    if version is None:
+    if seen.terraform and seen.terraform.brings:
+        if wanted.role != wanted.home:
+            raise UsageError(
+                f"the module in {seen.terraform.directory} publishes versions itself, with the function's role",
+                where='branches.role = "per-branch"',
+                next="Take `publish = true` out of the module (Pointsman then publishes), or share the role.",
+            )
+        # It publishes by itself, or leaves the version of this very code as it is.
+        steps.append(seen.terraform)
+        version = seen.terraform.version
+        if version and seen.alias and seen.alias.version == version:
+            return _plan(wanted, seen, (*steps, *seen.furnishing.steps), version=version)
+        steps += latest_gates
+    elif version is None:
         if seen.stack != "same":
-            steps.append(_stack(wanted, seen))
+            steps.append(seen.terraform or _stack(wanted, seen))
         if wanted.clone:
             steps.append(wanted.clone)
         if function is None and seen.stack == "same":
@@ -375,6 +415,9 @@ def describe(step: Step) -> str:
             return f"{'make' if step.create else 'bring up to date'} role {role_name(step.role)} ({step.reason})"
         case ReturnRole():
             return f"give $LATEST its role {role_name(step.role)} back ({step.reason})"
+        case ApplyTerraform():
+            workspace = f", workspace {step.workspace}" if step.workspace else ""
+            return f"apply Terraform's plan of {step.directory}{workspace} ({step.reason})"
         case CreateFunction():
             return f"create the function ({step.reason})"
         case UpdateCode():
@@ -400,6 +443,17 @@ def describe(step: Step) -> str:
             return f"remove alias {step.alias} again ({step.reason})"
         case _:
             return belongings.describe(step)
+
+
+def details(step: Step) -> tuple[str, ...]:
+    """What else is to be seen of a step before it is carried out, a line each."""
+    match step:
+        case ApplyTerraform():
+            return (*step.changes, *(f"needs --allow: {line}" for line in step.losses), *step.notes)
+        case ApplyStack():
+            return step.changes
+        case _:
+            return ()
 
 
 def differences(saved: Plan, now: Plan) -> tuple[str, ...]:
@@ -478,10 +532,11 @@ def _code(wanted: Wanted, function: Configuration | None, architecture: str | No
 
 
 def _why_code(wanted: Wanted, function: Configuration | None) -> str:
+    owner = "the stack" if wanted.stack else "Terraform"
     if function is None:
-        return "the stack brings a stand-in"
+        return f"{owner} brings a stand-in"
     if function.sha256 == wanted.artifact.sha256:
-        return "if the stack changes it"
+        return f"if {owner} changes it"
     return f"$LATEST holds {function.sha256.short}…"
 
 

@@ -383,6 +383,7 @@ def still_true(session: Session, then: Plan) -> Plan:
     if then.artifact:
         made, build = then.artifact, then.build
         session.ledger.append(session.run, "packaged", function=then.function, artifact=made, build=build)
+    session.saved = then
     now = asked_again(session, then)
     if lines := differences(then, now):
         raise StalePlan(

@@ -39,6 +39,7 @@ from pointsman.model import Alias, FunctionArn, FunctionName, Role, Value
 
 if TYPE_CHECKING:
     from pointsman.aws.wire import Wire
+    from pointsman.plan import Plan
 
 
 class SystemClock:
@@ -386,6 +387,7 @@ class Session:
     role: str = ""  # of the version that is to be served, where that is published already
     roles: dict[str, Role] = field(default_factory=dict)  # by ARN, with their policies, as looked at in this run
     warnings: list[str] = field(default_factory=list)  # what the person asking should know, though it stops nothing
+    saved: Plan | None = None  # the plan of a file that is being applied: what it decided is not decided again
     approved: Mapping[str, str] = field(default_factory=dict)  # by the run that is resumed: "ALIAS version" → by whom
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +26,18 @@ from pointsman.model import (
     from_json,
     to_json,
 )
-from pointsman.plan import Gate, Plan, Seen, Wanted, describe, differences, plan_deploy, plan_move
+from pointsman.plan import (
+    ApplyTerraform,
+    Gate,
+    Plan,
+    Seen,
+    Wanted,
+    describe,
+    details,
+    differences,
+    plan_deploy,
+    plan_move,
+)
 
 OLD = CodeSha256("A" * 43 + "=")
 NEW = CodeSha256("B" * 43 + "=")
@@ -255,6 +267,62 @@ def test_a_saved_plan_comes_back_equal_and_tells_how_the_world_moved() -> None:
 
 
 SHAS = st.sampled_from([OLD, NEW])
+
+
+def terraform(**more: object) -> ApplyTerraform:
+    facts: dict[str, object] = {
+        "directory": "terraform",
+        "workspace": "",
+        "file": "/p.tfplan",
+        "digest": "d",
+        "key": "k",
+        "address": "aws_lambda_function.lambda",
+        "changes": ("update aws_lambda_function.lambda: source_code_hash",),
+        "publishes": True,
+        "brings": True,
+        "reason": "it changed",
+    }
+    return ApplyTerraform(**{**facts, **more})  # type: ignore[arg-type]
+
+
+def test_a_version_that_terraform_publishes_is_not_published_again() -> None:
+    seen = Seen(function=function(), alias=alias("3"), serving=bits(OLD, function()), stack="differs")
+
+    plan = plan_deploy(wanted(), msgspec.structs.replace(seen, terraform=terraform()))
+
+    assert told(plan) == [
+        "apply Terraform's plan of terraform (it changed)",
+        "run the integration tests against the new version",
+        "move alias STAGE from version 3 to the new version (build 101)",
+    ]
+    assert from_json(to_json(plan), Plan) == plan
+
+
+def test_what_terraform_changes_beside_the_function_moves_nothing() -> None:
+    seen = Seen(function=function(NEW), alias=alias("3"), stack="differs", terraform=terraform(version=Version("3")))
+
+    assert told(plan_deploy(wanted(), seen)) == ["apply Terraform's plan of terraform (it changed)"]
+
+
+def test_a_function_that_terraform_only_makes_gets_code_and_version_from_pointsman() -> None:
+    seen = Seen(function=None, stack="differs", terraform=terraform(publishes=False, brings=False))
+
+    assert told(plan_deploy(wanted(gates=()), seen)) == [
+        "apply Terraform's plan of terraform (it changed)",
+        "upload 2.1 kB of code BBBBBBBB… to $LATEST (Terraform brings a stand-in)",
+        "publish a version of it, described “101”",
+        "create alias STAGE for the new version",
+    ]
+
+
+def test_what_terraform_would_do_is_shown_in_detail() -> None:
+    step = terraform(losses=("delete aws_lambda_function.lambda",), notes=("the code goes back",))
+
+    assert details(step) == (
+        "update aws_lambda_function.lambda: source_code_hash",
+        "needs --allow: delete aws_lambda_function.lambda",
+        "the code goes back",
+    )
 
 
 @given(

@@ -376,7 +376,7 @@ def _plan(typed: Typed) -> int:
 
 
 def _show_plan(screen: Screen, plan: Plan) -> None:
-    from pointsman.plan import describe
+    from pointsman.plan import describe, details
 
     build = f" of build {plan.build}" if plan.build else ""
     screen.print(screen.bold(f"{plan.kind}{build}: {plan.function} → {plan.alias} ({plan.environment})"))
@@ -384,7 +384,7 @@ def _show_plan(screen: Screen, plan: Plan) -> None:
         screen.print(f"  nothing to do: {plan.why_nothing}")
     for number, step in enumerate(plan.steps, 1):
         screen.print(f"  {number}. {describe(step)}")
-        for line in getattr(step, "changes", ()):
+        for line in details(step):
             screen.print(f"       {line}")
     for note in plan.notes:
         screen.print(f"  Note: {note}.")

@@ -168,7 +168,7 @@ def _gates(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--approve", action="store_true", help="approve what asks for approval, as yourself")
     parser.add_argument(
         "--allow", "--allow-replace", dest="allow_replace", action="store_true",
-        help="do what the plan is refused for: a stack that replaces the function, a role that changed",
+        help="do what a plan is refused for: an owner that replaces the function or changes a role that is live",
     )  # fmt: skip
     parser.add_argument("--wait", type=_positive, default=300, metavar="SECONDS", help="how long to wait for AWS (300)")
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from pointsman.config import CloudFormation, Direct, Existing, Terraform
-from pointsman.errors import NotYet
-from pointsman.model import Artifact, BuildId, Configuration, FunctionArn, FunctionName, Value
+from pointsman.model import Artifact, BuildId, Configuration, FunctionArn, FunctionName, Value, Version
+from pointsman.plan import ApplyTerraform
 from pointsman.world import Session
 
 if TYPE_CHECKING:
+    from pointsman.execute import Applied
     from pointsman.plan import ApplyStack
 
 
@@ -21,6 +22,7 @@ class Found(Value, frozen=True, kw_only=True):
 
     `changes` says what differs, a line each. `brings_code`: the stack does, not we. `makes_alias`: the template makes
     the environment's alias, too.
+    `terraform` would change what Terraform owns; `published` is the version it tells of, where that is the package.
     """
 
     function: Configuration | None
@@ -30,9 +32,11 @@ class Found(Value, frozen=True, kw_only=True):
     changes: tuple[str, ...] = ()
     brings_code: bool = False
     makes_alias: bool = False
+    terraform: ApplyTerraform | None = None
+    published: Version | None = None
 
 
-def find(session: Session, made: Artifact, build: BuildId) -> Found:  # noqa: ARG001 (what an owner builds with them)
+def find(session: Session, made: Artifact, build: BuildId) -> Found:
     """The function as it is now, and what its owner would do to it with this package."""
     match session.function.provision:
         case Direct() | Existing():
@@ -42,8 +46,10 @@ def find(session: Session, made: Artifact, build: BuildId) -> Found:  # noqa: AR
             from pointsman.owners import stacks
 
             return stacks.find(session, stack, made)
-        case Terraform():
-            raise _not_yet(session)
+        case Terraform() as module:
+            from pointsman.owners import terraform
+
+            return terraform.find(session, module, made, build)
 
 
 def name(session: Session) -> FunctionName:
@@ -58,8 +64,12 @@ def name(session: Session) -> FunctionName:
             from pointsman.owners import stacks
 
             return stacks.name(session, stack)
-        case _:
-            raise _not_yet(session)
+        case Terraform() as module:
+            from pointsman.owners import terraform
+
+            return terraform.name(session, module)
+        case Direct(name=own) | Existing(name=own):
+            return FunctionName(own or session.function.name)
 
 
 def shared(session: Session) -> str:
@@ -101,6 +111,16 @@ def apply(session: Session, step: ApplyStack, made: Artifact) -> FunctionName:
     return stacks.apply(session, provision, step, made)
 
 
+def apply_terraform(session: Session, step: ApplyTerraform, made: Artifact | None) -> Applied:
+    """Exactly the plan that was shown. Raises GateRefused where it would lose what `--allow` was not given for."""
+    from pointsman.owners import terraform
+
+    provision = session.function.provision
+    assert isinstance(provision, Terraform)
+    assert made is not None, "only a deploy applies"
+    return terraform.apply(session, provision, step, made)
+
+
 def remember(session: Session, digest: str, arn: FunctionArn | None) -> None:
     """What the owner was last seen to have (its template's digest), and which function; "" and None: look next time.
 
@@ -117,11 +137,4 @@ def remember(session: Session, digest: str, arn: FunctionArn | None) -> None:
         fact["replaces"] = before
     session.ledger.append(
         session.run, "provisioned", function=session.function.name, subject=session.provision_key, **fact
-    )
-
-
-def _not_yet(session: Session) -> NotYet:
-    return NotYet(
-        f'function.{session.function.name}.provision.with = "terraform" is not built yet',
-        next='Apply it yourself, and use { with = "existing", name = … } meanwhile.',
     )
