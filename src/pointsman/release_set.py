@@ -22,7 +22,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from pointsman import release, role_guard
+from pointsman import furnishing, release, role_guard
+from pointsman.belongings import NOTHING
 from pointsman.config import Environment, Function
 from pointsman.errors import (
     Ambiguous,
@@ -37,7 +38,7 @@ from pointsman.hands import Released, Work, announce, approver, unit_tests
 from pointsman.interrupted import Told, not_overtaken, told
 from pointsman.ledger import Run
 from pointsman.model import Alias, Artifact, BuildId, CodeSha256, TestReport, from_json, to_json
-from pointsman.plan import Plan, plan_move
+from pointsman.plan import MOVES, Plan, plan_move
 from pointsman.restoration import Left, Shift, last_release, restoration
 from pointsman.world import Progress, Session, World
 
@@ -229,6 +230,7 @@ class Member:
             before=alias.routing if alias else None,
             description=alias.description if alias else "",
             build=self.work.made.build,
+            furnished=not all(isinstance(step, MOVES) for step in self.work.made.parts[2]),
         )
 
 
@@ -250,6 +252,7 @@ class ReleaseSet:
         self.halt = Event()
         self.decided = False  # whether aliases may have moved
         self.restored = False
+        self.left: list[str] = []  # what is not put back, and why
         names = tuple(each.name for each in functions)
         self.run = world.begin(world.run_id(), command, names, environment, request)
         self.members = [self._member(n, each, earlier.get(each.name)) for n, each in enumerate(functions, 1)]
@@ -319,13 +322,15 @@ class ReleaseSet:
 
     def _move(self, movers: Sequence[Member], shifts: tuple[Shift, ...]) -> None:
         """One after the other, in the file's order. Whatever stops it, Ctrl-C too: those that moved go back."""
-        for number, member in enumerate(movers):
-            try:
+        tried = 0
+        try:
+            for member in movers:
+                tried += 1
                 self.together(_moves, [member], phase="moving", then="moved")
-            except (Exception, KeyboardInterrupt) as error:
-                self.halt.clear()
-                self._go_back(shifts[: number + 1], error)
-                raise
+        except (Exception, KeyboardInterrupt) as error:
+            self.halt.clear()
+            self._go_back(shifts[:tried], error)
+            raise
 
     def go_on(self, shifts: tuple[Shift, ...]) -> list[Released]:
         """The moves that an interrupted release had decided on, those that are still to be made."""
@@ -355,6 +360,7 @@ class ReleaseSet:
                 seen=alias,
                 build=shift.build,
                 approve=False,
+                furnishing=furnishing.look(member.session, shift.name, alias) if shift.before is None else NOTHING,
             )
             again = {"steps": now.steps, "expects": now.expects, "why_nothing": now.why_nothing}
             member.takes(
@@ -388,7 +394,7 @@ class ReleaseSet:
             member = by_name[back.function]
             if isinstance(back, Left):
                 member.row.phase = "left"
-                self.world.say(f"{back.function}: {back.alias} is left as it is: {back.why}")
+                self.left.append(f"{back.alias} of {back.function} is left as it is: {back.why}.")
                 continue
             try:
                 self.together(_moves, [_taking(member, back)], phase="moving back", then="moved back")
@@ -418,6 +424,7 @@ class ReleaseSet:
             + (f"to version {each.version}." if each.version else "which is removed again.")
             for each in done
         ]
+        told_ += self.left
         told_ = told_ or ["Every alias of the release is as it was before."]
         if isinstance(error, KeyboardInterrupt):
             stopped = Interrupted("interrupted", next="Nothing is left to resume: deploy again when you want it.")
@@ -500,12 +507,12 @@ class ReleaseSet:
         self._show()  # before the first line is said: from now on the table tells it
         groups = apart(members) if apart else [[each] for each in members]
         with ThreadPoolExecutor(max(1, min(at_once, len(groups)))) as pool:
-            left: set[Future[None]] = {pool.submit(one_by_one, each) for each in groups}
             try:
+                left: set[Future[None]] = {pool.submit(one_by_one, each) for each in groups}
                 while left:
                     _done, left = wait(left, timeout=0.1 if self.world.board else None, return_when=FIRST_COMPLETED)
                     self._show()
-            except KeyboardInterrupt:
+            except BaseException:
                 self.halt.set()
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
@@ -513,8 +520,11 @@ class ReleaseSet:
         if failed:
             first = failed[0].error
             assert first is not None
+            if isinstance(first, PointsmanError) and failed[0].name not in f"{first.where} {first.what}":
+                first.where = f"{failed[0].name}, {first.where}" if first.where else failed[0].name
             for each in failed[1:]:
-                first.add_note(f"And {each.name}: {each.error}")
+                what = each.error.what if isinstance(each.error, PointsmanError) else repr(each.error)
+                first.add_note(f"And {each.name}: {what}")
             raise first
 
     def _rows(self) -> list[Progress]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 
 from pointsman.aws.operation import Operation, R, Transport
 from pointsman.errors import AccessDenied, Ambiguous, PointsmanError, Unreachable
+from pointsman.ledger import born
 from tests.journeys.conftest import CHECK, Shop, control_runtime
 
 NAMES = ("first", "second", "third")
@@ -273,10 +275,10 @@ def test_an_alias_that_somebody_else_moved_meanwhile_is_left_to_them(trio: Shop)
                     raise AccessDenied("no")
             return self.inner.send(operation)
 
-    failed = trio.run("deploy", "--build-id", "2", "-v", wrap=Meddling)
+    failed = trio.run("deploy", "--build-id", "2", wrap=Meddling)
 
     assert failed.code == 1
-    assert "STAGE is left as it is: somebody else moved it on, to version $LATEST" in failed.err
+    assert "STAGE of first is left as it is: somebody else moved it on, to version $LATEST" in failed.err
     assert serves(trio) == {"first": "$LATEST", "second": "1", "third": "1"}
 
 
@@ -382,6 +384,15 @@ def test_all_threads_share_one_budget_of_calls(trio: Shop) -> None:
     assert len(times) > 15
     most = max(sum(1 for later in times if at <= later < at + 0.98) for at in times)
     assert most <= 16  # 15, and one whose thread was woken late
+
+
+def until(look: Callable[[], R]) -> R:
+    """What it finds, once it finds anything."""
+    end = time.monotonic() + 30
+    while not (found := look()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return found
 
 
 STEP_BY_STEP = """
@@ -634,3 +645,28 @@ def test_a_release_that_stops_keeps_its_reports(trio: Shop) -> None:
     assert failed.code == 3
     log = Path(failed.err.split("Their output: ")[1].split()[0])
     assert log.exists()
+
+
+@pytest.mark.parametrize("kind", ["SIGINT", "SIGTERM"])
+def test_interrupted_while_it_builds_it_ends_at_once_and_so_do_the_commands(trio: Shop, kind: str) -> None:
+    """Commands have process groups of their own, and threads get no signal: somebody has to tell them."""
+    text = (trio.folder / "pointsman.toml").read_text()
+    command = 'build     = "command"\ncommand   = "touch began-$$; sleep 300"\nartifact  = "index.js"'
+    trio.write("pointsman.toml", text.replace('build     = "node"', command))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pointsman", "deploy"],
+        cwd=trio.folder,
+        env={**os.environ, **trio.variables},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        began = until(lambda: list((trio.folder / "second").glob("began-*")))
+        process.send_signal(getattr(signal, kind))
+        _out, err = process.communicate(timeout=20)
+    finally:
+        process.kill()
+
+    assert process.returncode == 130, err
+    shell = int(began[0].name.removeprefix("began-"))
+    assert born(shell) == ""  # dead, though perhaps not reaped yet

@@ -161,7 +161,7 @@ class _Rendering:
         names = ", ".join(aliases) or "its versions"
         self.notes.append(
             f"{names} of the template stays at the code the stack has: set `bucket` in "
-            f"[environment.{self.session.environment.name}], and the stack brings every build"
+            f"[environment.{self.session.place.name}], and the stack brings every build"
         )
         return "api"
 
@@ -410,7 +410,7 @@ class _Rendering:
         return UsageError(
             f"{what} must go through S3 on its way into the stack",
             where=f"stack {self.provision.stack}",
-            next=f"Set `bucket` in [environment.{self.session.environment.name}] to a bucket of the stack's region.",
+            next=f"Set `bucket` in [environment.{self.session.place.name}] to a bucket of the stack's region.",
         )
 
 

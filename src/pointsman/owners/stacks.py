@@ -208,7 +208,7 @@ def _sent(session: Session, wanted: Rendered) -> tuple[str | None, str | None]:
         raise UsageError(
             f"the template has {size:,} bytes; a request takes {cloudformation.MOST_IN_REQUEST:,}, more goes by S3",
             where=where,
-            next=f"Set `bucket` in [environment.{session.environment.name}] to a bucket of the stack's region.",
+            next=f"Set `bucket` in [environment.{session.place.name}] to a bucket of the stack's region.",
         )
     bucket = _resolved(session, bucket)
     key = f"pointsman/templates/{wanted.digest}.template"

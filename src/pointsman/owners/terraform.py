@@ -312,7 +312,7 @@ def _var_files(session: Session, provision: Terraform) -> list[Path]:
 
 def _filling(session: Session) -> Callable[[str], str]:
     def fill(text: str) -> str:
-        text = text.replace("{environment}", session.environment.name)
+        text = text.replace("{environment}", session.place.name)
         return text.replace("{branch}", _branch(session)) if "{branch}" in text else text
 
     return fill
