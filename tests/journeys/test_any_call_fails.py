@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from pointsman.aws.operation import Transport
 from pointsman.aws.transports import Faults
 from pointsman.errors import Ambiguous, Unreachable
+from tests.journeys import test_release_set as release_set
 from tests.journeys.conftest import Answer, Shop
 from tests.journeys.test_adoption import deployed
 from tests.journeys.test_cloudformation import template
@@ -220,6 +222,55 @@ def test_a_function_is_taken_over_without_publishing_whichever_call_fails(
         stacked_journey(made_elsewhere(again), Disturbed(fault(k)))
 
         assert end_state(again) == expected, f"call {k} of {counter.count}"
+
+
+class DisturbedTogether(Disturbed):
+    """The same for calls that several threads send at once."""
+
+    def __init__(self, fault: dict[str, Any]) -> None:
+        super().__init__(fault)
+        self.lock = threading.Lock()
+
+    def __call__(self, inner: Transport) -> Transport:
+        outer = self
+
+        class Counting:
+            def send(self, operation: Any) -> Any:
+                faults = Faults(inner, **outer.fault)
+                with outer.lock:
+                    faults.count = outer.count
+                    outer.count += 1
+                return faults.send(operation)
+
+        return Counting()
+
+
+@pytest.mark.parametrize("fault", [refused, lost, dead_from, dead_after], ids=lambda each: each.__name__)
+def test_a_release_of_several_functions_ends_all_new_or_all_as_before(shop: Shop, fault: Fault) -> None:
+    both = tuple(release_set.NAMES[::2])
+    some = tuple(word for name in both for word in ("--function", name))
+    release_set.configure(shop)
+    release_set.write(shop, "zero")
+    shop.ok("deploy", "--build-id", "zero", *some)
+    release_set.write(shop, "counted")
+    counter = DisturbedTogether({})
+    shop.ok("deploy", "--build-id", "counted", *some, wrap=counter)
+    assert counter.count >= 14
+    served = "counted"
+    for k in range(counter.count):
+        release_set.write(shop, f"word-{k}")
+
+        answer = shop.run("deploy", "--build-id", f"b{k}", *some, wrap=DisturbedTogether(fault(k)))
+        if answer.code:
+            again = shop.run("resume")
+            assert again.code == 0, f"call {k}: {answer.err}{again.err}"
+
+        words = {release_set.says(shop, name) for name in both}
+        assert words in ({served}, {f"word-{k}"}), f"call {k}: {answer.err}"
+        (served,) = words
+        status = shop.ok("status", *some, "--json").result
+        assert {each["unfinished"] for each in status} == {""}, f"call {k}"
+        assert {row["drift"] for each in status for row in each["aliases"]} == {""}, f"call {k}"
 
 
 def test_a_failure_says_what_to_do_next(shop: Shop) -> None:
