@@ -101,7 +101,12 @@ def build(world: World, function: Function) -> Artifact:
     )
     home = world.project.root / ".pointsman"
     made = packaging.build(
-        recipe, out=home / "artifacts", cache=home / "cache", environment=world.environ, say=world.say
+        recipe,
+        out=home / "artifacts",
+        cache=home / "cache",
+        environment=world.environ,
+        say=world.say,
+        halted=world.halted,
     )
     world.say(f"packaged {function.name}: {counted(made.files, 'file')}, {size(made.size)}, {made.sha256.short}…")
     return made

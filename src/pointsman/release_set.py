@@ -500,12 +500,12 @@ class ReleaseSet:
         self._show()  # before the first line is said: from now on the table tells it
         groups = apart(members) if apart else [[each] for each in members]
         with ThreadPoolExecutor(max(1, min(at_once, len(groups)))) as pool:
-            left: set[Future[None]] = {pool.submit(one_by_one, each) for each in groups}
             try:
+                left: set[Future[None]] = {pool.submit(one_by_one, each) for each in groups}
                 while left:
                     _done, left = wait(left, timeout=0.1 if self.world.board else None, return_when=FIRST_COMPLETED)
                     self._show()
-            except KeyboardInterrupt:
+            except BaseException:
                 self.halt.set()
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
@@ -513,8 +513,11 @@ class ReleaseSet:
         if failed:
             first = failed[0].error
             assert first is not None
+            if isinstance(first, PointsmanError) and failed[0].name not in f"{first.where} {first.what}":
+                first.where = f"{failed[0].name}, {first.where}" if first.where else failed[0].name
             for each in failed[1:]:
-                first.add_note(f"And {each.name}: {each.error}")
+                what = each.error.what if isinstance(each.error, PointsmanError) else repr(each.error)
+                first.add_note(f"And {each.name}: {what}")
             raise first
 
     def _rows(self) -> list[Progress]:

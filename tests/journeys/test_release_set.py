@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -384,6 +385,15 @@ def test_all_threads_share_one_budget_of_calls(trio: Shop) -> None:
     assert most <= 16  # 15, and one whose thread was woken late
 
 
+def until(look: Callable[[], R]) -> R:
+    """What it finds, once it finds anything."""
+    end = time.monotonic() + 30
+    while not (found := look()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return found
+
+
 STEP_BY_STEP = """
 import os, signal, sys, threading
 from pointsman.cli import main
@@ -634,3 +644,29 @@ def test_a_release_that_stops_keeps_its_reports(trio: Shop) -> None:
     assert failed.code == 3
     log = Path(failed.err.split("Their output: ")[1].split()[0])
     assert log.exists()
+
+
+@pytest.mark.parametrize("kind", ["SIGINT", "SIGTERM"])
+def test_interrupted_while_it_builds_it_ends_at_once_and_so_do_the_commands(trio: Shop, kind: str) -> None:
+    """Commands have process groups of their own, and threads get no signal: somebody has to tell them."""
+    text = (trio.folder / "pointsman.toml").read_text()
+    command = 'build     = "command"\ncommand   = "touch began-$$; sleep 300"\nartifact  = "index.js"'
+    trio.write("pointsman.toml", text.replace('build     = "node"', command))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pointsman", "deploy"],
+        cwd=trio.folder,
+        env={**os.environ, **trio.variables},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        began = until(lambda: list((trio.folder / "second").glob("began-*")))
+        process.send_signal(getattr(signal, kind))
+        _out, err = process.communicate(timeout=20)
+    finally:
+        process.kill()
+
+    assert process.returncode == 130, err
+    shell = int(began[0].name.removeprefix("began-"))
+    with pytest.raises(ProcessLookupError):
+        os.killpg(shell, 0)

@@ -43,7 +43,13 @@ class Recipe(Value, frozen=True, kw_only=True):
 
 
 def build(
-    recipe: Recipe, *, out: Path, cache: Path, environment: Mapping[str, str], say: Callable[[str], None]
+    recipe: Recipe,
+    *,
+    out: Path,
+    cache: Path,
+    environment: Mapping[str, str],
+    say: Callable[[str], None],
+    halted: Callable[[], bool] | None = None,
 ) -> Artifact:
     """Make `out/<function>-<first 16 hex digits of its SHA-256>.zip`. Raises BuildFailed, UsageError for the recipe.
 
@@ -52,7 +58,7 @@ def build(
     from pointsman.artifact.dependencies import Tools
 
     try:
-        return _build(recipe, out.resolve(), Tools(cache.resolve(), environment, say))
+        return _build(recipe, out.resolve(), Tools(cache.resolve(), environment, say, halted))
     except (BuildFailed, UsageError) as error:
         error.where = error.where or f"building {recipe.function}"
         raise
@@ -187,7 +193,7 @@ def _ready(recipe: Recipe, source: Path, tools: Tools) -> Path:
             raise UsageError('build = "command" needs `command`')
         before = _identity(path)
         tools.say(f"$ {recipe.command}")
-        run(recipe.command, cwd=source, environment=tools.environment, say=tools.say)
+        run(recipe.command, cwd=source, environment=tools.environment, say=tools.say, halted=tools.halted)
         if before and _identity(path) == before:
             raise BuildFailed(
                 f"`{recipe.command}` ended well, but did not touch {recipe.artifact}, which is from before",

@@ -15,19 +15,24 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pointsman.errors import BuildFailed, UsageError
 
+if TYPE_CHECKING:
+    import subprocess
+
 Say = Callable[[str], None]
+Halted = Callable[[], bool]
 
 
 class Tools(NamedTuple):
-    """Where installs are kept, the whole environment of the tools, and whom to tell of progress."""
+    """Where installs are kept, the whole environment of the tools, whom to tell of progress, and when to stop."""
 
     cache: Path
     environment: Mapping[str, str]
     say: Say
+    halted: Halted | None = None
 
 
 def install_python(source: Path, tools: Tools, *, runtime: str | None, architecture: str) -> Path | None:
@@ -59,7 +64,7 @@ def install_python(source: Path, tools: Tools, *, runtime: str | None, architect
         options += ["--python", sys.executable, "--no-python-downloads", "--link-mode", "copy", "--quiet"]
         command = [uv, "pip", "install", "--target", str(tree), *options, "-r", str(asked)]
         explain = functools.partial(_missing_wheels, f"{runtime} on {platform}")
-        run(command, cwd=source, environment=tools.environment, explain=explain)
+        run(command, cwd=source, environment=tools.environment, explain=explain, halted=tools.halted)
         tree.mkdir(exist_ok=True)
         _tidy_python(tree)
         return tree
@@ -106,7 +111,8 @@ def install_node(source: Path, tools: Tools, *, architecture: str, above: tuple[
         # Packages with one build per platform (esbuild, sharp …) must bring Lambda's, not this machine's.
         options = ["--omit=dev", "--os=linux", f"--cpu={cpu}", "--libc=glibc"]
         options += ["--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
-        run([npm, *how, *options], cwd=project, environment=tools.environment, explain=_out_of_step)
+        command = [npm, *how, *options]
+        run(command, cwd=project, environment=tools.environment, explain=_out_of_step, halted=tools.halted)
         # npm ci links local packages; the package must hold them, with their own dependencies.
         for link in [path for path in (*modules.glob("*"), *modules.glob("@*/*")) if path.is_symlink()]:
             target = Path("/") / link.resolve().relative_to(mirror)
@@ -124,6 +130,22 @@ def install_node(source: Path, tools: Tools, *, architecture: str, above: tuple[
     return _once(tools.cache, "node", key, install)
 
 
+def _end_once(halted: Halted, process: subprocess.Popen[str]) -> None:
+    """Watches from beside, for the run itself waits for the tool's next line."""
+    import signal
+    import threading
+    import time
+
+    def watch() -> None:
+        while process.poll() is None:
+            if halted():
+                os.killpg(process.pid, signal.SIGKILL)
+                return
+            time.sleep(0.1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def run(
     command: list[str] | str,
     *,
@@ -131,9 +153,11 @@ def run(
     environment: Mapping[str, str],
     say: Say = lambda _: None,
     explain: Callable[[str], str] = lambda _: "",
+    halted: Halted | None = None,
 ) -> None:
     """Run a tool (a text: through the shell). Raises BuildFailed with its exit code and last lines; `explain` adds what
-    to do about them. Interrupted, it ends the tool and all that the tool started."""
+    to do about them. Interrupted, it ends the tool and all that the tool started; so it does once `halted` says so,
+    which is asked ten times a second (in threads, where no Ctrl-C arrives)."""
     import collections
     import contextlib
     import signal
@@ -154,6 +178,8 @@ def run(
         start_new_session=True,
     )
     assert process.stdout
+    if halted:
+        _end_once(halted, process)
     try:
         usage = False
         for line in process.stdout:
