@@ -319,13 +319,15 @@ class ReleaseSet:
 
     def _move(self, movers: Sequence[Member], shifts: tuple[Shift, ...]) -> None:
         """One after the other, in the file's order. Whatever stops it, Ctrl-C too: those that moved go back."""
-        for number, member in enumerate(movers):
-            try:
+        tried = 0
+        try:
+            for member in movers:
+                tried += 1
                 self.together(_moves, [member], phase="moving", then="moved")
-            except (Exception, KeyboardInterrupt) as error:
-                self.halt.clear()
-                self._go_back(shifts[: number + 1], error)
-                raise
+        except (Exception, KeyboardInterrupt) as error:
+            self.halt.clear()
+            self._go_back(shifts[:tried], error)
+            raise
 
     def go_on(self, shifts: tuple[Shift, ...]) -> list[Released]:
         """The moves that an interrupted release had decided on, those that are still to be made."""
