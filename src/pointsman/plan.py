@@ -192,7 +192,11 @@ Step: TypeAlias = (
     | ChangeUrl
     | RemoveUrl
 )
-MOVES = (CreateAlias, PointAlias, RestoreAlias, RemoveAlias)  # the first of them is where callers begin to notice
+MOVES = (CreateAlias, PointAlias, RestoreAlias, RemoveAlias)
+BELONG = (
+    *(GrantPermission, RevokePermission, ConfigureEvents, MapEventSource, ProvisionConcurrency),
+    *(GiveUrl, ChangeUrl, RemoveUrl),
+)
 NOT_WRITES = (RunGate, AskApproval)
 
 
@@ -236,7 +240,8 @@ class Plan(Value, frozen=True, kw_only=True):
     @property
     def parts(self) -> tuple[tuple[Step, ...], tuple[AskApproval, ...], tuple[Step, ...]]:
         """What nobody calling the alias notices; what has to be approved then; what they do notice."""
-        seam = next((n for n, step in enumerate(self.steps) if isinstance(step, (AskApproval, *MOVES))), None)
+        noticed = (AskApproval, *MOVES, *BELONG)
+        seam = next((n for n, step in enumerate(self.steps) if isinstance(step, noticed)), None)
         before, after = (self.steps, ()) if seam is None else (self.steps[:seam], self.steps[seam:])
         asks = tuple(step for step in after if isinstance(step, AskApproval))
         return before, asks, tuple(step for step in after if not isinstance(step, AskApproval))

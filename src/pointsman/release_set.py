@@ -22,7 +22,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from pointsman import release, role_guard
+from pointsman import furnishing, release, role_guard
+from pointsman.belongings import NOTHING
 from pointsman.config import Environment, Function
 from pointsman.errors import (
     Ambiguous,
@@ -37,7 +38,7 @@ from pointsman.hands import Released, Work, announce, approver, unit_tests
 from pointsman.interrupted import Told, not_overtaken, told
 from pointsman.ledger import Run
 from pointsman.model import Alias, Artifact, BuildId, CodeSha256, TestReport, from_json, to_json
-from pointsman.plan import Plan, plan_move
+from pointsman.plan import MOVES, Plan, plan_move
 from pointsman.restoration import Left, Shift, last_release, restoration
 from pointsman.world import Progress, Session, World
 
@@ -229,6 +230,7 @@ class Member:
             before=alias.routing if alias else None,
             description=alias.description if alias else "",
             build=self.work.made.build,
+            furnished=not all(isinstance(step, MOVES) for step in self.work.made.parts[2]),
         )
 
 
@@ -250,6 +252,7 @@ class ReleaseSet:
         self.halt = Event()
         self.decided = False  # whether aliases may have moved
         self.restored = False
+        self.left: list[str] = []  # what is not put back, and why
         names = tuple(each.name for each in functions)
         self.run = world.begin(world.run_id(), command, names, environment, request)
         self.members = [self._member(n, each, earlier.get(each.name)) for n, each in enumerate(functions, 1)]
@@ -357,6 +360,7 @@ class ReleaseSet:
                 seen=alias,
                 build=shift.build,
                 approve=False,
+                furnishing=furnishing.look(member.session, shift.name, alias) if shift.before is None else NOTHING,
             )
             again = {"steps": now.steps, "expects": now.expects, "why_nothing": now.why_nothing}
             member.takes(
@@ -390,7 +394,7 @@ class ReleaseSet:
             member = by_name[back.function]
             if isinstance(back, Left):
                 member.row.phase = "left"
-                self.world.say(f"{back.function}: {back.alias} is left as it is: {back.why}")
+                self.left.append(f"{back.alias} of {back.function} is left as it is: {back.why}.")
                 continue
             try:
                 self.together(_moves, [_taking(member, back)], phase="moving back", then="moved back")
@@ -420,6 +424,7 @@ class ReleaseSet:
             + (f"to version {each.version}." if each.version else "which is removed again.")
             for each in done
         ]
+        told_ += self.left
         told_ = told_ or ["Every alias of the release is as it was before."]
         if isinstance(error, KeyboardInterrupt):
             stopped = Interrupted("interrupted", next="Nothing is left to resume: deploy again when you want it.")

@@ -19,6 +19,7 @@ class Shift(Value, frozen=True, kw_only=True):
     before: Routing | None
     description: str = ""
     build: BuildId | None = None
+    furnished: bool = False  # a new alias that gets permissions, a URL, event sources: those would be left without it
 
     @property
     def after(self) -> Routing:
@@ -26,7 +27,7 @@ class Shift(Value, frozen=True, kw_only=True):
 
 
 class Left(Value, frozen=True, kw_only=True):
-    """An alias that is not ours to put back: somebody else moved or removed it since."""
+    """An alias that is not put back: somebody else moved or removed it since, or what hangs on it would be left."""
 
     function: str
     alias: AliasName
@@ -62,6 +63,8 @@ def _back(shift: Shift, alias: Alias | None, environment: str, why: str, *, sure
     if routing not in (shift.after, shift.before):
         return Left(function=shift.function, alias=shift.alias, why=f"somebody else moved it on, to {routing}")
     step: RestoreAlias | RemoveAlias
+    if shift.before is None and shift.furnished:
+        return Left(function=shift.function, alias=shift.alias, why="it is new, and a URL or the like may hang on it")
     if shift.before is None:
         step = RemoveAlias(alias=shift.alias, version=shift.version, reason=why)
     else:

@@ -275,10 +275,10 @@ def test_an_alias_that_somebody_else_moved_meanwhile_is_left_to_them(trio: Shop)
                     raise AccessDenied("no")
             return self.inner.send(operation)
 
-    failed = trio.run("deploy", "--build-id", "2", "-v", wrap=Meddling)
+    failed = trio.run("deploy", "--build-id", "2", wrap=Meddling)
 
     assert failed.code == 1
-    assert "STAGE is left as it is: somebody else moved it on, to version $LATEST" in failed.err
+    assert "STAGE of first is left as it is: somebody else moved it on, to version $LATEST" in failed.err
     assert serves(trio) == {"first": "$LATEST", "second": "1", "third": "1"}
 
 
