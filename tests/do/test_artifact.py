@@ -385,6 +385,26 @@ def test_a_second_build_writes_nothing(tmp_path: Path) -> None:
     assert first.size == Path(first.path).stat().st_size
 
 
+def test_files_that_are_as_they_were_are_not_packed_again(tmp_path: Path) -> None:
+    """The zip that is there is taken, though nothing of this machine's deflate could have made it."""
+    source = lay(tmp_path / "src", {"app.py": "1" * 1000})
+    first = make(source, tmp_path)
+    with zipfile.ZipFile(first.path) as zipped:
+        stored = io.BytesIO()
+        with zipfile.ZipFile(stored, "w", zipfile.ZIP_STORED) as again:
+            again.writestr("app.py", zipped.read("app.py"))
+    Path(first.path).write_bytes(stored.getvalue())
+    sha256 = base64.b64encode(hashlib.sha256(stored.getvalue()).digest()).decode()
+    (note,) = (tmp_path / "cache" / "contents").iterdir()
+    note.write_text(note.read_text().replace(first.sha256, sha256))
+
+    assert make(source, tmp_path).sha256 == sha256, "not packed"
+
+    (source / "app.py").chmod(0o755)
+    assert names(executable := make(source, tmp_path)) == ["app.py"]
+    assert executable.sha256 not in (first.sha256, sha256), "a mode is part of a package"
+
+
 def test_a_zip_damaged_since_is_written_again(tmp_path: Path) -> None:
     source = lay(tmp_path / "src", {"app.py": "1"})
     first = make(source, tmp_path)

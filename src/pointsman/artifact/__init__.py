@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, assert_never
 
 from pointsman.errors import BuildFailed, UsageError
-from pointsman.model import Artifact, CodeSha256, Value
+from pointsman.model import Artifact, CodeSha256, Value, from_json, to_json
 
 if TYPE_CHECKING:
     from zipfile import ZipInfo
@@ -87,13 +87,13 @@ def _build(recipe: Recipe, out: Path, tools: Tools) -> Artifact:
         case _:
             assert_never(recipe.build)
     members = _gather(recipe, source, installed, never, tools.say)
-    return _keep(recipe.function, out, lambda to: _packed(members, to))
+    notes = tools.cache / "contents"
+    made = _made_before(recipe.function, out, notes, members)
+    return made or _keep(recipe.function, out, lambda to: _packed(members, to), notes)
 
 
 def inspect(path: Path, function: str) -> Artifact:
     """A zip that exists, read whole: Raises BuildFailed for one that is broken or that Lambda could not unzip."""
-    import base64
-    import hashlib
     import zipfile
     import zlib
 
@@ -119,12 +119,10 @@ def inspect(path: Path, function: str) -> Artifact:
         raise BuildFailed(f"there is no {path}") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise refuse(f"is not a zip that can be read: {error}") from error
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").digest()
     return Artifact(
         function=function,
         path=str(path),
-        sha256=CodeSha256(base64.b64encode(digest).decode()),
+        sha256=_digest_of(path),
         size=path.stat().st_size,
         unzipped=unzipped,
         files=len(files),
@@ -228,12 +226,41 @@ def _copied(seen: Artifact, to: BinaryIO) -> Written:
     return Written(hashlib.sha256(data).digest(), len(data), seen.unzipped, seen.files)
 
 
-def _keep(function: str, out: Path, write: Callable[[BinaryIO], Written]) -> Artifact:
-    """Write a zip under a name that is taken only when it is complete, and forget the oldest."""
+def _made_before(function: str, out: Path, notes: Path, members: list[Member]) -> Artifact | None:
+    """The zip that holds exactly these files, where one is still here and still what it was: nothing is packed."""
+    import os
+
+    import msgspec
+
+    from pointsman.artifact import archive
+
+    try:
+        made = from_json(_note(function, notes, archive.contents(members)).read_bytes(), Artifact)
+        path = out / Path(made.path).name
+        if _digest_of(path) != made.sha256:
+            return None
+        os.utime(path)  # the newest again
+    except (OSError, ValueError):
+        return None
+    return msgspec.structs.replace(made, path=str(path), cached=True)
+
+
+def _note(function: str, notes: Path, contents: bytes) -> Path:
+    return notes / f"{function}-{contents.hex()[:32]}.json"
+
+
+def _digest_of(path: Path) -> CodeSha256:
     import base64
     import hashlib
+
+    with path.open("rb") as file:
+        return CodeSha256(base64.b64encode(hashlib.file_digest(file, "sha256").digest()).decode())
+
+
+def _keep(function: str, out: Path, write: Callable[[BinaryIO], Written], notes: Path | None = None) -> Artifact:
+    """Write a zip under a name that is taken only when it is complete, note what it holds, and forget the oldest."""
+    import base64
     import os
-    import re
     import secrets
 
     out.mkdir(parents=True, exist_ok=True)
@@ -242,26 +269,39 @@ def _keep(function: str, out: Path, write: Callable[[BinaryIO], Written]) -> Art
         with part.open("xb") as file:
             written = write(file)
         path = out / f"{function}-{written.digest.hex()[:16]}.zip"
-        cached = path.is_file() and hashlib.sha256(path.read_bytes()).digest() == written.digest
+        sha256 = CodeSha256(base64.b64encode(written.digest).decode())
+        cached = path.is_file() and _digest_of(path) == sha256
         if cached:
             os.utime(path)  # the newest again
         else:
             part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-    mine = re.compile(rf"{re.escape(function)}-[0-9a-f]{{16}}\.zip")
-    kept = [each for each in out.iterdir() if mine.fullmatch(each.name) and each != path]
-    for old in sorted(kept, key=_modified, reverse=True)[KEPT - 1 :]:
-        old.unlink(missing_ok=True)
-    return Artifact(
+    made = Artifact(
         function=function,
         path=str(path),
-        sha256=CodeSha256(base64.b64encode(written.digest).decode()),
+        sha256=sha256,
         size=written.size,
         unzipped=written.unzipped,
         files=written.files,
         cached=cached,
     )
+    _forget_oldest(out, function, "[0-9a-f]{16}.zip", path)
+    if notes:
+        note = _note(function, notes, written.contents)
+        notes.mkdir(parents=True, exist_ok=True)
+        note.write_bytes(to_json(made))
+        _forget_oldest(notes, function, "[0-9a-f]{32}.json", note)
+    return made
+
+
+def _forget_oldest(folder: Path, function: str, kind: str, newest: Path) -> None:
+    import re
+
+    mine = re.compile(rf"{re.escape(function)}-{kind}")
+    kept = [each for each in folder.iterdir() if mine.fullmatch(each.name) and each != newest]
+    for old in sorted(kept, key=_modified, reverse=True)[KEPT - 1 :]:
+        old.unlink(missing_ok=True)
 
 
 def _modified(path: Path) -> float:

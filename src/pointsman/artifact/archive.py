@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -22,12 +22,13 @@ class Member(NamedTuple):
 
 
 class Written(NamedTuple):
-    """`digest` is the SHA-256 of the whole zip; sizes in bytes."""
+    """`digest` is the SHA-256 of the whole zip, `contents` that of what went into it; sizes in bytes."""
 
     digest: bytes
     size: int
     unzipped: int
     files: int
+    contents: bytes = b""
 
 
 LEVEL = 6
@@ -51,10 +52,9 @@ def write(members: Iterable[Member], to: BinaryIO) -> Written:
         size += len(data)
 
     directory: list[bytes] = []
-    unzipped = 0
-    for name, member in sorted((member.name.encode(), member) for member in members):
-        data = _content(member)
-        mode = 0o120777 if member.link is not None else 0o100755 if member.executable else 0o100644
+    unzipped, inventory = 0, hashlib.sha256()
+    for name, member, mode, data in _contents(members):
+        inventory.update(_line(name, mode, data))
         body, method = _deflated(data), zlib.DEFLATED
         if len(body) >= len(data):
             body, method = data, 0
@@ -79,7 +79,29 @@ def write(members: Iterable[Member], to: BinaryIO) -> Written:
         put(struct.pack("<4sLQL", b"PK\6\7", 0, end, 1))
         count, length, start = 0xFFFF, min(length, 0xFFFFFFFF), min(start, 0xFFFFFFFF)
     put(struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, count, count, length, start, 0))
-    return Written(digest.digest(), size, unzipped, len(directory))
+    return Written(digest.digest(), size, unzipped, len(directory), inventory.digest())
+
+
+def contents(members: Iterable[Member]) -> bytes:
+    """What `write` would tell as `contents`, without a zip: equal contents are packed into equal bytes."""
+    import hashlib
+
+    inventory = hashlib.sha256()
+    for name, _member, mode, data in _contents(members):
+        inventory.update(_line(name, mode, data))
+    return inventory.digest()
+
+
+def _contents(members: Iterable[Member]) -> Iterator[tuple[bytes, Member, int, bytes]]:
+    for name, member in sorted((member.name.encode(), member) for member in members):
+        mode = 0o120777 if member.link is not None else 0o100755 if member.executable else 0o100644
+        yield name, member, mode, _content(member)
+
+
+def _line(name: bytes, mode: int, data: bytes) -> bytes:
+    import hashlib
+
+    return b"%d %o %s %s\n" % (len(name), mode, name, hashlib.sha256(data).digest())
 
 
 def _deflated(data: bytes) -> bytes:
