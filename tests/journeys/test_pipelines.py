@@ -55,11 +55,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Python of the machine's own, with pip, in which Pointsman is yet to be installed; what it needs is there."""
+    """A Python of the machine's own, with pip, in which Pointsman is yet to be installed."""
     home = tmp_path_factory.mktemp("machine") / "python"
     subprocess.run([sys.executable, "-m", "venv", str(home)], check=True, capture_output=True)
-    ours = next((home / "lib").glob("python*/site-packages"))
-    (ours / "dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
     return home / "bin"
 
 
@@ -168,6 +166,9 @@ url = "sqlite:.pointsman/local/ledger.db"
                 "LANG": "C.UTF-8",
                 "AWS_ENDPOINT_URL": local_aws.url,  # in place of the internet's
                 "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+                # What Pointsman needs comes from this very environment, not from an index; it itself does not.
+                "PYTHONPATH": sysconfig.get_path("purelib"),
+                "PIP_NO_INDEX": "1",
             },
             sts=exchange,
         )
