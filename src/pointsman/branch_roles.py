@@ -6,7 +6,7 @@ clone by hand, for the branch, stays until then. Its tags say whose it is, and n
 
 from __future__ import annotations
 
-from pointsman.config import CloudFormation, Direct, Terraform
+from pointsman.config import CloudFormation, Direct
 from pointsman.errors import (
     AccessDenied,
     Ambiguous,
@@ -38,18 +38,11 @@ def choose(session: Session, function: Configuration | None) -> Chosen:
     home = declared or (_origin(session, function, present) if function and is_clone(present) else present)
     if not session.environment.branch or session.world.project.branches.role == "shared":
         return Chosen(home=home, role=home)
-    where = 'branches.role = "per-branch"'
-    if isinstance(provision, Terraform):
-        raise UsageError(
-            "Terraform publishes this function's versions itself, with the role that its module says",
-            where=where,
-            next='Use role = "shared"; or make the role in the module, from the variable that gets the branch.',
-        )
     if not home:
         what = f"stack {provision.stack}" if isinstance(provision, CloudFormation) else "the function"
         raise UsageError(
             f"{what} does not exist yet, so there is no role to clone for branch {session.environment.branch}",
-            where=where,
+            where='branches.role = "per-branch"',
             next="Deploy to an environment first.",
         )
     arn = function.arn if function else _arn_to_be(session, home)

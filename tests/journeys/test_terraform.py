@@ -319,6 +319,17 @@ resource "aws_lambda_function" "lambda" {{
     assert (done["version"], done["published"]) == ("3", True)
     assert shop.invoke("STAGE") == {"word": "two", "version": "3"}
 
+    # A branch's versions may have a role of their own, of which the module never hears.
+    file = shop.folder / "pointsman.toml"
+    file.write_text(file.read_text() + '\n[branches]\nrole = "per-branch"\n')
+    shop.ok("deploy", "--branch", "feature-1", "--build-id", "4", "-v")
+    roles = {q: shop.aws("lambda").get_function(FunctionName=shop.name, Qualifier=q)["Configuration"]["Role"]
+             for q in ("$LATEST", "STAGE", "feature-1")}  # fmt: skip
+    assert roles["$LATEST"] == roles["STAGE"] != roles["feature-1"]
+    again = shop.ok("deploy", "--build-id", "3", "--json", "-v")
+    assert again.calls == (2, 0)
+    assert not runs_terraform(again)
+
 
 @REAL
 def test_a_rehearsal_keeps_its_state_apart(terraformed: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
