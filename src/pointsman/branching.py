@@ -80,7 +80,8 @@ def remote(world: World, name: str, open_ones: frozenset[str] | None = None) -> 
     except (OSError, subprocess.TimeoutExpired) as error:
         raise PointsmanError(f"git did not answer: {error}", where=where, next=nothing) from error
     if done.returncode != 0:
-        raise PointsmanError(done.stderr.strip() or "git failed, and does not say why", where=where, next=nothing)
+        said = [line for line in done.stderr.splitlines() if line.strip()] or ["git failed, and does not say why"]
+        raise PointsmanError(said[0].removeprefix("fatal: "), where=where, next=nothing)  # the rest is advice
     refs = [line.partition("\t")[2] for line in done.stdout.splitlines()]
     heads = frozenset(ref.removeprefix("refs/heads/") for ref in refs if ref.startswith("refs/heads/"))
     if not heads:

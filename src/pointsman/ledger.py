@@ -368,11 +368,14 @@ class Ledger:
         marks = ", ".join("?" * len(kinds))
         return tuple(self._entries(f"run = ? AND kind IN ({marks})", run, *kinds, newest_first=False))
 
-    def remembered(self, kind: str, subject: str) -> dict[str, Any] | None:
+    def newest(self, kind: str, subject: str) -> Entry | None:
         """The newest entry of a kind about a subject, whatever the function."""
-        for entry in self._entries("kind = ? AND subject = ?", kind, subject, limit=1):
-            return entry.body
-        return None
+        return next(self._entries("kind = ? AND subject = ?", kind, subject, limit=1), None)
+
+    def remembered(self, kind: str, subject: str) -> dict[str, Any] | None:
+        """What that entry says."""
+        entry = self.newest(kind, subject)
+        return entry.body if entry else None
 
     def entries(self, *, function: str | None = None, limit: int = -1) -> tuple[Entry, ...]:
         """Everything, newest first."""

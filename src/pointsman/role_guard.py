@@ -64,8 +64,9 @@ def served(session: Session, arn: FunctionArn) -> tuple[Served, ...]:
     newest = {str(move.alias): move for move in ledger.moves(arn)}
     found = []
     for alias, move in newest.items():
-        told = ledger.role_of(arn, move.version)
-        if told.role and move.kind != "removed":
+        told, cleared = ledger.role_of(arn, move.version), ledger.newest("cleared", f"{arn}:{alias}")
+        gone = move.kind == "removed" or (cleared is not None and cleared.at >= move.at)
+        if told.role and not gone:
             found.append(
                 Served(
                     alias=move.alias,

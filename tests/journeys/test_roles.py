@@ -151,7 +151,12 @@ def test_a_branch_edits_the_role_for_itself_and_the_next_deploy_tells_that_prod_
     there = shop.ok("deploy", "--build-id", "102", "--json").result[0]
     assert any("changed since PROD's" in each for each in there["warnings"])
     shop.greet("and again")
-    assert "warning: role" in shop.ok("deploy", "--build-id", "103").err
+    again = shop.ok("deploy", "--build-id", "103").err
+    assert "warning: role" in again
+    assert "share role" in again
+
+    shop.ok("branch", "delete", "feature-tables", "--yes")
+    assert "share role" not in shop.ok("promote", "102", "--to", "STAGE").err, "the branch is gone"
 
 
 def test_a_deploy_that_publishes_nothing_asks_nothing_of_iam(shop: Shop, staff: Staff) -> None:
