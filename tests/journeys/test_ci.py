@@ -135,3 +135,21 @@ def test_completion_knows_the_systems(shop: Shop) -> None:
     done = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True, check=False)
     assert done.returncode == 0
     assert "'bitbucket'" in script or "bitbucket" in script
+
+
+def test_a_branchs_preview_is_in_summary_outputs_and_comment(shop: Shop, tmp_path: Path) -> None:
+    shop.configure(more="\n[branches]\npreview = true\n")
+    summary, outputs = tmp_path / "summary.md", tmp_path / "outputs"
+    shop.variables |= {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(summary), "GITHUB_OUTPUT": str(outputs)}
+
+    done = shop.ok("deploy", "--branch", "feature/x", "--build-id", "1", "--json").result[0]
+    comment = shop.ok("ci", "comment").out
+
+    url = done["preview"]
+    assert url.startswith("http")
+    assert f"<{url}>" in summary.read_text()
+    assert f"preview-url={url}" in outputs.read_text().splitlines()
+    assert f"Preview of `{done['alias']}`: <{url}>" in comment
+
+    shop.ok("deploy", "--branch", "feature/x", "--build-id", "2")
+    assert f"<{url}>" in shop.ok("ci", "comment").out, "an unchanged build has its preview still"
