@@ -149,6 +149,14 @@ def test_the_first_articles_repository_from_nothing_to_production_and_back(terra
     assert 'An argument named "memory_sizes" is not expected here' in wrong.err
     module.write_text(kept)
 
+    # Who comes later and has no file: `init` writes one by which nothing is to be done.
+    file = shop.folder / "pointsman.toml"
+    written = file.read_text()
+    shop.ok("init", "--force")
+    assert 'with = "terraform"' in file.read_text()
+    assert "nothing to do" in shop.ok("plan").out
+    file.write_text(written)
+
     # A branch has an alias of its own, and goes through the same module.
     routes.write_text(routes.read_text().replace("platforms: 13", "platforms: 14"))
     branch = shop.ok("deploy", "--branch", "feature/more-platforms", "--build-id", "7", "--json").result[0]
