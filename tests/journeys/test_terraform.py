@@ -93,6 +93,16 @@ def example(shop: Shop) -> None:
         file.write_text(file.read_text().replace(old, new))
 
 
+def taken_over(shop: Shop) -> None:
+    """Who comes later and has no file: `init` writes one by which nothing is to be done."""
+    file = shop.folder / "pointsman.toml"
+    written = file.read_text()
+    shop.ok("init", "--force")
+    assert 'with = "terraform"' in file.read_text()
+    assert "nothing to do" in shop.ok("plan").out
+    file.write_text(written)
+
+
 @REAL
 def test_the_first_articles_repository_from_nothing_to_production_and_back(terraformed: Shop) -> None:
     shop = terraformed
@@ -149,13 +159,7 @@ def test_the_first_articles_repository_from_nothing_to_production_and_back(terra
     assert 'An argument named "memory_sizes" is not expected here' in wrong.err
     module.write_text(kept)
 
-    # Who comes later and has no file: `init` writes one by which nothing is to be done.
-    file = shop.folder / "pointsman.toml"
-    written = file.read_text()
-    shop.ok("init", "--force")
-    assert 'with = "terraform"' in file.read_text()
-    assert "nothing to do" in shop.ok("plan").out
-    file.write_text(written)
+    taken_over(shop)
 
     # A branch has an alias of its own, and goes through the same module.
     routes.write_text(routes.read_text().replace("platforms: 13", "platforms: 14"))

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pointsman import config
-from pointsman.cli import reports
 from pointsman.cli.terminal import Screen, ago, at
 from pointsman.errors import ConfigInvalid, Interrupted, PointsmanError, UsageError
 from pointsman.model import counted, plain, size
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from pointsman.world import World
 
 UNCHANGED = 5
+MOVES = ("deploy", "promote", "rollback", "apply", "resume")  # what a CI system is told of
 
 
 class Typed:
@@ -110,7 +110,9 @@ def run(
         return _dispatch(typed)
     except PointsmanError as error:
         screen.failed(error)
-        if asked.command in reports.MOVES:
+        if asked.command in MOVES:
+            from pointsman.cli import reports
+
             reports.failed(error, asked.command, environ, typed.root, screen.err)
         return error.exit_code
     except OSError as error:
@@ -310,6 +312,8 @@ def _told(typed: Typed, done: list[Released]) -> int:
             for warning in each.warnings:
                 screen.warn(warning)
     screen.result(done)
+    from pointsman.cli import reports
+
     reports.released(done, typed.asked.command, typed.environ, typed.world.project.root, screen.err)
     unchanged = all(each.outcome == "unchanged" for each in done)
     return UNCHANGED if unchanged and getattr(typed.asked, "fail_if_unchanged", False) else 0

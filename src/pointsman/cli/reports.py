@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from pointsman.errors import PointsmanError
     from pointsman.hands import Released
 
-MOVES = ("deploy", "promote", "rollback", "apply", "resume")
 MARKER = "<!-- pointsman"
 
 

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Literal
 
 from pointsman.config import CloudFormation, Direct, Existing, Terraform
 from pointsman.model import Artifact, BuildId, Configuration, FunctionArn, FunctionName, Value, Version
-from pointsman.plan import ApplyTerraform
 from pointsman.world import Session
 
 if TYPE_CHECKING:
     from pointsman.execute import Applied
-    from pointsman.plan import ApplyStack
+    from pointsman.plan import ApplyStack, ApplyTerraform
 
 
 class Found(Value, frozen=True, kw_only=True):
