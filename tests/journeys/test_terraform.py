@@ -546,6 +546,23 @@ def test_what_somebody_else_changed_is_set_right_by_terraform(stand_in: Shop) ->
     assert shop.invoke("STAGE")["word"] == "two"
 
 
+def test_settings_without_a_version_are_published_though_terraform_knows_only_the_version_before(
+    stand_in: Shop,
+) -> None:
+    """An apply that Ctrl-C ended before it published: the provider kept the new settings with the old version."""
+    shop = stand_in
+    shop.ok("deploy", "--build-id", "1")
+    client = shop.aws("lambda")
+    client.update_function_configuration(FunctionName=shop.name, MemorySize=256)
+    client.get_waiter("function_updated_v2").wait(FunctionName=shop.name)
+
+    released = shop.ok("deploy", "--build-id", "2", "--json").result[0]
+
+    assert (released["version"], released["was"], released["published"]) == ("2", "1", True)
+    assert client.get_function_configuration(FunctionName=shop.name, Qualifier="STAGE")["MemorySize"] == 256
+    assert shop.ok("deploy", "--build-id", "3", "--json").result[0]["outcome"] == "unchanged"
+
+
 @pytest.mark.parametrize(
     ("script", "code", "said"),
     [

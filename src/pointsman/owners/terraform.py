@@ -194,17 +194,19 @@ def _brings(meant: Planned | None, made: Artifact, *, takes: bool) -> bool:
 def _published(
     session: Session, function: Configuration | None, version: Version, made: Artifact, build: BuildId
 ) -> Version | None:
-    """The version, where it is the package. What an interrupted apply published is written down now."""
+    """The version, where it is the package with the settings that are there. What an interrupted apply published is
+    written down now; what it only set is no version yet, though Terraform's state names the one before."""
     if function is None:
         return None
     arn = function.arn.unqualified
+    wanted = Bits(sha256=made.sha256, fingerprint=function.fingerprint)
     bits = session.ledger.bits(arn, version)
     if bits is None:
         found = session.gateway.function(arn.name, version)
         bits = found.bits if found else None
-        if bits and bits.sha256 == made.sha256 and session.run:
-            session.ledger.published(session.run, arn, version, bits, build, commit=session.world.actor.commit)
-    return version if bits and bits.sha256 == made.sha256 else None
+        if bits == wanted and session.run:
+            session.ledger.published(session.run, arn, version, wanted, build, commit=session.world.actor.commit)
+    return version if bits == wanted else None
 
 
 def _losses(session: Session, document: Any, meant: Planned | None) -> tuple[str, ...]:
