@@ -98,6 +98,19 @@ def test_what_the_tests_need_is_brought_before_they_run(shop: Shop) -> None:
     assert "nodejs22" in text, "npm needs a Node"
 
 
+def test_a_state_that_ci_machines_do_not_have_is_told(shop: Shop) -> None:
+    shop.configure(provision='{ with = "terraform" }')
+    shop.write("terraform/main.tf", 'terraform {\n  # backend "s3" {}\n}\n')
+    assert "Terraform in terraform keeps its state in a file here" in shop.ok("ci", "github").out
+    shop.write("terraform/backend.tf.json", '{"terraform": [{"backend": [{"local": {}}]}]}')
+    assert "keeps its state" in shop.ok("ci", "gitlab").out
+    shop.write("terraform/backend.tf.json", '{"terraform": {"backend": {"s3": {}}}}')
+    assert "keeps its state" not in shop.ok("ci", "jenkins").out
+    shop.write("terraform/backend.tf.json", "{}")
+    shop.write("terraform/main.tf", 'terraform {\n  backend "s3" {}\n}\n')
+    assert "keeps its state" not in shop.ok("ci", "circleci").out
+
+
 def test_a_comment_needs_a_deploy_to_tell_of(shop: Shop, tmp_path: Path) -> None:
     nothing = shop.run("ci", "comment")
     assert nothing.code == 2

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from pointsman import __version__, config, pipelines
 from pointsman.cli import reports
-from pointsman.config import Project
+from pointsman.config import Project, Terraform
 from pointsman.errors import UsageError
+from pointsman.provision import terraform_module
 from pointsman.world import git
 
 if TYPE_CHECKING:
@@ -74,6 +75,12 @@ def _look(project: Project, top: Path, *, install: str | None, main: str | None)
     if install is None:
         install = f"pointsman=={__version__}"
         notes.append(f"It installs {install}: say where Pointsman comes from with --install URL|WHEEL.")
+    modules = {each.provision.directory for each in project.functions.values() if isinstance(each.provision, Terraform)}
+    notes += [
+        f"Terraform in {each} keeps its state in a file here, which CI machines do not have: give it a backend."
+        for each in sorted(modules)
+        if not terraform_module.shares_its_state(root / each)
+    ]
     prepare: list[str] = []
     locks: list[str] = []
     for function in project.functions.values():

@@ -102,6 +102,20 @@ def needs_init(directory: Path, more: object) -> str:
     ).hexdigest()
 
 
+def shares_its_state(directory: Path) -> bool:
+    """Whether the module names a backend that other machines can reach: anything but "local"."""
+    for file in _files(directory):
+        if file.name.endswith(".json"):
+            blocks = json.dumps(_json(_text(file)).get("terraform"))
+            found = re.search(r'"backend": [\[{]+"(?!local")|"cloud": ', blocks)
+        else:
+            text = _without_comments(_text(file))
+            found = re.search(r'^\s*backend\s+"(?!local")|^\s*cloud\s*\{', text, re.MULTILINE)
+        if found:
+            return True
+    return False
+
+
 def _files(directory: Path) -> list[Path]:
     patterns = _OWN[:4]
     return sorted(each for pattern in patterns for each in directory.glob(pattern) if each.name != REHEARSAL)
