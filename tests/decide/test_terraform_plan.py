@@ -84,7 +84,18 @@ def test_of_several_functions_the_output_tells_which() -> None:
 def test_a_function_destroyed_or_replaced_loses_its_versions(name: str, loses: int) -> None:
     plan = recorded(name)
 
-    assert len(terraform_plan.lost(plan, meant(plan))) == loses
+    assert len(terraform_plan.lost(plan)) == loses
+
+
+def test_a_function_whose_resource_is_renamed_is_destroyed_too() -> None:
+    """Without a `moved` block Terraform deletes one and creates the other: what is meant is the new one by then."""
+    gone = recorded("removed")
+    plan = json.loads(json.dumps(recorded("create")).replace(FUNCTION, "aws_lambda_function.renamed"))
+    plan["prior_state"] = gone["prior_state"]
+    plan["resource_changes"] += [each for each in gone["resource_changes"] if each["address"] == FUNCTION]
+
+    assert meant(plan).address == "aws_lambda_function.renamed"
+    assert terraform_plan.lost(plan) == (f"delete {FUNCTION}, and every version and alias with it",)
 
 
 @pytest.mark.parametrize(
@@ -103,10 +114,11 @@ def test_a_function_destroyed_or_replaced_loses_its_versions(name: str, loses: i
 def test_what_changes_a_role_in_use_is_told(name: str, said: str | None) -> None:
     plan = recorded(name)
 
-    told = terraform_plan.role_changes(plan, meant(plan), {live_role(plan): "PROD"})
+    (function,) = terraform_plan.functions_before(plan)
+    told = terraform_plan.role_changes(plan, {function: {live_role(plan): "PROD"}})
 
     assert (said in told) if said else not told
-    assert not terraform_plan.role_changes(plan, meant(plan), {"arn:aws:iam::123456789012:role/elsewhere": "PROD"})
+    assert not terraform_plan.role_changes(plan, {function: {"arn:aws:iam::123456789012:role/elsewhere": "PROD"}})
 
 
 def test_an_alias_that_terraform_would_move_itself_is_told() -> None:

@@ -112,7 +112,7 @@ def test_the_first_articles_repository_from_nothing_to_production_and_back(terra
     # The plan is shown; the package is there for it, and nothing else happens.
     shown = shop.ok("plan", "--build-id", "1").out
     assert "create aws_lambda_function.lambda" in shown
-    assert shop.run("status").code == 1  # no function yet
+    assert "Terraform in terraform tells of no function" in shop.run("status").err
 
     first = shop.ok("deploy", "--build-id", "1", "--json").result[0]
     assert (first["name"], first["version"], first["published"], first["build"]) == (shop.name, "1", True, "1")
@@ -146,11 +146,17 @@ def test_the_first_articles_repository_from_nothing_to_production_and_back(terra
     shop.ok("deploy", "--build-id", "5", "--allow")
     assert shop.serves("STAGE") == "3"
     kept = module.read_text()
-    module.write_text(kept.replace(f'default = "{shop.name}"', 'default = "renamed"'))
-    refusal = shop.run("deploy", "--build-id", "6")
-    assert refusal.code == 3
-    assert "replace aws_lambda_function.lambda: function_name" in refusal.err
-    module.write_text(kept)
+    renamed = kept.replace('_function" "lambda"', '_function" "other"').replace("_function.lambda.", "_function.other.")
+    for changed, said in (
+        (
+            kept.replace(f'default = "{shop.name}"', 'default = "other"'),
+            "replace aws_lambda_function.lambda: function_name",
+        ),
+        (renamed, "delete aws_lambda_function.lambda, and every version and alias with it"),
+    ):
+        module.write_text(changed)
+        refusal = shop.run("deploy", "--build-id", "6")
+        assert (refusal.code, said in refusal.err) == (3, True)
 
     # Invalid HCL: Terraform's own words.
     module.write_text(kept.replace("memory_size", "memory_sizes"))
@@ -561,6 +567,21 @@ def test_settings_without_a_version_are_published_though_terraform_knows_only_th
     assert (released["version"], released["was"], released["published"]) == ("2", "1", True)
     assert client.get_function_configuration(FunctionName=shop.name, Qualifier="STAGE")["MemorySize"] == 256
     assert shop.ok("deploy", "--build-id", "3", "--json").result[0]["outcome"] == "unchanged"
+
+
+def test_a_function_that_the_state_does_not_know_is_not_half_made_again(stand_in: Shop) -> None:
+    """A CI machine without the local state: Terraform would make a second role, and fail at the function."""
+    shop = stand_in
+    shop.ok("deploy", "--build-id", "1")
+    shutil.rmtree(shop.folder / ".pointsman")
+    (shop.folder / "terraform" / "terraform.tfstate").unlink()
+
+    answer = shop.run("deploy", "--build-id", "2")
+
+    assert answer.code == 1
+    assert f"and Lambda has {shop.name} already: the state of terraform does not know it" in answer.err
+    assert f"`terraform import aws_lambda_function.lambda {shop.name}`" in answer.err
+    assert not (shop.folder / "terraform" / "terraform.tfstate").exists()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pointsman.config import Environment, Terraform
-from pointsman.errors import GateRefused, NotFound, StalePlan, UsageError
+from pointsman.errors import GateRefused, NotFound, StalePlan, TerraformFailed, UsageError
 from pointsman.execute import Applied
 from pointsman.model import Artifact, Bits, BuildId, Configuration, FunctionName, Version
 from pointsman.owners import Found, remember
@@ -137,6 +137,8 @@ def _planned(
             next=f"Add an output {outputs.name} with its name, or name yours: provision.outputs.name.",
         )
     function = session.gateway.function(found) if found else None
+    if function and meant and (meant.action, meant.name) == ("create", function.arn.name):
+        _must_be_known(provision, document, meant)
     version = (meant.version if meant else None) or (version if meant is None or meant.action is None else None)
     takes = place is not None or {"package", "digest"} & _taken(session, provision)
     publishes = brings = _brings(meant, made, takes=bool(takes))
@@ -172,6 +174,18 @@ def _planned(
         reason="nothing is applied yet" if not known and function is None else "it changed",
     )
     return Found(function=function, name=found, stack="differs", template=key, terraform=step)
+
+
+def _must_be_known(provision: Terraform, document: Any, meant: Planned) -> None:
+    """Of a function that is there and would be created: by a state without it, all else is made, and that fails."""
+    if not terraform_plan.lost(document):  # else it was renamed in the module, and that is refused as a loss
+        raise TerraformFailed(
+            f"Terraform would create {meant.address}, and Lambda has {meant.name} already: "
+            f"the state of {provision.directory} does not know it",
+            where=f"planning {provision.directory}",
+            next="A local state that another machine has, another workspace or backend? Else `terraform import "
+            f"{meant.address} {meant.name}`. Nothing was changed.",
+        )
 
 
 def _saved(session: Session, step: ApplyTerraform, key: str) -> Found:
@@ -210,18 +224,19 @@ def _published(
 
 
 def _losses(session: Session, document: Any, meant: Planned | None) -> tuple[str, ...]:
-    lost = terraform_plan.lost(document, meant)
     place = session.environment
     environments = [e for e in session.world.project.environments.values() if _where(e) == _where(place)]
     aliases = [str(each.alias) for each in environments]
-    roles: dict[str, str] = {}
-    if meant and meant.was and terraform_plan.roles_touched(document):
+    served: dict[FunctionName, dict[str, str]] = {}
+    for name in terraform_plan.functions_before(document) if terraform_plan.roles_touched(document) else ():
+        roles = served.setdefault(name, {})
         for alias in aliases:
-            if (live := session.gateway.function(meant.was, alias)) and (role := live.settings.get("Role")):
-                roles[role] = f"{roles[role]}, {alias}" if role in roles else alias
+            whose = alias if meant and name in (meant.was, meant.name) else f"{alias} of {name}"
+            if (live := session.gateway.function(name, alias)) and (role := live.settings.get("Role")):
+                roles[role] = f"{roles[role]}, {whose}" if role in roles else whose
     return (
-        *lost,
-        *terraform_plan.role_changes(document, meant, roles),
+        *terraform_plan.lost(document),
+        *terraform_plan.role_changes(document, served),
         *terraform_plan.aliases_moved(document, aliases),
     )
 

@@ -119,8 +119,12 @@ def outputs(work: Work) -> Any:
 
 
 def state(work: Work) -> Any:
+    """Empty where there is none yet: `state pull` then says nothing at all."""
     with _alone(work):
-        return _json(work, "state", "pull")
+        ended = _run(work, "state", "pull", quiet=True)
+        if ended.code:
+            raise _refused(work, "state pull", ended)
+        return _read_json(work, "state pull", ended.out) if ended.out.strip() else {}
 
 
 def file_digest(file: Path) -> str:
@@ -220,10 +224,14 @@ def _json(work: Work, *words: str) -> Any:
     ended = _run(work, *words, quiet=True)
     if ended.code:
         raise _refused(work, words[0], ended)
+    return _read_json(work, " ".join(words), ended.out)
+
+
+def _read_json(work: Work, command: str, text: str) -> Any:
     try:
-        return json.loads(ended.out)
+        return json.loads(text)
     except ValueError as error:
-        raise TerraformFailed(f"{work.name} {' '.join(words)} answered no JSON: {error}") from error
+        raise TerraformFailed(f"{work.name} {command} answered no JSON: {error}") from error
 
 
 def _run(work: Work, *words: str, quiet: bool = False, selecting: bool = False) -> Ended:

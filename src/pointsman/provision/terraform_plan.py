@@ -92,15 +92,22 @@ def function(plan: Json, *, name_output: str, known: str = "") -> Planned | None
     )
 
 
-def lost(plan: Json, meant: Planned | None) -> tuple[str, ...]:
-    """Why the function's versions and aliases would be gone: it is destroyed or replaced."""
+def lost(plan: Json) -> tuple[str, ...]:
+    """Which functions' versions and aliases would be gone: destroyed, replaced, or moved to another address.
+
+    Any function's, not only the one deployed: an apply for one carries out what the module says of all.
+    """
     return tuple(
         f"{each}, and every version and alias with it"
         for each in changes(plan)
-        if each.type == "aws_lambda_function"
-        and each.action in ("delete", "replace")
-        and (meant is None or each.address == meant.address)
+        if each.type == "aws_lambda_function" and each.action in ("delete", "replace")
     )
+
+
+def functions_before(plan: Json) -> tuple[FunctionName, ...]:
+    """The functions of the state, by name."""
+    there = _resources((plan.get("prior_state") or {}).get("values"), "aws_lambda_function")
+    return tuple(sorted({name for each in there if (name := _named(each["values"].get("function_name")))}))
 
 
 def roles_touched(plan: Json) -> bool:
@@ -112,8 +119,12 @@ def roles_touched(plan: Json) -> bool:
     )
 
 
-def role_changes(plan: Json, meant: Planned | None, roles: Mapping[str, str]) -> tuple[str, ...]:
-    """What would change of the roles in use. `roles`: the ARN of each → whose it is, as people read it."""
+def role_changes(plan: Json, served: Mapping[FunctionName, Mapping[str, str]]) -> tuple[str, ...]:
+    """What would change of the roles in use. `served`: of each function, by a role's ARN, whose it is to read."""
+    roles: dict[str, str] = {}
+    for each in served.values():
+        for arn, whose in each.items():
+            roles[arn] = f"{roles[arn]}, {whose}" if arn in roles else whose
     names = {arn.rpartition("/")[2]: (arn, whose) for arn, whose in roles.items()}
     attached = {  # customer managed policies of these roles, by ARN
         each["values"].get("policy_arn"): role
@@ -130,9 +141,10 @@ def role_changes(plan: Json, meant: Planned | None, roles: Mapping[str, str]) ->
         if change.action == "update" and set(change.attributes) <= _HARMLESS:
             continue
         match change.type:
-            case "aws_lambda_function" if meant and change.address == meant.address and "role" in change.attributes:
-                if before.get("role") in roles:
-                    found.append(f"{change.address} would run with another role than {roles[before['role']]}")
+            case "aws_lambda_function" if "role" in change.attributes:
+                theirs = served.get(before.get("function_name", ""), {})
+                if before.get("role") in theirs:
+                    found.append(f"{change.address} would run with another role than {theirs[before['role']]}")
             case "aws_iam_role" if before.get("name") in names:
                 found.append(f"{change}, the role of {names[before['name']][1]}")
             case "aws_iam_policy" if before.get("arn") in attached:
