@@ -165,7 +165,8 @@ def _apply_terraform(session: Session, made: Plan, step: ApplyTerraform) -> Appl
             found = owners.find(session, made.artifact, made.build)
             if found.stack == "same" and found.function:
                 session.arn = found.function.arn.unqualified
-                return Applied(name=found.function.arn.name, version=found.published)
+                version = found.published or (owners.terraform_applied(session, step) if step.brings else None)
+                return Applied(name=found.function.arn.name, version=version)
             if found.terraform and {*found.terraform.changes} <= {*step.changes}:
                 step = found.terraform
         return owners.apply_terraform(session, step, made.artifact)

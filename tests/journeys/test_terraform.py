@@ -380,6 +380,61 @@ resource "aws_lambda_function" "lambda" {{
     assert left == {"main.tf", ".terraform.lock.hcl"}
 
 
+@REAL
+def test_two_functions_of_one_module_are_one_release(terraformed: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Applied once for both, and each finds its own version; in a rehearsal, where they share a state as well."""
+    shop = terraformed
+    for name in [each for each in os.environ if each.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    shop.variables = {name: value for name, value in shop.variables.items() if not name.startswith("AWS_")}
+    shop.write(
+        "terraform/main.tf",
+        PROVIDER
+        + ROLE % {"name": shop.name}
+        + f"""
+resource "aws_lambda_function" "each" {{
+  for_each         = toset(["alpha", "beta"])
+  function_name    = "{shop.name}-${{each.key}}"
+  filename         = "../build/${{each.key}}.zip"
+  source_code_hash = filebase64sha256("../build/${{each.key}}.zip")
+  role             = aws_iam_role.role.arn
+  handler          = "index.handler"
+  runtime          = "{control_runtime()}"
+  publish          = true
+}}
+output "alpha_name" {{ value = aws_lambda_function.each["alpha"].function_name }}
+output "beta_name" {{ value = aws_lambda_function.each["beta"].function_name }}
+""",
+    )
+    shop.write(
+        "pointsman.toml",
+        "".join(
+            f"""
+[function.{name}]
+source = "{name}"
+handler = "index.handler"
+runtime = "{control_runtime()}"
+build = "python"
+provision = {{ with = "terraform", outputs = {{ name = "{name}_name" }}, package = "build/{name}.zip" }}
+"""
+            for name in ("alpha", "beta")
+        )
+        + '\n[environment.staging]\nalias = "STAGE"\n',
+    )
+    try:
+        for version in ("1", "2"):
+            for name in ("alpha", "beta"):
+                shop.write(f"{name}/index.py", f"def handler(event, context): return '{name} {version}'\n")
+            done = shop.ok("--local", "deploy", "--build-id", version, "--json").result
+            assert [(each["function"], each["version"], each["moved"]) for each in done] == [
+                ("alpha", version, True),
+                ("beta", version, True),
+            ]
+    finally:
+        shop.run("local", "down")
+
+
 # With the stand-in
 
 

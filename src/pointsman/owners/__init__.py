@@ -120,6 +120,15 @@ def apply_terraform(session: Session, step: ApplyTerraform, made: Artifact | Non
     return terraform.apply(session, provision, step, made)
 
 
+def terraform_applied(session: Session, step: ApplyTerraform) -> Version | None:
+    """The version that the step was to bring, where an apply for another function brought it already."""
+    from pointsman.owners import terraform
+
+    provision = session.function.provision
+    assert isinstance(provision, Terraform)
+    return terraform.applied(session, provision, step)
+
+
 def remember(session: Session, digest: str, arn: FunctionArn | None) -> None:
     """What the owner was last seen to have (its template's digest), and which function; "" and None: look next time.
 

@@ -7,7 +7,10 @@ Terraform's; where it only makes the function, code and versions are Pointsman's
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -95,6 +98,11 @@ def apply(session: Session, provision: Terraform, step: ApplyTerraform, made: Ar
         _remember(session, provision, function, key=step.key, brings=step.publishes)
         remember(session, step.key, session.arn)
     return Applied(name=found, version=version)
+
+
+def applied(session: Session, provision: Terraform, step: ApplyTerraform) -> Version | None:
+    """The version that the step was to bring, where an apply for another function of the module brought it already."""
+    return _told(_work(session, provision), provision, step.address or None, version_too=True)[1]
 
 
 # What is there, what is to be
@@ -294,7 +302,7 @@ def _work(session: Session, provision: Terraform, inputs: Mapping[str, str] | No
     environ |= reach
     rehearsal = None
     if world.staged:
-        apart = (world.state / "terraform" / session.function.name).resolve()
+        apart = (world.state / "terraform" / _rehearsed(session, provision)).resolve()
         rehearsal = apart / "terraform.tfstate"
         environ["TF_DATA_DIR"] = str(apart / "data")
     fill = _filling(session)
@@ -316,6 +324,15 @@ def _work(session: Session, provision: Terraform, inputs: Mapping[str, str] | No
         say=session.say,
         echo=world.echo,
     )
+
+
+def _rehearsed(session: Session, provision: Terraform) -> str:
+    """A folder for the rehearsal's state: functions share it that share the real one."""
+    fill = _filling(session)
+    which = [provision.directory, fill(provision.workspace or ""), fill(provision.backend_file or "")]
+    which += [f"{key}={fill(each)}" for key, each in sorted(provision.backend.items())]
+    legible = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(provision.directory).name)
+    return f"{legible}-{hashlib.sha256(json.dumps(which).encode()).hexdigest()[:8]}"
 
 
 def _directory(session: Session, provision: Terraform) -> Path:
@@ -479,4 +496,4 @@ def _remember(
         session.ledger.append(session.run, "terraform", function=session.function.name, subject=subject, **fact)
 
 
-__all__ = ["apply", "find", "name"]
+__all__ = ["applied", "apply", "find", "name"]
