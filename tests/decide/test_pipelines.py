@@ -171,6 +171,14 @@ def test_two_environments_of_one_alias_are_called_by_their_names(tmp_path: Path)
     assert "--to SANDBOX" in text
 
 
+def test_a_branch_of_any_name_has_an_environment_on_gitlab(tmp_path: Path) -> None:
+    """An environment's name takes no `#`, `@` or `ü`; a job that would create such a one does not run."""
+    text = written("gitlab", "small", tmp_path)
+
+    assert text.count("  name: branch/$CI_COMMIT_REF_SLUG") == 2
+    assert "name: branch/$CI_COMMIT_REF_NAME" not in text
+
+
 def test_the_role_of_the_file_is_the_one_a_job_signs_in_as(tmp_path: Path) -> None:
     jobs = yaml.safe_load(written("github", "large", tmp_path))["jobs"]
 

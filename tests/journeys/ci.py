@@ -33,6 +33,7 @@ class Event:
     branch: str
     number: int
     approves: str = ""  # who says yes, "" for nobody
+    commit: str = ""  # what was pushed, "" for the branch's head
 
 
 @dataclass
@@ -51,8 +52,15 @@ class Machine:
     def clone(self, branch: str) -> Path:
         self.clones += 1
         folder = self.home / f"clone-{self.clones}"
-        git(self.home, "clone", "--quiet", "--branch", branch, str(self.remote), str(folder))
+        if re.fullmatch("[0-9a-f]{40}", branch):
+            git(self.home, "clone", "--quiet", "--no-checkout", str(self.remote), str(folder))
+            git(folder, "checkout", "--quiet", "--detach", branch)
+        else:
+            git(self.home, "clone", "--quiet", "--branch", branch, str(self.remote), str(folder))
         return folder
+
+    def head(self, branch: str) -> str:
+        return git(self.remote, "rev-parse", f"refs/heads/{branch}")
 
     def shell(self, words: Sequence[str], script: str, folder: Path, environment: Mapping[str, str]) -> int:
         done = subprocess.run(
@@ -139,6 +147,7 @@ class GitHub:
                 "event_name": event.kind,
                 "ref_name": branch,
                 "ref": f"refs/heads/{branch}",
+                "sha": event.commit or self.machine.head(branch),
                 "head_ref": "",
                 "job": job,
                 "run_id": str(1000 + event.number),

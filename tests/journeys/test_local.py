@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +53,20 @@ def test_a_function_of_somebody_else_is_rehearsed_on_a_stand_in(alone: Shop) -> 
     assert alone.ok("--local", "status", "--json").result[0]["aliases"][0]["build"] == "101"
 
 
+@pytest.mark.parametrize("kind", ["existing", "direct"])
+def test_a_runtime_that_this_machine_lacks_is_rehearsed_on_the_nearest(alone: Shop, kind: str) -> None:
+    if kind == "existing":
+        alone.configure(provision=f'{{ with = "existing", name = "{alone.name}" }}')
+    path = alone.folder / "pointsman.toml"
+    lacking = "python3.14" if shutil.which("python3.14") is None else "python3.10"
+    path.write_text(re.sub(r'runtime( *)= "python[0-9.]+"', rf'runtime\1= "{lacking}"', path.read_text()))
+
+    told = alone.ok("--local", "deploy", "--build-id", "101", "-v").err
+
+    assert f"rehearsal: greeting wants {lacking}, which this machine does not have: python3" in told
+    assert alone.ok("--local", "deploy", "--build-id", "102", "--json").calls == (2, 0)
+
+
 def test_nothing_of_the_users_own_aws_is_reached_from_a_rehearsal(alone: Shop) -> None:
     alone.variables |= {
         "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
@@ -67,7 +83,6 @@ def test_nothing_of_the_users_own_aws_is_reached_from_a_rehearsal(alone: Shop) -
 
 
 def test_a_server_whose_folder_is_deleted_ends(alone: Shop) -> None:
-    import shutil
     import time
 
     pid = alone.ok("local", "up", "--json").result["pid"]

@@ -95,10 +95,10 @@ class Team:
     def log(self) -> str:
         return "\n".join(self.machine.log)
 
-    def happens(self, kind: str, branch: str, *, approves: str = "") -> list[str]:
+    def happens(self, kind: str, branch: str, *, approves: str = "", commit: str = "") -> list[str]:
         self.number += 1
         self.running = ci.SYSTEMS[self.system](self.machine, self.file.read_text())
-        return self.running.run(Event(kind, branch, self.number, approves))  # type: ignore[no-any-return]
+        return self.running.run(Event(kind, branch, self.number, approves, commit))  # type: ignore[no-any-return]
 
 
 @pytest.fixture
@@ -287,6 +287,17 @@ def test_on_github_an_environment_without_reviewers_promotes_nothing(team: Calla
 
     assert one.shop.serves("STAGE") == "1"
     assert one.shop.serves("PROD") is None
+
+
+def test_on_github_a_run_that_waited_deploys_what_was_pushed_for_it(team: Callable[[str], Team]) -> None:
+    one = team("github")
+    one.push("main", "good morning")
+    pushed = one.machine.head("main")
+    one.push("main", "good evening")
+
+    one.happens("push", "main", commit=pushed)
+
+    assert one.shop.invoke("STAGE")["word"] == "good morning"
 
 
 def test_on_github_a_pull_request_gets_one_comment_that_is_kept_up_to_date(team: Callable[[str], Team]) -> None:

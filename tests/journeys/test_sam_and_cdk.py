@@ -308,6 +308,33 @@ def test_two_functions_of_one_stack_are_released_together_and_do_not_undo_each_o
     ]
 
 
+def test_two_functions_whose_code_the_stack_brings_are_released_together_from_the_first_deploy_on(
+    hello: Shop, bucket: str
+) -> None:
+    sam(
+        hello,
+        more="AutoPublishAlias: live",
+        resources="""\
+  Other:
+    Type: AWS::Serverless::Function
+    Properties: {CodeUri: ./other, Handler: index.handler, AutoPublishAlias: live}
+""",
+    )
+    hello.write("other/index.py", "def handler(event, context):\n    return {'word': 'other'}\n")
+    with_bucket(hello, bucket)
+    path = hello.folder / "pointsman.toml"
+    second = path.read_text().split("[environment", 1)[0].replace("function.greeting", "function.other")
+    second = second.replace("hello_world", "other").replace("HelloWorldFunction", "Other")
+    path.write_text(f"{second}\n{path.read_text()}")
+
+    hello.ok("deploy", "--build-id", "1")
+
+    for logical, said in (("HelloWorldFunction", "hello"), ("Other", "other")):
+        name = physical(hello, logical)
+        assert (word(hello, name, "live"), word(hello, name, "STAGE")) == (said, said)
+    assert hello.ok("deploy", "--build-id", "2", "--json").calls[1] == 0
+
+
 def test_the_templates_own_alias_moves_with_the_stack_and_an_environment_may_not_take_it(
     hello: Shop, bucket: str
 ) -> None:

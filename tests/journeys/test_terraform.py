@@ -14,6 +14,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -313,8 +314,6 @@ resource "aws_lambda_function" "lambda" {{
 """,
     )
     stand_in = shop.folder / "terraform" / "stand-in.zip"
-    import zipfile
-
     with zipfile.ZipFile(stand_in, "w") as packed:
         packed.writestr("index.py", "def handler(event, context): return {'word': 'stand-in'}")
     bytes_ = stand_in.read_bytes()
@@ -433,6 +432,40 @@ provision = {{ with = "terraform", outputs = {{ name = "{name}_name" }}, package
             ]
     finally:
         shop.run("local", "down")
+
+
+@REAL
+def test_two_functions_of_one_module_are_rehearsed_together(terraformed: Shop) -> None:
+    shop = terraformed
+    with zipfile.ZipFile(shop.folder / "stand-in.zip", "w") as archive:
+        archive.writestr("index.py", "def handler(event, context):\n    return None\n")
+    module = PROVIDER + ROLE % {"name": shop.name}
+    for each in ("one", "two"):
+        module += f"""
+resource "aws_lambda_function" "{each}" {{
+  function_name = "{shop.name}-{each}"
+  filename      = "../stand-in.zip"
+  role          = aws_iam_role.role.arn
+  handler       = "index.handler"
+  runtime       = "{control_runtime()}"
+}}
+output "{each}" {{ value = aws_lambda_function.{each}.arn }}
+"""
+    shop.write("terraform/main.tf", module)
+    own(shop, ', outputs = { name = "one" }')
+    path = shop.folder / "pointsman.toml"
+    first, environments = path.read_text().split("[environment", 1)
+    second = first.replace("function.greeting", "function.second").replace('"one"', '"two"')
+    path.write_text(f"{first}{second}[environment{environments}")
+
+    try:
+        done = shop.ok("--local", "deploy", "--build-id", "1", "--json").result
+        again = shop.ok("--local", "deploy", "--build-id", "2", "--json")
+    finally:
+        shop.run("local", "down")
+
+    assert [each["name"] for each in done] == [f"{shop.name}-one", f"{shop.name}-two"]
+    assert again.calls == (4, 0)
 
 
 # With the stand-in

@@ -12,7 +12,7 @@ from pointsman.adoption.code import candidate, holds, home_of
 from pointsman.adoption.found import Candidate, Found, fits
 from pointsman.adoption.plain import function as plain_function
 from pointsman.adoption.tree import Tree, items, table, text_of, within
-from pointsman.config import Bucket, CloudFormation, Region, Runtime, Stack
+from pointsman.config import Bucket, CloudFormation, CodeParameters, Region, Runtime, Stack
 from pointsman.model import FunctionName
 
 _LAMBDA, _SAM = "AWS::Lambda::Function", "AWS::Serverless::Function"
@@ -46,6 +46,13 @@ def look(tree: Tree) -> Found | None:
         stack = _stack(tree, notes)
     given = _overrides(deploying.get("parameter_overrides"))
     needed = [key for key, each in table(template.get("Parameters")).items() if "Default" not in table(each)]
+    places = _code_parameters(template)
+    if places:
+        ours = (places.bucket, places.key, places.version)
+        needed, given = [each for each in needed if each not in ours], {k: v for k, v in given.items() if k not in ours}
+        notes.append(
+            f"{path} takes the code's place by parameter {places.key}: on AWS an environment needs a `bucket`."
+        )
     if missing := [key for key in needed if key not in given]:
         notes.append(f"{path} has parameters without a default, to be given in `parameters`: {', '.join(missing)}.")
     owner = CloudFormation(
@@ -53,6 +60,7 @@ def look(tree: Tree) -> Found | None:
         template=path,
         function="",
         parameters={**given, **dict.fromkeys(missing, "")},
+        code_parameters=places,
         capabilities=_capabilities(template, deploying),
     )
     functions = _declared(tree, path, template, owner, told=told, notes=notes)
@@ -163,6 +171,24 @@ def _code_uri(tree: Tree, path: str, properties: Mapping[str, Any]) -> str | Non
         return None
     place = within(path.rpartition("/")[0], uri)
     return place if place and tree.is_folder(place) else None
+
+
+def _code_parameters(template: Mapping[str, Any]) -> CodeParameters | None:
+    """The parameters by which the template's only function is told where its code lies."""
+    functions = [logical for logical, each in _resources(template).items() if _is_function(each)]
+    if len(functions) != 1:
+        return None
+    properties = _properties(template, functions[0])
+    code = table(properties.get("CodeUri") or properties.get("Code"))
+    declared = table(template.get("Parameters"))
+
+    def named(*keys: str) -> str | None:
+        name = next((table(code[key]).get("Ref") for key in keys if key in code), None)
+        return name if isinstance(name, str) and name in declared else None
+
+    key = named("Key", "S3Key")
+    bucket, version = named("Bucket", "S3Bucket"), named("Version", "S3ObjectVersion")
+    return CodeParameters(key=key, bucket=bucket, version=version) if key else None
 
 
 def _built(

@@ -139,9 +139,9 @@ def _npm_tests(tree: Tree, home: str, notes: list[str]) -> Tests:
         integration = bool(words & {"itest", "itests", "integration", "e2e", "acceptance"})
         if not integration and not words & {"test", "tests", "unit"}:
             continue
-        # Neither npm's stand-in, nor what does not end, nor what a word shows to do something else.
+        # Neither npm's stand-in, nor what does not end, calls what is deployed, or what a word shows to do otherwise.
         if words & {"watch", "lint", "coverage", "deploy", "setup", "debug", "update"} or re.search(
-            "no test specified|no tests|not implemented", script, re.IGNORECASE
+            r"no test specified|no tests|not implemented|claudia test-lambda|\binvoke\b", script, re.IGNORECASE
         ):
             continue
         report = re.search(r"=[\"']?([\w./-]+\.xml)\b", script)

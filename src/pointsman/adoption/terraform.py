@@ -264,7 +264,8 @@ def _candidate(
     elif name is None:
         notes.append(f"{each.where}: the name of {each.address} on AWS is not known here: put it into `provision`.")
     more: dict[str, Any] = {}
-    if each.zip and runtime and not runtime.startswith(("nodejs", "python")):
+    compiled = runtime and not runtime.startswith(("nodejs", "python"))
+    if each.zip and (compiled or (source is None and tree.is_file(each.zip))):  # the sources are elsewhere
         more = {"build": "zip", "artifact": each.zip}
     elif source is None:
         notes.append(f"{each.where}: the code of {shown} was not found ({handler}): say where in `source`.")

@@ -57,6 +57,10 @@ class Typed:
             from pointsman.world import Options, World
 
             rehearsal = local.join(project.root, wanted=self.asked.local, say=self.screen.say)
+            if self.asked.local:
+                from pointsman.provision.rehearsal import runnable, runtimes
+
+                project = runnable(project, runtimes(self.environ.get("AWS_ENDPOINT_URL", "")), self.screen.say)
             world = World(
                 project=project,
                 environ=self.environ,

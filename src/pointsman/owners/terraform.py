@@ -8,9 +8,7 @@ Terraform's; where it only makes the function, code and versions are Pointsman's
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -93,10 +91,16 @@ def apply(session: Session, provision: Terraform, step: ApplyTerraform, made: Ar
             next="Add the output, or name yours: provision.outputs.name. Then deploy again.",
         )
     function = session.gateway.function(found)
-    if function:
-        session.arn = function.arn.unqualified
-        _remember(session, provision, function, key=step.key, brings=step.publishes)
-        remember(session, step.key, session.arn)
+    if function is None:
+        raise NotFound(
+            f"Terraform was applied, and there is no function {found} in {session.wire.region}",
+            where=where,
+            next="Does its provider make it in another region or account? Then set `region` (or `role_arn`) of "
+            f"[environment.{session.place.name}]. Then deploy again.",
+        )
+    session.arn = function.arn.unqualified
+    _remember(session, provision, function, key=step.key, brings=step.publishes)
+    remember(session, step.key, session.arn)
     return Applied(name=found, version=version)
 
 
@@ -300,16 +304,18 @@ def _work(session: Session, provision: Terraform, inputs: Mapping[str, str] | No
         for each in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_ROLE_ARN"):
             environ.pop(each, None)  # what else names credentials would win over them
     environ |= reach
-    rehearsal = None
-    if world.staged:
-        apart = (world.state / "terraform" / _rehearsed(session, provision)).resolve()
-        rehearsal = apart / "terraform.tfstate"
-        environ["TF_DATA_DIR"] = str(apart / "data")
     fill = _filling(session)
     root = world.project.root.resolve()
     backend = [f"{key}={fill(each)}" for key, each in provision.backend.items()]
     if provision.backend_file:
         backend.append(str(root / fill(provision.backend_file)))
+    rehearsal = None
+    if world.staged:  # one state for all functions of a module, and as many as there are of the real thing
+        real = repr((os.path.relpath(directory, root), fill(provision.workspace or ""), backend))
+        key = hashlib.sha256(real.encode()).hexdigest()[:8]
+        apart = (world.state / "terraform" / f"{directory.name}-{key}").resolve()
+        rehearsal = apart / "terraform.tfstate"
+        environ["TF_DATA_DIR"] = str(apart / "data")
     return Work(
         directory=directory,
         binary=terraform.binary(provision.binary, environ.get("PATH")),
@@ -324,15 +330,6 @@ def _work(session: Session, provision: Terraform, inputs: Mapping[str, str] | No
         say=session.say,
         echo=world.echo,
     )
-
-
-def _rehearsed(session: Session, provision: Terraform) -> str:
-    """A folder for the rehearsal's state: functions share it that share the real one."""
-    fill = _filling(session)
-    which = [provision.directory, fill(provision.workspace or ""), fill(provision.backend_file or "")]
-    which += [f"{key}={fill(each)}" for key, each in sorted(provision.backend.items())]
-    legible = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(provision.directory).name)
-    return f"{legible}-{hashlib.sha256(json.dumps(which).encode()).hexdigest()[:8]}"
 
 
 def _directory(session: Session, provision: Terraform) -> Path:

@@ -68,7 +68,9 @@ def _deploy(recipe: Recipe, main: str) -> str:
         "      github.event.pull_request.head.repo.full_name == github.repository)"
     )
     comment = "\n      pull-requests: write # the preview's URL" if recipe.preview else ""
-    steps = _checkout("${{ github.head_ref || github.ref }}") + _python(recipe, tests=True) + _ledger(recipe)
+    # What was pushed. A branch's name would check out its head by then: for a queued run, or one run again, other code.
+    steps = _checkout("${{ github.event.pull_request.head.sha || github.sha }}")
+    steps += _python(recipe, tests=True) + _ledger(recipe)
     steps += _install(recipe, tests=True) + _credentials(recipe.first, recipe.branch, on_main)
     steps += [
         "- name: Deploy the branch to its own alias",

@@ -14,9 +14,11 @@ import zipfile
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from pointsman.aws.gateway import Gateway, Package
 from pointsman.aws.transports import Clock
-from pointsman.config import Function
+from pointsman.config import Direct, Existing, Function, Project
 from pointsman.errors import Conflict, UsageError
 from pointsman.model import Configuration, FunctionName
 
@@ -126,13 +128,30 @@ def with_runtimes(document: dict[str, Any], there: tuple[str, ...]) -> tuple[dic
         wanted = (body.get("Properties") or {}).get("Runtime") if str(body["Type"]).endswith("::Function") else None
         if not there or not isinstance(wanted, str) or wanted in there:
             continue
-        family = re.match(r"[a-z]+", wanted)
-        near = [each for each in there if family and re.match(rf"{family[0]}[0-9]", each)]
-        chosen = min(near, key=lambda each: _apart(each, wanted)) if near else "provided.al2023"
-        body["Properties"]["Runtime"] = chosen
-        how = f"{chosen} runs it" if near else "it is made, and cannot be called"
+        near = _nearest(wanted, there)
+        body["Properties"]["Runtime"] = near or "provided.al2023"
+        how = f"{near} runs it" if near else "it is made, and cannot be called"
         said.append(f"rehearsal: {name} wants {wanted}, which this machine does not have: {how}")
     return (made, said) if said else (document, [])
+
+
+def runnable(project: Project, there: tuple[str, ...], say: Callable[[str], None]) -> Project:
+    """The same with the nearest runtimes for functions whose runtime this file decides, or a stand-in takes from it."""
+    functions = dict(project.functions)
+    for name, function in project.functions.items():
+        wanted = function.runtime
+        if not wanted or not there or wanted in there or not isinstance(function.provision, Direct | Existing):
+            continue
+        if near := _nearest(wanted, there):
+            functions[name] = msgspec.structs.replace(function, runtime=near)
+            say(f"rehearsal: {name} wants {wanted}, which this machine does not have: {near} runs it")
+    return msgspec.structs.replace(project, functions=functions)
+
+
+def _nearest(wanted: str, there: tuple[str, ...]) -> str | None:
+    family = re.match(r"[a-z]+", wanted)
+    near = [each for each in there if family and re.match(rf"{family[0]}[0-9]", each)]
+    return min(near, key=lambda each: _apart(each, wanted)) if near else None
 
 
 def _apart(one: str, other: str) -> int:

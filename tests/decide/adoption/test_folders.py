@@ -119,8 +119,16 @@ def test_a_lock_file_is_installed_from(tmp_path: Path) -> None:
     assert (unit.run, unit.junit) == ("npm ci && npm run test", ())
 
 
-@pytest.mark.parametrize("script", ['echo "Error: no test specified" && exit 1', ""])
-def test_npms_stand_in_is_no_test(tmp_path: Path, script: str) -> None:
+@pytest.mark.parametrize(
+    "script",
+    [
+        'echo "Error: no test specified" && exit 1',
+        "claudia test-lambda --event test.json",
+        "serverless invoke -f hello",
+        "",
+    ],
+)
+def test_npms_stand_in_and_a_call_of_what_is_deployed_are_no_tests(tmp_path: Path, script: str) -> None:
     scripts = (
         {"test": script, "posttest": "x", "test:watch": "x"} if script else {"latest-deploy": "x", "test:deploy": "x"}
     )
@@ -176,6 +184,33 @@ def test_a_yaml_template_with_short_tags(tmp_path: Path) -> None:
     assert provision.capabilities == ("CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND")
     assert provision.parameters == {"Level": ""}
     assert any("Level" in note for note in adoption.look(tmp_path).notes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        ("AWS::Serverless::Function", "CodeUri: {Bucket: !Ref Bucket, Key: !Ref Zip}"),
+        ("AWS::Lambda::Function", "Code: {S3Bucket: !Ref Bucket, S3Key: !Ref Zip}"),
+    ],
+)
+def test_parameters_for_the_codes_place_are_recognised(tmp_path: Path, kind: str, code: str) -> None:
+    template = f"""
+Parameters:
+  Bucket: {{Type: String}}
+  Zip: {{Type: String}}
+  Topic: {{Type: String}}
+Resources:
+  Hello:
+    Type: {kind}
+    Properties: {{{code}, Handler: app.handler, Runtime: python3.13}}
+"""
+    lay(tmp_path, {"template.yaml": template, "src/app.py": ""})
+
+    provision = only(written(tmp_path)).provision
+
+    assert isinstance(provision, config.CloudFormation)
+    assert provision.code_parameters == config.CodeParameters(bucket="Bucket", key="Zip")
+    assert provision.parameters == {"Topic": ""}
 
 
 def test_of_many_functions_those_whose_code_is_here(tmp_path: Path) -> None:

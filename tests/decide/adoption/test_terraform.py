@@ -267,6 +267,26 @@ def test_a_jar_that_maven_makes_is_the_package(seen: Seen) -> None:
     assert function.handler == "com.example.Presign::handleRequest"
 
 
+def test_a_zip_in_the_repository_is_the_package_where_its_sources_are_not_there(seen: Seen) -> None:
+    code = """
+        resource "aws_lambda_function" "f" {
+          function_name = "presign"
+          filename      = "${path.module}/presign.zip"
+          handler       = "presign.handler"
+          runtime       = "python3.13"
+        }
+        """
+
+    project, found = seen({"main.tf": code, "presign.zip": ""})
+    function = project.functions["presign"]
+
+    assert (function.build, function.artifact) == ("zip", "presign.zip")
+    assert not any("was not found" in note for note in found.notes)
+
+    function = seen({"presign.py": ""})[0].functions["presign"]
+    assert (function.build, function.source) == ("python", ".")
+
+
 @pytest.mark.parametrize(
     ("expression", "value"),
     [
