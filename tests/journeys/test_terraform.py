@@ -657,6 +657,15 @@ def test_settings_without_a_version_are_published_though_terraform_knows_only_th
     assert shop.ok("deploy", "--build-id", "3", "--json").result[0]["outcome"] == "unchanged"
 
 
+def test_the_policy_says_that_terraforms_own_calls_are_not_in_it(stand_in: Shop) -> None:
+    stand_in.ok("deploy", "--build-id", "1")
+
+    answer = stand_in.ok("doctor", "--policy")
+
+    assert json.loads(answer.out)["Statement"]
+    assert "what Terraform itself calls for the resources of its modules is not in this policy" in answer.err
+
+
 def test_a_function_that_the_state_does_not_know_is_not_half_made_again(stand_in: Shop) -> None:
     """A CI machine without the local state: Terraform would make a second role, and fail at the function."""
     shop = stand_in

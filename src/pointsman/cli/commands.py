@@ -546,6 +546,7 @@ def _doctor(typed: Typed) -> int:
     import json
 
     from pointsman import doctor
+    from pointsman.config import Terraform
 
     world, screen, asked = typed.world, typed.screen, typed.asked
     only = world.environment(asked.to) if asked.to else None
@@ -554,6 +555,8 @@ def _doctor(typed: Typed) -> int:
         document = doctor.policy(world, functions, only)
         if not screen.json:
             screen.print(json.dumps(document, indent=2))
+        if any(isinstance(each.provision, Terraform) for each in functions):
+            screen.warn("what Terraform itself calls for the resources of its modules is not in this policy.")
         screen.result(document)
         return 0
     found = doctor.examine(world, functions, only)
