@@ -130,8 +130,8 @@ def _declared(
         place = _code_uri(tree, path, properties)
         made = place and _built(tree, path, resources, place, logical, handler=handler, runtime=runtime)
         source = (path.rpartition("/")[0] or ".") if made else place or home_of(tree, handler, runtime)
-        if "InlineCode" in properties:
-            notes.append(f"{path}: {shown}'s code stands in the template: put it into a file to have it versioned.")
+        if _inline(properties) and source is None:
+            notes.append(_to_a_file(path, shown))
         if source is None and len(declared) > 1:
             notes.append(f"{shown} was left out: no file here is its handler, {handler}.")
             continue
@@ -171,6 +171,14 @@ def _code_uri(tree: Tree, path: str, properties: Mapping[str, Any]) -> str | Non
         return None
     place = within(path.rpartition("/")[0], uri)
     return place if place and tree.is_folder(place) else None
+
+
+def _inline(properties: Mapping[str, Any]) -> bool:
+    return "InlineCode" in properties or "ZipFile" in table(properties.get("Code"))
+
+
+def _to_a_file(path: str, function: str) -> str:
+    return f"{path}: {function}'s code stands in the template: put it into a file to have it versioned."
 
 
 def _code_parameters(template: Mapping[str, Any]) -> CodeParameters | None:
@@ -353,6 +361,8 @@ def look_cdk(tree: Tree) -> Found | None:
             bundled = metadata.get("aws:asset:is-bundled") is True
             source, more = _asset(tree, path, asset, handler=handler, runtime=runtime, bundled=bundled)
             name = text_of(properties.get("FunctionName"))
+            if _inline(properties) and home_of(tree, handler, runtime) is None:
+                notes.append(_to_a_file(path, logical))
             owner = CloudFormation(
                 stack=stack, template=path, function=logical, capabilities=_capabilities(template, {})
             )

@@ -213,6 +213,21 @@ Resources:
     assert provision.parameters == {"Topic": ""}
 
 
+@pytest.mark.parametrize("place", ["template.yaml", "cdk.out/App.template.json"])
+def test_code_that_stands_in_the_template_is_told(tmp_path: Path, place: str) -> None:
+    code = {"ZipFile": "def main(event, context): pass"}
+    function = {"Code": code, "Handler": "index.main", "Runtime": "python3.13"}
+    template = {"Resources": {"Cron": {"Type": "AWS::Lambda::Function", "Properties": function}}}
+    stack = {"type": "aws:cloudformation:stack", "properties": {"templateFile": "App.template.json"}}
+    lay(tmp_path, {place: template})
+    if place.startswith("cdk.out"):
+        lay(tmp_path, {"cdk.json": {}, "cdk.out/manifest.json": {"artifacts": {"App": stack}}})
+
+    notes = adoption.look(tmp_path).notes
+
+    assert f"{place}: Cron's code stands in the template: put it into a file to have it versioned." in notes
+
+
 def test_of_many_functions_those_whose_code_is_here(tmp_path: Path) -> None:
     def function(handler: str, **more: str) -> dict[str, Any]:
         return {"Type": "AWS::Lambda::Function", "Properties": {"Handler": handler, "Runtime": "python3.13", **more}}
