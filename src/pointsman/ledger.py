@@ -298,6 +298,11 @@ class Ledger:
             return str(entry.body["home"])
         return ""
 
+    def knows_settings(self, function: FunctionArn, fingerprint: str) -> bool:
+        """Whether a version with these settings was published."""
+        where = "kind = 'published' AND function = ? AND body ->> 'fingerprint' = ?"
+        return next(self._entries(where, str(function), fingerprint, limit=1), None) is not None
+
     def version_of(self, function: FunctionArn, bits: Bits) -> Version | None:
         """The newest version published from exactly these bits, if the ledger knows one."""
         for entry in self._entries(

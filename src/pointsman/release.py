@@ -193,7 +193,10 @@ def planned_deploy(world: World, function: Function, environment: Environment, m
     _check(made, function, environment)
     gates = (*unit_gate(function), *release_gates(function))
     wanted, seen = observe(session, made, name, gates=gates)
-    return _planned(session, wanted, seen)
+    planned = _planned(session, wanted, seen)
+    for each in session.warnings:
+        world.show(f"warning: {each}")
+    return planned
 
 
 def _check(made: Artifact, function: Function, environment: Environment) -> None:

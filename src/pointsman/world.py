@@ -116,6 +116,7 @@ class World:
     options: Options = field(default_factory=Options)
     clock: Clock = field(default_factory=SystemClock)
     say: Callable[[str], None] = lambda _line: None
+    show: Callable[[str], None] = lambda _line: None  # what must have been seen before it is done
     echo: Callable[[str], None] | None = None
     ask: Callable[[str], bool] | None = None
     wrap: Callable[[Transport], Transport] = lambda transport: transport

@@ -41,7 +41,8 @@ def test_a_branch_that_is_gone_takes_its_alias_its_preview_and_its_versions_alon
     repository.ok("deploy", "--branch", "--build-id", "4")
     assert repository.versions() == ["1", "2", "3", "4"]
     assert (
-        repository.ok("branch", "sync").out == "Nothing to clear up: every branch that has an alias is on the remote.\n"
+        repository.ok("branch", "sync").out
+        == "Nothing to clear up: of no branch that has an alias it is known that it is gone.\n"
     )
 
     gone(repository, "feature/x")

@@ -161,11 +161,13 @@ def test_what_was_set_outside_the_stack_is_warned_of_before_the_stack_undoes_it(
     hello.aws("lambda").update_function_configuration(
         FunctionName=physical(hello, "HelloWorldFunction"), Timeout=77, Environment={"Variables": {"TOKEN": "s3cret"}}
     )
+    told = "warning: Timeout is 77, set outside the stack, whose template says 3: it may be set back"
+    assert told in hello.ok("plan", "--build-id", "2").err, "also while the template is as it was"
     sam(hello, more="MemorySize: 512")
 
     shown = hello.ok("plan", "--build-id", "2").out
 
-    assert "warning: Timeout is 77, set outside the stack, whose template says 3: it may be set back" in shown
+    assert told in shown
     assert "environment variable TOKEN was set outside the stack" in shown
     assert "s3cret" not in shown
 

@@ -63,7 +63,7 @@ def _sync(typed: Typed) -> int:
     world, asked = typed.world, typed.asked
     there = branching.remote(world, asked.remote, _open_ones(asked.pull_requests))
     plans = [made for each in typed.functions for made in branching.plan_sync(world, each, there)]
-    return _told(typed, plans, "Nothing to clear up: every branch that has an alias is on the remote.")
+    return _told(typed, plans, "Nothing to clear up: of no branch that has an alias it is known that it is gone.")
 
 
 def _delete(typed: Typed) -> int:

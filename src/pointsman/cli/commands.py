@@ -71,6 +71,7 @@ class Typed:
                     wait_s=getattr(self.asked, "wait", 300),
                 ),
                 say=self.screen.say,
+                show=self.screen.show,
                 echo=self.screen.echo,
                 ask=self.screen.ask if self.screen.can_ask else None,
                 local=rehearsal,

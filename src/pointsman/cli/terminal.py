@@ -75,6 +75,13 @@ class Screen:
             passed = time.monotonic() - self.began
             print(f"{passed:6.1f}s  {line}", file=self.err, flush=True)
 
+    def show(self, line: str) -> None:
+        """What must have been seen before it is done: also when piped, where the rest of the progress is left out."""
+        if self.progress:
+            self.say(line)
+        else:
+            print(line, file=self.err, flush=True)
+
     def echo(self, line: str) -> None:
         """A line of a test's own output, as it comes."""
         if self.progress and self._live is None:

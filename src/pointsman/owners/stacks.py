@@ -25,13 +25,13 @@ def find(session: Session, provision: CloudFormation, made: Artifact) -> Found:
     if wanted:
         refuse_stack_alias(session, provision, wanted.aliases)
         for note in wanted.notes:
-            session.say(note)
+            session.world.show(note)
     digest, brings_code = (wanted.digest, wanted.mode != "api") if wanted else ("", False)
     makes_alias = bool(wanted and session.environment.alias in wanted.aliases)
     known = session.ledger.remembered("provisioned", session.provision_key) if digest else None
     if known and known["template"] == digest:
         function = session.gateway.function(known["name"])
-        if function and str(function.arn.unqualified) == known["arn"]:
+        if function and str(function.arn.unqualified) == known["arn"] and _as_published(session, function):
             return Found(function=function, name=function.arn.name, template=digest, brings_code=brings_code)
     stack = cloudformation.present(session.gateway, provision.stack, settle=_settling(session))
     if stack is None:
@@ -49,8 +49,12 @@ def find(session: Session, provision: CloudFormation, made: Artifact) -> Found:
     changes = _changes(session, provision, made, stack) if ours else ()
     name = _name(session, provision, stack, certain=not changes)
     function = session.gateway.function(name) if name else None
-    if changes and function:
-        changes = (*changes, *_set_outside(session, provision, made, stack, function))
+    if function and ours:
+        drifted = _set_outside(session, provision, made, stack, function)
+        if changes:
+            changes = (*changes, *drifted)
+        else:
+            session.warnings += [line.removeprefix("warning: ") for line in drifted]
     return Found(
         function=function,
         name=name,
@@ -101,6 +105,7 @@ def apply(session: Session, provision: CloudFormation, step: ApplyStack, made: A
         name=f"pointsman-{session.run}",
         clock=world.clock,
         say=session.say,
+        show=world.show,
         wait_s=max(world.options.wait_s, 900),
     )
     found = gateway.function(name)
@@ -176,6 +181,11 @@ def _changes(session: Session, provision: CloudFormation, made: Artifact, stack:
     after = deployed if wanted.document is None else wanted.document
     undone = wanted.logical_id if wanted.mode == "api" else None
     return templates.differences(deployed, after, function=undone, parameters=given)
+
+
+def _as_published(session: Session, function: Configuration) -> bool:
+    """Whether its settings are those of a version we published: others may have been set beside the stack."""
+    return session.ledger.knows_settings(function.arn.unqualified, function.fingerprint)
 
 
 def _set_outside(

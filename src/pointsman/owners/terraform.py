@@ -72,7 +72,7 @@ def apply(session: Session, provision: Terraform, step: ApplyTerraform, made: Ar
         raise StalePlan(f"{file} is not the plan that was shown", where=where, next="Make a new plan.")
     _place(session, provision, made)
     for line in (*step.changes, *step.notes):
-        session.say(f"terraform: {line}")
+        session.world.show(f"terraform: {line}")
     # From here on nobody may take the state for what it was; nor, until it is through, for what it will be.
     _remember(session, provision, None, key="", brings=step.publishes)
     remember(session, "", None)

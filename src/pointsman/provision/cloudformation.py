@@ -89,7 +89,14 @@ def function_name(gateway: Gateway, stack: Stack, function: str) -> FunctionName
 
 
 def apply(
-    gateway: Gateway, update: Update, *, name: str, clock: Clock, say: Callable[[str], None], wait_s: float
+    gateway: Gateway,
+    update: Update,
+    *,
+    name: str,
+    clock: Clock,
+    say: Callable[[str], None],
+    show: Callable[[str], None],
+    wait_s: float,
 ) -> FunctionName:
     """Makes the change set called `name`, shows it, executes it, waits. Returns the function's name.
 
@@ -104,7 +111,7 @@ def apply(
         say(f"stack {update.stack}: nothing to change")
     else:
         for line in _shown(gateway, update, made):
-            say(f"stack {update.stack}: {line}")
+            show(f"stack {update.stack}: {line}")
         _keep_the_function(gateway, update, name, made.changes)
         _execute(gateway, update.stack, name, made)
     stack = settled(gateway, update.stack, clock, wait_s, after=made.id if made.status != "FAILED" else "")
