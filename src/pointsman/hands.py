@@ -88,6 +88,7 @@ class Work:
         self.reports = dict(tests or {})
         hands = Hands(
             gateway=session.gateway,
+            undoing=session.undoing,
             clock=session.world.clock,
             record=_Record(session, made),
             package=lambda: _package(session, made.artifact),

@@ -300,8 +300,10 @@ def planned_rollback(session: Session, to: str | None, *, asked: BuildId | None 
     approve = False  # going back must never wait for a signature
     if to is not None:
         version, build = resolve(session, arn, to)
-        if session.gateway.function(name, version) is None:
+        found = session.gateway.function(name, version)
+        if found is None:
             raise UnknownTarget(f"there is no version {version} of {name}", next="`pointsman versions` lists them.")
+        session.role = found.settings.get("Role", "")  # as it is: this ledger may not know the version
         moves = session.ledger.moves(arn, alias_name)
         if version not in {each for move in moves for each in (move.version, move.was)}:
             # The alias never served it: this is no way back, and asks for what a promotion asks for.
