@@ -218,7 +218,9 @@ class Member:
     def shift(self) -> Shift:
         """Once it is proved: what its move will do, and what would undo it."""
         assert self.work is not None
-        session, alias, execution = self.session, self.session.alias, self.work.execution
+        session, execution = self.session, self.work.execution
+        # An owner's step may have made the alias, or put another function, with other versions, in the place of ours.
+        alias = execution.present if execution.looked else session.alias
         assert execution.arn is not None
         assert execution.version is not None
         session.arn = execution.arn

@@ -636,6 +636,32 @@ def test_two_functions_of_one_stack_are_one_change_set(pair: Shop) -> None:
         assert (found["MemorySize"], found["Version"]) == (256, "2")
 
 
+def test_an_alias_that_the_stack_made_is_put_back_and_never_removed(pair: Shop) -> None:
+    one: dict[str, Any] = json.loads((pair.folder / "stack.json").read_text())
+    for name in ("Greeter", "Other"):
+        function, version = {"FunctionName": {"Ref": name}}, {"Fn::GetAtt": [f"{name}Version", "Version"]}
+        one["Resources"] |= {
+            f"{name}Version": {"Type": "AWS::Lambda::Version", "Properties": function},
+            f"{name}Alias": {
+                "Type": "AWS::Lambda::Alias",
+                "Properties": {**function, "FunctionVersion": version, "Name": "STAGE"},
+            },
+        }
+    pair.write("stack.json", json.dumps(one))
+    file = (pair.folder / "pointsman.toml").read_text()
+    pair.write("pointsman.toml", file.replace("template =", 'stack_alias = "move", template ='))
+
+    failed = pair.run("deploy", "--build-id", "1", wrap=On("UpdateAlias", 2, AccessDenied("no")))
+
+    assert failed.code == 1
+    assert "Moved back: STAGE of greeter, to version 1." in failed.err
+    client = pair.aws("lambda")
+    for each in pair.aws("cloudformation").describe_stack_resources(StackName=pair.name)["StackResources"]:
+        if each["ResourceType"] == "AWS::Lambda::Function":
+            found = client.get_alias(FunctionName=each["PhysicalResourceId"], Name="STAGE")
+            assert found["FunctionVersion"] == "1"
+
+
 def test_a_release_that_stops_keeps_its_reports(trio: Shop) -> None:
     configure(trio, tested=("second",))
     write(trio, "bad", which=("second",))
