@@ -358,6 +358,8 @@ def save(path: Path, made: Sequence[Plan], asked: Mapping[str, Any]) -> None:
     )
     try:
         path.touch(mode=0o600)
+        if path.is_file():  # one that was there keeps its mode otherwise
+            path.chmod(0o600)
         path.write_bytes(to_json(saved))
     except OSError as error:
         raise UsageError(f"cannot write the plan {path}: {error.strerror}", where="--out") from error

@@ -83,6 +83,7 @@ class Turns:
         self._locks: dict[str, threading.Lock] = {}
         self._taken: dict[str, int] = {}
         self._guard = threading.Lock()
+        self.failed: dict[str, str] = {}  # what was tried in its turn, and must not be tried again: why
 
     @contextmanager
     def take(self, *names: str) -> Iterator[bool]:

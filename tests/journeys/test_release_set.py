@@ -636,6 +636,14 @@ def test_two_functions_of_one_stack_are_one_change_set(pair: Shop) -> None:
         assert (found["MemorySize"], found["Version"]) == (256, "2")
 
 
+def test_a_stack_that_fails_is_not_tried_for_each_of_its_functions(pair: Shop) -> None:
+    failed = pair.run("deploy", "--build-id", "1", "--json", wrap=On("CreateChangeSet", 1, AccessDenied("no")))
+
+    assert failed.code == 1
+    assert change_sets(failed.document["calls"]["list"]) == 1
+    assert failed.document["error"]["what"].endswith("no")
+
+
 def test_an_alias_that_the_stack_made_is_put_back_and_never_removed(pair: Shop) -> None:
     one: dict[str, Any] = json.loads((pair.folder / "stack.json").read_text())
     for name in ("Greeter", "Other"):
