@@ -230,6 +230,7 @@ class Member:
             alias=session.environment.alias,
             version=execution.version,
             before=alias.routing if alias else None,
+            revision=alias.revision if alias else "",
             description=alias.description if alias else "",
             build=self.work.made.build,
             furnished=not all(isinstance(step, MOVES) for step in self.work.made.parts[2]),
@@ -344,7 +345,7 @@ class ReleaseSet:
         def look(member: Member) -> None:
             shift = todo[member]
             alias = self._alias(member, shift)
-            if (alias.routing if alias else None) not in (shift.before, shift.after):
+            if not shift.may_go_on(alias):
                 raise Drift(
                     f"{shift.alias} of {member.name} is at {alias.routing if alias else 'nothing'} now",
                     where="resuming the release",

@@ -526,6 +526,19 @@ def test_resume_takes_all_back_where_somebody_else_moved_one_since(trio: Shop) -
     assert trio.ok("resume").out.startswith("Nothing to resume")
 
 
+def test_resume_moves_nothing_forward_that_somebody_else_took_back(trio: Shop) -> None:
+    """Another machine, whose rollback this ledger knows nothing of."""
+    trio.ok("deploy", "--build-id", "1")
+    write(trio, "two")
+    assert disturbed(trio, "after", "UpdateAlias:1", "SIGKILL", "deploy", "--build-id", "2").returncode < 0
+    trio.aws("lambda").update_alias(FunctionName=f"{trio.name}-first", Name="STAGE", FunctionVersion="1")
+
+    refused = trio.run("resume")
+
+    assert refused.code == 4
+    assert serves(trio) == dict.fromkeys(NAMES, "1")
+
+
 @pytest.mark.parametrize("kind", ["SIGINT", "SIGTERM"])
 def test_interrupted_while_it_moves_everything_goes_back(trio: Shop, kind: str) -> None:
     trio.ok("deploy", "--build-id", "1")
