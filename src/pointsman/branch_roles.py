@@ -117,6 +117,7 @@ def clone(session: Session, step: CloneRole) -> None:
             f"somebody changed role {origin.name} meanwhile", where="cloning it", next="Nothing was published."
         )
     function = session.arn or _arn_to_be(session, step.origin)
+    _note(session, function, session.environment.alias, step.role)  # it is ours to remove, whatever becomes of this run
     attempts = 3
     for attempt in range(attempts):
         try:
@@ -170,6 +171,13 @@ def _clone(session: Session, origin: Role, step: CloneRole, function: FunctionAr
     gateway.tag_role(name, {**tags, TAG_PARTS: step.digest})  # last: a clone without it is not complete
 
 
+def _note(session: Session, function: FunctionArn, alias: str, role: str) -> None:
+    """Which role there is for an alias's branch, "" for none (any more)."""
+    subject = f"{function.unqualified}:{alias}"
+    if (session.ledger.remembered("cloned", subject) or {"role": ""})["role"] != role:
+        session.ledger.append(session.run, "cloned", function=str(function.unqualified), subject=subject, role=role)
+
+
 def _plain(text: str) -> str:
     """As a role's description may be written."""
     return "".join(c if c.isprintable() and ord(c) < 256 and c not in "`" else "?" for c in text)[:200]
@@ -205,10 +213,15 @@ def of_branch(session: Session, function: FunctionArn, branch: str) -> Role | No
 def remove_branch_role(session: Session, function: FunctionArn, branch: str) -> bool:
     """Delete the branch's role, what it holds first. Sent again after an interruption it goes on. True if it was there.
 
-    Kept, and said, where an environment's version still runs with it: without its role every invocation would fail.
+    Kept, and said, where `$LATEST` or an environment's version still has it: without its role nothing runs.
     """
     found = of_branch(session, function, branch)
     if found is None:
+        _note(session, function, session.environment.alias, "")
+        return False
+    latest = session.gateway.function(function.name)
+    if latest and latest.settings.get("Role") == found.arn:
+        session.say(f"role {found.name} stays: $LATEST of {function.name} has it until it is deployed again")
         return False
     for each in session.world.project.environments.values():
         if each.branch:
@@ -232,6 +245,7 @@ def remove_branch_role(session: Session, function: FunctionArn, branch: str) -> 
         except Ambiguous:
             if attempt + 1 == attempts:
                 raise
+    _note(session, function, session.environment.alias, "")
     session.say(f"removed role {name} of branch {branch}")
     return True
 

@@ -18,7 +18,7 @@ from pointsman.clearing import Clear, Clearing, Doomed, Standing
 from pointsman.config import Environment, Function
 from pointsman.errors import Ambiguous, Conflict, LostRace, NotFound, PointsmanError, UsageError
 from pointsman.ledger import Run, under_way
-from pointsman.model import Alias, AliasName, FunctionArn, Url, Value, Version
+from pointsman.model import Alias, AliasName, Configuration, FunctionArn, Url, Value, Version, role_name
 from pointsman.world import Session, World
 
 COMMAND = "branch delete"
@@ -148,8 +148,12 @@ def carry_out(world: World, function: Function, made: Clearing) -> Cleared:
     with world.running(COMMAND, function, environment, {"branch": made.branch}) as session:
         session.ledger.append(session.run, "planned", function=function.name, subject=made.alias, clearing=made)
         _forget(session, made.arn, made.alias)
+        whole = True
         for step in made.steps:
-            _carry_out(session, made, step)
+            if whole or not isinstance(step, clearing.DeleteRole):
+                whole = _carry_out(session, made, step) and whole
+            else:
+                session.say(f"role {step.role} stays: a version that stays may run with it")
         subject, used = f"{made.arn}:{made.alias}", _used(session, made.arn, made.alias, made.branch, None)
         session.ledger.append(session.run, "cleared", function=str(made.arn), subject=subject, versions=sorted(used))
         return Cleared(plan=made, outcome="deleted", run=session.run)
@@ -222,18 +226,33 @@ def _plan(world: World, function: Function, goes: Callable[[str, AliasName], boo
         for name, branch, alias in left
         if goes(branch, name) and not _kept_always(world, branch, name)
     )
-    return clearing.clear(function.name, arn, doomed, _standing(session, arn, aliases, doomed)) if doomed else ()
+    if not doomed:
+        return ()
+    versions = tuple(session.gateway.versions(arn.name))
+    doomed = tuple(_with_those_of_its_role(each, versions) for each in doomed)
+    return clearing.clear(function.name, arn, doomed, _standing(session, arn, aliases, doomed, versions))
+
+
+def _with_those_of_its_role(doomed: Doomed, versions: tuple[Configuration, ...]) -> Doomed:
+    """What was published with the branch's own role is the branch's, whether or not the ledger heard of it."""
+    own = {each.version for each in versions if doomed.role and _role_of(each) == doomed.role}
+    return msgspec.structs.replace(doomed, used=doomed.used | own)
+
+
+def _role_of(version: Configuration) -> str:
+    return role_name(version.settings.get("Role", ""))
 
 
 def _orphans(session: Session, arn: FunctionArn, there: Collection[AliasName]) -> Iterable[tuple[AliasName, str]]:
-    """Branches that the ledger knows and that have no alias (any more), with versions that were not cleared up yet."""
+    """Branches that the ledger knows and that have no alias (any more), with versions or a role not cleared up yet."""
     ledger = session.ledger
     names = [move.alias for move in ledger.moves(arn)]
     names += [AliasName(run.alias) for run in ledger.runs(session.function.name) if run.command == "deploy"]
     for name in dict.fromkeys(names):
         branch = "" if name in there else session.world.branch_called(name)
         cleared = ledger.remembered("cleared", f"{arn}:{name}") or {"versions": ()}
-        if branch and _used(session, arn, name, branch, None) - {*cleared["versions"]}:
+        cloned = ledger.remembered("cloned", f"{arn}:{name}") or {"role": ""}
+        if branch and (cloned["role"] or _used(session, arn, name, branch, None) - {*cleared["versions"]}):
             yield name, branch
 
 
@@ -253,7 +272,13 @@ def _role(session: Session, arn: FunctionArn, branch: str) -> str:
     return found.name if found else ""
 
 
-def _standing(session: Session, arn: FunctionArn, aliases: tuple[Alias, ...], doomed: tuple[Doomed, ...]) -> Standing:
+def _standing(
+    session: Session,
+    arn: FunctionArn,
+    aliases: tuple[Alias, ...],
+    doomed: tuple[Doomed, ...],
+    there_are: tuple[Configuration, ...],
+) -> Standing:
     gateway, ledger, name = session.gateway, session.ledger, arn.name
     environments = {each.alias for each in session.world.project.environments.values()}
     served: dict[AliasName, set[Version]] = {}
@@ -263,7 +288,8 @@ def _standing(session: Session, arn: FunctionArn, aliases: tuple[Alias, ...], do
         newest[move.alias] = move.version
     there = {each.name for each in aliases}
     known = {each.name for each in aliases if newest.get(each.name) == each.version}
-    versions = frozenset(each.version for each in gateway.versions(name))
+    versions = frozenset(each.version for each in there_are)
+    latest = gateway.function(name) if any(each.role for each in doomed) else None
     used = sorted(frozenset[Version]().union(*(each.used for each in doomed)) & versions)
     asked = [*(each.name for each in doomed if each.alias), *used]
     return Standing(
@@ -276,6 +302,7 @@ def _standing(session: Session, arn: FunctionArn, aliases: tuple[Alias, ...], do
         events=gateway.event_invokes(name),
         provisioned=gateway.provisioned_of_all(name),
         permitted=frozenset(each for each in used if gateway.policy(name, each)),
+        worn={each.version: _role_of(each) for each in (*there_are, *([latest] if latest else []))},
     )
 
 
@@ -296,7 +323,8 @@ def _forget(session: Session, arn: FunctionArn, alias: AliasName) -> None:
 # Doing
 
 
-def _carry_out(session: Session, made: Clearing, step: Clear) -> None:
+def _carry_out(session: Session, made: Clearing, step: Clear) -> bool:
+    """False where it turns out that the thing has to stay."""
     gateway, name = session.gateway, made.arn.name
     match step:
         case clearing.DeleteUrl():
@@ -321,12 +349,14 @@ def _carry_out(session: Session, made: Clearing, step: Clear) -> None:
                 _surely(session, lambda: gateway.delete_version(name, step.version))
             except Conflict as error:
                 session.say(f"version {step.version} stays: {error.what}")  # an alias was pointed at it meanwhile
-                return
+                return False
         case clearing.DeleteRole():
-            branch_roles.remove_branch_role(session, made.arn, made.branch)
+            if not branch_roles.remove_branch_role(session, made.arn, made.branch):
+                return False
         case _:
             assert_never(step)
     session.say(f"done: {clearing.describe(step)}")
+    return True
 
 
 def _surely(session: Session, send: Callable[[], object]) -> None:

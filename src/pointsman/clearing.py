@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TypeAlias
 
-from pointsman.model import Alias, AliasName, EventSource, FunctionArn, Value, Version
+from pointsman.model import LATEST, Alias, AliasName, EventSource, FunctionArn, Value, Version
 
 
 class DeleteUrl(Value, frozen=True, kw_only=True, tag_field="step"):
@@ -81,6 +81,7 @@ class Standing(Value, frozen=True, kw_only=True):
     events: frozenset[str]
     provisioned: frozenset[str]
     permitted: frozenset[str]  # versions with a resource policy of their own
+    worn: Mapping[Version, str] = {}  # the role (its name) of every version, `$LATEST`'s too
 
 
 class Clearing(Value, frozen=True, kw_only=True):
@@ -109,8 +110,10 @@ def clear(function: str, arn: FunctionArn, doomed: tuple[Doomed, ...], standing:
             else:
                 steps.append(DeleteVersion(version=version))
                 versions.discard(version)
-        if each.role and kept:
-            kept.append(f"role {each.role} stays: those versions may run with it")
+        there = (version for version, role in standing.worn.items() if role == each.role)
+        if each.role and (users := sorted(version for version in there if version in versions or version == LATEST)):
+            named = ", ".join(users)
+            kept.append(f"role {each.role} stays: {named} of {arn.name} {'have' if users[1:] else 'has'} it")
         elif each.role:
             steps.append(DeleteRole(role=each.role))
         made.append(

@@ -7,7 +7,7 @@ effect (go on), or nothing changed (send it again, under the same condition), or
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar, assert_never
 
 from pointsman import branches
@@ -106,6 +106,7 @@ class Hands:
     """Everything a plan needs from outside. The callables raise GateRefused where a gate says no."""
 
     gateway: Gateway
+    undoing: Gateway  # open after a Ctrl-C that stops the other
     clock: Clock
     record: Record
     package: Callable[[], Package]
@@ -176,7 +177,8 @@ class Execution:
     version: Version | None = None
     published: bool = False
     alias: Alias | None = None
-    present: Alias | None = None  # the alias as the owner's step left it
+    present: Alias | None = None  # the alias as the owner's step left it, once that was
+    looked: bool = False  # looked for
     was: Version | None = None
     moved: bool = False
     url: Url | None = None
@@ -451,6 +453,8 @@ class Execution:
         step = self.returns()
         if step is None or self.gave_back or self.name is None:
             return
+        self._gateway = self.hands.undoing
+        self.hands = replace(self.hands, gateway=self._gateway)
         try:
             self.return_role(step)
         except PointsmanError as also:
@@ -517,7 +521,7 @@ class Execution:
         self.expects = Expects(
             alias_revision=found.revision if found else None, alias_routing=str(found.routing) if found else None
         )
-        self.present = found
+        self.present, self.looked = found, True
 
     def served(self, version: Version | None) -> Version:
         served = version or self.version

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from pointsman import branch_roles, furnishing, owners, role_guard
 from pointsman.aws.gateway import Package
 from pointsman.belongings import RemoveUrl
 from pointsman.config import Direct, Function, Test
-from pointsman.errors import GateRefused
+from pointsman.errors import FunctionFailed, GateRefused, PointsmanError
 from pointsman.execute import Applied, Done, Execution, Hands
 from pointsman.model import (
     LATEST,
@@ -88,6 +90,7 @@ class Work:
         self.reports = dict(tests or {})
         hands = Hands(
             gateway=session.gateway,
+            undoing=session.undoing,
             clock=session.world.clock,
             record=_Record(session, made),
             package=lambda: _package(session, made.artifact),
@@ -148,7 +151,7 @@ class Work:
 
 def _apply(session: Session, made: Plan, step: ApplyStack) -> FunctionName:
     """The owner's step, once for all functions it owns: who finds it done by another only looks up its function."""
-    with session.world.turns.take(owners.shared(session)) as done_before:
+    with _owners_turn(session) as done_before:
         if done_before and made.artifact and made.build:
             found = owners.find(session, made.artifact, made.build)
             if found.stack == "same" and found.function:
@@ -164,16 +167,37 @@ def _apply(session: Session, made: Plan, step: ApplyStack) -> FunctionName:
 def _apply_terraform(session: Session, made: Plan, step: ApplyTerraform) -> Applied:
     """The same of Terraform. What another function's apply made stale is planned again, and must bring nothing new."""
     assert made.artifact is not None, "only a deploy applies"
-    with session.world.turns.take(owners.shared(session)) as done_before:
+    with _owners_turn(session) as done_before:
         if done_before and made.build:
+            saved, session.saved = session.saved, None  # its file is stale by now, so what is there decides
             found = owners.find(session, made.artifact, made.build)
             if found.stack == "same" and found.function:
                 session.arn = found.function.arn.unqualified
                 version = found.published or (owners.terraform_applied(session, step) if step.brings else None)
                 return Applied(name=found.function.arn.name, version=version)
-            if found.terraform and {*found.terraform.changes} <= {*step.changes}:
-                step = found.terraform
+            now = found.terraform
+            same = now and now.key == step.key and {*now.losses} <= {*step.losses}
+            if now and same and {*now.changes} <= {*step.changes} and not saved:
+                step = now
         return owners.apply_terraform(session, step, made.artifact)
+
+
+@contextmanager
+def _owners_turn(session: Session) -> Iterator[bool]:
+    """Its turn with what it shares with other functions of the release; an owner that failed is not tried again."""
+    owner, turns = owners.shared(session), session.world.turns
+    with turns.take(owner) as done_before:
+        if owner in turns.failed:
+            raise FunctionFailed(
+                f"{owner} failed with another function of this release: {turns.failed[owner]}",
+                where=f"deploying {session.function.name}",
+                next="It was not tried again.",
+            )
+        try:
+            yield done_before
+        except BaseException as error:
+            turns.failed[owner] = error.what if isinstance(error, PointsmanError) else "interrupted"
+            raise
 
 
 def announce(session: Session, made: Plan) -> None:

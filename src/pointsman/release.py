@@ -303,8 +303,10 @@ def planned_rollback(session: Session, to: str | None, *, asked: BuildId | None 
     approve = False  # going back must never wait for a signature
     if to is not None:
         version, build = resolve(session, arn, to)
-        if session.gateway.function(name, version) is None:
+        found = session.gateway.function(name, version)
+        if found is None:
             raise UnknownTarget(f"there is no version {version} of {name}", next="`pointsman versions` lists them.")
+        session.role = found.settings.get("Role", "")  # as it is: this ledger may not know the version
         moves = session.ledger.moves(arn, alias_name)
         if version not in {each for move in moves for each in (move.version, move.was)}:
             # The alias never served it: this is no way back, and asks for what a promotion asks for.
@@ -359,6 +361,8 @@ def save(path: Path, made: Sequence[Plan], asked: Mapping[str, Any]) -> None:
     )
     try:
         path.touch(mode=0o600)
+        if path.is_file():  # one that was there keeps its mode otherwise
+            path.chmod(0o600)
         path.write_bytes(to_json(saved))
     except OSError as error:
         raise UsageError(f"cannot write the plan {path}: {error.strerror}", where="--out") from error

@@ -218,7 +218,9 @@ class Member:
     def shift(self) -> Shift:
         """Once it is proved: what its move will do, and what would undo it."""
         assert self.work is not None
-        session, alias, execution = self.session, self.session.alias, self.work.execution
+        session, execution = self.session, self.work.execution
+        # An owner's step may have made the alias, or put another function, with other versions, in the place of ours.
+        alias = execution.present if execution.looked else session.alias
         assert execution.arn is not None
         assert execution.version is not None
         session.arn = execution.arn
@@ -228,6 +230,7 @@ class Member:
             alias=session.environment.alias,
             version=execution.version,
             before=alias.routing if alias else None,
+            revision=alias.revision if alias else "",
             description=alias.description if alias else "",
             build=self.work.made.build,
             furnished=not all(isinstance(step, MOVES) for step in self.work.made.parts[2]),
@@ -342,7 +345,7 @@ class ReleaseSet:
         def look(member: Member) -> None:
             shift = todo[member]
             alias = self._alias(member, shift)
-            if (alias.routing if alias else None) not in (shift.before, shift.after):
+            if not shift.may_go_on(alias):
                 raise Drift(
                     f"{shift.alias} of {member.name} is at {alias.routing if alias else 'nothing'} now",
                     where="resuming the release",

@@ -17,6 +17,7 @@ class Shift(Value, frozen=True, kw_only=True):
     alias: AliasName
     version: Version
     before: Routing | None
+    revision: str = ""  # of the alias then
     description: str = ""
     build: BuildId | None = None
     furnished: bool = False  # a new alias that gets permissions, a URL, event sources: those would be left without it
@@ -24,6 +25,12 @@ class Shift(Value, frozen=True, kw_only=True):
     @property
     def after(self) -> Routing:
         return Routing(version=self.version)
+
+    def may_go_on(self, alias: Alias | None) -> bool:
+        """Whether the alias was moved as decided, or nobody touched it since. Who put it back meant what they did."""
+        if alias is None or self.before is None:
+            return (alias.routing if alias else None) in (self.before, self.after)
+        return alias.routing == self.after or (alias.routing == self.before and self.revision in ("", alias.revision))
 
 
 class Left(Value, frozen=True, kw_only=True):

@@ -83,6 +83,7 @@ class Turns:
         self._locks: dict[str, threading.Lock] = {}
         self._taken: dict[str, int] = {}
         self._guard = threading.Lock()
+        self.failed: dict[str, str] = {}  # what was tried in its turn, and must not be tried again: why
 
     @contextmanager
     def take(self, *names: str) -> Iterator[bool]:
@@ -290,9 +291,16 @@ class World:
         """Without a run the session only looks: every mutating call is refused before it is sent."""
         wire, chain = self.wire(environment)
         chain = Journal(chain, Recorder(self.ledger, run, function.name)) if run else ReadOnly(chain)
-        chain = Retry(Halt(chain, self.halted) if self.halted else chain, self.clock, self.draw)
+        undoing = Gateway(Retry(chain, self.clock, self.draw))
+        halting = Gateway(Retry(Halt(chain, self.halted), self.clock, self.draw)) if self.halted else undoing
         return Session(
-            world=self, function=function, environment=environment, gateway=Gateway(chain), wire=wire, run=run
+            world=self,
+            function=function,
+            environment=environment,
+            gateway=halting,
+            undoing=undoing,
+            wire=wire,
+            run=run,
         )
 
     # Runs
@@ -377,6 +385,7 @@ class Session:
     function: Function
     environment: Environment
     gateway: Gateway
+    undoing: Gateway  # the same, and open after a Ctrl-C: for what must not be left behind
     wire: Wire
     run: str
     part_of: str = ""  # the run of the release whose member this is

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.clearing import DeleteAlias, DeleteVersion, Doomed, Standing, clear
+from pointsman.clearing import DeleteAlias, DeleteRole, DeleteVersion, Doomed, Standing, clear
 from pointsman.model import Alias, AliasName, Canary, EventSource, FunctionArn, FunctionName, Routing, Version, Weight
 
 ARN = FunctionArn(account="123456789012", region="eu-west-1", name=FunctionName("greeting"))
@@ -91,6 +92,21 @@ def test_what_is_left_of_an_interrupted_deletion_is_finished() -> None:
     left = Doomed(branch="x", name=AliasName("x"), alias=None, used=frozenset({Version("2"), Version("3")}))
 
     assert deleted(left, of=standing(alias("STAGE", "3"))) == ["2"]
+
+
+def test_a_role_goes_unless_a_version_that_stays_or_latest_has_it() -> None:
+    def kept(*gone: Doomed, **worn: str) -> tuple[str, ...]:
+        there = standing(
+            alias("x", "3"), alias("STAGE", "2"), worn={Version(v.replace("v", "")): role for v, role in worn.items()}
+        )
+        (made,) = clear("greeting", ARN, gone, there)
+        assert (made.steps[-1] == DeleteRole(role="r")) is not any("role r stays" in each for each in made.kept)
+        return made.kept
+
+    of_x = msgspec.structs.replace(doomed("x", "3"), role="r")
+    assert kept(of_x, v3="r", v2="other") == ()
+    assert kept(of_x, v3="r", v2="r", v4="r") == ("role r stays: 2, 4 of greeting have it",)
+    assert kept(of_x, **{"v3": "r", "$LATEST": "r"}) == ("role r stays: $LATEST of greeting has it",)
 
 
 NUMBERS = st.sampled_from([str(n) for n in range(1, 10)])

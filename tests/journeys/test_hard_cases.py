@@ -194,6 +194,7 @@ def test_no_value_of_a_variable_reaches_the_ledger(shop: Shop) -> None:
         f'{{ with = "direct", name = "{shop.name}", role = "{shop.role}", environment = {{ TOKEN = "s3cr3t-value" }} }}'
     )
     shop.configure(provision=provision)
+    shop.write("p.plan", "an older one, that everybody may read")
     shop.ok("plan", "--build-id", "101", "--out", "p.plan")
     shop.ok("apply", "p.plan")
 

@@ -526,6 +526,19 @@ def test_resume_takes_all_back_where_somebody_else_moved_one_since(trio: Shop) -
     assert trio.ok("resume").out.startswith("Nothing to resume")
 
 
+def test_resume_moves_nothing_forward_that_somebody_else_took_back(trio: Shop) -> None:
+    """Another machine, whose rollback this ledger knows nothing of."""
+    trio.ok("deploy", "--build-id", "1")
+    write(trio, "two")
+    assert disturbed(trio, "after", "UpdateAlias:1", "SIGKILL", "deploy", "--build-id", "2").returncode < 0
+    trio.aws("lambda").update_alias(FunctionName=f"{trio.name}-first", Name="STAGE", FunctionVersion="1")
+
+    refused = trio.run("resume")
+
+    assert refused.code == 4
+    assert serves(trio) == dict.fromkeys(NAMES, "1")
+
+
 @pytest.mark.parametrize("kind", ["SIGINT", "SIGTERM"])
 def test_interrupted_while_it_moves_everything_goes_back(trio: Shop, kind: str) -> None:
     trio.ok("deploy", "--build-id", "1")
@@ -634,6 +647,40 @@ def test_two_functions_of_one_stack_are_one_change_set(pair: Shop) -> None:
     for each in changed["result"]:
         found = pair.aws("lambda").get_function_configuration(FunctionName=each["name"], Qualifier="STAGE")
         assert (found["MemorySize"], found["Version"]) == (256, "2")
+
+
+def test_a_stack_that_fails_is_not_tried_for_each_of_its_functions(pair: Shop) -> None:
+    failed = pair.run("deploy", "--build-id", "1", "--json", wrap=On("CreateChangeSet", 1, AccessDenied("no")))
+
+    assert failed.code == 1
+    assert change_sets(failed.document["calls"]["list"]) == 1
+    assert failed.document["error"]["what"].endswith("no")
+
+
+def test_an_alias_that_the_stack_made_is_put_back_and_never_removed(pair: Shop) -> None:
+    one: dict[str, Any] = json.loads((pair.folder / "stack.json").read_text())
+    for name in ("Greeter", "Other"):
+        function, version = {"FunctionName": {"Ref": name}}, {"Fn::GetAtt": [f"{name}Version", "Version"]}
+        one["Resources"] |= {
+            f"{name}Version": {"Type": "AWS::Lambda::Version", "Properties": function},
+            f"{name}Alias": {
+                "Type": "AWS::Lambda::Alias",
+                "Properties": {**function, "FunctionVersion": version, "Name": "STAGE"},
+            },
+        }
+    pair.write("stack.json", json.dumps(one))
+    file = (pair.folder / "pointsman.toml").read_text()
+    pair.write("pointsman.toml", file.replace("template =", 'stack_alias = "move", template ='))
+
+    failed = pair.run("deploy", "--build-id", "1", wrap=On("UpdateAlias", 2, AccessDenied("no")))
+
+    assert failed.code == 1
+    assert "Moved back: STAGE of greeter, to version 1." in failed.err
+    client = pair.aws("lambda")
+    for each in pair.aws("cloudformation").describe_stack_resources(StackName=pair.name)["StackResources"]:
+        if each["ResourceType"] == "AWS::Lambda::Function":
+            found = client.get_alias(FunctionName=each["PhysicalResourceId"], Name="STAGE")
+            assert found["FunctionVersion"] == "1"
 
 
 def test_a_release_that_stops_keeps_its_reports(trio: Shop) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,8 +22,9 @@ from pointsman.model import FunctionArn
 from pointsman.roles import clone_name
 from pointsman.world import Options, World
 from tests.fakes import FakeClock
-from tests.journeys.conftest import Shop
+from tests.journeys.conftest import Shop, control_runtime
 from tests.journeys.test_any_call_fails import Disturbed, Fault, dead_after, end_state, lost, refused
+from tests.journeys.test_release_set import disturbed
 
 TABLES = "arn:aws:dynamodb:eu-west-1:123456789012:table/greetings"
 
@@ -326,6 +328,26 @@ def test_a_version_with_a_branchs_role_is_never_promoted(shop: Shop, staff: Staf
     assert shop.serves("PROD") == "1"
 
 
+def test_nor_rolled_back_to_where_the_ledger_does_not_know_it(shop: Shop, staff: Staff) -> None:
+    guarded(shop, role="per-branch")
+    in_production(shop)
+    shop.greet("on a branch")
+    done = deploy(shop, "feature-x", "f1")
+    forget(shop)
+
+    refused = shop.run("rollback", "PROD", "--to", f"version:{done.version}", "--approve")
+
+    assert refused.code == 3
+    assert "was published for a branch, with that branch's role" in refused.err
+    assert shop.serves("PROD") == "1"
+
+
+def forget(shop: Shop) -> None:
+    """Another machine: its ledger knows nothing."""
+    for each in (shop.folder / ".pointsman" / "local").glob("ledger.db*"):
+        each.unlink()
+
+
 def test_a_role_of_that_name_that_is_not_ours_is_left_alone(shop: Shop, staff: Staff) -> None:
     guarded(shop, role="per-branch")
     shop.ok("deploy", "--build-id", "101")
@@ -372,9 +394,9 @@ def killed_at(action: str, *, nth: int = 1) -> Callable[[Transport], Transport]:
 
 
 @pytest.mark.parametrize("action", ["UpdateFunctionConfiguration", "PublishVersion"])
-@pytest.mark.parametrize("forget", [False, True], ids=["ledger", "no ledger"])
+@pytest.mark.parametrize("forgotten", [False, True], ids=["ledger", "no ledger"])
 def test_killed_while_latest_has_the_branchs_role_anybody_gives_it_back(
-    shop: Shop, staff: Staff, action: str, forget: bool
+    shop: Shop, staff: Staff, action: str, forgotten: bool
 ) -> None:
     """Whoever comes next: the same run, resumed; or PROD's deploy, which must not publish with it."""
     existing(shop, staff)
@@ -383,9 +405,8 @@ def test_killed_while_latest_has_the_branchs_role_anybody_gives_it_back(
     assert "may still have role" in "\n".join(caught.value.__notes__)
     assert staff.of("$LATEST") != staff.arn
 
-    if forget:
-        for each in (shop.folder / ".pointsman" / "local").glob("ledger.db*"):
-            each.unlink()
+    if forgotten:
+        forget(shop)
         shop.ok("deploy", "--build-id", "102")
         assert staff.of("STAGE") == staff.arn
         assert shop.invoke("STAGE")["word"] == "on a branch"
@@ -396,9 +417,78 @@ def test_killed_while_latest_has_the_branchs_role_anybody_gives_it_back(
     assert staff.of("$LATEST") == staff.arn
 
 
-def test_tests_that_fail_leave_latest_with_its_own_role(shop: Shop, staff: Staff) -> None:
-    import sys
+def test_a_role_that_latest_still_has_outlives_its_branch(shop: Shop, staff: Staff) -> None:
+    """Without it nobody could tell any more which role is the function's own."""
+    existing(shop, staff)
+    deploy(shop, "feature-x", "f1")
+    shop.greet("two")
+    with pytest.raises(PointsmanError):
+        deploy(shop, "feature-x", "f2", wrap=killed_at("PublishVersion"))
+    (clone,) = staff.all()
 
+    shown = shop.ok("branch", "delete", "feature-x", "--yes").out
+    assert f"role {clone} stays: $LATEST of {shop.name} has it" in shown
+    assert staff.all() == {clone}
+
+    shop.ok("deploy", "--build-id", "102")
+    assert staff.of("$LATEST") == staff.of("STAGE") == staff.arn
+    assert f"delete role {clone}" in shop.ok("branch", "delete", "feature-x", "--yes").out
+    assert staff.all() == set()
+
+
+def test_a_branch_that_never_got_an_alias_leaves_no_role(shop: Shop, staff: Staff) -> None:
+    shop.ok("deploy", "--build-id", "101")
+    shop.configure(
+        test=f"""[function.greeting.test]
+integration = {{ run = "{sys.executable} -c 'raise SystemExit(1)'", against = "latest" }}""",
+        more='\n[branches]\nrole = "per-branch"\n',
+    )
+    shop.greet("bad")
+    with pytest.raises(GateRefused):
+        deploy(shop, "feature-x", "f1")
+    (clone,) = staff.all()
+
+    assert f"delete role {clone}, made for this branch" in shop.ok("branch", "delete", "feature-x").out
+    shop.ok("branch", "delete", "feature-x", "--yes")
+
+    assert staff.all() == set()
+    assert shop.run("branch", "delete", "feature-x").code == 1
+
+
+def test_a_release_that_is_interrupted_gives_every_role_back(shop: Shop, staff: Staff) -> None:
+    def write(word: str) -> None:
+        for name in ("one", "two"):
+            shop.write(f"{name}/index.py", f'def handler(event, context):\n    return "{word}"\n')
+
+    lines = [
+        f"""[function.{name}]
+source    = "{name}"
+handler   = "index.handler"
+runtime   = "{control_runtime()}"
+build     = "python"
+provision = {{ with = "direct", name = "{shop.name}-{name}", role = "{staff.arn}", memory = 128 }}
+"""
+        for name in ("one", "two")
+    ]
+    rest = '[environment.staging]\nalias = "STAGE"\n[branches]\nrole = "per-branch"\n'
+    shop.write("pointsman.toml", "\n".join(lines) + rest)
+    write("hello")
+    shop.ok("deploy", "--build-id", "1")
+    write("good evening")
+
+    words = ("deploy", "--branch", "x", "--build-id", "2")
+    done = disturbed(shop, "after", "UpdateFunctionConfiguration:1", "SIGINT", *words)
+
+    assert done.returncode == 130
+    client = shop.aws("lambda")
+    for name in ("one", "two"):
+        assert client.get_function_configuration(FunctionName=f"{shop.name}-{name}")["Role"] == staff.arn
+    shop.ok("resume")
+    for name in ("one", "two"):
+        assert client.get_alias(FunctionName=f"{shop.name}-{name}", Name="x")["FunctionVersion"] == "2"
+
+
+def test_tests_that_fail_leave_latest_with_its_own_role(shop: Shop, staff: Staff) -> None:
     shop.ok("deploy", "--build-id", "101")
     shop.configure(
         test=f"""[function.greeting.test]

@@ -348,6 +348,50 @@ resource "aws_lambda_function" "lambda" {{
     assert not runs_terraform(again)
 
 
+PAIR = """
+variable "zip_%(name)s" { type = string }
+resource "aws_lambda_function" "%(name)s" {
+  function_name    = "%(function)s"
+  filename         = var.zip_%(name)s
+  source_code_hash = filebase64sha256(var.zip_%(name)s)
+  role             = aws_iam_role.role.arn
+  handler          = "index.handler"
+  runtime          = "%(runtime)s"
+  publish          = true
+}
+output "%(name)s_name" { value = aws_lambda_function.%(name)s.function_name }
+output "%(name)s_version" { value = aws_lambda_function.%(name)s.version }
+"""
+
+
+@REAL
+def test_a_zip_of_the_same_files_that_terraform_deployed_is_replaced_by_ours(terraformed: Shop) -> None:
+    """The module brings the package itself, so the zip that is there is not taken for it."""
+    shop = terraformed
+    shop.write(
+        "terraform/main.tf",
+        PROVIDER
+        + ROLE % {"name": shop.name}
+        + (PAIR % {"name": "lambda", "function": shop.name, "runtime": control_runtime()}),
+    )
+    own(shop, ', inputs = { package = "zip_lambda" }')
+    with zipfile.ZipFile(shop.folder / "theirs.zip", "w") as theirs:
+        theirs.write(shop.folder / "index.py", "index.py")
+    for words in (("init",), ("apply", "-auto-approve", "-var=zip_lambda=../theirs.zip")):
+        subprocess.run(
+            ["terraform", *words, "-input=false"],
+            cwd=shop.folder / "terraform",
+            env={**os.environ, **shop.variables},
+            check=True,
+            capture_output=True,
+        )
+    (shop.folder / "theirs.zip").unlink()
+
+    made = shop.ok("deploy", "--build-id", "1", "--json").result[0]
+
+    assert (made["version"], made["published"], shop.serves("STAGE")) == ("2", True, "2")
+
+
 @REAL
 def test_a_rehearsal_keeps_its_state_apart(terraformed: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--local` must neither read nor write the state of the real thing, here in a bucket that is nowhere."""

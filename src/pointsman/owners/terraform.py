@@ -329,6 +329,7 @@ def _work(session: Session, provision: Terraform, inputs: Mapping[str, str] | No
         alone=_folder(session) / "lock",
         say=session.say,
         echo=world.echo,
+        halted=world.halted,
     )
 
 

@@ -21,6 +21,7 @@ from pointsman.provision.terraform_module import REHEARSAL, needs_init
 
 if TYPE_CHECKING:
     import subprocess
+    import threading
 
 OLDEST = (1, 1)  # https://developer.hashicorp.com/terraform/internals/json-format: format 1.0; both speak it since then
 _SHOWN = 40  # lines of its diagnostics
@@ -46,6 +47,7 @@ class Work:
     rehearsal: Path | None = None
     say: Callable[[str], None] = lambda _line: None
     echo: Callable[[str], None] | None = None
+    halted: Callable[[], bool] | None = None  # asked while it runs, where a Ctrl-C does not arrive by itself
 
     @property
     def data(self) -> Path:
@@ -239,7 +241,6 @@ def _run(work: Work, *words: str, quiet: bool = False, selecting: bool = False) 
 
     Ctrl-C is handed on once, and waited for: Terraform finishes what is under way, and writes its state.
     """
-    import signal
     import subprocess
     import threading
 
@@ -271,20 +272,31 @@ def _run(work: Work, *words: str, quiet: bool = False, selecting: bool = False) 
     ]
     for reader in readers:
         reader.start()
-    interrupted = False
-    while True:
-        try:
-            process.wait()
-            for reader in readers:
-                reader.join()
-            break
-        except KeyboardInterrupt:
-            interrupted = True
-            work.say(f"asked {work.name} to stop; it finishes what is under way")
-            _signal(process, signal.SIGINT)
-    if interrupted:
+    if _stopped(work, process, readers):
         raise KeyboardInterrupt
     return Ended(code=process.returncode, out="".join(told[0]), err="".join(told[1]))
+
+
+def _stopped(work: Work, process: subprocess.Popen[str], readers: Sequence[threading.Thread]) -> bool:
+    """Waits for its end; whether it was asked to stop, by a Ctrl-C that came here or to another thread."""
+    import signal
+    import subprocess
+
+    asked = False
+    while True:
+        try:
+            process.wait(timeout=0.2 if work.halted and not asked else None)
+            for reader in readers:
+                reader.join()
+            return asked
+        except subprocess.TimeoutExpired:
+            if not (work.halted and work.halted()):
+                continue
+        except KeyboardInterrupt:
+            pass
+        asked = True
+        work.say(f"asked {work.name} to stop; it finishes what is under way")
+        _signal(process, signal.SIGINT)
 
 
 def _read(stream: IO[str], lines: list[str], work: Work | None, echoed: bool) -> None:

@@ -1,0 +1,34 @@
+"""How Terraform is run: what reaches it, and what is waited for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pointsman.provision import terraform
+
+PROGRAM = """#!/bin/sh
+trap 'echo stopped > told; exit 1' INT
+echo > ready
+while :; do sleep 0.05; done
+"""
+
+
+def test_a_ctrl_c_that_came_to_another_thread_reaches_it_and_is_waited_for(tmp_path: Path) -> None:
+    program = tmp_path / "terraform"
+    program.write_text(PROGRAM)
+    program.chmod(0o755)
+    work = terraform.Work(
+        directory=tmp_path,
+        binary=str(program),
+        environ=dict(os.environ),
+        alone=tmp_path / "lock",
+        halted=(tmp_path / "ready").exists,
+    )
+
+    with pytest.raises(KeyboardInterrupt):
+        terraform.show(work, tmp_path / "plan")
+
+    assert (tmp_path / "told").read_text() == "stopped\n"
