@@ -108,6 +108,7 @@ def build(world: World, function: Function) -> Artifact:
         say=world.say,
         halted=world.halted,
     )
+    world.packages[function.name] = made
     world.say(f"packaged {function.name}: {counted(made.files, 'file')}, {size(made.size)}, {made.sha256.short}…")
     return made
 
@@ -415,6 +416,7 @@ def asked_again(session: Session, then: Plan) -> Plan:
             made = packaging.inspect(Path(then.artifact.path), then.function)
             if made.sha256 != then.artifact.sha256:
                 raise StalePlan(f"{made.path} holds other bytes than the plan has", next="Make a new plan.")
+            session.world.packages[then.function] = made
             gates = (*unit_gate(session.function), *release_gates(session.function))
             wanted, seen = observe(session, then.artifact, then.build, gates=gates)
             return _planned(session, wanted, seen)
@@ -472,6 +474,7 @@ def repackaged(session: Session, run: Run, before: Told) -> tuple[Artifact, Buil
         made = packaging.inspect(Path(artifact.path), run.function)
         if made.sha256 != artifact.sha256:
             raise BuildFailed(f"{made.path} was changed since run {run.id} made it", next="Deploy again.")
+        world.packages[run.function] = made
         return made, BuildId(packaged["build"]), tests
     made = build(world, session.function)
     return made, build_id(world, made, packaged["build"] if packaged else run.request.get("build"), at), tests

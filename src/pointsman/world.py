@@ -35,7 +35,7 @@ from pointsman.errors import (
     UsageError,
 )
 from pointsman.ledger import Ledger, Recorder, Run, born
-from pointsman.model import Alias, FunctionArn, FunctionName, Role, Value
+from pointsman.model import Alias, Artifact, FunctionArn, FunctionName, Role, Value
 
 if TYPE_CHECKING:
     from pointsman.aws.wire import Wire
@@ -127,6 +127,7 @@ class World:
     calls: list[Call] = field(default_factory=list)
     board: Callable[[Sequence[Progress], float], None] | None = None  # shows how far all are, at that time
     turns: Turns = field(default_factory=Turns)
+    packages: dict[str, Artifact] = field(default_factory=dict)  # made by this command, by function
     halted: Callable[[], bool] | None = None  # asked before each call, where a Ctrl-C does not arrive by itself
     _ledger: Ledger | None = None
     _wires: dict[tuple[str | None, ...], tuple[Wire, Transport]] = field(default_factory=dict)

@@ -512,6 +512,46 @@ output "{each}" {{ value = aws_lambda_function.{each}.arn }}
     assert again.calls == (4, 0)
 
 
+@REAL
+def test_two_functions_of_one_module_leave_each_others_code_alone(terraformed: Shop) -> None:
+    """Each plan is given both packages; who is deployed alone is told why that cannot be."""
+    shop = terraformed
+    module, lines = PROVIDER + ROLE % {"name": shop.name}, []
+    for name in ("one", "two"):
+        shop.write(f"{name}/index.py", f'def handler(event, context):\n    return "{name}"\n')
+        module += PAIR % {"name": name, "function": f"{shop.name}-{name}", "runtime": control_runtime()}
+        lines.append(
+            f"""[function.{name}]
+source    = "{name}"
+handler   = "index.handler"
+runtime   = "{control_runtime()}"
+build     = "python"
+[function.{name}.provision]
+with    = "terraform"
+inputs  = {{ package = "zip_{name}" }}
+outputs = {{ name = "{name}_name", version = "{name}_version" }}
+"""
+        )
+    shop.write("terraform/main.tf", module)
+    shop.write("pointsman.toml", "\n".join(lines) + '[environment.staging]\nalias = "STAGE"\n')
+
+    first = shop.ok("deploy", "--build-id", "1", "--json")
+    assert [each["version"] for each in first.result] == ["1", "1"]
+    assert shop.ok("deploy", "--build-id", "2", "--json").calls == (4, 0)
+
+    shop.write("two/index.py", 'def handler(event, context):\n    return "changed"\n')
+    alone = shop.run("deploy", "--function", "two", "--build-id", "3")
+    assert alone.code == 2
+    assert "one belongs to the same module" in alone.err
+    second = shop.ok("deploy", "--build-id", "3", "--json")
+    assert [(each["version"], each["outcome"]) for each in second.result] == [("1", "unchanged"), ("2", "done")]
+    said = {}
+    for name in ("one", "two"):
+        reply = shop.aws("lambda").invoke(FunctionName=f"{shop.name}-{name}", Qualifier="$LATEST", Payload=b"{}")
+        said[name] = json.loads(reply["Payload"].read())
+    assert said == {"one": "one", "two": "changed"}
+
+
 # With the stand-in
 
 

@@ -131,7 +131,10 @@ def _planned(
     known: Mapping[str, Any],
 ) -> Found:
     place = _place(session, provision, made)
-    work = _work(session, provision, inputs)
+    for name, other in _neighbours(session, provision).items():
+        if other.package and other.package != provision.package and name in session.world.packages:
+            _place(session, other, session.world.packages[name])
+    work = _work(session, provision, {**_of_neighbours(session, provision, inputs), **inputs})
     file = _plan_file(session)
     terraform.make_ready(work)
     key = _key(session, provision, work.directory, inputs)  # now: init may have written the lock file
@@ -396,6 +399,45 @@ def _inputs(session: Session, provision: Terraform, directory: Path, made: Artif
     return given | {names[what]: value for what, value in values.items() if what in names}
 
 
+def _neighbours(session: Session, provision: Terraform) -> dict[str, Terraform]:
+    """The file's other functions that the same state of the same module has."""
+    there, own = session.world.project.functions, session.function.name
+    modules = {name: each.provision for name, each in there.items() if isinstance(each.provision, Terraform)}
+    here = _module(session, provision)
+    return {name: each for name, each in modules.items() if name != own and _module(session, each) == here}
+
+
+def _of_neighbours(session: Session, provision: Terraform, inputs: Mapping[str, str]) -> dict[str, str]:
+    """The neighbours' packages, by the variables they come in: without them this plan would take their code away."""
+    values: dict[str, str] = {}
+    directory, where = _directory(session, provision), f"planning {session.function.name} in {provision.directory}"
+    for name, other in _neighbours(session, provision).items():
+        names = _variable_names(other, directory)
+        if not {"package", "digest"} & names.keys():
+            continue
+        made = session.world.packages.get(name)
+        if made is None:
+            raise UsageError(
+                f"{name} belongs to the same module, and Terraform needs its package, too, to leave its code alone",
+                where=where,
+                next=f"Deploy both in one release: `pointsman deploy --function {session.function.name} "
+                f"--function {name}`. What did not change is left as it is.",
+            )
+        package = os.path.relpath(Path(made.path).resolve(), directory)
+        for what, value in (("package", package), ("digest", str(made.sha256))):
+            variable = names.get(what)
+            if variable is None:
+                continue
+            if {**inputs, **values}.get(variable, value) != value:
+                raise UsageError(
+                    f"variable {variable} of the module is to be the {what} of {name}, and of another function",
+                    where=where,
+                    next="Give each function a variable of its own: `inputs` in its provision.",
+                )
+            values[variable] = value
+    return values
+
+
 def _key(session: Session, provision: Terraform, directory: Path, inputs: Mapping[str, str]) -> str:
     """All that decides but the package and the build's id: an unchanged package under another id changes nothing."""
     names = _variable_names(provision, directory)
@@ -416,12 +458,17 @@ def _key(session: Session, provision: Terraform, directory: Path, inputs: Mappin
 
 def _state(session: Session, provision: Terraform) -> str:
     """Which state is meant, and which function of it: what one deploy applied, the next one finds under it."""
+    return f"{_module(session, provision)}/{session.function.name}"
+
+
+def _module(session: Session, provision: Terraform) -> str:
+    """Which state of which module."""
     fill, environ = _filling(session), session.world.environ
     workspace = provision.workspace or environ.get("TF_WORKSPACE") or ""
     backend = ",".join(f"{key}={each}" for key, each in sorted(provision.backend.items()))
     return fill(
         f"{'/'.join(_where(session.environment))}/{provision.directory}@{workspace}"
-        f"/{backend}{provision.backend_file or ''}/{session.function.name}"
+        f"/{backend}{provision.backend_file or ''}"
     )
 
 
