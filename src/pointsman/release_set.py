@@ -51,20 +51,20 @@ def deploy(
     world: World, functions: tuple[Function, ...], environment: Environment, *, given: str | None
 ) -> list[Released]:
     """All of them, or none: see above. One function alone is deployed as ever."""
-    if len(functions) == 1:
-        return [release.deploy(world, functions[0], environment, given=given)]
     release.rollout_not_yet(world, environment)
     _finish(world, functions, environment)
+    if len(functions) == 1:
+        return [release.deploy(world, functions[0], environment, given=given)]
     with _running(world, "deploy", functions, environment, {"build": given}) as crew:
         return _deploy(crew, given)
 
 
 def promote(world: World, functions: tuple[Function, ...], environment: Environment, target: str) -> list[Released]:
     """Every function must have the target before the first alias moves."""
-    if len(functions) == 1:
-        return [release.promote(world, functions[0], environment, target)]
     release.rollout_not_yet(world, environment)
     _finish(world, functions, environment)
+    if len(functions) == 1:
+        return [release.promote(world, functions[0], environment, target)]
     with _running(world, "promote", functions, environment, {"target": target}) as crew:
         return _move(crew, lambda session: release.planned_promotion(session, target))
 
@@ -640,6 +640,8 @@ def _resumed(world: World, run: Run) -> Run | None:
 
 def _finish(world: World, functions: tuple[Function, ...], environment: Environment) -> None:
     """A release that was interrupted while it moved comes first: a new one on top could leave some of it behind."""
+    if len(world.project.functions) == 1:
+        return
     if (run := _half_moved(world, functions, environment)) is not None:
         world.say(f"first the {run.command} that was interrupted while it moved (run {run.id})")
         resume(world, run)
@@ -647,7 +649,7 @@ def _finish(world: World, functions: tuple[Function, ...], environment: Environm
 
 def _half_moved(world: World, functions: tuple[Function, ...], environment: Environment) -> Run | None:
     run = world.ledger.unfinished()
-    if run is None or run.environment != environment.name or not {each.name for each in functions} >= {*run.members}:
+    if run is None or run.environment != environment.name or not {each.name for each in functions} & {*run.members}:
         return None
     return run if run.members and _decided(world, run) else None
 

@@ -489,7 +489,8 @@ def test_a_promotion_or_rollback_killed_at_any_call_is_finished_by_resume(
         assert serves(trio, "PROD") == dict.fromkeys(NAMES, there), f"call {k}"
 
 
-def test_the_same_command_again_finishes_what_was_killed_while_it_moved_first(trio: Shop) -> None:
+@pytest.mark.parametrize("some", [(), ("--function", "third")], ids=["all", "one"])
+def test_the_next_deploy_finishes_what_was_killed_while_it_moved_first(trio: Shop, some: tuple[str, ...]) -> None:
     trio.ok("deploy", "--build-id", "1")
     write(trio, "two")
     trio.ok("deploy", "--build-id", "2")
@@ -500,7 +501,7 @@ def test_the_same_command_again_finishes_what_was_killed_while_it_moved_first(tr
     write(trio, "bad", which=("third",))
     configure(trio, tested=("third",))
 
-    failed = trio.run("deploy", "--build-id", "4", "-v")
+    failed = trio.run("deploy", "--build-id", "4", "-v", *some)
 
     assert failed.code == 3
     assert "first the deploy that was interrupted while it moved" in failed.err
