@@ -14,7 +14,7 @@ demo: setup  ## a function's whole way to production and back, on the local AWS 
 
 test:  ## every test
 	@tools/setup curl jq unzip zip
-	@$(BIN)/pytest -n 2
+	@$(BIN)/pytest -n 4  # they wait more than they work: the local AWS is as slow to take calls as AWS is
 
 lint: setup  ## style, types, architecture, and what no file may name
 	@tools/lint
