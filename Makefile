@@ -12,9 +12,10 @@ setup:  ## .venv and npm's packages, from the locks; instant when nothing change
 demo: setup  ## a function's whole way to production and back, on the local AWS (KEEP=1 leaves it up)
 	@tools/demo $(if $(KEEP),--keep)
 
+# Four at a time: they wait more than they work, for the local AWS takes as few calls a second as AWS does.
 test:  ## every test
 	@tools/setup curl jq unzip zip
-	@$(BIN)/pytest -n 4  # they wait more than they work: the local AWS is as slow to take calls as AWS is
+	@$(BIN)/pytest -n 4
 
 lint: setup  ## style, types, architecture, and what no file may name
 	@tools/lint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def find(session: Session, provision: CloudFormation, made: Artifact) -> Found:
     if stack is None:
         if not ours or not provision.template:
             raise _no_stack(provision)
+        _must_be_mentioned(session, provision, wanted)
         return Found(
             function=None,
             name=None,
@@ -47,6 +49,8 @@ def find(session: Session, provision: CloudFormation, made: Artifact) -> Found:
             makes_alias=makes_alias,
         )
     changes = _changes(session, provision, made, stack) if ours else ()
+    if changes:
+        _must_be_mentioned(session, provision, wanted)
     name = _name(session, provision, stack, certain=not changes)
     function = session.gateway.function(name) if name else None
     if function and ours:
@@ -133,6 +137,24 @@ def stack_alias(session: Session, provision: CloudFormation) -> None:
     """The same for moves without a deploy."""
     if provision.template and provision.stack_alias == "refuse":
         refuse_stack_alias(session, provision, render(session, provision, None, None).aliases)
+
+
+def _must_be_mentioned(session: Session, provision: CloudFormation, wanted: Rendered | None) -> None:
+    """A stack that is changed to hold no such function is changed for nothing."""
+    known = session.ledger.remembered("provisioned", session.provision_key) or {}
+    # A name that CloudFormation gave stands in no template.
+    if wanted is None or wanted.document is None or provision.function == known.get("name"):
+        return
+    names = (
+        templates.named(templates.properties(body).get("FunctionName"), wanted.document, wanted.parameters)
+        for body in templates.functions(wanted.document).values()
+    )
+    if provision.function not in names and not re.search(rf"\b{re.escape(provision.function)}\b(?!::)", wanted.text):
+        raise UsageError(
+            f"the template does not mention {provision.function}",
+            where=f"stack {provision.stack}",
+            next="`function` must be a FunctionName, logical id or output of it. Nothing was changed.",
+        )
 
 
 def _ours(provision: CloudFormation) -> bool:
