@@ -8,6 +8,7 @@ import io
 import urllib.request
 import zipfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from tests.conform.local_lambda import HERE, package, refused, settle
 
 Create = Callable[..., str]
+Held = Callable[[], AbstractContextManager[None]]
 only_here = pytest.mark.skipif(not HERE, reason="needs the fake S3, roles or runtimes of the built-in server")
 
 IN_PROGRESS = "The operation cannot be performed at this time. An update is in progress for resource: "
@@ -83,27 +85,31 @@ def test_create_answers_pending_and_the_defaults(
 
 
 def test_changes_are_refused_while_the_function_is_pending(
-    lambda_client: Any, function: Create, role: str, runtime: str
+    lambda_client: Any, function: Create, role: str, runtime: str, held: Held
 ) -> None:
     name = function()
     lambda_client.delete_function(FunctionName=name)
-    lambda_client.create_function(
-        FunctionName=name, Role=role, Runtime=runtime, Handler="index.handler", Code={"ZipFile": package()}
-    )
 
-    assert refused(lambda_client.publish_version, FunctionName=name) == ("ResourceConflictException", 409, PENDING)
+    with held():
+        lambda_client.create_function(
+            FunctionName=name, Role=role, Runtime=runtime, Handler="index.handler", Code={"ZipFile": package()}
+        )
+        unpublished = refused(lambda_client.publish_version, FunctionName=name)
+
+    assert unpublished == ("ResourceConflictException", 409, PENDING)
 
 
 def test_an_update_is_in_progress_and_then_successful_under_changing_revision_ids(
-    lambda_client: Any, function: Create
+    lambda_client: Any, function: Create, held: Held
 ) -> None:
     name = function(Environment={"Variables": {}})
     before = lambda_client.get_function_configuration(FunctionName=name)
     assert before["Environment"] == {"Variables": {}}
 
-    update = lambda_client.update_function_configuration(FunctionName=name, Description="changed", MemorySize=512)
-    blocked = refused(lambda_client.update_function_code, FunctionName=name, ZipFile=package("two"))
-    unpublished = refused(lambda_client.publish_version, FunctionName=name)
+    with held():
+        update = lambda_client.update_function_configuration(FunctionName=name, Description="changed", MemorySize=512)
+        blocked = refused(lambda_client.update_function_code, FunctionName=name, ZipFile=package("two"))
+        unpublished = refused(lambda_client.publish_version, FunctionName=name)
     after = settle(lambda_client, name)
 
     assert update["LastUpdateStatus"] == "InProgress"
