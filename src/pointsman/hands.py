@@ -1,4 +1,4 @@
-"""What carrying out a plan takes from outside: the package, the gates, the approval, the stack, the ledger's pen."""
+"""What carrying out a plan takes from outside: package, gates, approval, the owner's step, the ledger's pen."""
 
 from __future__ import annotations
 
@@ -327,7 +327,7 @@ def _package(session: Session, made: Artifact | None) -> Package:
         return Package(zip=body)
     bucket = session.environment.bucket
     assert bucket, "packaging.check asks for a bucket first"
-    key = f"pointsman/{made.function}/{made.sha256.replace('/', '_').replace('+', '-').rstrip('=')}.zip"
+    key = uploads.key_of(made)
     uploads.store(session.gateway, bucket, key, body, session.say)
     return Package(bucket=bucket, key=key)
 

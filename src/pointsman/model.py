@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -361,6 +362,12 @@ class Belongings(Value, frozen=True, kw_only=True):
 def counted(number: int, what: str) -> str:
     """ "1 file", "3 files"."""
     return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def few(names: Iterable[str]) -> str:
+    """Five of them in their order, and how many more."""
+    shown = list(names)
+    return ", ".join(shown[:5]) + (f" and {len(shown) - 5} more" if len(shown) > 5 else "")
 
 
 def size(count: int) -> str:

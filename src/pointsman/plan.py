@@ -304,7 +304,6 @@ def plan_deploy(wanted: Wanted, seen: Seen) -> Plan:
     function = seen.function
     changes = _changes(wanted, function)
     architecture = _architecture(wanted, function)
-    code_is_new = function is None or architecture or function.sha256 != wanted.artifact.sha256
     latest_gates = [_gate(gate) for gate in wanted.gates if gate.against == "latest"]
     version: Version | None = None
     role = function.settings.get("Role", "") if function else wanted.home
@@ -332,41 +331,49 @@ def plan_deploy(wanted: Wanted, seen: Seen) -> Plan:
             return _plan(wanted, seen, (*steps, *seen.furnishing.steps), version=version)
         steps += latest_gates
     elif version is None:
-        if seen.stack != "same":
-            steps.append(seen.terraform or _stack(wanted, seen))
-        if wanted.clone:
-            steps.append(wanted.clone)
-        if function is None and seen.stack == "same":
-            settings = {**(wanted.settings or {})}
-            steps.append(CreateFunction(sha256=wanted.artifact.sha256, settings=settings, reason="there is none yet"))
-            if wanted.role != role:
-                steps.append(UpdateConfiguration(settings={"Role": wanted.role}, reason=f"Role {role} → {wanted.role}"))
-        else:
-            # A stack that changes may bring its own code: then ours goes up again. (Skipped where it did not.) Code
-            # that somebody put beside a stack that brings ours goes up to what the stack says it is.
-            if seen.stack != "same" and wanted.stack_brings_code:
-                pass
-            elif code_is_new or seen.stack != "same":
-                steps.append(_code(wanted, function, architecture))
-            if changes:
-                steps.append(UpdateConfiguration(settings=changes, reason=_explain(changes, function)))
-        steps += latest_gates
-        # A stack that changes may give the function another role: then only that it is no branch's can be told now.
-        sure = seen.stack == "same" or wanted.role != wanted.home
-        steps.append(
-            PublishVersion(
-                sha256=wanted.artifact.sha256,
-                description=wanted.build,
-                reason=f"build {wanted.build}",
-                role=wanted.role if sure else "",
-            )
-        )
+        steps += [*_to_latest(wanted, seen, changes, architecture), *latest_gates, _publish(wanted, seen)]
         role = wanted.role
     steps += _return(wanted, role)
     steps += [_gate(gate, version) for gate in wanted.gates if gate.against == "version"]
     steps += _move(wanted.alias, version, seen.alias, approve=wanted.approve, build=wanted.build)
     steps += seen.furnishing.steps
     return _plan(wanted, seen, tuple(steps), version=version)
+
+
+def _to_latest(wanted: Wanted, seen: Seen, changes: dict[str, Any], architecture: str | None) -> list[Step]:
+    """What brings `$LATEST` to where a version can be published from it."""
+    steps: list[Step] = []
+    function, owner_changes = seen.function, seen.stack != "same"
+    if owner_changes:
+        steps.append(seen.terraform or _stack(wanted, seen))
+    if wanted.clone:
+        steps.append(wanted.clone)
+    if function is None and not owner_changes:
+        settings = {**(wanted.settings or {})}
+        steps.append(CreateFunction(sha256=wanted.artifact.sha256, settings=settings, reason="there is none yet"))
+        if wanted.role != wanted.home:
+            reason = f"Role {wanted.home} → {wanted.role}"
+            steps.append(UpdateConfiguration(settings={"Role": wanted.role}, reason=reason))
+        return steps
+    # A stack that changes may bring its own code: then ours goes up again. (Skipped where it did not.) Code that
+    # somebody put beside a stack that brings ours goes up to what the stack says it is.
+    code_is_new = function is None or architecture or function.sha256 != wanted.artifact.sha256
+    if (code_is_new or owner_changes) and not (owner_changes and wanted.stack_brings_code):
+        steps.append(_code(wanted, function, architecture))
+    if changes:
+        steps.append(UpdateConfiguration(settings=changes, reason=_explain(changes, function)))
+    return steps
+
+
+def _publish(wanted: Wanted, seen: Seen) -> PublishVersion:
+    # A stack that changes may give the function another role: then only that it is no branch's can be told now.
+    sure = seen.stack == "same" or wanted.role != wanted.home
+    return PublishVersion(
+        sha256=wanted.artifact.sha256,
+        description=wanted.build,
+        reason=f"build {wanted.build}",
+        role=wanted.role if sure else "",
+    )
 
 
 def bits(wanted: Wanted, function: Configuration) -> Bits:

@@ -146,7 +146,6 @@ def build_id(world: World, made: Artifact, given: str | None, at: str) -> BuildI
 
 def deploy(world: World, function: Function, environment: Environment, *, given: str | None) -> Released:
     """Unit tests → package → provision → update → publish → integration tests → alias."""
-    rollout_not_yet(world, environment)
     with world.running("deploy", function, environment, {"build": given}) as session:
         at = commit(world)  # now: tests may write into the tree
         tests = unit_tests(session)
@@ -221,7 +220,6 @@ def _planned(session: Session, wanted: Wanted, seen: Seen) -> Plan:
 
 def promote(world: World, function: Function, environment: Environment, target: str) -> Released:
     """The same bits, another alias: by build id, version or alias."""
-    rollout_not_yet(world, environment)
     with world.running("promote", function, environment, {"target": target}) as session:
         return _move(session, planned_promotion(session, target))
 

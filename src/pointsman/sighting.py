@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from msgspec.structs import replace
 from pointsman.adoption import Candidate, Found, sources_of
 from pointsman.config import CloudFormation, Existing, toml
 from pointsman.errors import NotFound, PointsmanError
-from pointsman.model import Alias, Configuration, FunctionName
+from pointsman.model import Alias, Configuration, FunctionName, few
 from pointsman.takeover import contents
 from pointsman.world import Session, World
 
@@ -187,11 +186,11 @@ def _fitted(session: Session, candidate: Candidate, live: Configuration, notes: 
         return candidate
     changed = sorted(name for name in here & there.keys() if not _same(root / name, there[name][0]))
     if changed:
-        notes.append(f"Other than deployed: {_few(changed)}. A deploy brings what is here.")
+        notes.append(f"Other than deployed: {few(changed)}. A deploy brings what is here.")
     if more:
-        notes.append(f"The deployed package of {live.arn.name} holds {_few(more)}, too: `include` names them.")
+        notes.append(f"The deployed package of {live.arn.name} holds {few(more)}, too: `include` names them.")
     if less:
-        notes.append(f"It does not hold {_few(less)}: `exclude` names them.")
+        notes.append(f"It does not hold {few(less)}: `exclude` names them.")
     return replace(
         candidate,
         include=(*(candidate.include or ("**",)), *map(_exactly, more)) if more else candidate.include,
@@ -226,11 +225,6 @@ def _same(path: Path, digest: bytes) -> bool:
         return path.is_file() and hashlib.sha256(path.read_bytes()).digest() == digest
     except (OSError, ValueError):
         return False
-
-
-def _few(names: Iterable[str]) -> str:
-    shown = list(names)
-    return ", ".join(shown[:5]) + (f" and {len(shown) - 5} more" if len(shown) > 5 else "")
 
 
 __all__ = ["look", "named"]

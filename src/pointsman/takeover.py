@@ -6,14 +6,13 @@ this, the first deploy of a function taken over would upload and publish what is
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
 from pointsman import artifact as packaging
 from pointsman.errors import BuildFailed, PointsmanError
-from pointsman.model import Artifact, Configuration
+from pointsman.model import Artifact, Configuration, few
 from pointsman.world import Session
 
 _LARGEST = 100_000_000  # bytes of a zip that is fetched to be compared
@@ -62,7 +61,7 @@ def differences(ours: Path, theirs: Path) -> list[str]:
         "of other content": {name for name in both if here[name][0] != there[name][0]},
         "a program here only": {name for name in both if here[name][1] > there[name][1]},
     }
-    return [f"{what}: {_few(names)}" for what, names in found.items() if names]
+    return [f"{what}: {few(sorted(names))}" for what, names in found.items() if names]
 
 
 def contents(path: Path | IO[bytes]) -> Mapping[str, tuple[bytes, bool]]:
@@ -81,18 +80,8 @@ def contents(path: Path | IO[bytes]) -> Mapping[str, tuple[bytes, bool]]:
     return found
 
 
-def _few(names: set[str]) -> str:
-    shown = sorted(names)
-    return ", ".join(shown[:5]) + (f" and {len(shown) - 5} more" if len(shown) > 5 else "")
-
-
-def _path(made: Artifact, function: Configuration) -> Path:
-    digest = base64.b64decode(function.sha256).hex()[:16]
-    return Path(made.path).with_name(f"{made.function}-{digest}.zip")
-
-
 def _kept(made: Artifact, function: Configuration) -> Artifact | None:
-    path = _path(made, function)
+    path = packaging.place(Path(made.path).parent, made.function, function.sha256)
     if not path.is_file():
         return None
     found = packaging.inspect(path, made.function)
@@ -101,7 +90,7 @@ def _kept(made: Artifact, function: Configuration) -> Artifact | None:
 
 def _fetched(session: Session, made: Artifact, function: Configuration) -> Artifact | None:
     """The deployed zip beside our own packages; None where it cannot be had. Then ours goes up, which is no harm."""
-    path = _path(made, function)
+    path = packaging.place(Path(made.path).parent, made.function, function.sha256)
     part = path.with_suffix(".part")
     try:
         code = session.gateway.code(function.arn.name, str(function.version))

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from tests import terraform_provider
 from tests.journeys.conftest import Shop, control_runtime
 from tests.journeys.test_any_call_fails import Disturbed, Fault, dead_after, end_state, lost, refused
 
@@ -29,14 +30,7 @@ EXAMPLE = ROOT / "examples" / "api-backend"
 
 @pytest.fixture(scope="module")
 def plugins() -> str:
-    if shutil.which("terraform") is None:
-        pytest.skip("terraform is not installed here")
-    folder = os.environ.get("POINTSMAN_TERRAFORM_PLUGINS")
-    if folder is None and (printer := shutil.which("terraform-provider-dir")) is not None:
-        folder = subprocess.run([printer], capture_output=True, text=True, check=True, timeout=30).stdout.strip()
-    if folder is None or not (Path(folder) / "registry.terraform.io" / "hashicorp" / "aws").is_dir():
-        pytest.skip("Terraform's AWS provider is not on this disk (POINTSMAN_TERRAFORM_PLUGINS names its folder)")
-    return folder
+    return terraform_provider.folder()
 
 
 REAL = pytest.mark.timeout(900)  # a busy machine takes a quarter of a minute for each run of Terraform

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import urllib.request
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 
 from pointsman.localaws import control
+from tests import terraform_provider
 from tests.localaws.conftest import Client, package
 
 MODULE = """
@@ -271,14 +271,7 @@ output "seen" {
 
 @pytest.fixture(scope="module")
 def plugins() -> str:
-    if shutil.which("terraform") is None:
-        pytest.skip("terraform is not installed here")
-    folder = os.environ.get("POINTSMAN_TERRAFORM_PLUGINS")
-    if folder is None and (printer := shutil.which("terraform-provider-dir")) is not None:
-        folder = subprocess.run([printer], capture_output=True, text=True, check=True, timeout=30).stdout.strip()
-    if folder is None or not (Path(folder) / "registry.terraform.io" / "hashicorp" / "aws").is_dir():
-        pytest.skip("Terraform's AWS provider is not on this disk (POINTSMAN_TERRAFORM_PLUGINS names its folder)")
-    return folder
+    return terraform_provider.folder()
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pointsman.artifact.archive import Member, Written
     from pointsman.artifact.dependencies import Tools
 
-__all__ = ["Recipe", "build", "check", "inspect"]
+__all__ = ["Recipe", "build", "check", "inspect", "place"]
 
 ZIPPED = 50 * 1024 * 1024  # in a request; more goes through S3
 UNZIPPED = 262_144_000
@@ -226,6 +226,13 @@ def _copied(seen: Artifact, to: BinaryIO) -> Written:
     return Written(hashlib.sha256(data).digest(), len(data), seen.unzipped, seen.files)
 
 
+def place(out: Path, function: str, sha256: CodeSha256) -> Path:
+    """Where a package lies: named by its content."""
+    import base64
+
+    return out / f"{function}-{base64.b64decode(sha256).hex()[:16]}.zip"
+
+
 def _made_before(function: str, out: Path, notes: Path, members: list[Member]) -> Artifact | None:
     """The zip that holds exactly these files, where one is still here and still what it was: nothing is packed."""
     import os
@@ -268,8 +275,8 @@ def _keep(function: str, out: Path, write: Callable[[BinaryIO], Written], notes:
     try:
         with part.open("xb") as file:
             written = write(file)
-        path = out / f"{function}-{written.digest.hex()[:16]}.zip"
         sha256 = CodeSha256(base64.b64encode(written.digest).decode())
+        path = place(out, function, sha256)
         cached = path.is_file() and _digest_of(path) == sha256
         if cached:
             os.utime(path)  # the newest again

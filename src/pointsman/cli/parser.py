@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -69,13 +70,38 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         if "invalid choice" in message:
-            from difflib import get_close_matches
-
-            wrong = message.split("'")[1] if "'" in message else ""
-            names = [name for _, group in GROUPS for name, _ in group]
-            if near := get_close_matches(wrong, names, n=1):
-                message = f"there is no command {wrong}; did you mean {near[0]}?"
+            wrong, *named = re.findall(r"'([^']*)'", message)
+            top = self.prog == "pointsman"
+            if near := _nearest(wrong, [name for _, group in GROUPS for name, _ in group] if top else named):
+                message = f"there is no {'command ' if top else ''}{wrong}; did you mean {near}?"
         raise UsageError(message, next=f"Try `{self.prog} --help`.")
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """What nobody knows is an error of the command it was given to, not of the whole."""
+        found, left = self.parse_known_args(args, namespace)
+        if left:
+            parser = self._of(found)
+            options = [each for action in parser._actions for each in action.option_strings]
+            near = _nearest(left[0].partition("=")[0], options) if left[0].startswith("-") else ""
+            guess = f"; did you mean {near}?" if near else ""
+            raise UsageError(f"{parser.prog} takes no {left[0]}{guess}", next=f"Try `{parser.prog} --help`.")
+        return found
+
+    def _of(self, found: argparse.Namespace) -> Parser:
+        """The innermost command's."""
+        parser: Parser = self
+        while inner := next((each for each in parser._actions if isinstance(each, argparse._SubParsersAction)), None):
+            chosen = inner.choices.get(getattr(found, inner.dest, None) or "")
+            if chosen is None:
+                break
+            parser = chosen
+        return parser
+
+
+def _nearest(wrong: str, names: Sequence[str]) -> str:
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(wrong, names, n=1)), "")
 
 
 def build(only: str | None = None, *, listed: bool = False) -> Parser:
@@ -127,7 +153,8 @@ def parse(parser: Parser, arguments: Sequence[str]) -> argparse.Namespace:
         kinds = ("deploy", "promote", "rollback", "-h", "--help")
         if not any(word in kinds for word in words[at + 1 :]):
             words.insert(at + 1, "deploy")
-    return parser.parse_args(words)
+    parsed: argparse.Namespace = parser.parse_args(words)
+    return parsed
 
 
 def _commands() -> str:

@@ -5,7 +5,6 @@ What `sam package` and `cdk-assets` do, with our package as the function's. Read
 
 from __future__ import annotations
 
-import base64
 import copy
 import hashlib
 import json
@@ -21,6 +20,7 @@ from pointsman.config import CloudFormation
 from pointsman.errors import UsageError
 from pointsman.model import Artifact, Value, counted, to_json
 from pointsman.provision import template as templates
+from pointsman.provision import uploads
 from pointsman.provision.template import Json
 from pointsman.world import Session
 
@@ -240,9 +240,9 @@ class _Rendering:
         bucket = asset.bucket if asset else self.bucket
         if bucket is None:
             raise self._needs_bucket("the package")
-        self._upload(Upload(bucket=bucket, key=key_of(made), path=made.path))
+        self._upload(Upload(bucket=bucket, key=uploads.key_of(made), path=made.path))
         place: Any = {"Fn::Sub": bucket} if "${" in bucket else bucket
-        return {"Bucket": place, "Key": key_of(made)}
+        return {"Bucket": place, "Key": uploads.key_of(made)}
 
     def _code_parameters(self) -> dict[str, str]:
         """The object's version is known only once it is there."""
@@ -251,8 +251,8 @@ class _Rendering:
         assert self.made is not None
         if self.bucket is None:
             raise self._needs_bucket("the package")
-        self._upload(Upload(bucket=self.bucket, key=key_of(self.made), path=self.made.path))
-        given = {names.key: key_of(self.made)}
+        self._upload(Upload(bucket=self.bucket, key=uploads.key_of(self.made), path=self.made.path))
+        given = {names.key: uploads.key_of(self.made)}
         return given | ({names.bucket: self.bucket} if names.bucket else {})
 
     # Everything else that lies in local files
@@ -412,10 +412,6 @@ class _Rendering:
             where=f"stack {self.provision.stack}",
             next=f"Set `bucket` in [environment.{self.session.place.name}] to a bucket of the stack's region.",
         )
-
-
-def key_of(made: Artifact) -> str:
-    return f"pointsman/{made.function}/{base64.b64decode(made.sha256).hex()}.zip"
 
 
 def url(bucket: str, key: str, region: str) -> str:

@@ -11,7 +11,7 @@ from pointsman.config import CloudFormation
 from pointsman.errors import GateRefused, NotFound, UsageError
 from pointsman.model import Artifact, Configuration, FunctionName
 from pointsman.owners import Found, remember
-from pointsman.owners.rendering import Rendered, key_of, render, url
+from pointsman.owners.rendering import Rendered, render, url
 from pointsman.plan import ApplyStack
 from pointsman.provision import cloudformation, uploads
 from pointsman.provision import template as templates
@@ -53,8 +53,8 @@ def find(session: Session, provision: CloudFormation, made: Artifact) -> Found:
         _must_be_mentioned(session, provision, wanted)
     name = _name(session, provision, stack, certain=not changes)
     function = session.gateway.function(name) if name else None
-    if function and ours:
-        drifted = _set_outside(session, provision, made, stack, function)
+    if function:
+        drifted = _set_outside(session, wanted, stack, function)
         if changes:
             changes = (*changes, *drifted)
         else:
@@ -210,12 +210,9 @@ def _as_published(session: Session, function: Configuration) -> bool:
     return session.ledger.knows_settings(function.arn.unqualified, function.fingerprint)
 
 
-def _set_outside(
-    session: Session, provision: CloudFormation, made: Artifact, stack: Stack, function: Configuration
-) -> tuple[str, ...]:
+def _set_outside(session: Session, wanted: Rendered | None, stack: Stack, function: Configuration) -> tuple[str, ...]:
     """What the update may undo: settings that are no longer as the stack last left them."""
-    wanted = render(session, provision, made, None)
-    if wanted.logical_id is None:
+    if wanted is None or wanted.logical_id is None:
         return ()
     expanded = templates.read(session.gateway.stack_template(stack.name, "Processed"))
     live = {**function.settings, "Environment": function.settings.get("Environment") or {}}
@@ -258,7 +255,7 @@ def _parameters(session: Session, provision: CloudFormation, wanted: Rendered, m
     if names is None or names.version is None:
         return wanted.parameters
     assert wanted.bucket is not None
-    version = session.gateway.object_version(wanted.bucket, key_of(made))
+    version = session.gateway.object_version(wanted.bucket, uploads.key_of(made))
     if version is None:
         raise UsageError(
             f"bucket {wanted.bucket} keeps no versions, and code_parameters.version names parameter {names.version}",

@@ -1,1 +1,1 @@
-"""Who owns the function's configuration: CloudFormation, Pointsman itself (direct), or somebody else (existing)."""
+"""What the owners of a function's settings work with: stacks and templates, Terraform, S3, what a rehearsal lacks."""

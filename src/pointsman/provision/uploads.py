@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from pathlib import Path
 
 from pointsman.aws.gateway import Gateway
 from pointsman.errors import Ambiguous, NotFound
-from pointsman.model import size
+from pointsman.model import Artifact, size
+
+
+def key_of(made: Artifact) -> str:
+    """A package's: the same whether it goes up for a function or for a stack."""
+    return f"pointsman/{made.function}/{base64.b64decode(made.sha256).hex()}.zip"
 
 
 def store(gateway: Gateway, bucket: str, key: str, content: bytes | Path, say: Callable[[str], None]) -> None:
