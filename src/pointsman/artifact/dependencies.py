@@ -355,7 +355,7 @@ def _digests(paths: tuple[Path, ...]) -> list[str]:
     for path, members in found:
         for member in members:
             digest.update(f"{member.name}\0{member.executable}\0{member.link}\0".encode())
-            digest.update(b"" if member.link is not None else hashlib.sha256(member.path.read_bytes()).digest())
+            digest.update(b"" if member.link is not None else hashlib.sha256(Path(member.path).read_bytes()).digest())
         if not members and path.is_file():
             digest.update(path.read_bytes())
     return [*map(str, paths), digest.hexdigest()]
