@@ -230,9 +230,7 @@ def _pack(function: str, out: Path, members: list[Member]) -> Artifact:
     return _pack_beside(function, out, members, None, None)
 
 
-def _pack_beside(
-    function: str, out: Path, members: list[Member], note: Note | None, file: BinaryIO | None
-) -> Artifact:
+def _pack_beside(function: str, out: Path, members: list[Member], note: Note | None, file: BinaryIO | None) -> Artifact:
     import os
 
     import msgspec

@@ -76,7 +76,17 @@ UTF8 = 0x0800
 DATE = 0x0021  # 1980-01-01, the first day a zip can tell; at 00:00:00
 LIMIT = 0xFFFFFFFF
 PACKED_ALREADY = (
-    *(b"\x1f\x8b\x08", b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"wOF2", b"wOFF", b"\xfd7zXZ\0", b"BZh", b"\x28\xb5\x2f\xfd"),
+    *(
+        b"\x1f\x8b\x08",
+        b"\x89PNG",
+        b"\xff\xd8\xff",
+        b"GIF8",
+        b"wOF2",
+        b"wOFF",
+        b"\xfd7zXZ\0",
+        b"BZh",
+        b"\x28\xb5\x2f\xfd",
+    ),
     *(b"7z\xbc\xaf\x27\x1c", b"\x04\x22\x4d\x18", b"OggS", b"ID3"),
 )
 SAMPLED, SAMPLE = 1 << 20, 1 << 16

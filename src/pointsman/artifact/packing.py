@@ -69,10 +69,10 @@ class Earlier:
 
     def _hash(self) -> None:
         with contextlib.suppress(OSError):  # then it is not sound
-            self._found = hashlib.file_digest(self._file, "sha256").digest()
+            self._found = hashlib.file_digest(self._file, "sha256").digest()  # type: ignore[arg-type]
 
 
-class NotAsNoted(Exception):  # noqa: N818 - it is caught next door
+class NotAsNoted(Exception):
     """The earlier zip is damaged: nothing that was taken from it counts."""
 
 
@@ -203,9 +203,14 @@ def _copy(pieces: list[Piece], start: int, end: int) -> None:
 def _joined(pieces: list[Piece]) -> list[Piece]:
     """Fewer pieces, for whoever writes them has little to spare; a large one is not copied for that."""
     joined: list[Piece] = []
-    for small, group in itertools.groupby(pieces, lambda piece: not isinstance(piece, tuple) and len(piece) < BATCH):
-        joined += [b"".join(group)] if small else group  # type: ignore[arg-type]
-    return joined
+    small: list[bytes | bytearray] = []
+    for piece in pieces:
+        if isinstance(piece, tuple) or len(piece) >= BATCH:
+            joined += (b"".join(small), piece) if small else (piece,)
+            small = []
+        else:
+            small.append(piece)
+    return [*joined, b"".join(small)] if small else joined
 
 
 def _content(member: Member) -> bytes:

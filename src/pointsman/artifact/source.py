@@ -271,7 +271,9 @@ def _is_key(entry: os.DirEntry[str]) -> bool:
         return True
     if not _PERHAPS_KEY(entry.name):
         return False
-    if entry.name.endswith(".json") and entry.stat().st_size > 8192:  # a service account's key file has about 2,300 bytes
+    if (
+        entry.name.endswith(".json") and entry.stat().st_size > 8192
+    ):  # a service account's key file has about 2,300 bytes
         return False
     begin = rb"-----BEGIN [A-Z ]*PRIVATE KEY-----(\s|\\n|[A-Za-z0-9+/=]){64}"
     return re.search(begin, Path(entry.path).read_bytes()) is not None
