@@ -261,10 +261,10 @@ def _pack_beside(function: str, out: Path, members: list[Member], note: Note | N
 @contextlib.contextmanager
 def _part(out: Path, function: str) -> Iterator[Path]:
     """The name of a file that nobody reads, and that is gone afterwards."""
-    import secrets
+    import os
 
     out.mkdir(parents=True, exist_ok=True)
-    part = out / f".{function}-{secrets.token_hex(8)}.part"
+    part = out / f".{function}-{os.urandom(8).hex()}.part"
     try:
         yield part
     finally:
