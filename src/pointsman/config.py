@@ -67,11 +67,21 @@ Variable = Annotated[str, _shape("[A-Za-z][A-Za-z0-9_]+", "a variable's name: a 
 RoleArn = Annotated[
     str, _shape("arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+", "a role: arn:aws:iam::ACCOUNT:role/NAME")
 ]
-LayerArn = Annotated[
+LayerRef = Annotated[
     str,
     _shape(
-        "arn:aws[a-z-]*:lambda:[a-z0-9-]+:[0-9]{12}:layer:[A-Za-z0-9_-]+:[0-9]+",
-        "the ARN of a layer version, which ends in its number",
+        "arn:aws[a-z-]*:lambda:[a-z0-9-]+:[0-9]{12}:layer:[A-Za-z0-9_-]+:[0-9]+|[A-Za-z0-9_-]{1,64}",
+        "the name of a [layer.NAME] of this file, or the ARN of a layer version, which ends in its number",
+    ),
+]
+LayerName = Annotated[str, _shape("[A-Za-z0-9_-]{1,140}", "a layer's name: 1 to 140 letters, digits, - and _")]
+# https://docs.aws.amazon.com/lambda/latest/api/API_FunctionCode.html: in ECR, and in the function's region
+Image = Annotated[
+    str,
+    _shape(
+        r"[0-9]{12}\.dkr[.-]ecr(-fips)?\.[a-z0-9.-]+/[a-z0-9][a-z0-9._/-]*"
+        r"(:[A-Za-z0-9_{][A-Za-z0-9_.{}-]{0,127})?(@sha256:[0-9a-f]{64})?",
+        "an image in ECR: ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPOSITORY, with :TAG or @sha256:DIGEST",
     ),
 ]
 # By family rather than by list: next year's runtime must not need a new Pointsman.
@@ -97,6 +107,8 @@ LedgerUrl = Annotated[
     str, _shape(r"sqlite:[^\s?#].*|dynamodb://[A-Za-z0-9_.-]{3,255}", '"sqlite:PATH" or "dynamodb://TABLE"')
 ]
 BuildKind = Literal["python", "node", "command", "zip", "image"]
+LayerKind = Literal["python", "node", "command", "zip", "folder"]
+Architecture = Literal["x86_64", "arm64"]
 Belonging = Literal["policy", "event-invoke", "event-sources", "provisioned-concurrency"]
 Capability = Literal["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"]
 Ramp = Literal[
@@ -258,8 +270,11 @@ class Direct(Value, frozen=True, kw_only=True, tag_field="with", tag="direct"):
     ] = None
     description: Annotated[Annotated[str, Meta(max_length=256)] | None, _about("Of $LATEST.", "Greets people")] = None
     layers: Annotated[
-        Annotated[tuple[LayerArn, ...], Meta(max_length=5)],
-        _about("Layer versions, five at most.", ["arn:aws:lambda:eu-west-1:123456789012:layer:common:7"]),
+        Annotated[tuple[LayerRef, ...], Meta(max_length=5)],
+        _about(
+            "Five at most, the later over the earlier: layers of this file by name, others' by the version's ARN.",
+            ["common", "arn:aws:lambda:eu-west-1:123456789012:layer:tools:7"],
+        ),
     ] = ()
 
 
@@ -272,6 +287,58 @@ class Existing(Value, frozen=True, kw_only=True, tag_field="with", tag="existing
 Provision: TypeAlias = CloudFormation | Terraform | Direct | Existing
 
 
+class ImageConfig(Value, frozen=True, kw_only=True):
+    """What a container image says of how it is started, said otherwise. For functions that are provisioned directly."""
+
+    command: Annotated[tuple[Filled, ...], _about("Instead of its CMD: the handler, mostly.", ["app.handler"])] = ()
+    entry_point: Annotated[
+        tuple[Filled, ...], _about("Instead of its ENTRYPOINT.", ["/usr/bin/python3", "-m", "awslambdaric"])
+    ] = ()
+    working_directory: Annotated[Filled | None, _about("Instead of its WORKDIR.", "/var/task")] = None
+
+
+class Layer(Value, frozen=True, kw_only=True):
+    """A layer of yours (docs/layers.md): built like a package, and published only when its content changes."""
+
+    name: Annotated[str, _KEY] = msgspec.field(name="table")
+    published_as: Annotated[
+        LayerName | None, _about("Its name on AWS. Default: the table's name.", "greeting-common")
+    ] = msgspec.field(name="name", default=None)
+    source: Annotated[Filled, _about("The folder it is made of.", "layers/common")]
+    build: Annotated[
+        LayerKind,
+        _about(
+            "How it is made: of Python's or Node's dependencies and the source, in python/ or nodejs/; of the folder "
+            "as it is; by a command; or elsewhere. Default: by what is given and what the source holds.",
+            "python",
+            derived=True,
+        ),
+    ]
+    runtimes: Annotated[
+        Annotated[tuple[Runtime, ...], Meta(max_length=15)],
+        _about("What it is for; Python's packages are installed for each. Default: what its functions have."),
+    ] = ()
+    architectures: Annotated[
+        Annotated[tuple[Architecture, ...], Meta(max_length=2)],
+        _about("The same. Both only where it has no native code.", ["x86_64"]),
+    ] = ()
+    include: Annotated[
+        Annotated[tuple[Filled, ...], Meta(min_length=1)], _about("As functions have it.")
+    ] = ("**",)
+    exclude: Annotated[tuple[Filled, ...], _about("As functions have it.", ["*.md"])] = ()
+    command: Annotated[
+        Filled | None, _about('With build = "command": the shell command that makes it.', "make layer", aside=True)
+    ] = None
+    artifact: Annotated[
+        Filled | None,
+        _about('With build = "command" or "zip": the zip, or folder.', "target/layer.zip", aside=True),
+    ] = None
+    retain: Annotated[
+        Annotated[int, Meta(ge=1, le=10_000)] | None,
+        _about("How many versions stay; older ones of ours are deleted after a new one. Default: all.", 10),
+    ] = None
+
+
 class Function(Value, frozen=True, kw_only=True):
     """One Lambda function. The table may stand many times: one release then covers all of them."""
 
@@ -279,7 +346,7 @@ class Function(Value, frozen=True, kw_only=True):
     source: Annotated[Filled, _about("The folder to package.")] = "."
     handler: Annotated[Handler | None, _about("What Lambda calls; must be in the package.", "index.handler")] = None
     runtime: Annotated[Runtime | None, _about("What runs the code; decides how it is built.", "nodejs22.x")] = None
-    architecture: Annotated[Literal["x86_64", "arm64"], _about("Dependencies are installed for it.")] = "x86_64"
+    architecture: Annotated[Architecture, _about("Dependencies are installed for it.")] = "x86_64"
     include: Annotated[
         Annotated[tuple[Filled, ...], Meta(min_length=1)],
         _about("What of the source goes into the package, in .gitignore's patterns."),
@@ -303,12 +370,16 @@ class Function(Value, frozen=True, kw_only=True):
         Filled | None, _about('With build = "command" or "zip": the zip.', "target/greeting.zip", aside=True)
     ] = None
     image: Annotated[
-        Filled | None,
+        Image | None,
         _about(
-            'With build = "image": the image in ECR.',
-            "123456789012.dkr.ecr.eu-west-1.amazonaws.com/greeting",
+            'With build = "image": the image in ECR (docs/images.md). Only its digest is deployed. In a tag, {commit} '
+            "is the commit that is checked out.",
+            "123456789012.dkr.ecr.eu-west-1.amazonaws.com/greeting:{commit}",
             aside=True,
         ),
+    ] = None
+    image_config: Annotated[
+        ImageConfig | None, _about("With build = \"image\".", {"command": ["app.handler"]}, aside=True)
     ] = None
     provision: Annotated[
         Provision, _about("Who owns the function's settings. Default: somebody else (existing).", derived=True)
@@ -441,6 +512,7 @@ class Project(Value, frozen=True, kw_only=True):
     functions: Annotated[dict[Name, Function], Meta(min_length=1, examples=["greeting"])] = msgspec.field(
         name="function"
     )
+    layers: Annotated[dict[Name, Layer], Meta(examples=["common"])] = msgspec.field(name="layer", default_factory=dict)
     environments: Annotated[dict[Name, Environment], Meta(examples=["production"])] = msgspec.field(
         name="environment", default_factory=dict
     )
@@ -708,6 +780,16 @@ def _function(values: dict[str, Any], at: _At, root: Path) -> _Problems:
         elif values[key] is not None:
             users = [build for build, keys in _NEEDS.items() if key in keys]
             yield key, f'has no use with build = "{values["build"]}"; must go (or be for build = {_or(users)})'
+    if values["build"] == "image":
+        for key in ("handler", "runtime"):
+            if values[key] not in (None, _BROKEN):
+                yield key, 'has no use with build = "image", which brings its own; must go (`image_config.command`)'
+        if getattr(values.get("provision"), "layers", None):
+            yield "provision", "layers", 'has no use with build = "image"; must go: copy them into the image'
+    elif values["image_config"] is not None:
+        yield "image_config", f'has no use with build = "{values["build"]}"; must go'
+    if values["image_config"] is not None and not isinstance(values.get("provision"), Direct):
+        yield "image_config", 'has no use where somebody else has the settings; must go, or provision be "direct"'
     if (
         isinstance(handler, str)
         and str(runtime).startswith(("python", "nodejs"))
@@ -716,6 +798,44 @@ def _function(values: dict[str, Any], at: _At, root: Path) -> _Problems:
         yield "handler", f"is {_shown(handler)}; must be FILE.FUNCTION for {runtime}, such as index.handler"
     if "provision" not in values:
         values["provision"] = Existing(name=_own_name(at[-1]))
+
+
+_LAYER_NEEDS: dict[str, tuple[str, ...]] = {
+    "python": (),
+    "node": (),
+    "folder": (),
+    "command": ("command", "artifact"),
+    "zip": ("artifact",),
+}
+_LAYER_GIVEN = {"command": "command", "artifact": "zip"}
+
+
+def _layer(values: dict[str, Any], _at: _At, root: Path) -> _Problems:
+    source, runtimes = values["source"], values["runtimes"]
+    there = _exists(root, source, Path.is_dir) if isinstance(source, str) else True
+    if not there:
+        yield "source", f"is {_shown(source)}; must be a folder, and there is none of this name beside the file"
+    if "build" not in values:
+        given = (build for key, build in _LAYER_GIVEN.items() if values[key] is not None)
+        values["build"] = next(given, None) or _made_of(root / str(source))
+    for key in _LAYER_GIVEN if values["build"] in _LAYER_NEEDS else ():
+        if key in _LAYER_NEEDS[values["build"]] and values[key] is None:
+            yield key, f'is missing; must be given with build = "{values["build"]}"'
+        elif key not in _LAYER_NEEDS[values["build"]] and values[key] is not None:
+            users = [build for build, keys in _LAYER_NEEDS.items() if key in keys]
+            yield key, f'has no use with build = "{values["build"]}"; must go (or be for build = {_or(users)})'
+    family = {"python": "python", "node": "nodejs"}.get(str(values["build"]))
+    for n, each in enumerate(runtimes if isinstance(runtimes, tuple) and family else ()):
+        if not str(each).startswith(str(family)):
+            yield f"runtimes[{n}]", f'is {_shown(each)}; must be one of {family} with build = "{values["build"]}"'
+
+
+def _made_of(source: Path) -> str:
+    """How to build a layer by what its source holds."""
+    for build, names in (("python", ("requirements.txt", "pyproject.toml", "uv.lock")), ("node", ("package.json",))):
+        if any(_exists(source, name, Path.is_file) for name in names):
+            return build
+    return "folder"
 
 
 def _built(root: Path, source: Any, runtime: Any) -> str | None:
@@ -817,6 +937,15 @@ def _project(values: dict[str, Any], _at: _At, _root: Path) -> _Problems:
         if not same or each.like == name:
             what = "another environment of the file, of the same account and region"
             yield "environment", name, "like", f"is {_shown(each.like)}; must be {what}"
+    layers = dict(_entries(values["layers"]))
+    called: dict[str, str] = {}
+    for name, layer in layers.items():
+        own = layer.published_as or name
+        if own is not _BROKEN and (other := called.setdefault(own, name)) != name:
+            yield "layer", name, "name", f"is {_shown(own)}, which is layer.{other}'s; must be another"
+    for name, each in _entries(values["functions"]):
+        for problem in _named_layers(each, layers):
+            yield "function", name, *problem
     owners: dict[object, str] = {}
     for name, each in _entries(values["functions"]):
         match each.provision:
@@ -830,12 +959,34 @@ def _project(values: dict[str, Any], _at: _At, _root: Path) -> _Problems:
             yield "function", name, f"is the same Lambda function as function.{other}; must be another, or go"
 
 
+def _named_layers(function: Function, layers: Mapping[str, Layer]) -> _Problems:
+    """Every layer that a function names is in the file, once, and made for what the function is."""
+    named = function.provision.layers if isinstance(function.provision, Direct) else ()
+    for n, ref in enumerate(named if isinstance(named, tuple) else ()):
+        here = ("provision", f"layers[{n}]")
+        if not isinstance(ref, str) or ref.startswith("arn:"):
+            continue
+        if ref not in layers:
+            there = f"one of {_or(layers)}" if layers else "in a table of its own"
+            yield *here, f"is {_shown(ref)}; must be the name of a [layer.NAME]: {there}{_guess(ref, layers)}"
+            continue
+        if ref in named[:n]:
+            yield *here, f"is {_shown(ref)} once more; must stand once"
+        for what, own, may in (
+            ("runtime", function.runtime, layers[ref].runtimes),
+            ("architecture", function.architecture, layers[ref].architectures),
+        ):
+            if isinstance(own, str) and isinstance(may, tuple) and may and own not in may:
+                yield *here, f"is {_shown(ref)}, which is for {', '.join(may)}; the function's {what} is {own}"
+
+
 def _entries(table: Any) -> Iterable[tuple[str, Any]]:
     return table.items() if isinstance(table, dict) else ()
 
 
 _RULES: dict[type, Callable[[dict[str, Any], _At, Path], _Problems]] = {
     Function: _function,
+    Layer: _layer,
     CloudFormation: _cloudformation,
     Terraform: _terraform,
     Direct: _direct,
@@ -1022,9 +1173,9 @@ def _block(
     lines = [f'{mark}{struct.tag_field} = "{struct.tag}"'] if struct.tag_field else []
     below: list[str] = []
     seen: set[type] = set()
-    for key, (_, kind, _extra) in _fields(struct).items():
+    for key, (_, kind, extra) in _fields(struct).items():
         if tables := _tables(kind):
-            below.append(_subtables(struct, key, at, aside=aside, terse=tables[0].cls in seen))
+            below.append(_subtables(struct, key, at, aside=aside or "aside" in extra, terse=tables[0].cls in seen))
             seen.add(tables[0].cls)
         else:
             lines += _lines(struct, key, sample=sample or {}, aside=aside, terse=terse)
@@ -1143,7 +1294,9 @@ __all__ = [
     "Environment",
     "Existing",
     "Function",
+    "ImageConfig",
     "Inputs",
+    "Layer",
     "Ledger",
     "Outputs",
     "Project",

@@ -6,6 +6,7 @@ Texts with rules (`AliasName`, `Version` …) are `str` subclasses that refuse a
 
 from __future__ import annotations
 
+import binascii
 import re
 import sys
 from collections.abc import Iterable
@@ -92,15 +93,23 @@ LATEST = Version("$LATEST")
 
 
 class CodeSha256(Text):
-    """Base64 of the SHA-256 of a zip: Lambda's CodeSha256."""
+    """Lambda's CodeSha256: of a zip the SHA-256 of its bytes in base64, of a container image its digest in hex."""
 
     __slots__ = ()
-    pattern = re.compile(r"[A-Za-z0-9+/]{43}=")
-    rule = "a CodeSha256: base64 of 32 bytes"
+    pattern = re.compile(r"[A-Za-z0-9+/]{43}=|[0-9a-f]{64}")
+    rule = "a CodeSha256: 32 bytes, of a zip in base64, of an image in hexadecimal"
 
     @property
     def short(self) -> str:
         return self[:8]
+
+    @property
+    def image(self) -> bool:
+        return len(self) == 64
+
+    @property
+    def hex(self) -> str:
+        return str(self) if self.image else binascii.a2b_base64(self).hex()
 
 
 class Weight(float):
@@ -258,7 +267,10 @@ def role_name(arn: str) -> str:
 
 
 class Artifact(Value, frozen=True, kw_only=True):
-    """A built package: `path` of the zip, `sha256` as Lambda's CodeSha256, sizes in bytes."""
+    """What is deployed: `path` of the zip, `sha256` as Lambda's CodeSha256, sizes in bytes; and the layers it takes.
+
+    Of a container image there is nothing here: `image` is where it lies, REPOSITORY@sha256:DIGEST, and `path` is "".
+    """
 
     function: str
     path: str
@@ -267,6 +279,37 @@ class Artifact(Value, frozen=True, kw_only=True):
     unzipped: int
     files: int
     cached: bool = False
+    image: str = ""
+    layers: tuple[BuiltLayer, ...] = ()
+
+
+class BuiltLayer(Value, frozen=True, kw_only=True):
+    """A layer of the file as it was built for this release: `layer` its name there, `name` the one on AWS.
+
+    `runtimes` and `architectures`: what it is for. `retain`: how many versions stay; None: all.
+    """
+
+    layer: str
+    name: str
+    package: Artifact
+    runtimes: tuple[str, ...] = ()
+    architectures: tuple[str, ...] = ()
+    retain: int | None = None
+
+
+class LayerVersion(Value, frozen=True, kw_only=True):
+    """A published version of a layer, as Lambda tells. `sha256` is "" and `size` 0 in a list, which tells neither."""
+
+    arn: str
+    description: str = ""
+    sha256: str = ""
+    size: int = 0
+    runtimes: tuple[str, ...] = ()
+    architectures: tuple[str, ...] = ()
+
+    @property
+    def number(self) -> int:
+        return int(self.arn.rpartition(":")[2])
 
 
 class Build(Value, frozen=True, kw_only=True):

@@ -5,7 +5,6 @@ Reads only, and as few as will do: GetFunction and GetAlias where the ledger kno
 
 from __future__ import annotations
 
-import base64
 import re
 from typing import Any
 
@@ -58,7 +57,7 @@ def same_build(session: Session, wanted: Wanted, seen: Seen) -> None:
 
 def hex_of(made: Artifact) -> str:
     """The first digits of a package's digest, as build ids made from it end."""
-    return base64.b64decode(made.sha256).hex()[:8]
+    return made.sha256.hex[:8]
 
 
 def search_descriptions(session: Session, wanted: Wanted, function: Configuration) -> None:

@@ -16,6 +16,7 @@ from pointsman.model import (
     Alias,
     AliasName,
     BuildId,
+    CodeSha256,
     Configuration,
     FunctionArn,
     Move,
@@ -266,9 +267,7 @@ def _files(world: World, one: Configuration, other: Configuration) -> dict[str, 
 
 
 def _artifact(folder: Path, sha256: str) -> Path | None:
-    import base64
-
-    digest = base64.b64decode(sha256).hex()[:16]
+    digest = CodeSha256(sha256).hex[:16]
     return next(iter(folder.glob(f"*-{digest}.zip")), None)
 
 

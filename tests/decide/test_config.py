@@ -114,7 +114,7 @@ def test_every_provisioner(folder: Path) -> None:
         ("", ("app.py",), "python"),
         ('command = "make"\nartifact = "a.zip"\nruntime = "go1.x"', (), "command"),
         ('artifact = "a.zip"', ("app.py",), "zip"),
-        ('image = "1.dkr.ecr.eu-west-1.amazonaws.com/a"', (), "image"),
+        ('image = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/a"', (), "image"),
         ('build = "python"\nruntime = "provided.al2023"', (), "python"),
     ],
 )
@@ -185,7 +185,7 @@ def test_all_problems_are_told_at_once_and_each_in_one_line(folder: Path) -> Non
         'function.greeting.build is "pyton"; must be "command", "image", "node", "python" or "zip"; '
         'did you mean "python"?',
         "function.greeting.alias is unknown; must be one of source, handler, runtime, architecture, include, exclude, "
-        "build, command, artifact, image, provision, test (`alias` belongs in [environment.*])",
+        "build, command, artifact, image, image_config, provision, test (`alias` belongs in [environment.*])",
         'function.greeting.provision.with is "cloudfront"; must be "cloudformation", "terraform", "direct" or '
         '"existing"; did you mean "cloudformation"?',
         "function.greeting.test.integration.run is 3; must be a string that is not empty",
@@ -214,7 +214,7 @@ def test_all_problems_are_told_at_once_and_each_in_one_line(folder: Path) -> Non
         ('build = "zip"', 'artifact is missing; must be given with build = "zip"'),
         ('build = "image"', 'image is missing; must be given with build = "image"'),
         ('build = "node"\nartifact = "a"', 'artifact has no use with build = "node"'),
-        ('build = "node"\nimage = "a"', 'image has no use with build = "node"; must go (or be for build = "image")'),
+        ('build = "node"\nimage = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/a"', 'image has no use with build = "node"; must go (or be for build = "image")'),
         ('runtime = "python3.13"\nhandler = "index"', 'handler is "index"; must be FILE.FUNCTION for python3.13'),
         ('build = "node"\nhandler = "in dex.h"', "handler without spaces"),
         ('build = "node"\nsource = ""', "source is"),

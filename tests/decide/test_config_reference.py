@@ -28,6 +28,7 @@ STRUCTS = [each for each in vars(config).values() if isinstance(each, type) and 
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "cloudformation.template").write_text("{}")
     (tmp_path / "terraform").mkdir()
+    (tmp_path / "layers" / "common").mkdir(parents=True)
     return tmp_path
 
 
@@ -59,7 +60,9 @@ def test_the_references_alternatives_are_accepted(folder: Path) -> None:
     for build, keys in {"command": ("command", "artifact"), "zip": ("artifact",), "image": ("image",)}.items():
         text = REFERENCE.replace('build = "node"', f'build = "{build}"')
         for key in keys:
-            text = text.replace(f"\n#{key} = ", f"\n{key} = ")
+            text = text.replace(f"\n#{key} = ", f"\n{key} = ", 1)  # the first is the function's
+        if build == "image":  # which brings both
+            text = text.replace("\nhandler = ", "\n#handler = ").replace("\nruntime = ", "\n#runtime = ")
         assert config.parse(text, file=folder / "pointsman.toml").functions["greeting"].build == build
 
     text = REFERENCE.replace("\n#type = ", "\ntype = ").replace("\nsteps = ", "\n#steps = ")
@@ -72,7 +75,7 @@ def test_every_key_stands_in_the_reference() -> None:
     written = set(re.findall(r"^#?([a-z_]+) = ", REFERENCE, re.MULTILINE))
     written |= {part for table in re.findall(r"^#?\[(.*)\]", REFERENCE, re.MULTILINE) for part in table.split(".")}
 
-    inside = {"file", "root", "name", "branch"}  # where the file lies; the table's name; whose alias it is
+    inside = {"file", "root", "name", "table", "branch"}  # where the file lies; the table's name, twice; whose alias it is
     for struct in STRUCTS:
         keys = {field.encode_name for field in msgspec.structs.fields(struct)} - inside
         assert keys <= written, struct

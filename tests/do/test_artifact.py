@@ -19,8 +19,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointsman.artifact import Recipe, build, check, inspect
+from pointsman.artifact import Recipe, build, inspect
 from pointsman.artifact.archive import Member
+from pointsman.artifact.checks import check
 from pointsman.artifact.packing import write
 from pointsman.errors import BuildFailed, UsageError
 from pointsman.model import Artifact

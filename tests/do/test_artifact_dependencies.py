@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pointsman.artifact import build, check
+from pointsman.artifact import build
+from pointsman.artifact.checks import check
 from pointsman.errors import BuildFailed, UsageError
 from pointsman.model import Artifact
 

@@ -1,12 +1,12 @@
 """Packages: a recipe in, one immutable zip and its digest out. Nothing is written but in `out` and `cache`.
 
-`build` makes a package, `inspect` reads one that exists, `check` says what Lambda would refuse, before any call.
+`build` makes a package, `inspect` reads one that exists, `checks.check` says what Lambda would refuse, before any call.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, assert_never
 
@@ -18,20 +18,29 @@ if TYPE_CHECKING:
     from pointsman.artifact.dependencies import Tools
     from pointsman.artifact.notes import Held, Note
 
-__all__ = ["Recipe", "build", "check", "inspect", "inventory", "place"]
+__all__ = ["Recipe", "build", "inspect", "inventory", "place"]
 
-ZIPPED = 50 * 1024 * 1024  # in a request; more goes through S3
-UNZIPPED = 262_144_000
+UNZIPPED = 262_144_000  # with all layers
 KEPT = 5
+
+
+class Under(Value, frozen=True, kw_only=True):
+    """A folder of a layer, with a `/` at its end, and the runtime whose dependencies lie in it."""
+
+    folder: str
+    runtime: str | None
 
 
 class Recipe(Value, frozen=True, kw_only=True):
     """What to package. `source` is absolute, `artifact` (what `command` makes, or the zip) and `never` relative to it.
-    `include` and `exclude` have .gitignore's rules. `never`: what must not decide a package, like test reports."""
+    `include` and `exclude` have .gitignore's rules. `never`: what must not decide a package, like test reports.
+
+    `under`: the folders that everything goes into, of a layer; of Python's dependencies one for each runtime.
+    """
 
     function: str
     source: str
-    build: Literal["python", "node", "command", "zip"]
+    build: Literal["python", "node", "command", "zip", "folder"]
     handler: str | None = None
     runtime: str | None = None
     architecture: str = "x86_64"
@@ -40,6 +49,7 @@ class Recipe(Value, frozen=True, kw_only=True):
     command: str | None = None
     artifact: str | None = None
     never: tuple[str, ...] = ()
+    under: tuple[Under, ...] = ()
 
 
 def build(
@@ -71,14 +81,24 @@ def _build(recipe: Recipe, out: Path, tools: Tools) -> Artifact:
     if not source.is_dir():
         raise BuildFailed(f"there is no folder {source}", next="Correct `source`.")
     never = [str(source / path) for path in recipe.never] + [str(out), str(tools.cache)]
-    installed = None
+    places = recipe.under or (Under(folder="", runtime=recipe.runtime),)
+    installed: list[tuple[str, Path | None]] = []
     match recipe.build:
         case "node":
-            installed = dependencies.install_node(source, tools, architecture=recipe.architecture)
+            tree = dependencies.install_node(source, tools, architecture=recipe.architecture)
+            installed = [(places[0].folder, tree)]
         case "python":
-            installed = dependencies.install_python(
-                source, tools, runtime=recipe.runtime, architecture=recipe.architecture
-            )
+            installed = [
+                (
+                    place.folder,
+                    dependencies.install_python(
+                        source, tools, runtime=place.runtime, architecture=recipe.architecture
+                    ),
+                )
+                for place in places
+            ]
+        case "folder":
+            installed = []
         case "command" | "zip":
             source = _ready(recipe, source, tools)
             if source.is_file():
@@ -127,27 +147,6 @@ def inspect(path: Path, function: str) -> Artifact:
     )
 
 
-def check(
-    artifact: Artifact, *, handler: str | None, runtime: str | None, bucket: str | None, layers: bool = False
-) -> None:
-    """Raise BuildFailed for what Lambda would refuse, or could not start. With `layers` the handler may be in one."""
-    from pointsman.artifact import notes
-
-    where = f"the package of {artifact.function}"
-    files = notes.modes(artifact)
-    if not files:
-        raise BuildFailed("it is empty", where=where, next="Look at `source`, `include` and `exclude`.")
-    _refuse_too_large(((name, size) for name, (size, _) in files.items()), where)
-    if artifact.size > ZIPPED and not bucket:
-        raise BuildFailed(
-            f"{artifact.size:,} bytes zipped are more than the {ZIPPED:,} that fit into a request",
-            where=where,
-            next="Set `bucket` in [environment.…] to an S3 bucket of the function's region, or `exclude` more.",
-        )
-    if handler and runtime and not layers and not handler.startswith("/opt/"):  # /opt is where layers are
-        _find_handler(files, handler, runtime, where)
-
-
 def inventory(artifact: Artifact) -> dict[str, Held]:
     """What a package holds, by name: the SHA-256 of each file, its size and mode. At once for one that we made."""
     from pointsman.artifact import notes
@@ -156,9 +155,14 @@ def inventory(artifact: Artifact) -> dict[str, Held]:
 
 
 def _gather(
-    recipe: Recipe, source: Path, installed: Path | None, never: list[str], say: Callable[[str], None]
+    recipe: Recipe,
+    source: Path,
+    installed: list[tuple[str, Path | None]],
+    never: list[str],
+    say: Callable[[str], None],
 ) -> list[Member]:
     """The files of the sources over those of the dependencies."""
+    from pointsman.artifact import checks
     from pointsman.artifact.source import choose, closed
 
     left: list[str] = []
@@ -174,13 +178,29 @@ def _gather(
     if left:
         shown = sorted({f"{name.partition('/')[0]}/…" if "/" in name.rstrip("/") else name for name in left})
         say(f"left out: {', '.join(shown)} (`include` brings back what it names)")
-    lower = choose(installed, exclude=recipe.exclude, kind="installed") if installed else []
-    members = list({member.name: member for member in (*lower, *chosen)}.values())
+    above = _shared(recipe.under)
+    lower = [
+        _into(folder, each)
+        for folder, tree in installed
+        if tree
+        for each in choose(tree, exclude=recipe.exclude, kind="installed")
+    ]
+    members = list({member.name: member for member in (*lower, *(_into(above, each) for each in chosen))}.values())
     if not members:
         raise BuildFailed(f"{source} has no file to package", next="Look at `include` and `exclude`.")
     closed(members)
-    _refuse_too_large((member.name, member.seen[0] if member.seen else 0) for member in members)
+    checks.refuse(checks.too_large((member.name, member.seen[0] if member.seen else 0) for member in members))
     return members
+
+
+def _into(folder: str, member: Member) -> Member:
+    return member._replace(name=folder + member.name) if folder else member
+
+
+def _shared(under: tuple[Under, ...]) -> str:
+    """Where the sources of a layer go: into the first folder that all its places have in common."""
+    folders = {each.folder for each in under}
+    return next(iter(folders)) if len(folders) == 1 else f"{under[0].folder.partition('/')[0]}/" if under else ""
 
 
 def _ready(recipe: Recipe, source: Path, tools: Tools) -> Path:
@@ -340,78 +360,3 @@ def _modified(path: Path) -> float:
         return path.stat().st_mtime
     except FileNotFoundError:  # another build was quicker to forget it
         return 0.0
-
-
-def _refuse_too_large(sizes: Iterable[tuple[str, int]], where: str = "") -> None:
-    import collections
-
-    total: collections.Counter[str] = collections.Counter()
-    for name, size in sizes:
-        parts = name.split("/")
-        total["/".join(parts[: 2 if parts[0] == "node_modules" else 1])] += size
-    if total.total() > UNZIPPED:
-        largest = ", ".join(f"{name} {size / 1e6:.0f} MB" for name, size in total.most_common(3))
-        raise BuildFailed(
-            f"{total.total():,} bytes unzipped are more than Lambda's {UNZIPPED:,}; the largest: {largest}",
-            where=where,
-            next="`exclude` what the function does not need, or deploy it as a container image.",
-        )
-
-
-def _find_handler(files: Mapping[str, tuple[int, int]], handler: str, runtime: str, where: str) -> None:
-    """Refuse a handler whose file the runtime would not find. Only runtimes whose search is known are judged."""
-    name = handler.removeprefix("./")
-    folder, _, last = name.rpartition("/")
-    prefix = f"{folder}/" if folder else ""
-    match runtime.rstrip("0123456789.x"):
-        case "nodejs":
-            if "." not in last:
-                raise _malformed(handler, "index.handler", where)
-            stem = prefix + last.partition(".")[0]
-            wanted = [stem + end for end in (".js", ".mjs", ".cjs", "", "/index.js")]
-            wanted += [f"node_modules/{stem}{end}" for end in (".js", "/index.js", "/package.json")]
-        case "python":
-            if "." not in last:
-                raise _malformed(handler, "app.handler", where)
-            stem = name.rpartition(".")[0].replace(".", "/")
-            wanted = [f"{stem}.py", f"{stem}/__init__.py", f"{stem}.pyc"]
-            wanted += [each for each in files if each.startswith(f"{stem}.") and each.endswith(".so")]
-        case "ruby":
-            wanted = [prefix + last.partition(".")[0] + ".rb"]
-        case "provided.al" | "provided":
-            _find_bootstrap(files, name, where)
-            return
-        case _:
-            return
-    links = [each for each, (_, mode) in files.items() if mode >> 12 == 0o12]
-    if any(each in files or each.startswith(tuple(f"{link}/" for link in links)) for each in wanted):
-        return
-    near = _near(files, wanted[0])
-    raise BuildFailed(
-        f'handler = "{handler}" is looked for in {wanted[0]}, and that is not in the package',
-        where=where,
-        next=f"Near it: {', '.join(near)}." if near else "Look at `handler`, `source`, `include` and `exclude`.",
-    )
-
-
-def _find_bootstrap(files: Mapping[str, tuple[int, int]], handler: str, where: str) -> None:
-    """A runtime from a layer (bref …) brings the bootstrap itself, and takes a file of the package as handler."""
-    found = files.get("bootstrap")
-    if found is None and handler not in files:
-        raise BuildFailed("bootstrap is not in the package, and a custom runtime starts by it", where=where)
-    if found and not found[1] & 0o111:
-        raise BuildFailed("bootstrap is not executable", where=where, next="chmod +x bootstrap")
-
-
-def _malformed(handler: str, like: str, where: str) -> BuildFailed:
-    return BuildFailed(f'handler = "{handler}" names no function', where=where, next=f'Write it like "{like}".')
-
-
-def _near(files: Iterable[str], wanted: str) -> list[str]:
-    """Up to three of the user's own files that might be meant: the same file elsewhere, or a name much like it."""
-    import difflib
-
-    own = [name for name in files if not name.startswith("node_modules/")][:2000]
-    stem = wanted.rpartition("/")[2].partition(".")[0]
-    same = [name for name in own if name.rpartition("/")[2].partition(".")[0] == stem]
-    return list(dict.fromkeys([*same, *difflib.get_close_matches(wanted, own, 3, 0.6)]))[:3]

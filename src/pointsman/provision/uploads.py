@@ -28,7 +28,7 @@ Say = Callable[[str], None]
 
 def key_of(made: Artifact) -> str:
     """A package's: the same whether it goes up for a function or for a stack."""
-    return f"{OURS}{made.function}/{base64.b64decode(made.sha256).hex()}.zip"
+    return f"{OURS}{made.function}/{made.sha256.hex}.zip"
 
 
 def store(gateway: Gateway, bucket: str, key: str, content: bytes | Path, say: Say) -> None:
