@@ -1,14 +1,19 @@
-"""A function of the file → its package. That takes no ledger and no door to AWS, so `build` starts without them."""
+"""A function of the file → its package and its layers'. That takes no ledger and no door to AWS, so `build` starts
+without them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from typing import Literal
+from pathlib import Path
+
+import msgspec
 
 from pointsman import artifact as packaging
-from pointsman.config import Function, Project
-from pointsman.errors import NotYet
-from pointsman.model import Artifact, counted, size
+from pointsman.artifact import Under
+from pointsman.config import Direct, Function, Layer, Project
+from pointsman.errors import UsageError
+from pointsman.model import Artifact, BuiltLayer, CodeSha256, counted, size
 
 
 def build(
@@ -19,12 +24,17 @@ def build(
     say: Callable[[str], None],
     halted: Callable[[], bool] | None = None,
 ) -> Artifact:
-    """Make the package, or find that it is made already. Raises BuildFailed before anything is asked of AWS."""
+    """Make the package, or find that it is made already. Raises BuildFailed before anything is asked of AWS.
+
+    Of a container image nothing is made: one that is named by its digest is told as it is, and a tag is UsageError.
+    """
+    if function.build == "image":
+        return _image(function)
     tests = (function.test.unit, function.test.integration)
     recipe = packaging.Recipe(
         function=function.name,
         source=str((project.root / function.source).resolve()),
-        build=_buildable(function),
+        build=function.build,
         handler=function.handler,
         runtime=function.runtime,
         architecture=function.architecture,
@@ -39,13 +49,100 @@ def build(
         recipe, out=home / "artifacts", cache=home / "cache", environment=environ, say=say, halted=halted
     )
     say(f"packaged {function.name}: {counted(made.files, 'file')}, {size(made.size)}, {made.sha256.short}…")
-    return made
+    named = function.provision.layers if isinstance(function.provision, Direct) else ()
+    layers = [
+        layer(project, project.layers[ref], environ=environ, say=say, halted=halted)
+        for ref in named
+        if ref in project.layers
+    ]
+    return msgspec.structs.replace(made, layers=tuple(layers))
 
 
-def _buildable(function: Function) -> Literal["python", "node", "command", "zip"]:
-    if function.build == "image":
-        raise NotYet(
-            f'function.{function.name}.build = "image": container images are not deployed by this version',
-            next='Use "python", "node", "command" or "zip".',
+def layer(
+    project: Project,
+    layer: Layer,
+    *,
+    environ: Mapping[str, str],
+    say: Callable[[str], None],
+    halted: Callable[[], bool] | None = None,
+) -> BuiltLayer:
+    """The same of a layer. What the file does not say it is for, the functions that name it do."""
+    users = [each for each in project.functions.values() if _names(each, layer.name)]
+    runtimes = layer.runtimes or tuple(dict.fromkeys(each.runtime for each in users if each.runtime))
+    architectures = layer.architectures or tuple(dict.fromkeys(each.architecture for each in users))
+    recipe = packaging.Recipe(
+        function=layer.name,
+        source=str((project.root / layer.source).resolve()),
+        build=layer.build,
+        architecture=next(iter(architectures), "x86_64"),
+        include=layer.include,
+        exclude=layer.exclude,
+        command=layer.command,
+        artifact=str((project.root / layer.artifact).resolve()) if layer.artifact else None,
+        under=_under(layer.build, runtimes),
+    )
+    home = project.root / ".pointsman"
+    made = packaging.build(
+        recipe, out=home / "artifacts" / "layers", cache=home / "cache", environment=environ, say=say, halted=halted
+    )
+    say(f"packaged layer {layer.name}: {counted(made.files, 'file')}, {size(made.size)}, {made.sha256.short}…")
+    return BuiltLayer(
+        layer=layer.name,
+        name=layer.published_as or layer.name,
+        package=made,
+        runtimes=runtimes,
+        architectures=architectures,
+        retain=layer.retain,
+    )
+
+
+def _names(function: Function, layer: str) -> bool:
+    return isinstance(function.provision, Direct) and layer in function.provision.layers
+
+
+def _under(build: str, runtimes: tuple[str, ...]) -> tuple[Under, ...]:
+    """Where runtimes look: https://docs.aws.amazon.com/lambda/latest/dg/packaging-layers.html.
+
+    Python's packages may be compiled for one Python: of several runtimes each has a folder that only it looks at.
+    """
+    match build:
+        case "node":
+            return (Under(folder="nodejs/", runtime=None),)
+        case "python" if len(runtimes) > 1:
+            return tuple(Under(folder=f"python/lib/{each}/site-packages/", runtime=each) for each in runtimes)
+        case "python":
+            return (Under(folder="python/", runtime=next(iter(runtimes), None)),)
+        case _:
+            return ()
+
+
+def _image(function: Function) -> Artifact:
+    repository, digest = reference(function.image or "")
+    if not digest:
+        raise UsageError(
+            f"{function.image} is an image by its tag: which digest that is, ECR is asked when it is deployed",
+            where=f"building {function.name}",
+            next="Nothing is built of an image. `pointsman plan` shows the digest.",
         )
-    return function.build
+    return of_image(function.name, repository, digest)
+
+
+def reference(image: str) -> tuple[str, str]:
+    """(the image without tag and digest, its digest in hex or "")."""
+    name, _, digest = image.partition("@sha256:")
+    return re.sub(r":[^:/]+$", "", name), digest
+
+
+def of_image(function: str, repository: str, digest: str, bytes_: int = 0) -> Artifact:
+    sha256 = CodeSha256(digest)
+    image = f"{repository}@sha256:{digest}"
+    return Artifact(function=function, path="", sha256=sha256, size=bytes_, unzipped=0, files=0, image=image)
+
+
+def intact(made: Artifact) -> bool:
+    """Whether the files of what was built earlier still hold it."""
+    zips = [] if made.image else [made]
+    for each in (*zips, *(layer.package for layer in made.layers)):
+        if not Path(each.path).exists() or packaging.inspect(Path(each.path), each.function).sha256 != each.sha256:
+            return False
+    return True

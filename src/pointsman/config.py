@@ -67,10 +67,12 @@ Variable = Annotated[str, _shape("[A-Za-z][A-Za-z0-9_]+", "a variable's name: a 
 RoleArn = Annotated[
     str, _shape("arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+", "a role: arn:aws:iam::ACCOUNT:role/NAME")
 ]
+_LAYER_ARN = "arn:aws[a-z-]*:lambda:[a-z0-9-]+:[0-9]{12}:layer:[A-Za-z0-9_-]+:[0-9]+"
+LayerArn = Annotated[str, _shape(_LAYER_ARN, "the ARN of a layer version, which ends in its number")]
 LayerRef = Annotated[
     str,
     _shape(
-        "arn:aws[a-z-]*:lambda:[a-z0-9-]+:[0-9]{12}:layer:[A-Za-z0-9_-]+:[0-9]+|[A-Za-z0-9_-]{1,64}",
+        f"{_LAYER_ARN}|[A-Za-z0-9_-]{{1,64}}",
         "the name of a [layer.NAME] of this file, or the ARN of a layer version, which ends in its number",
     ),
 ]
@@ -322,9 +324,7 @@ class Layer(Value, frozen=True, kw_only=True):
         Annotated[tuple[Architecture, ...], Meta(max_length=2)],
         _about("The same. Both only where it has no native code.", ["x86_64"]),
     ] = ()
-    include: Annotated[
-        Annotated[tuple[Filled, ...], Meta(min_length=1)], _about("As functions have it.")
-    ] = ("**",)
+    include: Annotated[Annotated[tuple[Filled, ...], Meta(min_length=1)], _about("As functions have it.")] = ("**",)
     exclude: Annotated[tuple[Filled, ...], _about("As functions have it.", ["*.md"])] = ()
     command: Annotated[
         Filled | None, _about('With build = "command": the shell command that makes it.', "make layer", aside=True)
@@ -379,7 +379,7 @@ class Function(Value, frozen=True, kw_only=True):
         ),
     ] = None
     image_config: Annotated[
-        ImageConfig | None, _about("With build = \"image\".", {"command": ["app.handler"]}, aside=True)
+        ImageConfig | None, _about('With build = "image".', {"command": ["app.handler"]}, aside=True)
     ] = None
     provision: Annotated[
         Provision, _about("Who owns the function's settings. Default: somebody else (existing).", derived=True)
@@ -961,10 +961,10 @@ def _project(values: dict[str, Any], _at: _At, _root: Path) -> _Problems:
 
 def _named_layers(function: Function, layers: Mapping[str, Layer]) -> _Problems:
     """Every layer that a function names is in the file, once, and made for what the function is."""
-    named = function.provision.layers if isinstance(function.provision, Direct) else ()
-    for n, ref in enumerate(named if isinstance(named, tuple) else ()):
+    named: Any = function.provision.layers if isinstance(function.provision, Direct) else ()
+    for n, ref in enumerate(() if named is _BROKEN else named):
         here = ("provision", f"layers[{n}]")
-        if not isinstance(ref, str) or ref.startswith("arn:"):
+        if ref.startswith("arn:"):
             continue
         if ref not in layers:
             there = f"one of {_or(layers)}" if layers else "in a table of its own"
@@ -972,11 +972,12 @@ def _named_layers(function: Function, layers: Mapping[str, Layer]) -> _Problems:
             continue
         if ref in named[:n]:
             yield *here, f"is {_shown(ref)} once more; must stand once"
-        for what, own, may in (
+        fits: tuple[tuple[str, Any, Any], ...] = (
             ("runtime", function.runtime, layers[ref].runtimes),
             ("architecture", function.architecture, layers[ref].architectures),
-        ):
-            if isinstance(own, str) and isinstance(may, tuple) and may and own not in may:
+        )
+        for what, own, may in fits:
+            if own and may and _BROKEN not in (own, may) and own not in may:
                 yield *here, f"is {_shown(ref)}, which is for {', '.join(may)}; the function's {what} is {own}"
 
 

@@ -60,6 +60,7 @@ from pointsman.plan import (
     Expects,
     Plan,
     PointAlias,
+    PublishLayer,
     PublishVersion,
     RemoveAlias,
     RestoreAlias,
@@ -116,6 +117,7 @@ class Hands:
     clone_role: Callable[[CloneRole], None]
     must_be_assumable: Callable[[str], None]  # raises where Lambda cannot act as a role, however long one waits
     apply_terraform: Callable[[ApplyTerraform], Applied]
+    publish_layer: Callable[[PublishLayer], str]
     say: Callable[[str], None]
     wait_s: float = 300
 
@@ -183,6 +185,7 @@ class Execution:
     moved: bool = False
     url: Url | None = None
     gave_back: bool = False
+    layers: dict[str, str] = field(default_factory=dict)  # `layer.NAME`, as plans have it → the version's ARN
     expects: Expects = field(init=False)  # of the alias: what the plan saw, or what the owner's step left
     _gateway: Gateway = field(init=False)
 
@@ -224,16 +227,15 @@ class Execution:
     def carry_out(self, step: Step) -> None:
         match step:
             case ApplyStack():
-                self.name = self.hands.apply_stack(step)
-                self.seen(self.settled())
-                if step.makes_alias or (self.plan.name and self.name != self.plan.name):
-                    self.look_for_alias()
+                self.apply_stack(step)
             case CloneRole():
                 self.hands.clone_role(step)
             case ReturnRole():
                 self.return_role(step)
             case ApplyTerraform():
                 self.apply_terraform(step)
+            case PublishLayer():
+                self.layers[f"layer.{step.layer}"] = self.hands.publish_layer(step)
             case CreateFunction():
                 self.create_function(step)
             case UpdateCode():
@@ -300,10 +302,10 @@ class Execution:
                 raise LostRace(f"somebody else created {name} meanwhile, with other code")
             return found
 
-        package = self.hands.package()
+        package, settings = self.hands.package(), self.with_layers(step.settings)
 
         def send() -> Configuration:
-            return self._gateway.create_function(name, step.settings, package)
+            return self._gateway.create_function(name, settings, package)
 
         self.after_update(self.surely(self.once_assumable(step.settings, send), look, f"creating {name}"))
         self.hands.say(f"created function {name}")
@@ -328,12 +330,19 @@ class Execution:
         if reply.sha256 != step.sha256:
             raise FunctionFailed(f"AWS stored other code than was sent: {reply.sha256}, not {step.sha256}")
         self.after_update(reply)
-        self.hands.say(f"updated $LATEST of {name} to code {step.sha256.short}…")
+        what = "image sha256:" if step.sha256.image else "code "
+        self.hands.say(f"updated $LATEST of {name} to {what}{step.sha256.short}…")
+
+    def with_layers(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """With the versions that were published on the way in their places."""
+        refs = settings.get("Layers")
+        return {**settings, "Layers": [self.layers.get(ref, ref) for ref in refs]} if refs else settings
 
     def update_configuration(self, step: UpdateConfiguration) -> None:
         self.may_lend(step)
         name, expecting = self.function(), self.expected()
-        wanted = {key: value["Variables"] if key == "Environment" else value for key, value in step.settings.items()}
+        settings = self.with_layers(step.settings)
+        wanted = {key: value["Variables"] if key == "Environment" else value for key, value in settings.items()}
 
         def look() -> Configuration | None:
             found = self._gateway.function(name)
@@ -344,7 +353,7 @@ class Execution:
             return None
 
         def send() -> Configuration:
-            return self._gateway.update_configuration(name, step.settings, expecting=expecting)
+            return self._gateway.update_configuration(name, settings, expecting=expecting)
 
         self.after_update(
             self.surely(self.once_assumable(step.settings, send), look, f"updating the configuration of {name}")
@@ -484,6 +493,12 @@ class Execution:
                 delay = min(delay * 1.5, 5.0)
 
         return patient
+
+    def apply_stack(self, step: ApplyStack) -> None:
+        self.name = self.hands.apply_stack(step)
+        self.seen(self.settled())
+        if step.makes_alias or (self.plan.name and self.name != self.plan.name):
+            self.look_for_alias()
 
     def apply_terraform(self, step: ApplyTerraform) -> None:
         applied = self.hands.apply_terraform(step)

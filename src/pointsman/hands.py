@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from pointsman import branch_roles, furnishing, owners, role_guard
+from pointsman import branch_roles, furnishing, layers, owners, role_guard
 from pointsman.aws.gateway import Package
 from pointsman.belongings import RemoveUrl
 from pointsman.config import Direct, Function, Test
@@ -99,6 +99,7 @@ class Work:
             clone_role=lambda step: branch_roles.clone(session, step),
             must_be_assumable=lambda role: branch_roles.must_be_assumable(session, role),
             apply_terraform=lambda step: _apply_terraform(session, made, step),
+            publish_layer=lambda step: layers.publish(session, step, _artifact(made)),
             say=session.say,
             wait_s=session.world.options.wait_s,
         )
@@ -318,8 +319,15 @@ class _Record:
         session.ledger.moved(session.run, function, gone)
 
 
+def _artifact(made: Plan) -> Artifact:
+    assert made.artifact is not None, "only a deploy publishes"
+    return made.artifact
+
+
 def _package(session: Session, made: Artifact | None) -> Package:
     assert made is not None, "only a deploy uploads"
+    if made.image:
+        return Package(image=made.image)
     path = Path(made.path)
     bucket = session.environment.bucket
     if not bucket:  # then it fits into a request: packaging.check asks for a bucket otherwise

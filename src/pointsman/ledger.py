@@ -315,6 +315,12 @@ class Ledger:
             return Version(entry.subject)
         return None
 
+    def layer(self, arn: str, sha256: CodeSha256) -> str:
+        """The ARN of the newest version of a layer that is known to hold this zip, "" where none is."""
+        where = "kind = 'layer' AND subject = ? AND body ->> 'sha256' = ?"
+        found = next(self._entries(where, arn, str(sha256), limit=1), None)
+        return str(found.body["version"]) if found else ""
+
     def moves(self, function: FunctionArn, alias: str | None = None) -> tuple[Move, ...]:
         """Alias moves, oldest first."""
         where, values = "kind = 'moved' AND function = ?", [str(function)]

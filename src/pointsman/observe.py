@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from pointsman import branch_roles, branches, furnishing, owners
+from pointsman import branch_roles, branches, furnishing, layers, owners
 from pointsman.config import CloudFormation, Direct, Existing
 from pointsman.deployments import deployments, previous
 from pointsman.errors import (
@@ -82,7 +82,8 @@ def observe(session: Session, made: Artifact, build: BuildId, *, gates: tuple[Ga
     alias = session.gateway.alias(function.arn.name, alias_name) if function else None
     session.arn, session.alias = (function.arn.unqualified if function else None), alias
     if not (found.terraform and found.terraform.brings):  # it brings this very zip, as its plan says
-        made = taken_over(session, made, function)
+        made = msgspec.structs.replace(taken_over(session, made, function), layers=made.layers)
+    looked = layers.look(session, made, function)
     chosen = branch_roles.choose(session, function)
     session.role = chosen.role
     wanted = Wanted(
@@ -94,7 +95,7 @@ def observe(session: Session, made: Artifact, build: BuildId, *, gates: tuple[Ga
         artifact=made,
         gates=gates,
         approve=session.environment.approve,
-        settings=_settings(session),
+        settings=_settings(session, looked.refs),
         dropped=_dropped(session),
         stack=provision.stack if isinstance(provision, CloudFormation) else None,
         template=found.template,
@@ -103,6 +104,7 @@ def observe(session: Session, made: Artifact, build: BuildId, *, gates: tuple[Ga
         stack_makes_alias=found.makes_alias,
         home=chosen.home,
         role=chosen.role,
+        layers=looked.steps,
     )
     seen = Seen(
         function=function,
@@ -183,13 +185,13 @@ def _published(session: Session, bits: Bits, function: Configuration, alias: Ali
     return version if found and found.bits == bits else None
 
 
-def _settings(session: Session) -> dict[str, Any] | None:
+def _settings(session: Session, layers: tuple[str, ...]) -> dict[str, Any] | None:
     provision = session.function.provision
     if not isinstance(provision, Direct):
         return None
     from pointsman.provision import direct
 
-    return direct.settings(session.function, provision)
+    return direct.settings(session.function, provision, layers)
 
 
 def declared_before(session: Session) -> set[str]:

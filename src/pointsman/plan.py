@@ -6,6 +6,7 @@ that a plan is yet to publish has no number: steps after `PublishVersion` leave 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias
 
 from pointsman import belongings
@@ -115,6 +116,17 @@ class UpdateConfiguration(Value, frozen=True, kw_only=True, tag_field="step"):
     reason: str
 
 
+class PublishLayer(Value, frozen=True, kw_only=True, tag_field="step"):
+    """A layer's next version, of what was built. `arn`: without the number. Settings name it as `layer.LAYER`."""
+
+    layer: str
+    arn: str
+    sha256: CodeSha256
+    size: int
+    reason: str
+    retain: int | None = None
+
+
 class RunGate(Value, frozen=True, kw_only=True, tag_field="step"):
     gate: Literal["unit", "integration"]
     against: Literal["source", "latest", "version"]
@@ -172,6 +184,7 @@ Step: TypeAlias = (
     ApplyStack
     | CloneRole
     | ApplyTerraform
+    | PublishLayer
     | CreateFunction
     | UpdateCode
     | UpdateConfiguration
@@ -273,6 +286,7 @@ class Wanted(Value, frozen=True, kw_only=True):
     home: str = ""
     role: str = ""
     clone: CloneRole | None = None
+    layers: tuple[PublishLayer, ...] = ()
 
 
 class Seen(Value, frozen=True, kw_only=True):
@@ -302,6 +316,13 @@ def plan_deploy(wanted: Wanted, seen: Seen) -> Plan:
         )
     steps: list[Step] = [_gate(gate) for gate in wanted.gates if gate.against == "source"]
     function = seen.function
+    if function and function.sha256.image != wanted.artifact.sha256.image and seen.stack == "same":
+        has, is_to_be = ("an image", "a zip") if function.sha256.image else ("a zip", "an image")
+        raise UsageError(
+            f"{function.arn.name} has {has}, and {is_to_be} is to be deployed: its package type stays for good",
+            where=f"planning a deploy to {wanted.alias}",
+            next="Deploy to a function of another name, or delete this one first.",
+        )
     changes = _changes(wanted, function)
     architecture = _architecture(wanted, function)
     latest_gates = [_gate(gate) for gate in wanted.gates if gate.against == "latest"]
@@ -348,6 +369,7 @@ def _to_latest(wanted: Wanted, seen: Seen, changes: dict[str, Any], architecture
         steps.append(seen.terraform or _stack(wanted, seen))
     if wanted.clone:
         steps.append(wanted.clone)
+    steps += wanted.layers
     if function is None and not owner_changes:
         settings = {**(wanted.settings or {})}
         steps.append(CreateFunction(sha256=wanted.artifact.sha256, settings=settings, reason="there is none yet"))
@@ -430,8 +452,12 @@ def describe(step: Step) -> str:
         case ApplyTerraform():
             workspace = f", workspace {step.workspace}" if step.workspace else ""
             return f"apply Terraform's plan of {step.directory}{workspace} ({step.reason})"
+        case PublishLayer():
+            return f"publish {size(step.size)} as the next version of layer {step.layer} ({step.reason})"
         case CreateFunction():
             return f"create the function ({step.reason})"
+        case UpdateCode() if step.sha256.image:
+            return f"put image sha256:{step.sha256.short}… into $LATEST ({step.reason})"
         case UpdateCode():
             return f"upload {size(step.size)} of code {step.sha256.short}… to $LATEST ({step.reason})"
         case UpdateConfiguration():
@@ -464,6 +490,8 @@ def details(step: Step) -> tuple[str, ...]:
             return (*step.changes, *(f"needs --allow: {line}" for line in step.losses), *step.notes)
         case ApplyStack():
             return step.changes
+        case PublishLayer(retain=int(kept)):
+            return (f"of the versions that Pointsman published the newest {kept} stay, the others are deleted",)
         case _:
             return ()
 
@@ -587,9 +615,20 @@ def _explain(changes: dict[str, Any], function: Configuration | None) -> str:
             after: dict[str, str] = value["Variables"]
             names = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
             lines.append(f"environment variables {', '.join(names)}")
+        elif key == "Layers":
+            lines.append(f"Layers {_layers(present.get(key, ()))} → {_layers(value)}")
         else:
             lines.append(f"{key} {present.get(key, 'unset')} → {value}")
     return "; ".join(lines)
+
+
+def _layers(refs: Iterable[str]) -> str:
+    """ "common:3, tools:7"; of one that is yet to be published "common (new)"."""
+    shown = [
+        f"{ref.removeprefix('layer.')} (new)" if ref.startswith("layer.") else ":".join(ref.split(":")[-2:])
+        for ref in refs
+    ]
+    return ", ".join(shown) or "none"
 
 
 def _return(wanted: Wanted, role: str) -> tuple[ReturnRole, ...]:
@@ -622,7 +661,7 @@ def _version(version: Version | None) -> str:
 
 def _show(value: object) -> str:
     if isinstance(value, Artifact):
-        return f"{value.sha256.short}… ({value.path})"
+        return f"{value.sha256.short}… ({value.path or value.image})"
     if isinstance(value, Expects):
         facts = {name: getattr(value, name) for name in value.__struct_fields__}
         return ", ".join(f"{name} {fact}" for name, fact in facts.items() if fact) or "nothing there"

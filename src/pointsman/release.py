@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pointsman import artifact as packaging
-from pointsman import building, furnishing, owners
+from pointsman import building, furnishing, images, layers, owners, runtimes
+from pointsman.artifact import UNZIPPED, checks
 from pointsman.config import Direct, Environment, Function
 from pointsman.errors import (
     BuildFailed,
@@ -50,9 +50,12 @@ from pointsman.observe import (
 )
 from pointsman.plan import (
     MOVES,
+    CreateFunction,
     Plan,
     PublishVersion,
     Seen,
+    UpdateCode,
+    UpdateConfiguration,
     Wanted,
     differences,
     plan_deploy,
@@ -81,9 +84,16 @@ class SavedPlan(Value, frozen=True, kw_only=True, omit_defaults=True):
 # Building
 
 
-def build(world: World, function: Function) -> Artifact:
-    """Make the package, or find that it is made already. Raises BuildFailed before anything is asked of AWS."""
-    made = building.build(world.project, function, environ=world.environ, say=world.say, halted=world.halted)
+def build(session: Session) -> Artifact:
+    """Make the package, or find that it is made already. Raises BuildFailed before anything is asked of AWS.
+
+    Of a container image: look which one it is.
+    """
+    world, function = session.world, session.function
+    if function.build == "image":
+        made = images.resolve(session)
+    else:
+        made = building.build(world.project, function, environ=world.environ, say=world.say, halted=world.halted)
     world.packages[function.name] = made
     return made
 
@@ -115,7 +125,7 @@ def deploy(world: World, function: Function, environment: Environment, *, given:
     with world.running("deploy", function, environment, {"build": given}) as session:
         at = commit(world)  # now: tests may write into the tree
         tests = unit_tests(session)
-        made = build(world, function)
+        made = build(session)
         return _deploy(session, made, build_id(world, made, given, at), tests=tests)
 
 
@@ -134,7 +144,7 @@ def proposed(
     session: Session, made: Artifact, build: BuildId, *, check: Callable[[Seen], None] = lambda _seen: None
 ) -> Plan:
     """The deploy of this package, planned on what is there now, and the build's id taken."""
-    _check(made, session.function, session.environment)
+    _check(session, made)
     session.ledger.append(session.run, "packaged", function=session.function.name, artifact=made, build=build)
     wanted, seen = observe(session, made, build, gates=release_gates(session.function))
     check(seen)
@@ -150,30 +160,74 @@ def plan(world: World, function: Function, environment: Environment, *, given: s
     """The deploy as it would be carried out now; nothing is changed, and nothing but the package is made."""
     rollout_not_yet(world, environment)
     at = commit(world)
-    made = build(world, function)
-    return planned_deploy(world, function, environment, made, build_id(world, made, given, at))
-
-
-def planned_deploy(world: World, function: Function, environment: Environment, made: Artifact, name: BuildId) -> Plan:
     session = world.session(function, environment)
-    _check(made, function, environment)
-    gates = (*unit_gate(function), *release_gates(function))
+    made = build(session)
+    return planned_deploy(session, made, build_id(world, made, given, at))
+
+
+def planned_deploy(session: Session, made: Artifact, name: BuildId) -> Plan:
+    _check(session, made)
+    gates = (*unit_gate(session.function), *release_gates(session.function))
     wanted, seen = observe(session, made, name, gates=gates)
     planned = _planned(session, wanted, seen)
     for each in session.warnings:
-        world.show(f"warning: {each}")
+        session.world.show(f"warning: {each}")
     return planned
 
 
-def _check(made: Artifact, function: Function, environment: Environment) -> None:
-    """What Lambda would refuse, before it is asked. A handler may lie in a layer: then it is not looked for."""
-    layers = isinstance(function.provision, Direct) and bool(function.provision.layers)
-    packaging.check(made, handler=function.handler, runtime=function.runtime, bucket=environment.bucket, layers=layers)
+def _check(session: Session, made: Artifact) -> None:
+    """What Lambda would refuse, before it is asked: all of it at once. A handler may lie in another's layer."""
+    function, runtime = session.function, session.function.runtime
+    found: list[checks.Problem] = []
+    if runtime:
+        judged = runtimes.judge(runtime, session.world.clock.now())
+        where = f"function.{function.name}.runtime"
+        # A rehearsal runs what this machine has, whatever AWS makes of it by now.
+        if judged.verdict in ("blocked", "never") and not session.world.local:
+            found.append(checks.Problem(where, judged.what, judged.next))
+        elif judged.verdict not in ("ok", "soon"):
+            session.warnings.append(f"{where}: {judged.what}. {judged.next}")
+    if made.image:
+        checks.refuse(found)
+        return
+    checks.check(
+        made,
+        handler=function.handler,
+        runtime=runtime,
+        bucket=session.environment.bucket,
+        architecture=function.architecture,
+        layers=isinstance(function.provision, Direct) and bool(function.provision.layers),
+        more=found,
+    )
+
+
+def _check_there(session: Session, wanted: Wanted, seen: Seen, made: Plan) -> None:
+    """What only a look at AWS tells: others' layers, and whether the function is yet to be created."""
+    function, runtime = session.function, session.function.runtime
+    if not any(isinstance(step, CreateFunction | UpdateCode | UpdateConfiguration) for step in made.steps):
+        return
+    if runtime and seen.function is None and wanted.settings and not session.world.local:
+        judged = runtimes.judge(runtime, session.world.clock.now())
+        if judged.verdict == "no_create":
+            raise BuildFailed(judged.what, where=f"function.{function.name}.runtime", next=judged.next)
+    ours = {each.name for each in wanted.artifact.layers}
+    named = (wanted.settings or {}).get("Layers", ())
+    found = layers.others(session, [each for each in named if each[:4] == "arn:" and each.split(":")[-2] not in ours])
+    session.warnings += layers.unfit(session, found)
+    least, shown = layers.heaviest(found)
+    own = wanted.artifact.unzipped + sum(each.package.unzipped for each in wanted.artifact.layers)
+    if least + own > UNZIPPED:
+        raise BuildFailed(
+            f"{own:,} bytes unzipped, and others' layers of {least:,} zipped, pass Lambda's {UNZIPPED:,}: {shown}",
+            where=f"the package of {function.name}",
+            next="`exclude` what the function does not need, leave a layer out, or deploy it as a container image.",
+        )
 
 
 def _planned(session: Session, wanted: Wanted, seen: Seen) -> Plan:
     same_build(session, wanted, seen)
     made = plan_deploy(wanted, seen)
+    _check_there(session, wanted, seen, made)
     if session.run:
         announce(session, made)
     if any(isinstance(step, PublishVersion) for step in made.steps) and seen.function:
@@ -377,10 +431,13 @@ def asked_again(session: Session, then: Plan) -> Plan:
         case "deploy":
             assert then.artifact is not None
             assert then.build is not None
-            made = packaging.inspect(Path(then.artifact.path), then.function)
-            if made.sha256 != then.artifact.sha256:
-                raise StalePlan(f"{made.path} holds other bytes than the plan has", next="Make a new plan.")
-            session.world.packages[then.function] = made
+            if not building.intact(then.artifact):
+                raise StalePlan(
+                    f"the package of {then.function}, or a layer's, is gone or holds other bytes than the plan has",
+                    where=then.artifact.path,
+                    next="Make a new plan.",
+                )
+            session.world.packages[then.function] = then.artifact
             gates = (*unit_gate(session.function), *release_gates(session.function))
             wanted, seen = observe(session, then.artifact, then.build, gates=gates)
             return _planned(session, wanted, seen)
@@ -433,14 +490,14 @@ def repackaged(session: Session, run: Run, before: Told) -> tuple[Artifact, Buil
     world, packaged = session.world, before.packaged
     at = commit(world)
     tests = {} if before.unit_passed else unit_tests(session)
-    if packaged and Path(packaged["artifact"]["path"]).exists():
-        artifact = from_json(to_json(packaged["artifact"]), Artifact)
-        made = packaging.inspect(Path(artifact.path), run.function)
-        if made.sha256 != artifact.sha256:
-            raise BuildFailed(f"{made.path} was changed since run {run.id} made it", next="Deploy again.")
-        world.packages[run.function] = made
-        return made, BuildId(packaged["build"]), tests
-    made = build(world, session.function)
+    if packaged:
+        made = from_json(to_json(packaged["artifact"]), Artifact)
+        if made.image or Path(made.path).exists():
+            if not building.intact(made):
+                raise BuildFailed(f"{made.path} was changed since run {run.id} made it", next="Deploy again.")
+            world.packages[run.function] = made
+            return made, BuildId(packaged["build"]), tests
+    made = build(session)
     return made, build_id(world, made, packaged["build"] if packaged else run.request.get("build"), at), tests
 
 

@@ -114,11 +114,11 @@ def plan(
     """The deploys as they would be carried out now, in that order; nothing is changed but that packages are made."""
     release.rollout_not_yet(world, environment)
     at = release.commit(world)
-    made = [release.build(world, each) for each in functions]
+    sessions = [world.session(each, environment) for each in functions]
+    made = [release.build(each) for each in sessions]
     name = release.build_id(world, _all_of(made), given, at)
     return tuple(
-        release.planned_deploy(world, function, environment, package, name)
-        for function, package in zip(functions, made, strict=True)
+        release.planned_deploy(session, package, name) for session, package in zip(sessions, made, strict=True)
     )
 
 
@@ -165,7 +165,7 @@ def _deploy(crew: ReleaseSet, given: str | None) -> list[Released]:
             member.artifact, _, member.tests = release.repackaged(member.session, run, before)
         else:
             member.tests = unit_tests(member.session)
-            member.artifact = release.build(member.session.world, member.function)
+            member.artifact = release.build(member.session)
 
     crew.together(package, crew.members, phase="building", at_once=os.cpu_count() or 2, apart=_folder)
     made = [each.artifact for each in crew.members if each.artifact]

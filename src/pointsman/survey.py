@@ -311,6 +311,8 @@ def _told(kind: str, subject: str, body: dict[str, Any], run: Run | None) -> str
     match kind:
         case "published":
             return f"published version {subject}, build {body.get('build')}"
+        case "layer" if body.get("published"):
+            return f"published version {body['version'].rpartition(':')[2]} of layer {body['layer']}"
         case "moved":
             move = body["move"]
             was = f" (was {move['was']})" if move.get("was") else ""

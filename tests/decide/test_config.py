@@ -214,7 +214,10 @@ def test_all_problems_are_told_at_once_and_each_in_one_line(folder: Path) -> Non
         ('build = "zip"', 'artifact is missing; must be given with build = "zip"'),
         ('build = "image"', 'image is missing; must be given with build = "image"'),
         ('build = "node"\nartifact = "a"', 'artifact has no use with build = "node"'),
-        ('build = "node"\nimage = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/a"', 'image has no use with build = "node"; must go (or be for build = "image")'),
+        (
+            'build = "node"\nimage = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/a"',
+            'image has no use with build = "node"; must go (or be for build = "image")',
+        ),
         ('runtime = "python3.13"\nhandler = "index"', 'handler is "index"; must be FILE.FUNCTION for python3.13'),
         ('build = "node"\nhandler = "in dex.h"', "handler without spaces"),
         ('build = "node"\nsource = ""', "source is"),

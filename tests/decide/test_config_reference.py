@@ -75,7 +75,13 @@ def test_every_key_stands_in_the_reference() -> None:
     written = set(re.findall(r"^#?([a-z_]+) = ", REFERENCE, re.MULTILINE))
     written |= {part for table in re.findall(r"^#?\[(.*)\]", REFERENCE, re.MULTILINE) for part in table.split(".")}
 
-    inside = {"file", "root", "name", "table", "branch"}  # where the file lies; the table's name, twice; whose alias it is
+    inside = {
+        "file",
+        "root",
+        "name",
+        "table",
+        "branch",
+    }  # where the file lies; the table's name, twice; whose alias it is
     for struct in STRUCTS:
         keys = {field.encode_name for field in msgspec.structs.fields(struct)} - inside
         assert keys <= written, struct

@@ -91,9 +91,7 @@ def _build(recipe: Recipe, out: Path, tools: Tools) -> Artifact:
             installed = [
                 (
                     place.folder,
-                    dependencies.install_python(
-                        source, tools, runtime=place.runtime, architecture=recipe.architecture
-                    ),
+                    dependencies.install_python(source, tools, runtime=place.runtime, architecture=recipe.architecture),
                 )
                 for place in places
             ]

@@ -1,4 +1,4 @@
-"""What Lambda would refuse, or could not start, looked for in a package before anything is called. All of it at once."""
+"""What Lambda would refuse, or could not start: looked for in a package before anything is called, all at once."""
 
 from __future__ import annotations
 
@@ -364,8 +364,16 @@ def _made_for(head: bytes, name: str) -> str:
 
 
 _MACHINES = {
-    **{3: "x86 of 32 bits", 8: "MIPS", 20: "PowerPC", 21: "PowerPC", 22: "s390x", 40: "ARM of 32 bits"},
-    **{62: "x86_64", 183: "arm64", 243: "RISC-V", 258: "LoongArch"},
+    3: "x86 of 32 bits",
+    8: "MIPS",
+    20: "PowerPC",
+    21: "PowerPC",
+    22: "s390x",
+    40: "ARM of 32 bits",
+    62: "x86_64",
+    183: "arm64",
+    243: "RISC-V",
+    258: "LoongArch",
 }
 
 __all__ = ["UNZIPPED", "ZIPPED", "Problem", "check", "problems", "refuse", "too_large"]

@@ -10,13 +10,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pointsman.aws.belongings import Belonging
+from pointsman.aws.images import Images
+from pointsman.aws.layers import Layers
 from pointsman.aws.objects import Objects
 from pointsman.aws.packages import Packages
 from pointsman.aws.roles import Roles
 from pointsman.aws.sending import Reply, nothing
 from pointsman.aws.stacks import Stacks
 from pointsman.aws.trials import Trials
-from pointsman.errors import NotYet
 from pointsman.model import (
     Alias,
     AliasName,
@@ -34,13 +35,16 @@ from pointsman.model import (
 
 
 class Package(Value, frozen=True, kw_only=True):
-    """Code on its way to Lambda: the zip's bytes, or where in S3 it lies."""
+    """Code on its way to Lambda: the zip's bytes, or where in S3 it lies; or a container image's URI."""
 
     zip: bytes | None = None
     bucket: str = ""
     key: str = ""
+    image: str = ""
 
     def parameters(self) -> dict[str, Any]:
+        if self.image:
+            return {"ImageUri": self.image}
         return {"ZipFile": self.zip} if self.zip is not None else {"S3Bucket": self.bucket, "S3Key": self.key}
 
 
@@ -60,7 +64,7 @@ class Quotas(Value, frozen=True, kw_only=True):
     unreserved: int
 
 
-class Gateway(Stacks, Belonging, Objects, Packages, Roles, Trials):
+class Gateway(Stacks, Belonging, Objects, Packages, Layers, Images, Roles, Trials):
     # Functions and versions
 
     def function(self, name: str, qualifier: str | None = None) -> Configuration | None:
@@ -96,6 +100,7 @@ class Gateway(Stacks, Belonging, Objects, Packages, Roles, Trials):
             subject=name,
             FunctionName=str(name),
             Code=package.parameters(),
+            PackageType="Image" if package.image else None,
             **settings,
         )
 
@@ -241,12 +246,7 @@ class Gateway(Stacks, Belonging, Objects, Packages, Roles, Trials):
 
 
 def configuration(reply: Reply) -> Configuration:
-    """A FunctionConfiguration as ours. Raises NotYet for a container image: its digest is not a zip's."""
-    if reply.get("PackageType") == "Image":
-        raise NotYet(
-            f"{reply['FunctionArn']} is a container image: this version deploys zip packages only",
-            next='Image functions come with `build = "image"`.',
-        )
+    """A FunctionConfiguration as ours."""
     settings = _settings(reply)
     return Configuration(
         arn=FunctionArn.parse(reply["FunctionArn"]),

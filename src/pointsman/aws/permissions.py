@@ -9,8 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-Target: TypeAlias = Literal["function", "everything", "role", "clones", "stack", "bucket", "policies", "mappings"]
-"""What an action is for: everything is `*`, where IAM knows no resource; clones are branches' own roles."""
+Target: TypeAlias = Literal[
+    "function", "everything", "role", "clones", "stack", "bucket", "policies", "mappings", "layers", "others", "images"
+]
+"""What an action is for: everything is `*`, where IAM knows no resource; clones are branches' own roles.
+
+`layers` are those of the file, `others` those that others published; `images` their repositories.
+"""
 
 
 class Need(NamedTuple):
@@ -52,6 +57,10 @@ CALLS: Mapping[str, Need] = {
     ),
     **_same("lambda", "everything", ("branches",), "ListEventSourceMappings", "CreateEventSourceMapping"),
     **_same("lambda", "mappings", ("branches",), "DeleteEventSourceMapping"),
+    # The layers of the file; and what others' layers tell of themselves.
+    **_same("lambda", "layers", ("layers",), "ListLayerVersions", "PublishLayerVersion", "DeleteLayerVersion"),
+    "lambda:GetLayerVersionByArn": Need(("lambda:GetLayerVersion",), "layers", ("layers",)),
+    **_same("ecr", "images", ("images",), "BatchGetImage"),
     # HEAD has no permission of its own; without s3:ListBucket a missing key is answered 403, and taken for missing.
     "s3:HeadObject": Need(("s3:GetObject",), "bucket", ("bucket",)),
     **{
@@ -79,6 +88,7 @@ CALLS: Mapping[str, Need] = {
     # What a rehearsal supplies where the local AWS lacks it: never called on AWS.
     **_same("s3", "everything", ("rehearsal",), "CreateBucket"),
     **_same("ssm", "everything", ("rehearsal",), "PutParameter"),
+    **_same("ecr", "everything", ("rehearsal",), "CreateRepository", "PutImage"),
     "iam:SimulatePrincipalPolicy": Need(("iam:SimulatePrincipalPolicy",), "everything", ("doctor",)),
     "sts:GetCallerIdentity": Need((), "everything", ("doctor",)),  # whatever the policies say
 }
@@ -88,6 +98,9 @@ BEYOND: tuple[Need, ...] = (
     Need(("iam:PassRole",), "clones", ("per-branch",)),
     Need(("iam:GetRole", "iam:ListRolePolicies", "iam:GetRolePolicy"), "clones", ("per-branch",)),
     Need(("iam:ListAttachedRolePolicies",), "clones", ("per-branch",)),
+    Need(("lambda:GetLayerVersion",), "others", ("others",)),  # Lambda itself asks for it when a function gets one
+    # Lambda lets itself read the repository when a function is created: https://docs.aws.amazon.com/lambda/latest/dg/images-create.html
+    Need(("ecr:GetRepositoryPolicy", "ecr:SetRepositoryPolicy", "ecr:InitiateLayerUpload"), "images", ("images",)),
     Need(("lambda:InvokeFunction",), "function", ("tests",)),  # what integration tests do with the credentials
 )
 """What is asked for and no call of its own."""

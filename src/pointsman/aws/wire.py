@@ -21,6 +21,7 @@ from pointsman.aws.operation import Operation, R
 
 _SERVICES = (
     "cloudformation",
+    "ecr",
     "iam",
     "lambda",
     "s3",
@@ -62,7 +63,10 @@ _BY_CODE: Mapping[str, type[errors.AwsError]] = {
         errors.CredentialsRefused,
     ),
     **dict.fromkeys(
-        ("ResourceNotFoundException", "NoSuchBucket", "NoSuchKey", "ChangeSetNotFound", "ChangeSetNotFoundException"),
+        (
+            *("ResourceNotFoundException", "NoSuchBucket", "NoSuchKey", "ChangeSetNotFound"),
+            *("ChangeSetNotFoundException", "RepositoryNotFoundException"),
+        ),
         errors.NotFound,
     ),
     **dict.fromkeys(("PreconditionFailedException", "PreconditionFailed"), errors.PreconditionFailed),
@@ -70,6 +74,7 @@ _BY_CODE: Mapping[str, type[errors.AwsError]] = {
         (
             *("ResourceConflictException", "AlreadyExistsException", "EntityAlreadyExists", "OperationAborted"),
             *("BucketAlreadyOwnedByYou", "ParameterAlreadyExists"),
+            *("RepositoryAlreadyExistsException", "ImageAlreadyExistsException"),
         ),
         errors.Conflict,
     ),
