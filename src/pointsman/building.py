@@ -12,7 +12,6 @@ import msgspec
 from pointsman import artifact as packaging
 from pointsman.artifact import Under
 from pointsman.config import Direct, Function, Layer, Project
-from pointsman.errors import UsageError
 from pointsman.model import Artifact, BuiltLayer, CodeSha256, counted, size
 
 
@@ -26,10 +25,9 @@ def build(
 ) -> Artifact:
     """Make the package, or find that it is made already. Raises BuildFailed before anything is asked of AWS.
 
-    Of a container image nothing is made: one that is named by its digest is told as it is, and a tag is UsageError.
+    Of a container image nothing is made here: `images` looks which one it is.
     """
-    if function.build == "image":
-        return _image(function)
+    assert function.build != "image", "nothing is built of an image"
     tests = (function.test.unit, function.test.integration)
     recipe = packaging.Recipe(
         function=function.name,
@@ -114,17 +112,6 @@ def _under(build: str, runtimes: tuple[str, ...]) -> tuple[Under, ...]:
             return (Under(folder="python/", runtime=next(iter(runtimes), None)),)
         case _:
             return ()
-
-
-def _image(function: Function) -> Artifact:
-    repository, digest = reference(function.image or "")
-    if not digest:
-        raise UsageError(
-            f"{function.image} is an image by its tag: which digest that is, ECR is asked when it is deployed",
-            where=f"building {function.name}",
-            next="Nothing is built of an image. `pointsman plan` shows the digest.",
-        )
-    return of_image(function.name, repository, digest)
 
 
 def reference(image: str) -> tuple[str, str]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import shlex
 import shutil
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pointsman import branch_roles, owners
+from pointsman import branch_roles, images, layers, owners, runtimes
 from pointsman.aws import permissions
 from pointsman.aws.gateway import Caller
 from pointsman.aws.permissions import Target
@@ -19,45 +18,6 @@ from pointsman.role_guard import looked
 from pointsman.roles import Served, changed, is_clone, shared
 from pointsman.survey import places, status_of
 from pointsman.world import Session, World, git
-
-# https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtimes.html: when AWS stops patching. Unknown: not judged.
-_ENDS = {
-    "nodejs24.x": "2028-04-30",
-    "nodejs22.x": "2027-04-30",
-    "nodejs20.x": "2026-04-30",
-    "nodejs18.x": "2025-09-01",
-    "nodejs16.x": "2024-06-12",
-    "nodejs14.x": "2023-12-04",
-    "nodejs12.x": "2023-03-31",
-    "nodejs10.x": "2021-07-30",
-    "python3.14": "2029-06-30",
-    "python3.13": "2029-06-30",
-    "python3.12": "2028-10-31",
-    "python3.11": "2027-06-30",
-    "python3.10": "2026-10-31",
-    "python3.9": "2025-12-15",
-    "python3.8": "2024-10-14",
-    "python3.7": "2023-12-04",
-    "python3.6": "2022-07-18",
-    "python2.7": "2021-07-15",
-    "ruby3.4": "2028-03-31",
-    "ruby3.3": "2027-03-31",
-    "ruby3.2": "2026-03-31",
-    "ruby2.7": "2023-12-07",
-    "dotnet8": "2026-11-10",
-    "dotnet6": "2024-12-20",
-    "java25": "2029-06-30",
-    "java21": "2029-06-30",
-    "java17": "2027-06-30",
-    "java11": "2027-06-30",
-    "java8.al2": "2027-06-30",
-    "java8": "2024-01-08",
-    "go1.x": "2024-01-08",
-    "provided": "2024-01-08",
-    "provided.al2": "2026-07-31",
-    "provided.al2023": "2029-06-30",
-}
-_SOON_S = 90 * 86_400
 
 
 class Check(Value, frozen=True, kw_only=True):
@@ -159,6 +119,7 @@ def _place(session: Session, environments: tuple[Environment, ...]) -> Iterator[
     looks: dict[str, Iterator[Check]] = {  # generators: nothing is asked before its turn
         "function": _function(session),
         "permissions": _permissions(session, environments, caller),
+        "layers": _layers(session),
         "limits": _limits(session),
         "aliases": _aliases(session, environments),
         "roles": _roles(session),
@@ -202,19 +163,33 @@ def _function(session: Session) -> Iterator[Check]:
 
 
 def _runtime(runtime: str, now: float) -> Iterator[Check]:
-    if runtime not in _ENDS:
+    if not runtime:
         return
-    left = datetime.fromisoformat(_ENDS[runtime]).replace(tzinfo=UTC).timestamp() - now
-    if left > _SOON_S:
-        yield _ok("runtime", f"{runtime} is supported until {_ENDS[runtime]}")
-    elif left > 0:
-        yield _warning("runtime", f"AWS deprecates {runtime} on {_ENDS[runtime]}", "Move to a newer one before.")
-    else:
-        yield _warning(
-            "runtime",
-            f"{runtime} is deprecated since {_ENDS[runtime]}: no patches, and in time AWS refuses updates",
-            "Move to a newer one; `pointsman diff` shows what that changes.",
-        )
+    judged = runtimes.judge(runtime, now)
+    match judged.verdict:
+        case "ok":
+            yield _ok("runtime", judged.what)
+        case "blocked" | "never":
+            yield _problem("runtime", judged.what, judged.next)
+        case _:
+            yield _warning("runtime", judged.what, judged.next)
+
+
+def _layers(session: Session) -> Iterator[Check]:
+    """Others' layers that the function is to have, as their publishers describe them."""
+    provision = session.function.provision
+    others = [each for each in getattr(provision, "layers", ()) if each.startswith("arn:")]
+    if not others:
+        return
+    gone = [each for each in others if session.gateway.layer_version(each) is None]
+    for arn in gone:
+        yield _problem("layers", f"there is no layer version {arn}", "Correct `layers`, or ask who publishes it.")
+    found = layers.others(session, [each for each in others if each not in gone])
+    for unfit in layers.unfit(session, found):
+        yield _warning("layers", unfit, "Take the version that is meant for it.")
+    least, _ = layers.heaviest(found)
+    if found:
+        yield _ok("layers", f"{counted(len(found), 'layer')} of others, {size(least)} zipped")
 
 
 def _permissions(session: Session, environments: tuple[Environment, ...], caller: Caller) -> Iterator[Check]:
@@ -292,6 +267,10 @@ def _parts(session: Session, environments: Iterable[Environment]) -> set[str]:
         found |= {"create", "settings"}
     if isinstance(function.provision, CloudFormation):
         found.add("stack")
+    named = getattr(function.provision, "layers", ())
+    found |= {"others" if each.startswith("arn:") else "layers" for each in named}
+    if function.build == "image":
+        found.add("images")
     if any(each.bucket for each in environments):
         found.add("bucket")
     if project.branches.role_guard != "off":
@@ -319,6 +298,10 @@ def _arns(session: Session, environments: Iterable[Environment], account: str) -
     function = f"arn:aws:lambda:{region}:{account}:function:{name or f'{stack}-*' if stack else name or '*'}"
     path = role.rpartition("/")[0]
     head = (name or "*")[:24] + ("*" if name and len(name) > 24 else "")
+    function_ = session.function
+    named = getattr(provision, "layers", ())
+    built = [session.world.project.layers[each] for each in named if each in session.world.project.layers]
+    own = [f"arn:aws:lambda:{region}:{account}:layer:{each.published_as or each.name}" for each in built]
     stacks = f"arn:aws:cloudformation:{region}:{account}:stack/{stack}/*"
     return {
         "function": (function, f"{function}:*"),
@@ -327,6 +310,9 @@ def _arns(session: Session, environments: Iterable[Environment], account: str) -
         "clones": (f"{path}/{head}-*-branch-*",),
         "stack": (stacks,),
         "bucket": tuple(f"arn:aws:s3:::{each.bucket}/pointsman/*" for each in environments if each.bucket),
+        "layers": tuple(f"{arn}{tail}" for arn in own for tail in ("", ":*")),
+        "others": tuple(each for each in named if each.startswith("arn:")),
+        "images": (images.arn(function_.image),) if function_.image else (),
         "policies": (f"arn:aws:iam::{account}:policy/*", "arn:aws:iam::aws:policy/*"),
         "mappings": (f"arn:aws:lambda:{region}:{account}:event-source-mapping:*",),
     }

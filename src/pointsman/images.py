@@ -93,6 +93,12 @@ def _place(repository: str) -> tuple[str, str, str]:
     return account, region, name
 
 
+def arn(image: str) -> str:
+    """The repository's, as policies name it."""
+    account, region, name = _place(reference(image)[0])
+    return f"arn:aws:ecr:{region}:{account}:repository/{name}"
+
+
 def _stand_in(session: Session, repository: str, tag: str) -> None:
     """A manifest of nothing under that tag, where a rehearsal has no registry to push to."""
     empty = b"{}"

@@ -257,19 +257,45 @@ def _looked_up(typed: Typed, found: adoption.Found, path: Path) -> adoption.Foun
 def _build(typed: Typed) -> int:
     from pointsman import building
 
-    screen = typed.screen
-    made = [
-        building.build(project, function, environ=typed.environ, say=screen.say)
-        for project, function in _buildable(typed)
-    ]
-    if not screen.json:
-        rows = [
-            (each.function, each.path, size(each.size), str(each.files), each.sha256, "yes" if each.cached else "no")
-            for each in made
+    screen, asked = typed.screen, typed.asked
+    if asked.layer:
+        if asked.function:
+            raise UsageError("--layer and --function both say what to build", next="Leave one of them out.")
+        made: list[Any] = [
+            building.layer(project, layer, environ=typed.environ, say=screen.say)
+            for project, layer in _buildable_layers(typed)
         ]
-        screen.table(("function", "path", "size", "files", "sha256", "cached"), rows)
+    else:
+        made = [
+            building.build(project, function, environ=typed.environ, say=screen.say)
+            for project, function in _buildable(typed)
+            if not _is_image(typed, function)
+        ]
+    if not screen.json:
+        packages = [(each.layer, each.package) if asked.layer else (each.function, each) for each in made]
+        packages += [(f"layer {one.layer}", one.package) for each in made for one in getattr(each, "layers", ())]
+        rows = [
+            (name, each.path, size(each.size), str(each.files), each.sha256, "yes" if each.cached else "no")
+            for name, each in dict(packages).items()
+        ]
+        screen.table(("layer" if asked.layer else "function", "path", "size", "files", "sha256", "cached"), rows)
     screen.result(made)
     return 0
+
+
+def _is_image(typed: Typed, function: Function) -> bool:
+    if function.build == "image":
+        typed.screen.say(f"{function.name} is a container image: nothing is built; `pointsman plan` shows its digest")
+    return function.build == "image"
+
+
+def _buildable_layers(typed: Typed) -> list[tuple[config.Project, config.Layer]]:
+    project = typed.world.project if typed.asked.local else config.load(typed.file())
+    if wrong := next((name for name in typed.asked.layer if name not in project.layers), None):
+        from pointsman.world import unknown
+
+        raise unknown("layer", wrong, project.layers, "pointsman.toml has")
+    return [(project, each) for name, each in project.layers.items() if name in typed.asked.layer]
 
 
 def _buildable(typed: Typed) -> list[tuple[config.Project, Function]]:

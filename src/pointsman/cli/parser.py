@@ -184,6 +184,11 @@ def _function(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return parser
 
 
+def _building(parser: argparse.ArgumentParser) -> None:
+    _function(parser)
+    parser.add_argument("--layer", metavar="NAME", action="append", help="one of the file's layers instead")
+
+
 def _to(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument(
         "--to", metavar="ENV", help="the environment, by name or alias (default: the first of the file)"
@@ -550,7 +555,7 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[Parser, Parser], object]]] = {
         "AWS_ACCESS_KEY_ID …) it looks at the functions on AWS, too: which aliases there are, what the packages hold.",
         _init,
     ),
-    "build": ("pointsman build --json", "", lambda parser, _shared: _function(parser)),
+    "build": ("pointsman build --json", "", lambda parser, _shared: _building(parser)),
     "deploy": ("pointsman deploy --to STAGE --build-id 101", "", _deploy),
     "promote": (
         "pointsman promote 101 --to PROD",

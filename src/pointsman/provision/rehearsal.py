@@ -145,7 +145,11 @@ def runnable(project: Project, there: tuple[str, ...], say: Callable[[str], None
         if near := _nearest(wanted, there):
             functions[name] = msgspec.structs.replace(function, runtime=near)
             say(f"rehearsal: {name} wants {wanted}, which this machine does not have: {near} runs it")
-    return msgspec.structs.replace(project, functions=functions)
+    layers = dict(project.layers)
+    for name, layer in project.layers.items():
+        runs = (each if each in there else _nearest(each, there) or each for each in layer.runtimes)
+        layers[name] = msgspec.structs.replace(layer, runtimes=tuple(dict.fromkeys(runs)))
+    return msgspec.structs.replace(project, functions=functions, layers=layers)
 
 
 def _nearest(wanted: str, there: tuple[str, ...]) -> str | None:
