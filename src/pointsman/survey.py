@@ -75,13 +75,17 @@ class VersionRow(Value, frozen=True, kw_only=True):
 
 
 class Difference(Value, frozen=True, kw_only=True):
-    """`code` is True where the code differs; `files` names what changed, where both packages are still here."""
+    """`code` is True where the code differs; `files` names what changed, where both packages are still here.
+
+    `images`: the digests of two container images that differ.
+    """
 
     a: str
     b: str
     code: bool
     settings: dict[str, tuple[Any, Any]]
     files: dict[str, str] | None
+    images: tuple[str, str] | None = None
 
 
 def places(world: World, function: Function) -> list[tuple[Session, tuple[Environment, ...]]]:
@@ -218,6 +222,7 @@ def diff(world: World, function: Function, environment: Environment, a: str, b: 
         code=code,
         settings=settings,
         files=_files(world, one, other) if code else {},
+        images=(one.sha256, other.sha256) if code and one.sha256.image and other.sha256.image else None,
     )
 
 

@@ -563,7 +563,9 @@ def _diff(typed: Typed) -> int:
             screen.print(screen.bold(f"{name}: {each.a} → {each.b}"))
             if not each.code and not each.settings:
                 screen.print("  the same code and configuration")
-            if each.code and each.files is None:
+            if each.images:
+                screen.print(f"  another image: sha256:{each.images[0]} → sha256:{each.images[1]}")
+            elif each.code and each.files is None:
                 screen.print("  other code (which files: not known here, their packages are not in this checkout)")
             for path, what in (each.files or {}).items():
                 screen.print(f"  {what:<8} {path}")

@@ -150,6 +150,7 @@ class MotoBridge:
         from pointsman.localaws.cloudformation.stacks import Stacks
         from pointsman.localaws.event_sources.backends import tell_arrivals
         from pointsman.localaws.log_journal import LogJournal
+        from pointsman.localaws.moto_ecr import put_digests_right
         from pointsman.localaws.moto_iam import put_simulation_in_place
         from pointsman.localaws.moto_lambda import put_ours_in_place
         from pointsman.localaws.moto_schedules import have_schedules_tell
@@ -170,6 +171,7 @@ class MotoBridge:
         put_rules_right(self.invoke)
         have_schedules_tell(self._scheduled, self._moment)
         put_sts_right()
+        put_digests_right()
         put_states_right()
         put_simulation_in_place()
         _leave_conditions_open()
