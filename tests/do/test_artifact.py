@@ -121,7 +121,9 @@ def test_an_include_that_names_what_a_default_leaves_out_brings_it_back(
 
 @pytest.mark.parametrize("handler", ["tests/echo.handler", "tests.echo.handler", "./tests/echo.handler"])
 def test_the_handlers_folder_is_never_lost(tmp_path: Path, handler: str) -> None:
-    source = lay(tmp_path / "src", {"tests/echo.py": "", "tests/other.py": "", "e2e/x.py": "", "app.py": ""})
+    source = lay(
+        tmp_path / "src", {"tests/echo.py": "handler = print", "tests/other.py": "", "e2e/x.py": "", "app.py": ""}
+    )
 
     made = make(source, tmp_path, handler=handler)
 
@@ -619,7 +621,10 @@ def test_an_empty_zip_is_refused(tmp_path: Path) -> None:
 def test_the_handlers_file_is_found_where_the_runtime_finds_it(
     tmp_path: Path, handler: str, runtime: str, files: list[str]
 ) -> None:
-    source = lay(tmp_path / "src", dict.fromkeys(files, "x"))
+    texts = {".py": "handler = print"}
+    called = handler.rpartition("/")[2].partition(".")[2].partition(".")[0]
+    texts |= dict.fromkeys((".js", ".mjs", ".cjs"), f"exports.{called} = print")
+    source = lay(tmp_path / "src", {name: texts.get(Path(name).suffix, "x") for name in files})
     for name in files:
         (source / name).chmod(0o755)
 

@@ -146,7 +146,7 @@ def _handler(
     match runtime.rstrip("0123456789.x"):
         case "nodejs":
             if "." not in last:
-                return [_malformed(handler, "index.handler", where)]
+                return _malformed(handler, "index.handler", where, elsewhere=elsewhere)
             stem, _, called = last.partition(".")
             stem = prefix + stem
             wanted = [stem + end for end in (".js", ".mjs", ".cjs", "", "/index.js")]
@@ -154,7 +154,7 @@ def _handler(
             names = lambda _, text: _not_in_node(text, called.split(".")[0])  # noqa: E731
         case "python":
             if "." not in last:
-                return [_malformed(handler, "app.handler", where)]
+                return _malformed(handler, "app.handler", where, elsewhere=elsewhere)
             stem, _, called = name.rpartition(".")
             stem = stem.replace(".", "/")
             wanted = [f"{stem}.py", f"{stem}/__init__.py", f"{stem}.pyc"]
@@ -168,7 +168,13 @@ def _handler(
             return []
     links = [each for each, (_, mode) in files.items() if mode >> 12 == 0o12]
     there = next((each for each in wanted if each in files), None)
-    if there and names and there.endswith((".py", ".js", ".mjs", ".cjs")) and there not in links:
+    if (
+        there
+        and names
+        and there.endswith((".py", ".js", ".mjs", ".cjs"))
+        and there not in links
+        and "node_modules/" not in there
+    ):
         if what := names(there, _content(artifact, there)):
             return [Problem(where, f'handler = "{handler}" is not in {there}: {what}', "Correct `handler`.")]
         return []
@@ -194,8 +200,9 @@ def _bootstrap(files: Files, handler: str, where: str) -> list[Problem]:
     return []
 
 
-def _malformed(handler: str, like: str, where: str) -> Problem:
-    return Problem(where, f'handler = "{handler}" names no function', f'Write it like "{like}".')
+def _malformed(handler: str, like: str, where: str, *, elsewhere: bool) -> list[Problem]:
+    what = f'handler = "{handler}" names no function'
+    return [] if elsewhere else [Problem(where, what, f'Write it like "{like}".')]
 
 
 def _near(files: Iterable[str], wanted: str) -> list[str]:
@@ -285,16 +292,16 @@ _EXPORTED = re.compile(
 _LISTED = re.compile(rf"(?://[^\n]*\n\s*)*({_NAME})(?:\s+as\s+({_NAME})|\s*:\s*[\w$.\"' ]+)?")
 _UNKNOWN_EXPORTS = re.compile(
     r"\bexports\b(?!\s*(?:\.|\[\s*[\"']|,\s*[\"']))"  # handed on, replaced, or given a computed name
-    r"|module\s*\[|export\s*\*|export\s+(?:const|let|var)\s*[\[{]|export\s+(?:const|let|var)[^;=\n]*,"
+    r"|module\s*\[|export\s*\*|export\s+(?:const|let|var)\s*[\[{]|export\s+(?:const|let|var)\b[^;\n]*,\s*[\w$]+\s*="
 )
 
 
 def _offer(called: str, found: set[str], it: str) -> str:
     from difflib import get_close_matches
 
-    near = get_close_matches(called, found, 1, 0.5)
+    near = get_close_matches(called, found, 1, 0.7)
     if near:
-        return f"{it} no {called}; did you mean {near[0]}?"
+        return f"{it} no {called}, but {near[0]}"
     return f"{it} no {called}{f', but {few(sorted(found))}' if found else ''}"
 
 
