@@ -159,17 +159,17 @@ def _function(session: Session) -> Iterator[Check]:
         yield _problem("function", f"{name} is Failed: {found.state_reason or found.update_reason}", "Mend that first.")
     else:
         yield _ok("function", f"{name}: {found.state}, update {found.update}")
-    yield from _runtime(found.settings.get("Runtime", ""), session.world.clock.now())
+    yield from _runtime(session, found.settings.get("Runtime", ""))
 
 
-def _runtime(runtime: str, now: float) -> Iterator[Check]:
+def _runtime(session: Session, runtime: str) -> Iterator[Check]:
     if not runtime:
         return
-    judged = runtimes.judge(runtime, now)
+    judged = runtimes.judge(runtime, session.world.clock.now())
     match judged.verdict:
         case "ok":
             yield _ok("runtime", judged.what)
-        case "blocked" | "never":
+        case "blocked" | "never" if not session.world.local:  # a rehearsal runs what this machine has
             yield _problem("runtime", judged.what, judged.next)
         case _:
             yield _warning("runtime", judged.what, judged.next)

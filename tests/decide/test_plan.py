@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.errors import LostRace
+from pointsman.errors import LostRace, UsageError
 from pointsman.model import (
     Alias,
     AliasName,
@@ -30,6 +30,7 @@ from pointsman.plan import (
     ApplyTerraform,
     Gate,
     Plan,
+    PublishLayer,
     Seen,
     Wanted,
     describe,
@@ -348,3 +349,53 @@ def test_what_a_plan_brings_about_leaves_nothing_to_do(
 
     assert again.steps == ()
     assert plan == plan_deploy(asked, Seen(function=before, alias=alias("3") if served else None, serving=serving))
+
+
+COMMON = "arn:aws:lambda:eu-west-1:123456789012:layer:common"
+LAYER = PublishLayer(layer="common", arn=COMMON, sha256=NEW, size=1_200_000, reason="version 3 holds something else")
+
+
+def test_a_changed_layer_is_published_and_the_configuration_refers_to_it() -> None:
+    present = function(NEW, Layers=[f"{COMMON}:3"])
+    asked = wanted(settings={**SETTINGS, "Layers": ["layer.common"]}, layers=(LAYER,))
+
+    plan = plan_deploy(asked, Seen(function=present, alias=alias("1"), serving=bits(NEW, present)))
+
+    assert told(plan) == [
+        "publish 1.2 MB as the next version of layer common (version 3 holds something else)",
+        "change the configuration of $LATEST: Layers common:3 → common (new)",
+        "publish a version of it, described “101”",
+        "run the integration tests against the new version",
+        "move alias STAGE from version 1 to the new version (build 101)",
+    ]
+    assert from_json(to_json(plan), Plan) == plan
+
+
+def test_a_layer_that_is_there_is_nothing_to_do() -> None:
+    present = function(NEW, Layers=[f"{COMMON}:3"])
+    asked = wanted(settings={**SETTINGS, "Layers": [f"{COMMON}:3"]})
+
+    plan = plan_deploy(asked, Seen(function=present, alias=alias("1"), serving=bits(NEW, present)))
+
+    assert plan.steps == ()
+
+
+def test_a_new_functions_layers_come_first() -> None:
+    plan = plan_deploy(wanted(settings={**SETTINGS, "Layers": ["layer.common"]}, layers=(LAYER,)), Seen(function=None))
+
+    assert told(plan)[:2] == [
+        "publish 1.2 MB as the next version of layer common (version 3 holds something else)",
+        "create the function (there is none yet)",
+    ]
+
+
+def test_an_image_is_put_by_its_digest_and_never_into_a_function_of_a_zip() -> None:
+    old, new = CodeSha256("a" * 64), CodeSha256("b" * 64)
+
+    plan = plan_deploy(wanted(new), Seen(function=function(old), alias=alias("1")))
+    assert told(plan)[0] == "put image sha256:bbbbbbbb… into $LATEST ($LATEST holds aaaaaaaa…)"
+
+    with pytest.raises(UsageError, match="has a zip, and an image is to be deployed"):
+        plan_deploy(wanted(new), Seen(function=function(OLD), alias=alias("1")))
+    with pytest.raises(UsageError, match="has an image, and a zip is to be deployed"):
+        plan_deploy(wanted(NEW), Seen(function=function(old), alias=alias("1")))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pointsman import runtimes
 from pointsman.aws import permissions
 from pointsman.aws.operation import Transport
 from pointsman.aws.transports import Faults
@@ -266,18 +268,14 @@ def test_a_missing_function_and_a_missing_tool_are_problems(shop: Shop) -> None:
     [
         (1_700_000_000.0, "ok", "is supported until"),
         (None, "warning", "AWS deprecates"),
-        (4_000_000_000.0, "warning", "is deprecated since"),
+        (4_000_000_000.0, "warning", "AWS refuses to update functions with"),
     ],
 )
 def test_a_runtimes_end_is_told_in_time(shop: Shop, staff: Staff, now: float | None, verdict: str, says: str) -> None:
-    from pointsman import doctor
-
     shop.ok("deploy", "--build-id", "101")
     if now is None:
-        from datetime import UTC, datetime
-
-        end = datetime.fromisoformat(doctor._ENDS[control_runtime()]).replace(tzinfo=UTC)
-        now = end.timestamp() - 30 * 86_400
+        end = runtimes.table()[control_runtime()].deprecated
+        now = datetime.combine(end, datetime.min.time(), UTC).timestamp() - 30 * 86_400
 
     answer = shop.ok("doctor", "--json", clock=FakeClock(now))
 
