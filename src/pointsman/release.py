@@ -10,9 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pointsman import building, furnishing, images, layers, owners, runtimes
-from pointsman.artifact import UNZIPPED, checks
-from pointsman.config import Direct, Environment, Function
+from pointsman import building, furnishing, images, owners, preflight
+from pointsman.config import Environment, Function
 from pointsman.errors import (
     BuildFailed,
     Drift,
@@ -50,12 +49,9 @@ from pointsman.observe import (
 )
 from pointsman.plan import (
     MOVES,
-    CreateFunction,
     Plan,
     PublishVersion,
     Seen,
-    UpdateCode,
-    UpdateConfiguration,
     Wanted,
     differences,
     plan_deploy,
@@ -144,7 +140,7 @@ def proposed(
     session: Session, made: Artifact, build: BuildId, *, check: Callable[[Seen], None] = lambda _seen: None
 ) -> Plan:
     """The deploy of this package, planned on what is there now, and the build's id taken."""
-    _check(session, made)
+    preflight.check(session, made)
     session.ledger.append(session.run, "packaged", function=session.function.name, artifact=made, build=build)
     wanted, seen = observe(session, made, build, gates=release_gates(session.function))
     check(seen)
@@ -166,7 +162,7 @@ def plan(world: World, function: Function, environment: Environment, *, given: s
 
 
 def planned_deploy(session: Session, made: Artifact, name: BuildId) -> Plan:
-    _check(session, made)
+    preflight.check(session, made)
     gates = (*unit_gate(session.function), *release_gates(session.function))
     wanted, seen = observe(session, made, name, gates=gates)
     planned = _planned(session, wanted, seen)
@@ -175,59 +171,10 @@ def planned_deploy(session: Session, made: Artifact, name: BuildId) -> Plan:
     return planned
 
 
-def _check(session: Session, made: Artifact) -> None:
-    """What Lambda would refuse, before it is asked: all of it at once. A handler may lie in another's layer."""
-    function, runtime = session.function, session.function.runtime
-    found: list[checks.Problem] = []
-    if runtime:
-        judged = runtimes.judge(runtime, session.world.clock.now())
-        where = f"function.{function.name}.runtime"
-        # A rehearsal runs what this machine has, whatever AWS makes of it by now.
-        if judged.verdict in ("blocked", "never") and not session.world.local:
-            found.append(checks.Problem(where, judged.what, judged.next))
-        elif judged.verdict not in ("ok", "soon"):
-            session.warnings.append(f"{where}: {judged.what}. {judged.next}")
-    if made.image:
-        checks.refuse(found)
-        return
-    checks.check(
-        made,
-        handler=function.handler,
-        runtime=runtime,
-        bucket=session.environment.bucket,
-        architecture=function.architecture,
-        layers=isinstance(function.provision, Direct) and bool(function.provision.layers),
-        more=found,
-    )
-
-
-def _check_there(session: Session, wanted: Wanted, seen: Seen, made: Plan) -> None:
-    """What only a look at AWS tells: others' layers, and whether the function is yet to be created."""
-    function, runtime = session.function, session.function.runtime
-    if not any(isinstance(step, CreateFunction | UpdateCode | UpdateConfiguration) for step in made.steps):
-        return
-    if runtime and seen.function is None and wanted.settings and not session.world.local:
-        judged = runtimes.judge(runtime, session.world.clock.now())
-        if judged.verdict == "no_create":
-            raise BuildFailed(judged.what, where=f"function.{function.name}.runtime", next=judged.next)
-    ours = {each.name for each in wanted.artifact.layers}
-    named = (wanted.settings or {}).get("Layers", ())
-    found = layers.others(session, [each for each in named if each[:4] == "arn:" and each.split(":")[-2] not in ours])
-    session.warnings += layers.unfit(session, found)
-    least, shown = layers.heaviest(found)
-    own = wanted.artifact.unzipped + sum(each.package.unzipped for each in wanted.artifact.layers)
-    if least + own > UNZIPPED:
-        raise BuildFailed(
-            f"{own:,} bytes unzipped, and others' layers of {least:,} zipped, pass Lambda's {UNZIPPED:,}: {shown}",
-            where=f"the package of {function.name}",
-            next="`exclude` what the function does not need, leave a layer out, or deploy it as a container image.",
-        )
-
-
 def _planned(session: Session, wanted: Wanted, seen: Seen) -> Plan:
     same_build(session, wanted, seen)
     made = plan_deploy(wanted, seen)
-    _check_there(session, wanted, seen, made)
+    preflight.check_there(session, wanted, seen, made)
     if session.run:
         announce(session, made)
     if any(isinstance(step, PublishVersion) for step in made.steps) and seen.function:

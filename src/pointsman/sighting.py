@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from pointsman.adoption import Candidate, Found, sources_of
 from pointsman.config import CloudFormation, Existing, toml
-from pointsman.errors import NotFound, PointsmanError
+from pointsman.errors import NotFound, NotYet, PointsmanError
 from pointsman.model import Alias, Configuration, FunctionName, few
 from pointsman.takeover import contents
 from pointsman.world import Session, World
@@ -67,6 +67,11 @@ def named(world: World, found: Found, name: FunctionName) -> Found:
         raise NotFound(
             f"there is no function {name} in {session.wire.region}",
             next="Check the name, --region and --profile. Nothing was written.",
+        )
+    if live.sha256.image:
+        raise NotYet(
+            f"{name} is a container image, and `init` writes no file for one yet",
+            next=f"Write [function.{name}] with its `image` yourself: docs/images.md.",
         )
     declared = next((each for each in found.functions if each.name == name), None)
     notes = [*found.notes] if declared else []

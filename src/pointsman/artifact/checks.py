@@ -87,6 +87,11 @@ def problems(
     return found
 
 
+def native(artifact: Artifact, architecture: str) -> list[Problem]:
+    """What of a package is made for another machine than the function has."""
+    return _foreign(artifact, notes.modes(artifact), (architecture,), f"the package of {artifact.function}")
+
+
 def _of_layer(layer: BuiltLayer, bucket: str | None) -> list[Problem]:
     where = f"layer {layer.layer}"
     files = notes.modes(layer.package)
@@ -383,4 +388,4 @@ _MACHINES = {
     258: "LoongArch",
 }
 
-__all__ = ["UNZIPPED", "ZIPPED", "Problem", "check", "problems", "refuse", "too_large"]
+__all__ = ["UNZIPPED", "ZIPPED", "Problem", "check", "native", "problems", "refuse", "too_large"]

@@ -1,0 +1,63 @@
+"""What would fail, said before anything is changed: of the package and the runtime, then of what AWS tells."""
+
+from __future__ import annotations
+
+from pointsman import layers, runtimes
+from pointsman.artifact import UNZIPPED, checks
+from pointsman.config import Direct
+from pointsman.errors import BuildFailed
+from pointsman.model import Artifact
+from pointsman.plan import CreateFunction, Plan, Seen, UpdateCode, UpdateConfiguration, Wanted
+from pointsman.world import Session
+
+
+def check(session: Session, made: Artifact) -> None:
+    """What Lambda would refuse, before it is asked: all of it at once. A handler may lie in another's layer."""
+    function, runtime = session.function, session.function.runtime
+    found: list[checks.Problem] = []
+    if runtime:
+        judged = runtimes.judge(runtime, session.world.clock.now())
+        where = f"function.{function.name}.runtime"
+        # A rehearsal runs what this machine has, whatever AWS makes of it by now.
+        if judged.verdict in ("blocked", "never") and not session.world.local:
+            found.append(checks.Problem(where, judged.what, judged.next))
+        elif judged.verdict not in ("ok", "soon"):
+            session.warnings.append(f"{where}: {judged.what}. {judged.next}")
+    if made.image:
+        checks.refuse(found)
+        return
+    checks.check(
+        made,
+        handler=function.handler,
+        runtime=runtime,
+        bucket=session.environment.bucket,
+        # Of a function that somebody else made only a look at it tells: `check_there`.
+        architecture=function.architecture if isinstance(function.provision, Direct) else None,
+        layers=isinstance(function.provision, Direct) and bool(function.provision.layers),
+        more=found,
+    )
+
+
+def check_there(session: Session, wanted: Wanted, seen: Seen, made: Plan) -> None:
+    """What only a look at AWS tells: others' layers, and whether the function is yet to be created."""
+    function, runtime = session.function, session.function.runtime
+    if not any(isinstance(step, CreateFunction | UpdateCode | UpdateConfiguration) for step in made.steps):
+        return
+    if seen.function and wanted.settings is None and seen.stack == "same" and not wanted.artifact.image:
+        checks.refuse(checks.native(wanted.artifact, seen.function.settings.get("Architectures", ["x86_64"])[0]))
+    if runtime and seen.function is None and wanted.settings and not session.world.local:
+        judged = runtimes.judge(runtime, session.world.clock.now())
+        if judged.verdict == "no_create":
+            raise BuildFailed(judged.what, where=f"function.{function.name}.runtime", next=judged.next)
+    ours = {each.name for each in wanted.artifact.layers}
+    named = (wanted.settings or {}).get("Layers", ())
+    found = layers.others(session, [each for each in named if each[:4] == "arn:" and each.split(":")[-2] not in ours])
+    session.warnings += layers.unfit(session, found)
+    least, shown = layers.heaviest(found)
+    own = wanted.artifact.unzipped + sum(each.package.unzipped for each in wanted.artifact.layers)
+    if least + own > UNZIPPED:
+        raise BuildFailed(
+            f"{own:,} bytes unzipped, and others' layers of {least:,} zipped, pass Lambda's {UNZIPPED:,}: {shown}",
+            where=f"the package of {function.name}",
+            next="`exclude` what the function does not need, leave a layer out, or deploy it as a container image.",
+        )
