@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import re
 import struct
 import sys
@@ -18,6 +19,21 @@ ZIPPED = 50 * 1024 * 1024  # in a request; more goes through S3
 UNZIPPED = 262_144_000  # with all layers
 
 Files = Mapping[str, tuple[int, int]]  # of each file its size and mode
+
+
+class _Content:
+    """What is in a package's zip, which is opened when that is first asked for: it takes time with many files."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    @functools.cached_property
+    def _zipped(self) -> zipfile.ZipFile:
+        return zipfile.ZipFile(self._path)
+
+    def read(self, name: str, most: int = -1) -> bytes:
+        with self._zipped.open(name) as file:
+            return file.read(most)
 
 
 class Problem(NamedTuple):
@@ -77,11 +93,11 @@ def problems(
         return [Problem(where, "it is empty", "Look at `source`, `include` and `exclude`.")]
     found = [*too_large(((name, size) for name, (size, _) in files.items()), where, artifact.layers)]
     found += _too_large_zipped(artifact, where, bucket)
-    elsewhere = elsewhere or bool(artifact.layers)
+    elsewhere, content = elsewhere or bool(artifact.layers), _Content(artifact.path)
     if handler and runtime and not handler.startswith("/opt/"):  # /opt is where layers are
-        found += _handler(artifact, files, handler, runtime, where, elsewhere=elsewhere)
+        found += _handler(content, files, handler, runtime, where, elsewhere=elsewhere)
     if architecture:
-        found += _foreign(artifact, files, (architecture,), where)
+        found += _foreign(content, files, (architecture,), where)
     for layer in artifact.layers:
         found += _of_layer(layer, bucket)
     return found
@@ -89,7 +105,8 @@ def problems(
 
 def native(artifact: Artifact, architecture: str) -> list[Problem]:
     """What of a package is made for another machine than the function has."""
-    return _foreign(artifact, notes.modes(artifact), (architecture,), f"the package of {artifact.function}")
+    where = f"the package of {artifact.function}"
+    return _foreign(_Content(artifact.path), notes.modes(artifact), (architecture,), where)
 
 
 def _of_layer(layer: BuiltLayer, bucket: str | None) -> list[Problem]:
@@ -98,7 +115,7 @@ def _of_layer(layer: BuiltLayer, bucket: str | None) -> list[Problem]:
     if not files:
         return [Problem(where, "it is empty", f"Look at `source` of [layer.{layer.layer}].")]
     found = [*_too_large_zipped(layer.package, where, bucket)]
-    found += _foreign(layer.package, files, layer.architectures, where)
+    found += _foreign(_Content(layer.package.path), files, layer.architectures, where)
     families = {re.split("[0-9.]", each)[0] for each in layer.runtimes}
     wanted = {"python": "python/", "nodejs": "nodejs/"}
     folders = [wanted[each] for each in sorted(families & wanted.keys())]
@@ -141,13 +158,13 @@ def _too_large_zipped(artifact: Artifact, where: str, bucket: str | None) -> lis
 
 
 def _handler(
-    artifact: Artifact, files: Files, handler: str, runtime: str, where: str, *, elsewhere: bool
+    content: _Content, files: Files, handler: str, runtime: str, where: str, *, elsewhere: bool
 ) -> list[Problem]:
     """Only runtimes whose search is known are judged. `elsewhere`: it may be in a layer instead."""
     name = handler.removeprefix("./")
     folder, _, last = name.rpartition("/")
     prefix = f"{folder}/" if folder else ""
-    names: Callable[[str, bytes], str] | None = None
+    judge: Callable[[bytes], str] | None = None
     match runtime.rstrip("0123456789.x"):
         case "nodejs":
             if "." not in last:
@@ -156,7 +173,7 @@ def _handler(
             stem = prefix + stem
             wanted = [stem + end for end in (".js", ".mjs", ".cjs", "", "/index.js")]
             wanted += [f"node_modules/{stem}{end}" for end in (".js", "/index.js", "/package.json")]
-            names = lambda _, text: _not_in_node(text, called.split(".")[0])  # noqa: E731
+            judge = functools.partial(_not_in_node, called=called.partition(".")[0])
         case "python":
             if "." not in last:
                 return _malformed(handler, "app.handler", where, elsewhere=elsewhere)
@@ -164,7 +181,7 @@ def _handler(
             stem = stem.replace(".", "/")
             wanted = [f"{stem}.py", f"{stem}/__init__.py", f"{stem}.pyc"]
             wanted += [each for each in files if each.startswith(f"{stem}.") and each.endswith(".so")]
-            names = lambda _, text: _not_in_python(text, called, runtime)  # noqa: E731
+            judge = functools.partial(_not_in_python, called=called, runtime=runtime)
         case "ruby":
             wanted = [prefix + last.partition(".")[0] + ".rb"]
         case "provided.al" | "provided":
@@ -172,17 +189,14 @@ def _handler(
         case _:
             return []
     links = [each for each, (_, mode) in files.items() if mode >> 12 == 0o12]
-    there = next((each for each in wanted if each in files), None)
-    if (
-        there
-        and names
-        and there.endswith((".py", ".js", ".mjs", ".cjs"))
-        and there not in links
-        and "node_modules/" not in there
-    ):
-        if what := names(there, _content(artifact, there)):
-            return [Problem(where, f'handler = "{handler}" is not in {there}: {what}', "Correct `handler`.")]
-        return []
+    there = [each for each in wanted if each in files]
+    if len(there) == 1 and judge and there[0] not in links and _is_source(there[0]):
+        what = judge(content.read(there[0]))
+        return (
+            [Problem(where, f'handler = "{handler}" is not in {there[0]}: {what}', "Correct `handler`.")]
+            if what
+            else []
+        )
     if there or elsewhere or any(each.startswith(tuple(f"{link}/" for link in links)) for each in wanted):
         return []
     near = _near(files, wanted[0])
@@ -193,6 +207,11 @@ def _handler(
             f"Near it: {', '.join(near)}." if near else "Look at `handler`, `source`, `include` and `exclude`.",
         )
     ]
+
+
+def _is_source(name: str) -> bool:
+    """Of the user's own: what is published as a package may export in ways that only running it tells."""
+    return name.endswith((".py", ".js", ".mjs", ".cjs")) and "node_modules/" not in name
 
 
 def _bootstrap(files: Files, handler: str, where: str) -> list[Problem]:
@@ -218,11 +237,6 @@ def _near(files: Iterable[str], wanted: str) -> list[str]:
     stem = wanted.rpartition("/")[2].partition(".")[0]
     same = [name for name in own if name.rpartition("/")[2].partition(".")[0] == stem]
     return list(dict.fromkeys([*same, *difflib.get_close_matches(wanted, own, 3, 0.6)]))[:3]
-
-
-def _content(artifact: Artifact, name: str) -> bytes:
-    with zipfile.ZipFile(artifact.path) as zipped:
-        return zipped.read(name)
 
 
 def _not_in_python(text: bytes, called: str, runtime: str) -> str:
@@ -313,21 +327,16 @@ def _offer(called: str, found: set[str], it: str) -> str:
 # Native code
 
 
-def _foreign(artifact: Artifact, files: Files, architectures: Sequence[str], where: str) -> list[Problem]:
+def _foreign(content: _Content, files: Files, architectures: Sequence[str], where: str) -> list[Problem]:
     """Programs and libraries that are made for another machine. Only the first bytes of each are read."""
     found: dict[str, dict[str, list[str]]] = collections.defaultdict(lambda: collections.defaultdict(list))
-    asked = [name for name, (size, mode) in files.items() if size >= 20 and _may_be_native(name, mode)]
-    if not asked:
-        return []
-    with zipfile.ZipFile(artifact.path) as zipped:
-        for name in asked:
-            if _one_of_several(name):
-                continue
-            with zipped.open(name) as file:
-                made_for = _made_for(file.read(20), name)
-            if made_for and any(made_for != each for each in architectures):
-                parts = [each for each in name.split("/") if each not in ("python", "nodejs", "node_modules")]
-                found[made_for][parts[0]].append(name)
+    for name, (size, mode) in files.items():
+        if size < 20 or not _may_be_native(name, mode) or _one_of_several(name):
+            continue
+        made_for = _made_for(content.read(name, 20), name)
+        if made_for and any(made_for != each for each in architectures):
+            parts = [each for each in name.split("/") if each not in ("python", "nodejs", "node_modules")]
+            found[made_for][parts[0]].append(name)
     wanted = " and ".join(architectures)
     return [
         Problem(
