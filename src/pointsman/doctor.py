@@ -68,6 +68,9 @@ def _tools(world: World, functions: tuple[Function, ...]) -> Iterator[Check]:
         source = world.project.root / function.source
         if function.build == "node" and (source / "package.json").is_file():
             wanted |= {"node": f"{function.name}'s dependencies", "npm": f"{function.name}'s dependencies"}
+        for name in getattr(function.provision, "layers", ()):
+            if name in world.project.layers and world.project.layers[name].build == "node":
+                wanted |= {"node": f"layer {name}'s dependencies", "npm": f"layer {name}'s dependencies"}
         if isinstance(function.provision, Terraform):
             wanted["terraform"] = f"{function.name}'s infrastructure"
         tests = {"unit": function.test.unit, "integration": function.test.integration}

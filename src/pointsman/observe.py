@@ -74,7 +74,7 @@ def observe(session: Session, made: Artifact, build: BuildId, *, gates: tuple[Ga
     provision = session.function.provision
     found = owners.find(session, made, build)
     session.check_account(found.function.arn if found.function else None)
-    function = _usable(session, found.function) if found.function else _missing(session, found)
+    function = _usable(session, found.function) if found.function else _missing(session, found, made)
     name = function.arn.name if function else found.name
     if function and found.template and found.stack == "same":
         owners.remember(session, found.template, function.arn)
@@ -123,7 +123,7 @@ def observe(session: Session, made: Artifact, build: BuildId, *, gates: tuple[Ga
     return wanted, seen
 
 
-def _missing(session: Session, found: owners.Found) -> Configuration | None:
+def _missing(session: Session, found: owners.Found, made: Artifact) -> Configuration | None:
     """What to do without a function: None where this deploy makes it; NotFound where it ought to be there."""
     provision, world = session.function.provision, session.world
     if isinstance(provision, Existing):
@@ -137,6 +137,7 @@ def _missing(session: Session, found: owners.Found) -> Configuration | None:
                 account=session.gateway.caller_account(),
                 say=session.say,
                 clock=world.clock,
+                image=made.image,
             )
         raise NotFound(
             f"there is no function {found.name} in {session.wire.region}",

@@ -178,6 +178,10 @@ def test_a_rehearsal_puts_a_stand_in_into_the_registry_and_runs_nothing(shop: Sh
 
     assert f"put a stand-in for image {shop.name}:live into the local ECR" in made.err
 
+    name = f"{shop.name}-theirs"
+    configure(shop, f"{shop.name}:live", provision=f'{{ with = "existing", name = "{name}" }}')
+    assert "made a stand-in for" in shop.ok("--local", "-v", "deploy", "--build-id", "1").err
+
     configure(shop, f"{shop.name}:live", more='[function.greeting.test]\nintegration = { run = "true" }')
     refused = shop.run("--local", "deploy", "--build-id", "2")
     assert refused.code == 3

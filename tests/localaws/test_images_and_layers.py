@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -49,6 +50,19 @@ def test_a_tag_is_resolved_once_in_the_local_registry(aws: control.Running, conn
     assert f"sha256:{updated['CodeSha256']}" == second
     with pytest.raises(ClientError, match="registers images but does not run them"):
         lambda_.invoke(FunctionName="image")
+
+
+def test_an_images_digest_is_that_of_its_manifest(connect: Client) -> None:
+    """As docker and every SDK compute it: two images of the same layers differ by their configuration."""
+    ecr = connect("ecr")
+    ecr.create_repository(repositoryName="digests")
+    text = '{"schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.v2+json", "layers": []}'
+
+    pushed = ecr.put_image(repositoryName="digests", imageManifest=text, imageTag="one")["image"]["imageId"]
+    other = ecr.put_image(repositoryName="digests", imageManifest=text + " ", imageTag="two")["image"]["imageId"]
+
+    assert pushed["imageDigest"] == f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    assert other["imageDigest"] != pushed["imageDigest"]
 
 
 def test_a_function_runs_with_its_layers(aws: control.Running, connect: Client) -> None:

@@ -38,25 +38,47 @@ def role(gateway: Gateway, arn: str, say: Callable[[str], None]) -> None:
 
 
 def stand_in(
-    gateway: Gateway, function: Function, *, name: FunctionName, account: str, say: Callable[[str], None], clock: Clock
+    gateway: Gateway,
+    function: Function,
+    *,
+    name: FunctionName,
+    account: str,
+    say: Callable[[str], None],
+    clock: Clock,
+    image: str = "",
 ) -> Configuration:
-    """A function that echoes, under the name of one that exists on AWS."""
+    """A function that echoes, under the name of one that exists on AWS; of an image one that has this."""
+    arn = f"arn:aws:iam::{account}:role/{name}-rehearsal"
+    if image:
+        role(gateway, arn, say)
+        settings: dict[str, Any] = {"Role": arn, "Architectures": [function.architecture]}
+        return _made(gateway, name, settings, Package(image=image), say, clock)
     family = next((each for each in _SOURCE if (function.runtime or "").startswith(each)), None)
     if family is None or function.handler is None:
         raise UsageError(
             f"there is no function {name} on the local AWS",
             next="Give `runtime` and `handler` in pointsman.toml, and a rehearsal makes a stand-in for it.",
         )
-    arn = f"arn:aws:iam::{account}:role/{name}-rehearsal"
     role(gateway, arn, say)
     suffix, source = _SOURCE[family]
     path, _, called = function.handler.rpartition(".")
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr(f"{path}{suffix}", source.format(name=called))
-    settings: dict[str, Any] = {"Role": arn, "Handler": function.handler, "Runtime": function.runtime}
+    settings = {"Role": arn, "Handler": function.handler, "Runtime": function.runtime}
     settings["Architectures"] = [function.architecture]
-    made = gateway.create_function(name, settings, Package(zip=packed.getvalue()))
+    return _made(gateway, name, settings, Package(zip=packed.getvalue()), say, clock)
+
+
+def _made(  # noqa: PLR0917 (what CreateFunction takes)
+    gateway: Gateway,
+    name: FunctionName,
+    settings: dict[str, Any],
+    package: Package,
+    say: Callable[[str], None],
+    clock: Clock,
+) -> Configuration:
+    made = gateway.create_function(name, settings, package)
     say(f"rehearsal: made a stand-in for {name} on the local AWS, where it was missing")
     while made.state == "Pending":
         clock.sleep(0.1)
