@@ -105,6 +105,7 @@ class Options(Value, frozen=True, kw_only=True):
     approve: bool = False
     allow_replace: bool = False
     all_at_once: bool = False
+    supersede: bool = False  # a rollout that is under way is ended first
     wait_s: float = 300
 
 
@@ -126,6 +127,8 @@ class World:
     staged: bool = False  # by `--local`: what the local AWS lacks may be supplied
     calls: list[Call] = field(default_factory=list)
     board: Callable[[Sequence[Progress], float], None] | None = None  # shows how far all are, at that time
+    watched: Callable[[str], None] | None = None  # shows how the rollout of this id stands
+    glance_s: float = 0.5  # how often a watcher that waits looks whether somebody wants something
     turns: Turns = field(default_factory=Turns)
     packages: dict[str, Artifact] = field(default_factory=dict)  # made by this command, by function
     halted: Callable[[], bool] | None = None  # asked before each call, where a Ctrl-C does not arrive by itself

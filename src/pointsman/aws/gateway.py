@@ -171,8 +171,8 @@ class Gateway(Stacks, Belonging, Packages, Roles, Trials):
             Description=description,
         )
 
-    def point(self, alias: Alias, routing: Routing, *, expecting: str, description: str) -> Alias:
-        """Weights are always said, empty ones too: what UpdateAlias is not given it keeps."""
+    def point(self, alias: Alias, routing: Routing, *, expecting: str, description: str | None) -> Alias:
+        """Weights are always said, empty ones too: what UpdateAlias is not given it keeps, as the description here."""
         canary = routing.canary
         weights = {str(canary.version): float(canary.weight)} if canary else {}
         return self._send(
