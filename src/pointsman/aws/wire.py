@@ -21,6 +21,7 @@ from pointsman.aws.operation import Operation, R
 
 _SERVICES = (
     "cloudformation",
+    "cloudwatch",
     "iam",
     "lambda",
     "s3",
@@ -44,7 +45,8 @@ _BY_CODE: Mapping[str, type[errors.AwsError]] = {
         errors.Throttled,
     ),
     **dict.fromkeys(
-        ("AccessDeniedException", "AccessDenied", "UnauthorizedOperation", "Forbidden", "403"), errors.AccessDenied
+        ("AccessDeniedException", "AccessDenied", "NotAuthorized", "UnauthorizedOperation", "Forbidden", "403"),
+        errors.AccessDenied,
     ),
     **dict.fromkeys(
         (

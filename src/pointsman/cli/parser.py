@@ -325,6 +325,10 @@ def _chaos(kinds: Any, shared: Parser) -> None:
     option("--seed", type=int, metavar="N", help="the same seed, the same bad luck")
     option("--clock", type=_above_zero, metavar="X", help="waits pass X times as fast as on AWS (1: as on AWS)")
     option(
+        "--metrics-late", type=duration, metavar="TIME",
+        help="CloudWatch shows what happened only so much later, e.g. 90s (0: at once)",
+    )  # fmt: skip
+    option(
         "--code-quota", type=_size, metavar="SIZE",
         help="how much code the account may store in this region, e.g. 100MB (75GB: as on AWS)",
     )  # fmt: skip
