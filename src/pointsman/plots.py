@@ -31,13 +31,14 @@ font-variant-numeric:tabular-nums}
 .plot .mark{stroke-width:1;stroke-dasharray:2 3}.plot .dashed{stroke-dasharray:6 4}
 .plot .canary{stroke:var(--canary);fill:var(--canary)}.plot .baseline{stroke:var(--baseline);fill:var(--baseline)}
 .plot .bad{stroke:var(--bad);fill:var(--bad)}.plot .good{stroke:var(--good);fill:var(--good)}
-.plot .soft{stroke:var(--soft);fill:var(--soft)}.plot .line.canary,.plot .line.baseline,.plot .line.bad,.plot .line.good,
-.plot .line.soft{fill:none}.plot text.canary,.plot text.baseline,.plot text.bad,.plot text.good{stroke:none}
+.plot .soft{stroke:var(--soft);fill:var(--soft)}.plot .line.canary,.plot .line.baseline,.plot .line.bad,
+.plot .line.good,.plot .line.soft{fill:none}.plot text.canary,.plot text.baseline,
+.plot text.bad,.plot text.good{stroke:none}
 """
 
 
 class Scale(Value, frozen=True, kw_only=True):
-    """From `low` to `high`, with marks to read it by: (value, text). `log`: both are above 0, and tenfolds are alike."""
+    """From `low` to `high`, with marks to read it by: (value, text). `log`: both above 0, tenfolds equally far."""
 
     low: float
     high: float
@@ -57,7 +58,7 @@ class Scale(Value, frozen=True, kw_only=True):
 def linear(
     low: float, high: float, show: Callable[[float], str] = "{:g}".format, *, steps: Sequence[float] = (), most: int = 5
 ) -> Scale:
-    """A scale whose marks are round numbers: 1, 2 or 5 times a power of ten apart, or the first of `steps` that fits."""
+    """A scale whose marks are round: 1, 2 or 5 times a power of ten apart, or the first of `steps` that fits."""
     if not high > low:
         high = low + 1
     rough = (high - low) / most
@@ -184,7 +185,7 @@ def mark(frame: Frame, at: float, told: str, style: str = "soft") -> str:
 
 
 def figure(name: str, frame: Frame, parts: Iterable[str], *, title: str, text: str, alone: bool = False) -> str:
-    """The SVG. `name`: of letters, the only one of its page; `text` says in words what is to be seen. `alone`: a file."""
+    """The SVG. `name`: the only one of its page; `text`: what is to be seen, in words; `alone`: it is a file."""
     right, bottom = frame.width - frame.right, frame.height - frame.bottom
     axes = []
     for value, said in frame.y.ticks:
