@@ -426,6 +426,7 @@ def end_first(session: Session, there: Known, *, why: str) -> Rollout:
                 next="Nothing was changed. Look for the process that watches it, or try again.",
             )
         world.clock.sleep(0.5)
+        world.refresh()
     there = known(world.ledger, FunctionArn.parse(there.arn), there.opened.alias) or there
     if not there.rollout.ended:
         with _watching(session, there) as lease:
@@ -521,6 +522,7 @@ class Watch:
 
     def heed(self) -> AnySignal | None:
         """The oldest request that was not heard yet."""
+        self.session.world.refresh()
         for entry in self.session.ledger.after(self.heard, "rollout-asked", self.opened.id):
             self.heard, by, at = entry.seq, str(entry.body["by"]), self.now
             match entry.body["ask"]:
