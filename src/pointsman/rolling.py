@@ -12,9 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
-import msgspec
-from msgspec.structs import replace
-
 from pointsman import analysis, footing, gating, owners, story
 from pointsman import rollout as machine
 from pointsman.aws import metrics
@@ -33,7 +30,7 @@ from pointsman.errors import (
     Unreachable,
     UsageError,
 )
-from pointsman.ledger import Entry, Ledger, Lease, Run, born
+from pointsman.ledger import Entry, Lease, Ledger, Run, born
 from pointsman.model import (
     Alias,
     AliasName,
@@ -438,9 +435,7 @@ def end_first(session: Session, there: Known, *, why: str) -> Rollout:
 
 def ask(world: World, there: Known, what: Ask, *, why: str = "") -> None:
     """A request for whoever carries the rollout through."""
-    world.ledger.append(
-        there.opened.id, "rollout-asked", subject=there.opened.id, ask=what, by=world.actor.by, why=why
-    )
+    world.ledger.append(there.opened.id, "rollout-asked", subject=there.opened.id, ask=what, by=world.actor.by, why=why)
 
 
 @contextmanager

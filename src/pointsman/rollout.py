@@ -45,8 +45,8 @@ from msgspec.structs import replace
 
 from pointsman import analysis
 from pointsman.analysis import Bucket, Evidence, Judgement, Metric
-from pointsman.model import Routing, Value, Verdict, Version, Weight, counted
 from pointsman.model import Canary as Share
+from pointsman.model import Routing, Value, Verdict, Version, Weight, counted
 
 Moment = Literal["before", "traffic", "step", "quiet", "full", "after"]
 
@@ -68,7 +68,8 @@ class Policy(Value, frozen=True, kw_only=True):
     have been measured before the weight grows. `hold`: how long too few of them are waited for, before `quiet` decides.
     `limit`: the longest that all of it may take. `period`, `lag`: of a bucket, and how late its counts are complete.
     `budget`: how many more calls may fail for a bad canary; the weight then follows the evidence, up to the steps'.
-    `gated`: at which moments there is something to pass (`step` at those weights).
+    `moments`, `gated`: at which there is something to pass (`step` at those weights). `usual`: the share of bad calls
+    before the rollout, where it is known.
     """
 
     steps: tuple[Step, ...]
@@ -83,6 +84,7 @@ class Policy(Value, frozen=True, kw_only=True):
     lag_s: float = 120.0
     budget: int | None = None
     traffic: float = 0.0  # calls a second to the alias, before the rollout
+    usual: float | None = None
     moments: tuple[Moment, ...] = ()
     gated: tuple[float, ...] = ()
 
@@ -315,7 +317,7 @@ class Rollout(Value, frozen=True, kw_only=True):
     bake_until: float = 0.0
     traffic: float = 0.0
     evidence: tuple[Evidence, ...] = ()
-    skipped: bool = False  # somebody said not to wait for this step
+    trouble: bool = False  # the canary fails far more often than is usual, and (or it had gone back) not it alone
 
     @property
     def ended(self) -> bool:
@@ -409,7 +411,7 @@ def _after(rollout: Rollout, signal: AnySignal) -> Rollout:
             resumed = _state(rollout, Judging(since=at, why=f"{by} let it go on"))
             return resumed if isinstance(state, Paused) else rollout
         case SkipAsked(at=at):
-            return _onward(replace(rollout, skipped=True), at) if isinstance(state, WATCHED) else rollout
+            return _onward(rollout, at) if isinstance(state, WATCHED) else rollout
         case Measured():
             return _measured(rollout, signal)
         case WeightConfirmed():
@@ -448,7 +450,10 @@ def _refused(rollout: Rollout, what: str) -> Rollout:
 
 
 def _confirmed(rollout: Rollout, signal: WeightConfirmed) -> Rollout:
-    at, rollout = signal.at, replace(rollout, revision=signal.revision)
+    at = signal.at
+    if not isinstance(rollout.state, Shifting | Promoting | RollingBack):
+        return rollout
+    rollout = replace(rollout, revision=signal.revision)
     match rollout.state:
         case Shifting(to=to):
             bake_s = rollout.policy.steps[rollout.step].bake_s
@@ -467,14 +472,13 @@ def _confirmed(rollout: Rollout, signal: WeightConfirmed) -> Rollout:
                 settled=0,
                 fresh=0,
                 measured=at,
-                skipped=False,
             )
         case Promoting():
             return _gate(replace(rollout, weight=1.0), "after", at)
         case RollingBack(why=why):
             return replace(rollout, weight=0.0, state=RolledBack(why=why))
         case _:
-            return rollout
+            raise AssertionError("the three are all that wait for it")
 
 
 def _measured(rollout: Rollout, signal: Measured) -> Rollout:
@@ -512,6 +516,8 @@ def _taken(rollout: Rollout, signal: Measured) -> Rollout:
     main = [each for each in fits if each.metric == first]
     periods = max(0, round((signal.until - rollout.counted) / rollout.policy.period_s))
     calls = sum(each.canary.calls + each.baseline.calls for each in main)
+    usual, tried = rollout.policy.usual, sum((each.canary for each in main), analysis.Counts())
+    trouble = usual is not None and tried.bad >= 5 and tried.bad > max(3 * usual, usual + 0.02) * tried.calls
     return replace(
         _again(rollout),
         evidence=evidence,
@@ -520,6 +526,7 @@ def _taken(rollout: Rollout, signal: Measured) -> Rollout:
         fresh=rollout.fresh + sum(each.canary.calls for each in main),
         measured=signal.at,
         traffic=calls / (periods * rollout.policy.period_s) if periods else rollout.traffic,
+        trouble=trouble if tried.calls else rollout.trouble,
     )
 
 
@@ -528,6 +535,10 @@ def _judged(rollout: Rollout, at: float, judgements: tuple[Judgement, ...]) -> R
     policy, state = rollout.policy, rollout.state
     if isinstance(state, Gating):
         return rollout
+    if rollout.trouble:
+        # Neither version's doing, but no time to learn from: what is the same in an outage may not be so otherwise.
+        since = state.since if isinstance(state, Judging) else at
+        return _state(rollout, Judging(since=since, why=_why_waiting(rollout)))
     if policy.early and judgements and analysis.combine(judgements) is Verdict.PASS:
         return _gate(rollout, "full", at)
     short = policy.metrics and rollout.fresh < policy.minimum
@@ -548,6 +559,8 @@ def _judged(rollout: Rollout, at: float, judgements: tuple[Judgement, ...]) -> R
 
 
 def _why_waiting(rollout: Rollout) -> str:
+    if rollout.trouble:
+        return "calls fail far more often than is usual, of both versions alike: nothing is moved in an outage"
     if not rollout.settled:
         return "the bake time is over, and its counts are not complete yet"
     if rollout.fresh < rollout.policy.minimum:

@@ -290,7 +290,7 @@ def rolling_on(world: World, there: rolling.Known) -> list[object]:
 def _abort(typed: Typed) -> int:
     world, screen, asked = typed.world, typed.screen, typed.asked
     there = _perhaps(typed)
-    if there is None or there.rollout.ended and not _stuck(there):
+    if there is None or (there.rollout.ended and not _stuck(there)):
         return _abort_alone(typed, there)
     opened = there.opened
     function, environment = world.functions(opened.function)[0], world.environment(opened.environment)
@@ -333,7 +333,11 @@ def _abort_alone(typed: Typed, there: rolling.Known | None) -> int:
             if not screen.json:
                 screen.print(
                     f"{function.name}: {environment.alias} serves version {restored.version} alone"
-                    + (f"; version {restored.was} had {restored.weight:.3g} % of its calls." if restored.was else " already.")
+                    + (
+                        f"; version {restored.was} had {restored.weight:.3g} % of its calls."
+                        if restored.was
+                        else " already."
+                    )
                 )
     screen.result(done)
     return 0
