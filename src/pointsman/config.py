@@ -403,7 +403,7 @@ class Rollout(Value, frozen=True, kw_only=True):
     steps: Annotated[
         tuple[PerCent, ...],
         _about(
-            "The new version's share of traffic, step by step, in per cent. Default: 1, 10, 50; with a budget, 50.",
+            "The new version's share of traffic, step by step, in per cent. Default: 2, 50; with a budget, 50.",
             [1, 5, 25, 50],
         ),
     ] = ()
@@ -411,7 +411,7 @@ class Rollout(Value, frozen=True, kw_only=True):
         Ramp | None,
         _about("One of CodeDeploy's ramps instead, with its own times.", "Linear10PercentEvery1Minute", aside=True),
     ] = None
-    bake: Annotated[Duration, _about("How long a step is watched at least, once its weight is confirmed.")] = 120.0
+    bake: Annotated[Duration, _about("How much of each step's traffic is counted, in time, before the next.")] = 120.0
     errors: Annotated[
         Annotated[float, Meta(ge=0, lt=1)] | None,
         _about("The share of failed calls that is tolerated beyond the old version's: 0.001 is 1 in 1000.", 0.001),
@@ -438,8 +438,9 @@ class Rollout(Value, frozen=True, kw_only=True):
     early: Annotated[
         bool, _about("End as soon as the new version is shown to be no worse than tolerated, whatever the step.")
     ] = True
+    proof: Annotated[bool, _about("And not before that has been shown: steps and times alone do not do.")] = False
     hold: Annotated[
-        Duration, _about("How long fewer calls than `minimum` are waited for, and a measurement that fails.")
+        Duration, _about("How long fewer calls than `minimum`, a proof, or a measurement that fails are waited for.")
     ] = 1800.0
     quiet: Annotated[
         Literal["ask", "go-on", "roll-back"],
@@ -449,8 +450,12 @@ class Rollout(Value, frozen=True, kw_only=True):
         86_400.0
     )
     lag: Annotated[
-        Lateness, _about("How late CloudWatch's counts of a minute are complete. The local AWS is never late.")
-    ] = 120.0
+        Lateness,
+        _about(
+            "How late CloudWatch's counts of a minute are complete; the function's time-out, to a minute, is added. The "
+            "local AWS is never late."
+        ),
+    ] = 60.0
     metrics: Annotated[
         tuple[Metric, ...], _about("Compared beside errors.", {"dimensions": {"Version": "{version}"}})
     ] = ()
@@ -465,7 +470,7 @@ class Rollout(Value, frozen=True, kw_only=True):
         """Each step's share of traffic, in per cent below 100, and for how long it is watched at least, in seconds."""
         if self.type is not None:
             return _ramp(self.type)
-        steps = self.steps or ((1.0, 10.0, 50.0) if self.budget is None else (50.0,))
+        steps = self.steps or ((2.0, 50.0) if self.budget is None else (50.0,))
         return tuple((each, self.bake) for each in steps if each < 100)
 
 
