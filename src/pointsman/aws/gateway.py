@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pointsman.aws.belongings import Belonging
+from pointsman.aws.invoking import Invoking
 from pointsman.aws.packages import Packages
 from pointsman.aws.roles import Roles
 from pointsman.aws.sending import Reply, nothing
@@ -61,7 +62,7 @@ class Quotas(Value, frozen=True, kw_only=True):
     unreserved: int
 
 
-class Gateway(Stacks, Belonging, Packages, Roles, Trials):
+class Gateway(Stacks, Belonging, Packages, Roles, Trials, Invoking):
     # Functions and versions
 
     def function(self, name: str, qualifier: str | None = None) -> Configuration | None:
