@@ -124,7 +124,11 @@ Slow = Annotated[
     ),
 ]
 LedgerUrl = Annotated[
-    str, _shape(r"sqlite:[^\s?#].*|dynamodb://[A-Za-z0-9_.-]{3,255}", '"sqlite:PATH" or "dynamodb://TABLE"')
+    str,
+    _shape(
+        r"sqlite:[^\s?#].*|dynamodb://[A-Za-z0-9_.-]{3,255}(/[A-Za-z0-9_.-]{1,255})?",
+        '"sqlite:PATH" or "dynamodb://TABLE"',
+    ),
 ]
 BuildKind = Literal["python", "node", "command", "zip", "image"]
 Belonging = Literal["policy", "event-invoke", "event-sources", "provisioned-concurrency"]
@@ -635,9 +639,30 @@ class Retention(Value, frozen=True, kw_only=True):
 class Ledger(Value, frozen=True, kw_only=True):
     """The record of builds, releases and alias moves."""
 
-    url: Annotated[LedgerUrl, _about("A file for one machine; a DynamoDB table for a team.")] = (
-        "sqlite:.pointsman/ledger.db"
+    url: Annotated[
+        LedgerUrl,
+        _about(
+            "A file for one machine; a DynamoDB table for a team. A table takes several ledgers: dynamodb://TABLE/NAME."
+        ),
+    ] = "sqlite:.pointsman/ledger.db"
+    region: Annotated[
+        Region | None, _about("The table's. Default: AWS_REGION, or the profile's.", "eu-west-1", aside=True)
+    ] = None
+    profile: Annotated[Filled | None, _about("Whose credentials reach it, of ~/.aws/config.", "tools", aside=True)] = (
+        None
     )
+    role_arn: Annotated[
+        RoleArn | None,
+        _about("A role to assume with them.", "arn:aws:iam::123456789012:role/ledger", aside=True),
+    ] = None
+    keep_days: Annotated[
+        Annotated[int, Meta(ge=30, le=36_500)] | None,
+        _about(
+            "In a table, measurements of rollouts and outcomes of calls go after so long. Default: never.",
+            400,
+            aside=True,
+        ),
+    ] = None
 
 
 class Project(Value, frozen=True, kw_only=True):
@@ -1110,6 +1135,12 @@ def _entries(table: Any) -> Iterable[tuple[str, Any]]:
     return table.items() if isinstance(table, dict) else ()
 
 
+def _ledger(values: dict[str, Any], _at: _At, _root: Path) -> _Problems:
+    for key in ("region", "profile", "role_arn", "keep_days"):
+        if values[key] is not None and str(values["url"]).startswith("sqlite:"):
+            yield key, "has no use with a ledger in a file; must go (or url must be a table)"
+
+
 _RULES: dict[type, Callable[[dict[str, Any], _At, Path], _Problems]] = {
     Function: _function,
     CloudFormation: _cloudformation,
@@ -1122,6 +1153,7 @@ _RULES: dict[type, Callable[[dict[str, Any], _At, Path], _Problems]] = {
     Gate: _gate,
     Window: _window,
     Environment: _environment,
+    Ledger: _ledger,
     Project: _project,
 }
 
