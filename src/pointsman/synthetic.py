@@ -54,10 +54,10 @@ class Caller(Protocol):
     def invoke(self, function: str, qualifier: str, payload: bytes) -> Invoked: ...
 
 
-def events(root: Path, pattern: str) -> tuple[bytes, ...]:
-    """What files of a pattern hold, in the order of their names. Raises UsageError for a wrong one, and for none."""
+def events(root: Path, *patterns: str) -> tuple[bytes, ...]:
+    """What files of the patterns hold, in the order of their names. Raises UsageError for a wrong one, and for none."""
     found: list[bytes] = []
-    for path in sorted(root.glob(pattern)):
+    for path in sorted({path for pattern in patterns for path in root.glob(pattern)}):
         try:
             payload = path.read_bytes()
             json.loads(payload)
@@ -69,7 +69,7 @@ def events(root: Path, pattern: str) -> tuple[bytes, ...]:
             raise UsageError(f"{path} is {len(payload)} bytes, and Lambda takes {LARGEST}", where="traffic")
         found.append(payload)
     if not found:
-        raise UsageError(f"no file matches {pattern} in {root}", where="traffic", next="Record an event as JSON there.")
+        raise UsageError(f"no file matches {' or '.join(patterns)} in {root}", where="traffic", next="Record an event as JSON there.")
     return tuple(found)
 
 
@@ -199,13 +199,13 @@ def traffic(
     baseline: Version,
     canary: Version,
     *,
-    pattern: str,
+    patterns: tuple[str, ...],
     rate: float,
     period_s: float,
 ) -> Synthetic:
     """Not begun yet. Its calls go past the session's chain: they share no budget of control-plane calls, and the
     ledger has no line for each of them."""
-    recorded = events(session.source, pattern)
+    recorded = events(session.source, *patterns)
     gateway = Gateway(session.wire)
     return Synthetic(
         gateway,
