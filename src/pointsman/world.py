@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -34,6 +34,7 @@ from pointsman.errors import (
     UnknownTarget,
     UsageError,
 )
+from pointsman.gates import judge_window
 from pointsman.ledger import Ledger, Recorder, Run, born
 from pointsman.model import Alias, Artifact, FunctionArn, FunctionName, Role, Value
 
@@ -99,12 +100,17 @@ class Turns:
             yield before
 
 
+# What guards an environment of the file does not guard the aliases of branches that are like it.
+UNGUARDED: dict[str, Any] = {"approve": False, "rollout": None, "gates": (), "window": None}
+
+
 class Options(Value, frozen=True, kw_only=True):
     """What the command line adds to the file."""
 
     approve: bool = False
     allow_replace: bool = False
     all_at_once: bool = False
+    outside_window: bool = False
     wait_s: float = 300
 
 
@@ -256,7 +262,7 @@ class World:
                 )
         name = branch if pull_request(branch) else f"branch:{branch}"
         model = self.model
-        return msgspec.structs.replace(model, name=name, alias=alias, branch=branch, approve=False, rollout=None)
+        return msgspec.structs.replace(model, name=name, alias=alias, branch=branch, **UNGUARDED)
 
     @property
     def model(self) -> Environment:
@@ -333,7 +339,12 @@ class World:
         *,
         part_of: str = "",
     ) -> Run:
-        """A run of one function, or of several together, in the ledger from now on."""
+        """A run of one function, or of several together, in the ledger from now on.
+
+        Raises GateRefused where the environment's window is shut: for a deploy or promotion, once, when it begins.
+        """
+        begins = command in ("deploy", "promote") and not part_of and "resumes" not in request
+        overridden = self.outside_window(environment) if begins else ""
         run = Run(
             id=run_id,
             command=command,
@@ -351,9 +362,30 @@ class World:
             part_of=part_of,
         )
         self.ledger.start(run)
+        if overridden:
+            facts = {"moment": "window", "verdict": "overridden", "problem": overridden, "by": run.by}
+            self.ledger.append(run.id, "gate", function=run.function, subject=run.alias, **facts)
+            self.say(f"moved outside the window, by {run.by}: {overridden}")
         if environment.branch and not self.ledger.remembered("branch", environment.alias):
             self.ledger.append(run.id, "branch", subject=environment.alias, branch=environment.branch)
         return run
+
+    def outside_window(self, environment: Environment) -> str:
+        """Why its window is shut, where `--outside-window` overrides that; "" where it is open or there is none.
+
+        Raises GateRefused where it is shut and nobody overrides it.
+        """
+        window = environment.window
+        refusal = judge_window(window, self.clock.now()) if window else None
+        if refusal is None:
+            return ""
+        if self.options.outside_window:
+            return refusal.why
+        raise GateRefused(
+            refusal.why,
+            where=f"environment {environment.name}",
+            next=f"Nothing was changed. {refusal.next} `--outside-window` moves now, under your name.",
+        )
 
     def end_badly(self, run: str, error: BaseException) -> None:
         """The run's end by an error: what kind of end it was, and why."""

@@ -68,6 +68,7 @@ class Typed:
                     approve=getattr(self.asked, "approve", False),
                     allow_replace=getattr(self.asked, "allow_replace", False),
                     all_at_once=getattr(self.asked, "all_at_once", False),
+                    outside_window=getattr(self.asked, "outside_window", False),
                     wait_s=getattr(self.asked, "wait", 300),
                 ),
                 say=self.screen.say,
