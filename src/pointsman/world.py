@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -34,6 +34,7 @@ from pointsman.errors import (
     UnknownTarget,
     UsageError,
 )
+from pointsman.gates import judge_window
 from pointsman.ledger import Ledger, Recorder, Run, born
 from pointsman.model import Alias, Artifact, FunctionArn, FunctionName, Role, Value
 
@@ -103,6 +104,10 @@ class Turns:
             yield before
 
 
+# What guards an environment of the file does not guard the aliases of branches that are like it.
+UNGUARDED: dict[str, Any] = {"approve": False, "rollout": None, "gates": (), "window": None}
+
+
 class Options(Value, frozen=True, kw_only=True):
     """What the command line adds to the file."""
 
@@ -110,6 +115,7 @@ class Options(Value, frozen=True, kw_only=True):
     allow_replace: bool = False
     all_at_once: bool = False
     supersede: bool = False  # a rollout that is under way is ended first
+    outside_window: bool = False
     wait_s: float = 300
 
 
@@ -361,7 +367,7 @@ class World:
                 )
         name = branch if pull_request(branch) else f"branch:{branch}"
         model = self.model
-        return msgspec.structs.replace(model, name=name, alias=alias, branch=branch, approve=False, rollout=None)
+        return msgspec.structs.replace(model, name=name, alias=alias, branch=branch, **UNGUARDED)
 
     @property
     def model(self) -> Environment:
@@ -438,7 +444,12 @@ class World:
         *,
         part_of: str = "",
     ) -> Run:
-        """A run of one function, or of several together, in the ledger from now on."""
+        """A run of one function, or of several together, in the ledger from now on.
+
+        Raises GateRefused where the environment's window is shut: for a deploy or promotion, once, when it begins.
+        """
+        begins = command in ("deploy", "promote") and not part_of and "resumes" not in request
+        overridden = self.outside_window(environment) if begins else ""
         run = Run(
             id=run_id,
             command=command,
@@ -456,9 +467,30 @@ class World:
             part_of=part_of,
         )
         self.ledger.start(run)
+        if overridden:
+            facts = {"moment": "window", "verdict": "overridden", "problem": overridden, "by": run.by}
+            self.ledger.append(run.id, "gate", function=run.function, subject=run.alias, **facts)
+            self.say(f"moved outside the window, by {run.by}: {overridden}")
         if environment.branch and not self.ledger.remembered("branch", environment.alias):
             self.ledger.append(run.id, "branch", subject=environment.alias, branch=environment.branch)
         return run
+
+    def outside_window(self, environment: Environment) -> str:
+        """Why its window is shut, where `--outside-window` overrides that; "" where it is open or there is none.
+
+        Raises GateRefused where it is shut and nobody overrides it.
+        """
+        window = environment.window
+        refusal = judge_window(window, self.clock.now()) if window else None
+        if refusal is None:
+            return ""
+        if self.options.outside_window:
+            return refusal.why
+        raise GateRefused(
+            refusal.why,
+            where=f"environment {environment.name}",
+            next=f"Nothing was changed. {refusal.next} `--outside-window` moves now, under your name.",
+        )
 
     def end_badly(self, run: str, error: BaseException) -> None:
         """The run's end by an error: what kind of end it was, and why."""

@@ -69,6 +69,7 @@ class Typed:
                     allow_replace=getattr(self.asked, "allow_replace", False),
                     all_at_once=getattr(self.asked, "all_at_once", False),
                     supersede=getattr(self.asked, "supersede", False),
+                    outside_window=getattr(self.asked, "outside_window", False),
                     wait_s=getattr(self.asked, "wait", 300),
                 ),
                 say=self.screen.say,

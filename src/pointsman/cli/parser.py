@@ -207,6 +207,12 @@ def _gates(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wait", type=_positive, default=300, metavar="SECONDS", help="how long to wait for AWS (300)")
 
 
+def _outside(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--outside-window", action="store_true", help="move although the window is shut; under your name"
+    )
+
+
 def _deploying(parser: argparse.ArgumentParser) -> None:
     _function(_to(parser))
     parser.add_argument(
@@ -218,6 +224,7 @@ def _deploying(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--build-id", metavar="ID", help="what to call this build (default: the commit, else a time)")
     _shifting(parser)
+    _outside(parser)
     _gates(parser)
 
 
@@ -226,6 +233,7 @@ def _promoting(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", metavar="ENV", required=True, help="the environment, by name or alias")
     _function(parser)
     _shifting(parser)
+    _outside(parser)
     _gates(parser)
 
 
@@ -436,6 +444,7 @@ def _plan(parser: Parser, shared: Parser) -> None:
 
 def _apply(parser: Parser, _shared: Parser) -> None:
     parser.add_argument("plan_file", metavar="FILE")
+    _outside(parser)
     _gates(parser)
 
 
