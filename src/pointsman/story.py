@@ -76,7 +76,7 @@ class Point(Value, frozen=True, kw_only=True):
     """One bucket of one metric: its own counts, and what all buckets up to it come to.
 
     `at`: its beginning. `worse`, `no_worse`: log10 of the e-values. `ratio`, `low`, `high`: the odds ratio and its
-    interval.
+    interval; None: no estimate, no upper bound.
     """
 
     metric: str
@@ -87,9 +87,9 @@ class Point(Value, frozen=True, kw_only=True):
     baseline: Counts
     worse: float
     no_worse: float
-    ratio: float
+    ratio: float | None
     low: float
-    high: float
+    high: float | None
 
 
 class Event(Value, frozen=True, kw_only=True):
@@ -250,7 +250,7 @@ def _followed(before: Rollout, signal: AnySignal, after: Rollout) -> tuple[Kind,
     """What the state that came of it adds to the signal."""
     match after.state:
         case RollingBack(why=why) | RolledBack(why=why) if isinstance(signal, Measured):
-            return "verdict", f"goes back: {why}"
+            return "verdict", f"goes back: {_reason(after, why)}"
         case Judging(why=why) if isinstance(signal, Measured):
             return "measure", f"waits: {why}"
         case Promoting() | Gating(moment="full") if isinstance(signal, Measured):
@@ -287,17 +287,23 @@ def state_sentence(rollout: Rollout) -> str:
         case Promoting():
             return f"Version {canary} is being given all of the traffic."
         case RollingBack(why=why):
-            return f"Goes back to version {baseline}: {clean(why)}."
+            return f"Goes back to version {baseline}: {_reason(rollout, why)}."
         case Promoted():
             return f"Version {canary} serves everything."
         case RolledBack(why=why):
-            return f"Version {baseline} serves everything: {clean(why)}."
+            return f"Version {baseline} serves everything: {_reason(rollout, why)}."
         case Superseded(what=what):
             return f"The alias was moved by somebody else, and nothing of theirs was touched: {clean(what)}."
         case Stuck(why=why):
             return f"A person must look; the alias may serve both versions: {clean(why)}."
         case _:
             assert_never(rollout.state)
+
+
+def _reason(rollout: Rollout, why: str) -> str:
+    """A judgement's numbers are in the verdict already."""
+    found = next((each.metric for each in rollout.judgements if each.why == why), None)
+    return clean(why) if found is None else f"version {rollout.canary} is worse by its {clean(found)}"
 
 
 def action_sentence(action: Action) -> str:
@@ -372,8 +378,8 @@ def telling(story: Story) -> Judgement | None:
 
 def verdict(story: Story) -> str:
     """The verdict in one sentence, with its numbers."""
-    version = story.canary.version
-    if not story.rollout.policy.metrics:
+    version, policy = story.canary.version, story.rollout.policy
+    if not policy.metrics:
         return f"Nothing is measured: no metric was named to judge version {version} by."
     judgement = telling(story)
     if judgement is None:
@@ -385,7 +391,9 @@ def verdict(story: Story) -> str:
             return f"Version {version} is worse: {found}; e-value {against}, the limit is {limit}."
         case Verdict.PASS:
             shown = f"e-value {for_it} against its being worse than that, the limit is {limit}"
-            return f"Version {version} is no worse than tolerated: {found}; {shown}."
+            tolerated = next((each.tolerated for each in policy.metrics if each.name == judgement.metric), "")
+            more = "worse, but no more" if judgement.worse >= judgement.limit else "no worse"
+            return f"Version {version} is {more} than tolerated ({tolerated}): {found}; {shown}."
         case Verdict.INCONCLUSIVE:
             shown = f"e-value {against} against it and {for_it} for it, the limit is {limit}"
             more = f"; about {counted_calls(judgement.needed)} more of it would tell" if judgement.needed else ""
@@ -414,14 +422,17 @@ def found_sentence(judgement: Judgement) -> str:
 
 
 def ratio_words(judgement: Judgement) -> str:
-    low, high = judgement.low, judgement.high
+    """ "odds ratio about 74 (at least 21)": the side of the interval that the verdict is about."""
+    if judgement.ratio is None:
+        return "no odds ratio yet"
+    low, high = number(judgement.low), number(judgement.high)
     match judgement.verdict:
         case Verdict.FAIL:
-            bound = f"at least {number(low)}"
-        case Verdict.PASS:
-            bound = f"at most {number(high)}"
+            bound = f"at least {low}"
+        case Verdict.PASS if judgement.high is not None:
+            bound = f"at most {high}"
         case _:
-            bound = f"{number(low)} to {number(high)}" if math.isfinite(high) else f"{number(low)} or more"
+            bound = f"{low} to {high}" if judgement.high is not None else f"{low} or more"
     return f"odds ratio about {number(judgement.ratio)} ({bound})"
 
 
@@ -523,13 +534,13 @@ def per_cent(part: float) -> str:
     return f"{part * 100:.12g} %" if part >= 1e-6 or part == 0 else f"{part * 100:.2g} %"
 
 
-def number(value: float) -> str:
-    """Of a ratio: "74", "1.3", "0.045", "∞"."""
-    if math.isinf(value):
+def number(value: float | None) -> str:
+    """Of a ratio: "74", "1.3", "0.045", "∞" for what has no bound."""
+    if value is None:
         return "∞"
-    if value <= 0 or math.isnan(value):
-        return "0" if value <= 0 else "?"
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}" if value >= 0.001 else "under 0.001"
+    if 0 < value < 0.001:
+        return "under 0.001"
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def power(exponent: float) -> str:
