@@ -38,7 +38,7 @@ Each state says what is true of the alias while in it:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal, TypeAlias, assert_never
 
 from msgspec.structs import replace
@@ -340,11 +340,8 @@ class Rollout(Value, frozen=True, kw_only=True):
         return Routing(version=self.baseline, canary=Share(version=self.canary, weight=Weight(weight)))
 
 
-def begin(
-    policy: Policy, *, baseline: Version, canary: Version, revision: str, at: float, history: Sequence[float] = ()
-) -> Rollout:
-    """A rollout that has not begun. `history`: each metric's dispersion, where it is known."""
-    del history
+def begin(policy: Policy, *, baseline: Version, canary: Version, revision: str, at: float) -> Rollout:
+    """A rollout that has not begun."""
     return Rollout(
         policy=policy,
         baseline=baseline,
@@ -651,7 +648,7 @@ def _affordable(rollout: Rollout, judgements: tuple[Judgement, ...]) -> float:
         rollout.policy.budget,
         judgements,
         traffic=rollout.traffic,
-        blind_s=2 * rollout.policy.period_s + rollout.policy.lag_s,
+        blind_s=_blind_s(rollout.policy),
         weight=rollout.weight,
     )
 
@@ -672,14 +669,34 @@ def affordable(
     return max(SMALLEST, weight, min(1.0, left / (worst * calls))) if worst > 0 else 1.0
 
 
+def warnings(rollout: Rollout) -> tuple[str, ...]:
+    """What a person should know before anything moves."""
+    policy = rollout.policy
+    found = []
+    least = SMALLEST * rollout.traffic * _blind_s(policy)
+    if policy.budget is not None and least > policy.budget:
+        found.append(
+            f"the budget is {counted(policy.budget, 'call')}, and even the smallest weight ({SMALLEST:.1%}) has about "
+            f"{least:.0f} calls before its effect can be seen: a release that fails every call may cost as many"
+        )
+    if policy.steps and rollout.traffic > 0:
+        need = policy.minimum / (policy.steps[0].weight * rollout.traffic)
+        if need > policy.hold_s:
+            found.append(
+                f"at {rollout.traffic * 60:.3g} calls a minute the first step needs {_time(round(need))} for "
+                f"{policy.minimum} calls of the canary: `minimum`, `steps` or `quiet` should say what is meant"
+            )
+    return tuple(found)
+
+
+def _blind_s(policy: Policy) -> float:
+    """For how long calls are made before what they show can change the weight: a bucket that has begun, and a whole
+    one, and until it is complete."""
+    return 2 * policy.period_s + policy.lag_s
+
+
 def _time(seconds: float) -> str:
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:g} {unit}"
     return f"{seconds:g} s"
-
-
-def replay(rollout: Rollout, signals: Iterable[AnySignal]) -> Rollout:
-    for signal in signals:
-        rollout, _ = advance(rollout, signal)
-    return rollout
