@@ -1,4 +1,4 @@
-"""Rollouts with fixed traffic, told from their beginning by the real state machine: what views and reports are tested on.
+"""Rollouts with fixed traffic, told by the real state machine: what views and reports are tested on.
 
 Counts are no chance: of every `1 / rate` calls one is bad, spread evenly. The clock goes from one action to the next.
 """
@@ -114,17 +114,17 @@ def bucket(metric: str, at: float, seconds: float, weight: float, world: World) 
 
 def policy(**more: Any) -> Policy:
     facts: dict[str, Any] = {
-        "steps": STEPS, "metrics": (Metric(name="errors"),), "minimum": 5, "traffic": 10.0, "lag_s": 60.0, **more,
+        "steps": STEPS, "metrics": (Metric(name="errors"),), "traffic": 100.0, "lag_s": 60.0, **more,
     }  # fmt: skip
     return Policy(**facts)
 
 
 def steady(metric: str, at: float) -> tuple[float, float, float]:
-    return 10.0, 0.01, 0.01
+    return 100.0, 0.003, 0.003
 
 
 def broken(metric: str, at: float) -> tuple[float, float, float]:
-    return (10.0, 0.031, 0.0004) if metric == "errors" else (10.0, 0.01, 0.01)
+    return (100.0, 0.031, 0.0004) if metric == "errors" else (100.0, 0.01, 0.01)
 
 
 def healthy() -> Story:
@@ -138,7 +138,7 @@ def bad() -> Story:
 
 def quiet() -> Story:
     """Nobody calls it. After the hold the rollout asks, and waits for the answer."""
-    held = policy(hold_s=600.0, moments=("quiet",), minimum=50, traffic=0.0)
+    held = policy(hold_s=600.0, moments=("quiet",), traffic=0.0)
     return run(story(held), lambda metric, at: (0.01, 0.0, 0.0), until=BEGAN + 1020)
 
 

@@ -158,7 +158,11 @@ def ramp(session: Session) -> tuple[str, ...]:
         *([f"each step watched for {bake[0]:g} s at least"] if len(bake) == 1 else ()),
         f"compared with the old version: {', '.join(compared)}",
         *([f"rolled back by: {', '.join(watched)}"] if watched else ()),
-        *([f"at most {declared.budget} more failed calls: the weight grows with the evidence"] if declared.budget else ()),
+        *(
+            [f"at most {declared.budget} more failed calls: the weight grows with the evidence"]
+            if declared.budget
+            else ()
+        ),
     )
 
 

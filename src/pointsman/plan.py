@@ -356,9 +356,7 @@ def plan_deploy(wanted: Wanted, seen: Seen) -> Plan:
         role = wanted.role
     steps += _return(wanted, role)
     steps += [_gate(gate, version) for gate in wanted.gates if gate.against == "version"]
-    steps += _move(
-        wanted.alias, version, seen.alias, approve=wanted.approve, build=wanted.build, ramp=wanted.ramp
-    )
+    steps += _move(wanted.alias, version, seen.alias, approve=wanted.approve, build=wanted.build, ramp=wanted.ramp)
     steps += seen.furnishing.steps
     return _plan(wanted, seen, tuple(steps), version=version)
 

@@ -438,9 +438,7 @@ def end_first(session: Session, there: Known, *, why: str) -> Rollout:
 
 def ask(world: World, there: Known, what: Ask, *, why: str = "") -> None:
     """A request for whoever carries the rollout through."""
-    world.ledger.append(
-        there.opened.id, "rollout-asked", subject=there.opened.id, ask=what, by=world.actor.by, why=why
-    )
+    world.ledger.append(there.opened.id, "rollout-asked", subject=there.opened.id, ask=what, by=world.actor.by, why=why)
 
 
 @contextmanager

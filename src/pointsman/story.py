@@ -93,12 +93,13 @@ class Point(Value, frozen=True, kw_only=True):
 
 
 class Event(Value, frozen=True, kw_only=True):
-    """What happened at a moment, in a sentence; `by` whom, where it was somebody."""
+    """What happened at a moment, in a sentence; `by` whom, where it was somebody; `weight`: the canary's since then."""
 
     at: float
     kind: Kind
     what: str
     by: str = ""
+    weight: float | None = None
 
 
 class Story(Value, frozen=True, kw_only=True):
@@ -203,18 +204,18 @@ def _events(before: Rollout, signal: AnySignal, after: Rollout) -> list[Event]:
 def _signalled(before: Rollout, signal: AnySignal) -> list[Event]:
     at, canary = signal.at, before.canary
 
-    def event(kind: Kind, what: str, by: str = "") -> list[Event]:
-        return [Event(at=at, kind=kind, what=what, by=by)]
+    def event(kind: Kind, what: str, by: str = "", weight: float | None = None) -> list[Event]:
+        return [Event(at=at, kind=kind, what=what, by=by, weight=weight)]
 
     match signal:
         case WeightConfirmed():
             match before.state:
                 case Shifting(to=to):
-                    return event("shift", f"version {canary} serves {per_cent(to)}")
+                    return event("shift", f"version {canary} serves {per_cent(to)}", weight=to)
                 case Promoting():
-                    return event("shift", f"version {canary} serves everything")
+                    return event("shift", f"version {canary} serves everything", weight=1.0)
                 case RollingBack():
-                    return event("shift", f"version {before.baseline} serves everything again")
+                    return event("shift", f"version {before.baseline} serves everything again", weight=0.0)
                 case _:
                     return []
         case Measured(error=error):
@@ -359,8 +360,9 @@ def headline(story: Story) -> str:
             return f"Version {canary} is at {per_cent(story.rollout.weight)}"
 
 
-def _shifted(story: Story) -> bool:
-    return any(each.kind == "shift" for each in story.events)
+def weights(story: Story) -> tuple[tuple[float, float], ...]:
+    """The canary's weight over time: (seconds since the beginning, weight from then on)."""
+    return ((0.0, 0.0), *((each.at - story.began, each.weight) for each in story.events if each.weight is not None))
 
 
 def telling(story: Story) -> Judgement | None:
@@ -396,8 +398,9 @@ def verdict(story: Story) -> str:
             return f"Version {version} is {more} than tolerated ({tolerated}): {found}; {shown}."
         case Verdict.INCONCLUSIVE:
             shown = f"e-value {against} against it and {for_it} for it, the limit is {limit}"
-            more = f"; about {counted_calls(judgement.needed)} more of it would tell" if judgement.needed else ""
-            return f"Version {version} is not decided: {found}; {shown}{more}."
+            ahead = judgement.needed and not story.ended
+            more = f"; about {judgement.needed:,} more calls of it would tell" if ahead else ""
+            return f"Nothing is proved of version {version}{'' if story.ended else ' yet'}: {found}; {shown}{more}."
         case Verdict.ERROR:
             return f"Version {version} could not be judged: {clean(judgement.why)}."
         case _:
@@ -438,7 +441,7 @@ def ratio_words(judgement: Judgement) -> str:
 
 VERDICTS = {
     Verdict.PASS: "no worse",
-    Verdict.INCONCLUSIVE: "not decided",
+    Verdict.INCONCLUSIVE: "not proved",
     Verdict.ERROR: "not measured",
     Verdict.FAIL: "worse",
 }
@@ -522,11 +525,12 @@ def share(counts: Counts) -> str:
     if not counts.calls:
         return "-"
     value = 100 * counts.bad / counts.calls
-    if value == 0 or value == 100:
+    if value in {0, 100}:
         return f"{value:.0f} %"
-    digits = 2 if value < 99 else 1
-    places = max(0, digits - 1 - math.floor(math.log10(min(value, 100 - value))))
-    return f"{value:.{places}f} %"
+    if value < 99:
+        value = float(f"{value:.1e}")  # 0.996 is 1.0, and not 1.00
+        return f"{value:.{max(0, 1 - math.floor(math.log10(value)))}f} %"
+    return f"{value:.{max(0, -math.floor(math.log10(100 - value)))}f} %"
 
 
 def per_cent(part: float) -> str:

@@ -543,7 +543,9 @@ def _ci(parser: Parser, shared: Parser) -> None:
 
 def _rollout(parser: Parser, shared: Parser) -> None:
     kinds: Any = parser.add_subparsers(
-        dest="rollout_command", metavar="watch|status|pause|resume|skip|approve|abort|list|report|simulate", required=True
+        dest="rollout_command",
+        metavar="watch|status|pause|resume|skip|approve|abort|list|report|simulate",
+        required=True,
     )
     which = "its alias, its environment, or its id (default: the newest)"
     for name, text, more in (

@@ -333,7 +333,11 @@ def _abort_alone(typed: Typed, there: rolling.Known | None) -> int:
             if not screen.json:
                 screen.print(
                     f"{function.name}: {environment.alias} serves version {restored.version} alone"
-                    + (f"; version {restored.was} had {restored.weight:.3g} % of its calls." if restored.was else " already.")
+                    + (
+                        f"; version {restored.was} had {restored.weight:.3g} % of its calls."
+                        if restored.was
+                        else " already."
+                    )
                 )
     screen.result(done)
     return 0
