@@ -136,6 +136,16 @@ def bad() -> Story:
     return run(story(policy(metrics=both), notes=("the alarm greeting-5xx was red before, and is ignored",)), broken)
 
 
+def leaking() -> Story:
+    """Worse only after a while, by 3 to 1, at little traffic: it takes its time."""
+    slow = tuple(Step(weight=weight, bake_s=600) for weight in (0.05, 0.2, 0.5))
+
+    def world(metric: str, at: float) -> tuple[float, float, float]:
+        return 12.0, (0.012 if at > BEGAN + 900 else 0.004), 0.004
+
+    return run(story(policy(steps=slow, early=False, lag_s=120.0, traffic=12.0)), world)
+
+
 def quiet() -> Story:
     """Nobody calls it. After the hold the rollout asks, and waits for the answer."""
     held = policy(hold_s=600.0, moments=("quiet",), traffic=0.0)
@@ -181,5 +191,5 @@ def aborted() -> Story:
 
 
 EVERY: dict[str, Callable[[], Story]] = {
-    each.__name__: each for each in (healthy, bad, quiet, superseded, stuck, approved, unmeasured, aborted)
+    each.__name__: each for each in (healthy, bad, leaking, quiet, superseded, stuck, approved, unmeasured, aborted)
 }

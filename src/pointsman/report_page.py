@@ -53,8 +53,10 @@ dt{color:var(--soft)}dd{margin:0}
 table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:tabular-nums}
 th,td{text-align:right;padding:.4rem .5rem;border-bottom:1px solid var(--rule);white-space:nowrap}
 th{font-weight:600;color:var(--soft);font-size:.8rem}tbody th{color:inherit;font-size:inherit}
-th:first-child,td:first-child,.words td,.words th{text-align:left}.words td:nth-child(2){white-space:normal;width:100%}
+th,td{overflow-wrap:normal}th:first-child,td:first-child,.words td,.words th{text-align:left}
+.words td:nth-child(2){white-space:normal;width:100%;overflow-wrap:anywhere;min-width:9rem}
 tr:last-child>*{border-bottom:0}.scroll{overflow-x:auto}caption{text-align:left;color:var(--soft);padding-bottom:.4rem}
+.card th{white-space:normal}sup{line-height:0;font-size:.72em}
 .big{font-size:1.7rem;font-weight:650;letter-spacing:-.02em;line-height:1.2}.big small{font-size:.9rem;font-weight:400;
 letter-spacing:0;color:var(--soft)}
 .pair{display:grid;grid-template-columns:1fr 1fr;gap:1rem;margin-bottom:.8rem}.pair p{margin:0}
@@ -101,7 +103,8 @@ def html(told: Story) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        f'<meta name="referrer" content="no-referrer"><title>{title}</title><style>{STYLE}{plots.STYLE}</style></head>\n'
+        f'<meta name="referrer" content="no-referrer"><title>{title}</title>'
+        f"<style>{STYLE}{plots.STYLE}</style></head>\n"
         f"<body><main>{body}</main></body></html>\n"
     )
 
@@ -170,7 +173,7 @@ def _metric(told: Story, index: int, metric: Metric, judgement: Judgement) -> st
     word = story.VERDICTS[judgement.verdict] if judgement.canary.calls else "no calls"
     cards = [_numbers(told, judgement)]
     if drawn:
-        frames = [_shares, _evidence, _ratios]
+        frames = [_shares, _evidence, _ratios] if judgement.canary.calls else [_shares]
         cards += [each(told, f"m{index}", metric, judgement, drawn) for each in frames]
     return (
         f'<section><header><h2>{_text(metric.name)}</h2><span class="pill {tone}">{word}</span>'
@@ -188,13 +191,13 @@ def _numbers(told: Story, judgement: Judgement) -> str:
         f" {_text(story.did(judgement.metric))}</p>"
         for side, counts, style in sides
     )
-    rows = (
+    rows = [
         ("Odds ratio", interval(judgement.ratio, judgement.low, judgement.high)),
         ("Extra share of bad calls", f"{_percentage(judgement.extra)}, at most {_percentage(judgement.extra_high)}"),
         ("E-value against the canary", story.power(judgement.worse)),
         ("E-value for the canary", story.power(judgement.no_worse)),
         ("Limit of both", story.power(judgement.limit)),
-    )
+    ]
     if not judgement.canary.calls:
         rows = rows[2:]
     cells = "".join(f"<tr><th scope='row'>{name}</th><td>{_powers(value)}</td></tr>" for name, value in rows)
@@ -275,20 +278,20 @@ def _ratios(told: Story, name: str, metric: Metric, judgement: Judgement, points
         *(value for each in shown for value in (each.ratio, each.low, each.high) if value),
         metric.tolerated_ratio or 1.0,
     ]
-    low, high = max(0.01, min(0.5, *seen) / 1.2), min(1000.0, max(3.0, *seen) * 1.2)
+    low, high = max(0.05, min(0.5, *seen) / 1.2), min(1000.0, max(3.0, *seen) * 1.2)
     frame = Frame(x=plots.times(_length(told)), y=plots.tenfold(low, high, story.number))
-    parts = [plots.limit(frame, 1.0, "equal", "soft")]
+    parts = [plots.limit(frame, 1.0, "equal", "soft", below=True)]
     if metric.tolerated_ratio:
         parts.append(plots.limit(frame, metric.tolerated_ratio, "tolerated", "soft"))
     ends = [(each, each.at + each.seconds - told.began) for each in shown]
     around = [(x, each.low, math.inf if each.high is None else each.high) for each, x in ends]
     parts.append(plots.band(frame, around, "canary"))
-    line = [(x, each.ratio) for each, x in ends if each.ratio is not None]
+    line = [(x, each.ratio) for each, x in ends if each.ratio]
     parts.append(plots.line(frame, line, "canary"))
     said = [
         (x, each.ratio, f"{clock(each.at + each.seconds)}: {interval(each.ratio, each.low, each.high)}")
         for each, x in ends
-        if each.ratio is not None
+        if each.ratio
     ]
     parts.append(plots.dots(frame, said if len(said) <= 40 else [], "canary"))
     text = f"{story.ratio_words(judgement)}; 1 means equally good."

@@ -1,4 +1,4 @@
-"""The report of a rollout, under way or over: as text, as a JSON document, as Markdown. Pure. `report_page` is the HTML.
+"""The report of a rollout, under way or over: text, a JSON document, Markdown. Pure. `report_page` is the HTML.
 
 All three tell the same numbers. The document has every one that led to the verdict: each bucket's counts, α's share,
 what is tolerated, and what the e-value is a mixture of; weighed again as docs/analysis.md says, they give it again.
@@ -94,7 +94,7 @@ def text(told: Story) -> str:
         lines += ["", *_table(head, [row for each in judgements for row in _judged(told, each)])]
     for metric in told.rollout.policy.metrics:
         if points := told.of(metric.name):
-            lines += ["", f"{clean(metric.name)}, bucket by bucket ({counted_as(metric)})", *_buckets(told, points)]
+            lines += ["", f"{clean(metric.name)}, bucket by bucket ({counted_as(metric)})", *_buckets(points)]
     if told.events:
         lines += ["", "What happened"]
         lines += [f"  {clock(each.at)}  {clean(each.what)}" + _by(each.by) for each in told.events]
@@ -151,7 +151,7 @@ def bucket_row(point: Point) -> tuple[str, ...]:
     )
 
 
-def _buckets(told: Story, points: Sequence[Point]) -> list[str]:
+def _buckets(points: Sequence[Point]) -> list[str]:
     lines = _table(BUCKET, [bucket_row(each) for each in merged(points, MOST)])
     if len(points) > MOST:
         lines.append(f"  ({len(points)} buckets, neighbours summed; --json has each)")

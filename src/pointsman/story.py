@@ -227,7 +227,7 @@ def _signalled(before: Rollout, signal: AnySignal) -> list[Event]:
         case GateRefused(moment=moment, why=why):
             return event("gate", f"refused {_moment(moment, before)}: {why}")
         case GateWaiting(moment=moment):
-            waits = event("gate", f"waits for an answer, {_moment(moment, before)}")
+            waits = event("gate", f"waits for an answer: {_moment(moment, before)}")
             return [] if isinstance(before.state, Gating) and before.state.waiting else waits
         case PauseAsked(by=by):
             return event("pause", f"held at {per_cent(before.weight)}", by)
@@ -258,7 +258,7 @@ def _followed(before: Rollout, signal: AnySignal, after: Rollout) -> tuple[Kind,
             passed = any(each.verdict is Verdict.PASS for each in after.judgements)
             return ("verdict", f"version {after.canary} is no worse than tolerated") if passed else None
         case Gating(moment="quiet"):
-            return "measure", "asks, " + _moment("quiet", before)
+            return "measure", "asks " + _moment("quiet", before)
         case Stuck():
             return "end", "stuck: a person must look"
         case _:
@@ -275,7 +275,8 @@ def state_sentence(rollout: Rollout) -> str:
         case Ready():
             return f"Nothing has moved: version {baseline} serves everything."
         case Gating(moment=moment, waiting=waiting):
-            return f"{'Waits for an answer' if waiting else 'Looks at what must pass'}, {_moment(moment, rollout)}."
+            asks = "Waits for an answer:" if waiting else "Asks" if moment == "quiet" else "Looks at what must pass"
+            return f"{asks} {_moment(moment, rollout)}."
         case Shifting(to=to):
             return f"Version {canary} is being given {per_cent(to)} of the traffic."
         case Baking(until=until):
@@ -345,11 +346,8 @@ def headline(story: Story) -> str:
         case Promoted():
             return f"Version {canary} was promoted"
         case RolledBack():
-            return (
-                f"Version {canary} was rolled back"
-                if story.points or _shifted(story)
-                else f"Version {canary} got no traffic"
-            )
+            served = len(weights(story)) > 1  # also when a shift may have taken effect, and was not confirmed
+            return f"Version {canary} was rolled back" if served else f"Version {canary} got no traffic"
         case Superseded():
             return f"The rollout of version {canary} was superseded"
         case Stuck():
@@ -430,7 +428,7 @@ def ratio_words(judgement: Judgement) -> str:
         return "no odds ratio yet"
     low, high = number(judgement.low), number(judgement.high)
     match judgement.verdict:
-        case Verdict.FAIL:
+        case Verdict.FAIL if judgement.low > 1:
             bound = f"at least {low}"
         case Verdict.PASS if judgement.high is not None:
             bound = f"at most {high}"
