@@ -571,9 +571,7 @@ class Environment(Value, frozen=True, kw_only=True):
         Bucket | None,
         _about("In S3, in the region, for packages above 50 MB and what stacks need.", "greeting-packages"),
     ] = None
-    approve: Annotated[
-        bool, _about('Moves need a person\'s approval: the gate { when = "traffic", approve = true }.')
-    ] = False
+    approve: Annotated[bool, _about("Moves need a person's approval.")] = False
     like: Annotated[
         Filled | None,
         _about(

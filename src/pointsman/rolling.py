@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
-from pointsman import analysis, footing, gating, owners, sharing, story, synthetic
+from pointsman import analysis, footing, gates, gating, owners, sharing, story, synthetic
 from pointsman import rollout as machine
 from pointsman.aws import metrics
 from pointsman.config import Rollout as Declared
@@ -324,8 +324,8 @@ def _open(session: Session, arn: FunctionArn, asked: Asked) -> Known:
         budget=declared.budget,
         traffic=before.traffic,
         usual=before.usual,
-        moments=gating.moments(session.environment),
-        gated=gating.gated(session.environment),
+        moments=gates.moments(session.environment),
+        gated=gates.gated(session.environment),
     )
     at = world.clock.now()
     began = machine.begin(policy, baseline=asked.was, canary=asked.version, revision=asked.revision, at=at)
@@ -500,7 +500,7 @@ class Watch:
         self.heard = self.known.heard
         self.lease = lease
         self.red = set(self.opened.red)
-        self.checks = gating.Checks(session, self.opened, self.rollout.canary)
+        self.checks = gating.Checks(session, arn=self.arn, version=self.rollout.canary)
         self.alias: Alias | None = None
         self.calls = self._calls()
 
@@ -519,7 +519,6 @@ class Watch:
         finally:
             if self.calls:
                 self.calls.stop()
-            self.checks.close()
         footing.give_back(self.session, self.arn, self.opened.alias)
 
     def take(self, signal: AnySignal) -> Action:
@@ -568,7 +567,7 @@ class Watch:
             self.hold()
             if listen and (signal := self.heed()):
                 return signal
-            if listen and (why := self.checks.failing(self.now)):
+            if listen and self.rollout.weight > 0 and (why := self.checks.run(self.now)):
                 return machine.Failed(at=self.now, why=why)
             left = until - self.now
             if left <= 0:
