@@ -82,7 +82,8 @@ class Metrics(Sender):
 
         A period counts once it ended `settle` seconds ago (`settling`) and a later one has data, or `quiet` seconds
         more have passed: data that come later than ever are then waited for as long as there is traffic. At most 1,440
-        periods at once. Raises Ambiguous where CloudWatch could not answer in full.
+        periods at once. Raises Ambiguous where CloudWatch could not answer in full. Asked an hour
+        back, for the baseline alone, this is the history that a rollout is planned by.
         """
         begin = math.ceil(since / period) * period
         end = begin + _PERIODS * period
