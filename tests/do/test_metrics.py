@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pointsman.aws.gateway import Gateway
-from pointsman.aws.metrics import errors, settling, slow, throttles
+from pointsman.aws.metrics import Past, errors, settling, slow, throttles
 from pointsman.aws.operation import Operation, R
 from pointsman.aws.transports import Retry
 from pointsman.errors import Ambiguous, NotFound
@@ -49,7 +49,8 @@ class CloudWatch:
         results, seen, more = [], 0, False
         for query in asked["MetricDataQueries"]:
             metric = query["MetricStat"]["Metric"]
-            version = next(each["Value"] for each in metric["Dimensions"] if each["Name"].lower().endswith("version"))
+            told = (each["Value"] for each in metric["Dimensions"] if each["Name"].lower().endswith("version"))
+            version = next(told, "")  # of the whole alias
             points = self.has.get((metric["MetricName"], version, query["MetricStat"]["Stat"]), {})
             all_ = [at for at in sorted(points) if asked["StartTime"] <= at < asked["EndTime"]]
             page = all_[max(0, skip - seen) : max(0, skip - seen) + left] if skip < seen + len(all_) or not all_ else []
@@ -288,34 +289,50 @@ def test_what_is_answered_in_part_counts_for_nothing(results: list[dict[str, Any
 # What is slow
 
 
+def before(aws: CloudWatch | Scripted, slow: str | None = None) -> Past:
+    return Gateway(aws).before("f", "live", since=T - 3600, until=T, period=60, slow=slow)
+
+
+def test_how_an_alias_did_is_told_by_the_minute_whichever_version_served_it() -> None:
+    aws = CloudWatch(T)
+    aws.put("Invocations", "", {T - 3600: 100, T - 60: 50})
+    aws.put("Errors", "", {T - 60: 2})
+
+    told = before(aws)
+
+    assert told.errors == (Tally(at=T - 3600, calls=100, bad=0), Tally(at=T - 60, calls=50, bad=2))
+    assert (told.seconds, told.slow_ms) == (3600, None)
+    assert len(aws.sent) == 1
+
+
 @pytest.mark.parametrize(("said", "ms"), [("800ms", 800), ("1.5s", 1500)])
-def test_a_time_is_a_threshold_as_it_is(said: str, ms: float) -> None:
-    assert Gateway(Scripted()).threshold("f", "live", OLD, said, since=T - 3600, until=T) == ms
+def test_a_time_is_slow_as_it_is(said: str, ms: float) -> None:
+    assert before(CloudWatch(T), said).slow_ms == ms
 
 
 @pytest.mark.parametrize(
     ("said", "stat", "ms"), [("p99 * 1.5", "p99", 180.18), ("p99.9*2", "p99.9", 240.25), ("p50", "p50", 120.12)]
 )
-def test_a_percentile_is_the_baselines_of_the_whole_window(said: str, stat: str, ms: float) -> None:
+def test_a_percentile_is_the_aliass_of_the_whole_window(said: str, stat: str, ms: float) -> None:
     aws = CloudWatch(T)
-    aws.put("Duration", "1", {T - 3600: 120.123}, stat)
-    aws.put("Duration", "1", {T - 3600: 500}, "SampleCount")
+    aws.put("Duration", "", {T - 3600: 120.123}, stat)
+    aws.put("Duration", "", {T - 3600: 500}, "SampleCount")
 
-    assert Gateway(aws).threshold("f", "live", OLD, said, since=T - 3600, until=T) == ms
+    assert before(aws, said).slow_ms == ms
     (sent,) = aws.sent
-    assert {query["MetricStat"]["Period"] for query in sent.parameters["MetricDataQueries"]} == {3600}
+    assert [query["MetricStat"]["Period"] for query in sent.parameters["MetricDataQueries"]] == [60, 60, 3600, 3600]
 
 
 def test_of_a_window_that_aws_cuts_in_two_the_fuller_half_tells() -> None:
     aws = CloudWatch(T)
-    aws.put("Duration", "1", {T - 3600: 900, T - 1200: 100}, "p99")
-    aws.put("Duration", "1", {T - 3600: 3, T - 1200: 4000}, "SampleCount")
+    aws.put("Duration", "", {T - 3600: 900, T - 1200: 100}, "p99")
+    aws.put("Duration", "", {T - 3600: 3, T - 1200: 4000}, "SampleCount")
 
-    assert Gateway(aws).threshold("f", "live", OLD, "p99 * 2", since=T - 3600, until=T) == 200
+    assert before(aws, "p99 * 2").slow_ms == 200
 
 
 def test_without_calls_nothing_says_what_is_slow() -> None:
-    assert Gateway(CloudWatch(T)).threshold("f", "live", OLD, "p99", since=T - 3600, until=T) is None
+    assert before(CloudWatch(T), "p99").slow_ms is None
 
 
 # Alarms

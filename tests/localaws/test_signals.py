@@ -147,18 +147,18 @@ def test_watched_all_along_every_call_counts_once(aws: control.Running, connect:
         assert sum(each.bad for each in tallies) == sum(each.failed for each in of)
 
 
-def test_what_is_slow_is_read_off_the_baseline(aws: control.Running, connect: Client, gateway: Gateway) -> None:
+def test_what_is_slow_is_read_off_the_alias(aws: control.Running, connect: Client, gateway: Gateway) -> None:
     lambda_ = connect("lambda")
     weigh(aws, lambda_, "paced")
     since = time.time()
     called = [call(lambda_, "paced", s=0.01 * (n % 5)) for n in range(30)]
-    took = sorted(each.ms for each in called if each.version == "1")
+    took = sorted(each.ms for each in called)
 
-    given = gateway.threshold("paced", "live", Version("1"), "p50 * 1.5", since=since, until=since + 60)
+    given = gateway.before("paced", "live", since=since, until=since + 60, period=1, slow="p50 * 1.5").slow_ms
 
     middle = took[-(-len(took) // 2) - 1]
     assert given == pytest.approx(middle * 1.5, abs=0.02)
-    assert gateway.threshold("paced", "live", Version("9"), "p50", since=since, until=since + 60) is None
+    assert gateway.before("paced", "none", since=since, until=since + 60, period=1, slow="p50").slow_ms is None
 
 
 def test_throttled_calls_count_for_the_version_they_were_meant_for(

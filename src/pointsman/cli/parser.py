@@ -622,9 +622,9 @@ def _rollout(parser: Parser, shared: Parser) -> None:
         "simulate",
         parents=[shared],
         help="what this configuration would do with such traffic and such a regression, without AWS",
-        description="Draw traffic, and let the environment's rollout run on it many times: how often a healthy version\n"
-        "is rolled back, how often and when a bad one, and how many more calls fail until then.",
-        epilog="example:\n  pointsman rollout simulate PROD --calls 600 --rate 1% --regression 4x --html simulated.html",
+        description="Draw traffic, and let the environment's rollout run on it many times: how often a healthy\n"
+        "version is rolled back, how often and when a bad one, and how many more calls fail until then.",
+        epilog="example:\n  pointsman rollout simulate PROD --calls 600 --rate 1% --regression 4x --html out.html",
         formatter_class=Help,
     )
     simulate.add_argument("name", metavar="ENV", nargs="?", help="whose rollout (default: the first that has one)")
