@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -390,7 +391,7 @@ def test_the_budget_lets_the_weight_grow_with_the_evidence() -> None:
                 break
 
     assert weights[0] == pytest.approx(50 / (100 * 240))
-    assert all(later > earlier for earlier, later in zip(weights, weights[1:], strict=False))
+    assert all(later > earlier for earlier, later in pairwise(weights))
     assert weights[-1] == 0.5
 
 
