@@ -136,7 +136,7 @@ def windows(draw: st.DrawFn) -> Window:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(windows(), MOMENTS)
 def test_it_opens_when_it_says_and_not_a_minute_before(window: Window, moment: datetime) -> None:
     now = moment.timestamp()
@@ -150,7 +150,7 @@ def test_it_opens_when_it_says_and_not_a_minute_before(window: Window, moment: d
     assert all(judge_window(window, each) for each in (*between, refused.opens - 1))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(windows(), MOMENTS)
 def test_a_window_and_the_rest_of_the_day_together_are_always(window: Window, moment: datetime) -> None:
     """By a second definition: what `from`–`to` leaves open, `to`–`from` allows, on days without a night between."""
