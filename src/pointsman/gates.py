@@ -41,14 +41,12 @@ class Standing(Value, frozen=True, kw_only=True):
 def standing(environment: Environment, moment: Moment, weight: float) -> tuple[Standing, ...]:
     """The gates of that moment, in the file's order; of `step`, those behind that weight (0 to 1).
 
-    `approve = true` of the environment stands last before traffic, where the file has no approval there. `quiet`, which
-    comes where too few calls were counted, is one question to a person.
+    `approve = true` of the environment is no gate of a rollout: it is asked before one begins. `quiet`, which comes
+    where too few calls were counted, is one question to a person.
     """
     if moment == "quiet":
         return (Standing(name="approve", gate=Gate(when="step", approve=True)),)
     found = [each for each in environment.gates if each.when == moment and _behind(each, weight)]
-    if moment == "traffic" and environment.approve and not any(each.approve for each in found):
-        found.append(Gate(when="traffic", approve=True))
     names = [_name(each) for each in found]
     return tuple(
         Standing(name=name if name not in names[:i] else f"{name} ({names[:i].count(name) + 1})", gate=gate)
@@ -59,8 +57,8 @@ def standing(environment: Environment, moment: Moment, weight: float) -> tuple[S
 def moments(environment: Environment) -> tuple[Moment, ...]:
     """Those where something stands: `rollout.Policy.moments`."""
     own: tuple[Moment, ...] = ("before", "traffic", "step", "full", "after")
-    approved = ("traffic",) if environment.approve else ()
-    return tuple(each for each in own if each in {*(gate.when for gate in environment.gates), *approved})
+    there = {gate.when for gate in environment.gates}
+    return (*(each for each in own if each in there), "quiet")
 
 
 def gated(environment: Environment) -> tuple[float, ...]:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from pointsman import errors, gates, hands
+from pointsman import approving, errors, gates
 from pointsman.config import Check, Gate
 from pointsman.errors import UsageError
 from pointsman.gates import Approval, Standing
@@ -126,7 +126,7 @@ class _Gates:
             return Ruling(verdict="fail", why=f"nobody approved within {standing.expires_s / 3600:g} h")
         what = f"let version {self.version} of {function} pass on {alias} ({told(self.moment, self.weight)})"
         try:
-            said = hands.approval(session, what, watching=0 < self.weight < 1)
+            said = approving.approval(session, what, watching=0 < self.weight < 1)
         except errors.GateRefused as refused:
             return Ruling(verdict="fail", by=session.world.actor.by, why=refused.what)
         if said is None:

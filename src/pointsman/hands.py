@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from pointsman import artifact as packaging
-from pointsman import branch_roles, furnishing, owners, role_guard
+from pointsman import approving, branch_roles, furnishing, owners, role_guard, rolling
 from pointsman.aws.gateway import Package
 from pointsman.belongings import RemoveUrl
 from pointsman.config import Direct, Function, Test
@@ -100,6 +100,19 @@ class Work:
             clone_role=lambda step: branch_roles.clone(session, step),
             must_be_assumable=lambda role: branch_roles.must_be_assumable(session, role),
             apply_terraform=lambda step: _apply_terraform(session, made, step),
+            shift=lambda step, arn, version, description, revision: rolling.shift(
+                session,
+                arn,
+                rolling.Asked(
+                    alias=step.alias,
+                    was=step.was,
+                    version=version,
+                    name=arn.name,
+                    description=description,
+                    revision=revision,
+                    build=made.build or "",
+                ),
+            ),
             say=session.say,
             wait_s=session.world.options.wait_s,
         )
@@ -403,41 +416,8 @@ def _gate(
 def _approve(session: Session, step: AskApproval, version: Version) -> None:
     # What is resumed was approved for this very version, and nobody has to be asked twice.
     by = session.approved.get(f"{step.alias} {version}", "")
-    by = by or approver(session, f"move {step.alias} of {session.function.name} to version {version}")
+    by = by or approving.approver(session, f"move {step.alias} of {session.function.name} to version {version}")
     session.ledger.append(
         session.run, "approved", function=session.function.name, subject=step.alias, by=by, version=version
     )
     session.say(f"approved by {by}")
-
-
-def approver(session: Session, what: str) -> str:
-    """Who approves of it: said beforehand, or asked now. Raises GateRefused where nobody does."""
-    if said := approval(session, what):
-        return said[0]
-    raise GateRefused(
-        f"environment {session.environment.name} wants an approval to {what}, and there is no terminal to ask on",
-        where="approval",
-        next="Add `--approve`, or set POINTSMAN_APPROVED_BY to the name of who approved.",
-    )
-
-
-def approval(session: Session, what: str, *, watching: bool = False) -> tuple[str, str] | None:
-    """(who approves of it, how): said beforehand, or asked now. None where nobody can be asked.
-
-    `watching`: the new version has traffic. Who approved of the start has not seen that, and while a question stands
-    on a terminal nobody would look at it: then only `--approve` counts. Raises GateRefused at a no.
-    """
-    world = session.world
-    by = "" if watching else world.environ.get("POINTSMAN_APPROVED_BY", "")
-    if by == "github" and world.environ.get("GITHUB_ACTIONS") == "true":
-        by = world.environ.get("GITHUB_TRIGGERING_ACTOR") or world.actor.by
-        return by, "the GitHub environment of the job that they started"
-    if by:
-        return by, "POINTSMAN_APPROVED_BY"
-    if world.options.approve:
-        return world.actor.by, "--approve"
-    if world.ask is None or watching:
-        return None
-    if not world.ask(f"{what[0].upper()}{what[1:]}?"):
-        raise GateRefused(f"{world.actor.by} did not approve to {what}", where="approval", next="Nothing was moved.")
-    return world.actor.by, "on the terminal"

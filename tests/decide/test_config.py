@@ -287,14 +287,33 @@ def test_a_function_is_refused(folder: Path, text: str, problem: str) -> None:
         ("rollout = { checks = [{ run = 'a', status = 200 }] }", "checks[0].status has no use with `run`; must go"),
         ("rollout = { checks = [{ url = 'ftp://a' }] }", 'checks[0].url is "ftp://a"; must be a URL that begins'),
         ("rollout = { traffic = { events = [] } }", "rollout.traffic.events is a list; must be a list, one at least"),
-        ("gates = [{ run = 'a' }]", "gates[0].when is missing"),
-        ("gates = [{ when = 'full' }]", "gates[0].run is missing; must be given: exactly one of `run` or `url` or"),
-        ("gates = [{ when = 'full', approve = false }]", "exactly one of"),
-        ("gates = [{ when = 'full', run = 'a', pause = true }]", "gates[0].pause stands beside `run`; must go, or"),
-        ("gates = [{ when = 'full', pause = true, expires = '4h' }]", "gates[0].expires has no use with `pause`"),
-        ("gates = [{ when = 'full', url = 'http://a', junit = 'a' }]", "gates[0].junit has no use with `url`"),
-        ("gates = [{ when = 'full', approve = true, at = 10 }]", 'gates[0].at has no use with when = "full"'),
-        ("gates = [{ when = 'step', approve = true }]", 'gates[0].when is "step", and there are no steps'),
+        ("rollout = {}\ngates = [{ run = 'a' }]", "gates[0].when is missing"),
+        (
+            "rollout = {}\ngates = [{ when = 'full' }]",
+            "gates[0].run is missing; must be given: exactly one of `run` or `url` or",
+        ),
+        ("rollout = {}\ngates = [{ when = 'full', approve = false }]", "exactly one of"),
+        (
+            "rollout = {}\ngates = [{ when = 'full', run = 'a', pause = true }]",
+            "gates[0].pause stands beside `run`; must go, or",
+        ),
+        (
+            "rollout = {}\ngates = [{ when = 'full', pause = true, expires = '4h' }]",
+            "gates[0].expires has no use with `pause`",
+        ),
+        (
+            "rollout = {}\ngates = [{ when = 'full', url = 'http://a', junit = 'a' }]",
+            "gates[0].junit has no use with `url`",
+        ),
+        (
+            "rollout = {}\ngates = [{ when = 'full', approve = true, at = 10 }]",
+            'gates[0].at has no use with when = "full"',
+        ),
+        ("gates = { when = 'full', pause = true }", "production.gates stand without a rollout; must have one"),
+        (
+            "rollout = { type = 'AllAtOnce' }\ngates = { when = 'step', approve = true }",
+            'gates[0].when is "step", and there are no steps',
+        ),
         (
             "rollout = {}\ngates = [{ when = 'step', at = 5, pause = true }]",
             "gates[0].at is 5; must be one of the roll",
@@ -461,7 +480,7 @@ def test_a_repository_is_not_left(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "ramp"),
     [
-        ("", ((1, 120), (10, 120), (50, 120))),
+        ("", ((2, 120), (50, 120))),
         ("steps = [5, 100]\nbake = '1m'", ((5, 60),)),
         ("steps = [100]", ()),
         ("budget = 20", ((50, 120),)),
@@ -486,7 +505,7 @@ def test_a_rollout_without_keys_has_every_default(folder: Path) -> None:
 
     assert rollout == config.Rollout()
     assert (rollout.alpha, rollout.minimum, rollout.early, rollout.quiet) == (0.01, 50, True, "ask")
-    assert (rollout.hold, rollout.limit, rollout.lag) == (1800, 86_400, 120)
+    assert (rollout.hold, rollout.limit, rollout.lag) == (1800, 86_400, 60)
 
 
 def test_lists_of_tables(folder: Path) -> None:
@@ -511,7 +530,7 @@ def test_lists_of_tables(folder: Path) -> None:
         junit = "smoke.xml"
         [[environment.a.gates]]
         when = "step"
-        at = 10
+        at = 50
         approve = true
         expires = "1h"
         """,
@@ -519,7 +538,7 @@ def test_lists_of_tables(folder: Path) -> None:
 
     assert [(each.when, each.run, each.at, each.approve, each.expires) for each in environment.gates] == [
         ("traffic", "npm run smoke", None, False, None),
-        ("step", None, 10, True, 3600),
+        ("step", None, 50, True, 3600),
     ]
     assert environment.window == config.Window(
         days=("mon", "tue"), since="22:00", to="04:00", zone="Europe/Stockholm", freeze=("2026-06-19",)

@@ -155,7 +155,9 @@ def test_a_command_gets_the_version_the_moment_and_the_weight(place: Place) -> N
 
 
 def test_a_gate_that_refuses_ends_it_and_the_later_ones_do_not_run(place: Place) -> None:
-    place.declare('gates = [{ when = "traffic", run = "exit 3" }, { when = "traffic", run = "touch later" }]')
+    place.declare(
+        'rollout = {}\ngates = [{ when = "traffic", run = "exit 3" }, { when = "traffic", run = "touch later" }]'
+    )
 
     refused = go(place.machine())
 
@@ -165,7 +167,7 @@ def test_a_gate_that_refuses_ends_it_and_the_later_ones_do_not_run(place: Place)
 
 
 def test_a_command_that_takes_too_long_refuses(place: Place) -> None:
-    place.declare('gates = [{ when = "traffic", run = "sleep 60", timeout = 0.1 }]')
+    place.declare('rollout = {}\ngates = [{ when = "traffic", run = "sleep 60", timeout = 0.1 }]')
 
     refused = go(place.machine())
 
@@ -176,7 +178,7 @@ def test_a_command_that_takes_too_long_refuses(place: Place) -> None:
 def test_a_report_with_failures_refuses_whatever_the_exit_code(place: Place) -> None:
     report = '<testsuite tests="1" failures="1"><testcase name="pays"><failure/></testcase></testsuite>'
     (place.folder / "report").write_text(report)
-    place.declare('gates = [{ when = "traffic", run = "cp report smoke.xml", junit = "smoke.xml" }]')
+    place.declare('rollout = {}\ngates = [{ when = "traffic", run = "cp report smoke.xml", junit = "smoke.xml" }]')
 
     refused = go(place.machine())
 
@@ -233,9 +235,8 @@ def test_a_url_is_judged_by_what_it_answers(
     place: Place, site: Site, wanted: str, answer: tuple[int, bytes], why: str
 ) -> None:
     site.says("/healthy?version=7", *answer)
-    place.declare(
-        f'[[environment.production.gates]]\nwhen = "traffic"\nurl = "{site.url}/healthy?version={{version}}"\n{wanted}'
-    )
+    gate = f'when = "traffic"\nurl = "{site.url}/healthy?version={{version}}"\n{wanted}'
+    place.declare(f"rollout = {{}}\n[[environment.production.gates]]\n{gate}")
 
     came_to = go(place.machine())
 
@@ -268,6 +269,7 @@ def test_no_answer_is_no_pass(site: Site) -> None:
 
 # Approvals
 
+ASKS_BEFORE = 'rollout = {}\ngates = [{ when = "traffic", approve = true }]'
 ASKS = 'rollout = { steps = [10] }\ngates = [{ when = "step", approve = true, expires = "1h" }]'
 
 
@@ -344,7 +346,7 @@ def test_what_waits_for_no_approval_takes_none(place: Place) -> None:
     ],
 )
 def test_who_approves_before_the_start(place: Place, machine: dict[str, Any], by: str) -> None:
-    place.declare("approve = true")
+    place.declare(ASKS_BEFORE)
 
     assert go(place.machine(**machine)) == GatePassed(at=BEGAN, moment="traffic", by=by)
     (entry,) = place.entries("approval")
@@ -358,7 +360,7 @@ def test_a_no_refuses(place: Place) -> None:
         asked.append(what)
         return False
 
-    place.declare("approve = true")
+    place.declare(ASKS_BEFORE)
 
     refused = go(place.machine(ask=no))
 
@@ -388,7 +390,7 @@ def test_a_quiet_function_waits_for_a_person(place: Place) -> None:
 
 
 def test_a_pause_ends_when_somebody_resumes(place: Place) -> None:
-    place.declare('gates = [{ when = "full", pause = true }]')
+    place.declare('rollout = {}\ngates = [{ when = "full", pause = true }]')
     watcher = place.machine()
 
     def asked(ask: str) -> None:
@@ -485,7 +487,7 @@ def test_who_moves_outside_the_window_is_written_down(place: Place) -> None:
 
 
 def test_a_branch_that_is_like_it_has_no_window_and_no_gates(place: Place) -> None:
-    place.declare(f'{SHUT}\napprove = true\ngates = [{{ when = "traffic", run = "false" }}]')
+    place.declare(f'{SHUT}\napprove = true\nrollout = {{}}\ngates = [{{ when = "traffic", run = "false" }}]')
     environment = place.machine().world.of_branch("feature/x")
 
     assert environment == replace(
@@ -494,6 +496,7 @@ def test_a_branch_that_is_like_it_has_no_window_and_no_gates(place: Place) -> No
         alias=environment.alias,
         branch="feature/x",
         approve=False,
+        rollout=None,
         gates=(),
         window=None,
     )

@@ -28,12 +28,3 @@ def test_a_shut_window_refuses_before_anything_is_written(shop: Shop) -> None:
     assert shop.run("promote", "101", "--to", "PROD", "--approve").code == 3
     shop.ok("rollback", "PROD")
     assert shop.serves("PROD") == "1"
-
-
-def test_gates_are_not_passed_over_silently(shop: Shop) -> None:
-    shop.configure(more='gates = [{ when = "traffic", run = "true" }]\n')
-
-    refused = shop.run("deploy", "--to", "PROD", "--approve")
-
-    assert refused.code == 2
-    assert "environment.production.gates" in refused.err
