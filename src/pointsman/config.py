@@ -489,7 +489,7 @@ def _ramp(name: Ramp) -> tuple[tuple[float, float], ...]:
 
 
 class Gate(Value, frozen=True, kw_only=True):
-    """Something that must pass at one moment of a move: a command, a URL, an approval, or a pause."""
+    """Something that must pass at one moment of a rollout: a command, a URL, an approval, or a pause."""
 
     when: Annotated[
         Literal["before", "traffic", "step", "full", "after"],
@@ -1077,6 +1077,12 @@ def _environment(values: dict[str, Any], _at: _At, _root: Path) -> _Problems:
         yield "role_arn", f"is a role of account {_account(role)}; must be one of `account`, {account}"
     rollout = values["rollout"]
     if rollout is _BROKEN or (rollout and _BROKEN in (rollout.steps, rollout.type, rollout.budget)):
+        return
+    if rollout is None and isinstance(values["gates"], tuple) and values["gates"]:
+        yield (
+            "gates",
+            'stand without a rollout; must have one: `rollout = { type = "AllAtOnce" }` moves at once, by them',
+        )
         return
     ramp = [share for share, _ in rollout.ramp] if rollout else []
     for i, each in enumerate(values["gates"] if isinstance(values["gates"], tuple) else ()):

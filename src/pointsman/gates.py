@@ -187,8 +187,8 @@ def _opens(window: Window, at: float) -> float | None:
     minute = math.floor(at / 60) * 60 + 60
     end = datetime.fromtimestamp(at, zone).date() + _HORIZON
     while (now := datetime.fromtimestamp(minute, zone)).date() <= end:
-        possible = {_DAYS[now.weekday()], _DAYS[now.weekday() - 1]} & {*window.days}
-        if possible and not _frozen(window, now.date()):
+        night = {_DAYS[now.weekday() - 1]} if _minutes(window.to) < _minutes(window.since) else set()
+        if {_DAYS[now.weekday()], *night} & {*window.days} and not _frozen(window, now.date()):
             if _open(window, now):
                 return float(minute)
             minute += 60

@@ -287,14 +287,33 @@ def test_a_function_is_refused(folder: Path, text: str, problem: str) -> None:
         ("rollout = { checks = [{ run = 'a', status = 200 }] }", "checks[0].status has no use with `run`; must go"),
         ("rollout = { checks = [{ url = 'ftp://a' }] }", 'checks[0].url is "ftp://a"; must be a URL that begins'),
         ("rollout = { traffic = { events = [] } }", "rollout.traffic.events is a list; must be a list, one at least"),
-        ("gates = [{ run = 'a' }]", "gates[0].when is missing"),
-        ("gates = [{ when = 'full' }]", "gates[0].run is missing; must be given: exactly one of `run` or `url` or"),
-        ("gates = [{ when = 'full', approve = false }]", "exactly one of"),
-        ("gates = [{ when = 'full', run = 'a', pause = true }]", "gates[0].pause stands beside `run`; must go, or"),
-        ("gates = [{ when = 'full', pause = true, expires = '4h' }]", "gates[0].expires has no use with `pause`"),
-        ("gates = [{ when = 'full', url = 'http://a', junit = 'a' }]", "gates[0].junit has no use with `url`"),
-        ("gates = [{ when = 'full', approve = true, at = 10 }]", 'gates[0].at has no use with when = "full"'),
-        ("gates = [{ when = 'step', approve = true }]", 'gates[0].when is "step", and there are no steps'),
+        ("rollout = {}\ngates = [{ run = 'a' }]", "gates[0].when is missing"),
+        (
+            "rollout = {}\ngates = [{ when = 'full' }]",
+            "gates[0].run is missing; must be given: exactly one of `run` or `url` or",
+        ),
+        ("rollout = {}\ngates = [{ when = 'full', approve = false }]", "exactly one of"),
+        (
+            "rollout = {}\ngates = [{ when = 'full', run = 'a', pause = true }]",
+            "gates[0].pause stands beside `run`; must go, or",
+        ),
+        (
+            "rollout = {}\ngates = [{ when = 'full', pause = true, expires = '4h' }]",
+            "gates[0].expires has no use with `pause`",
+        ),
+        (
+            "rollout = {}\ngates = [{ when = 'full', url = 'http://a', junit = 'a' }]",
+            "gates[0].junit has no use with `url`",
+        ),
+        (
+            "rollout = {}\ngates = [{ when = 'full', approve = true, at = 10 }]",
+            'gates[0].at has no use with when = "full"',
+        ),
+        ("gates = { when = 'full', pause = true }", "production.gates stand without a rollout; must have one"),
+        (
+            "rollout = { type = 'AllAtOnce' }\ngates = { when = 'step', approve = true }",
+            'gates[0].when is "step", and there are no steps',
+        ),
         (
             "rollout = {}\ngates = [{ when = 'step', at = 5, pause = true }]",
             "gates[0].at is 5; must be one of the roll",

@@ -136,7 +136,7 @@ def windows(draw: st.DrawFn) -> Window:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(windows(), MOMENTS)
 def test_it_opens_when_it_says_and_not_a_minute_before(window: Window, moment: datetime) -> None:
     now = moment.timestamp()
@@ -150,7 +150,7 @@ def test_it_opens_when_it_says_and_not_a_minute_before(window: Window, moment: d
     assert all(judge_window(window, each) for each in (*between, refused.opens - 1))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(windows(), MOMENTS)
 def test_a_window_and_the_rest_of_the_day_together_are_always(window: Window, moment: datetime) -> None:
     """By a second definition: what `from`–`to` leaves open, `to`–`from` allows, on days without a night between."""
@@ -185,7 +185,7 @@ def test_gates_stand_at_their_moments_and_steps() -> None:
     assert names(environment, "step", 0.01) == ["https://example.com/"]
     assert names(environment, "step", 0.1) == ["approve", "https://example.com/"]
     assert names(environment, "after", 1.0) == ["pause"]
-    assert moments(environment) == ("traffic", "step", "after")
+    assert moments(environment) == ("traffic", "step", "after", "quiet")
     assert gated(environment) == (0.01, 0.1)
     assert gated(replace(environment, gates=(LOOK,))) == (0.1,)
 
@@ -194,15 +194,17 @@ def test_two_gates_of_one_moment_have_two_names() -> None:
     assert names(production(gates=(SMOKE, SMOKE)), "traffic") == ["npm run smoke", "npm run smoke (2)"]
 
 
-def test_approve_of_the_environment_is_a_gate_before_traffic() -> None:
-    environment = production(approve=True, gates=(SMOKE,))
-    asked = Gate(when="traffic", approve=True, expires=60.0)
+def test_approve_of_the_environment_is_asked_before_a_rollout_and_is_none_of_its_gates() -> None:
+    assert names(production(approve=True, gates=(SMOKE,)), "traffic") == ["npm run smoke"]
+    assert moments(production(approve=True)) == ("quiet",)
 
-    assert names(environment, "traffic") == ["npm run smoke", "approve"]
-    assert moments(production(approve=True)) == ("traffic",)
-    (only,) = standing(production(approve=True, gates=(asked,)), "traffic", 0.0)
-    assert only.expires_s == 60
-    assert standing(environment, "traffic", 0.0)[1].expires_s == 4 * 3600
+
+def test_how_long_an_approval_is_asked_for() -> None:
+    asked = Gate(when="full", approve=True)
+
+    for gate, expires_s in ((asked, 4 * 3600), (replace(asked, expires=60.0), 60)):
+        (only,) = standing(production(gates=(gate,)), "full", 0.5)
+        assert only.expires_s == expires_s
 
 
 def test_a_quiet_function_is_a_question_to_a_person() -> None:
