@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -16,9 +14,10 @@ from pointsman.aws.operation import Operation, R, Transport
 from pointsman.config import load
 from pointsman.errors import Ambiguous, FunctionFailed, Interrupted, UsageError
 from pointsman.localaws import control
-from pointsman.model import AliasName, Canary, Configuration, Routing, Version, Weight
+from pointsman.model import AliasName, Canary, Configuration, FunctionArn, Routing, Version, Weight
 from pointsman.synthetic import Synthetic, traffic
 from pointsman.world import Session, World
+from tests.fakes import Watched
 from tests.journeys.conftest import AS_ON_AWS, Shop
 
 PROD = AliasName("STAGE")
@@ -52,6 +51,8 @@ class Rolling:
 
     def __init__(self, shop: Shop) -> None:
         self.shop, self.client, self.said = shop, shop.aws("lambda"), list[str]()
+
+        self.arn = FunctionArn.parse(self.client.get_function(FunctionName=shop.name)["Configuration"]["FunctionArn"])
 
     @contextmanager
     def session(self, wrap: Callable[[Transport], Transport] = lambda each: each) -> Iterator[Session]:
@@ -248,25 +249,32 @@ def test_aws_moving_the_alias_is_no_drift(rolling: Rolling, local_aws: control.R
     name = rolling.shop.name
     rolling.keep(PROD)
     with rolling.session() as session:
-        before = footing.wait_ready(session, session.gateway.alias(name, PROD).arn, PROD)  # type: ignore[union-attr]
-        assert before
-        stuck = {"kind": "stuck", "only": ["lambda:PutProvisionedConcurrencyConfig"]}
-        control.chaos(local_aws, "PUT", rules=[AS_ON_AWS, stuck])
-        try:
-            alias = session.gateway.alias(name, PROD)
-            assert alias
+        alias = session.gateway.alias(name, PROD)
+        assert alias
+        footing.wait_ready(session, alias.arn, PROD)
+        with held(local_aws, "PutProvisionedConcurrencyConfig"):
             moving = session.gateway.point(alias, TO_TWO, expecting=alias.revision, description="")
             kept = session.gateway.kept_ready(name, PROD)
             served = {rolling.shop.invoke(PROD)["version"] for _ in range(3)}
-        finally:
-            control.chaos(local_aws, "PUT", rules=[AS_ON_AWS])
         after = footing.moved(session, alias, TO_TWO, ONE)
 
     assert moving.routing == Routing(version=TWO, canary=Canary(version=ONE, weight=Weight(1.0)))
     assert sharing.is_aws_moving(TO_TWO, ONE, moving.routing, kept)
     assert served == {"1"}
-    assert after and after.routing == TO_TWO
+    assert after
+    assert after.routing == TO_TWO
     assert after.revision != moving.revision
+
+
+@contextmanager
+def held(local_aws: control.Running, operation: str) -> Iterator[None]:
+    """What this operation begins does not end before this does."""
+    control.chaos(local_aws, "PUT", rules=[AS_ON_AWS, {"kind": "stuck", "only": [f"lambda:{operation}"]}])
+    try:
+        yield
+    finally:
+        control.chaos(local_aws, "PUT", rules=[AS_ON_AWS])
+        control.chaos(local_aws, "POST", "/release")
 
 
 def test_an_alias_that_aws_gave_up_on_is_told(rolling: Rolling) -> None:
@@ -324,25 +332,25 @@ def test_nothing_provisioned_costs_one_read(rolling: Rolling) -> None:
 
 
 def test_a_version_whose_snapshot_is_being_made_is_waited_for(rolling: Rolling, local_aws: control.Running) -> None:
-    name = rolling.shop.name
+    name, asked = rolling.shop.name, list[str]()
     rolling.client.update_function_configuration(
         FunctionName=name, Runtime="python3.12", SnapStart={"ApplyOn": "PublishedVersions"}
     )
     rolling.client.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
-    control.chaos(local_aws, "PUT", rules=[AS_ON_AWS, {"kind": "stuck", "only": ["lambda:PublishVersion"]}])
-    try:
+    with held(local_aws, "PublishVersion"):
         version = Version(rolling.client.publish_version(FunctionName=name)["Version"])
         pending = rolling.client.get_function_configuration(FunctionName=name, Qualifier=version)["State"]
-        threading.Timer(0.5, control.chaos, (local_aws, "PUT"), {"rules": [AS_ON_AWS]}).start()
-        with rolling.session() as session:
-            alias = session.gateway.alias(name, PROD)
-            assert alias
-            found = footing.ready(session, alias.arn, version)
-    finally:
-        control.chaos(local_aws, "PUT", rules=[AS_ON_AWS])
+
+        def look(action: str) -> None:
+            asked.append(action)
+            if len(asked) == 3:
+                control.chaos(local_aws, "POST", "/release")
+
+        with rolling.session(lambda inner: Watched(inner, look)) as session:
+            found = footing.ready(session, rolling.arn, version)
 
     assert (pending, found.state) == ("Pending", "Active")
-    assert math.isfinite(found.code_size)
+    assert asked == ["GetFunction"] * 3
 
 
 # Traffic of our own
@@ -356,8 +364,7 @@ def test_both_versions_are_called_by_their_number_and_counted(rolling: Rolling) 
         shop.write(f"events/{number}.json", f'{{"order": {number}}}')
 
     with rolling.session() as session:
-        arn = session.gateway.function(shop.name).arn  # type: ignore[union-attr]
-        sending = traffic(session, arn, ONE, Version("3"), pattern="events/*.json", rate=40, period_s=0.25)
+        sending = traffic(session, rolling.arn, ONE, Version("3"), pattern="events/*.json", rate=40, period_s=0.25)
         before = len(session.world.calls)
         sent = collected(sending, 20)
 
