@@ -335,6 +335,8 @@ class Rollout(Value, frozen=True, kw_only=True):
     @property
     def judgements(self) -> tuple[Judgement, ...]:
         policy = self.policy
+        if not policy.metrics:
+            return ()
         alpha = analysis.shares(policy.alpha, len(policy.metrics))
         return tuple(analysis.judge(each, alpha=alpha, minimum=policy.minimum) for each in self.evidence)
 

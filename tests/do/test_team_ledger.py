@@ -334,14 +334,16 @@ def test_a_damaged_page_of_a_mirror_is_found_when_it_is_read_and_the_way_out_is_
         ledger.append("r", "seen", function=str(ARN), subject=f"b{number}", filler=os.urandom(100).hex())
     ledger.close()
     path = table.mirror("one")
+    ledger = table.opened("one")
     content = bytearray(path.read_bytes())
     third = len(content) // 3
     content[third : 2 * third] = os.urandom(third)
     path.write_bytes(bytes(content))
 
     with pytest.raises(LedgerCorrupt, match="the mirror of dynamodb://") as told:
-        table.opened("one").entries()
+        ledger.entries()
     assert told.value.next.startswith("Delete it")
+    assert len(table.opened("one").entries()) == 400
 
 
 def test_the_mirror_of_another_ledger_is_not_believed(table: Machines) -> None:
