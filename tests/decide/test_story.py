@@ -76,8 +76,8 @@ from tests.rollout_stories import BEGAN, EVERY, policy, run, steady
             "approved",
             "Version 8 was promoted",
             "Version 8 is no worse than tolerated (2 times the odds): 34 of 11,460 calls failed (0.30 %) against "
-            "110 of 36,540 (0.30 %); odds ratio about 0.98 (at most 2.2); e-value 10^2.2 against its being worse than that, "
-            "the limit is 10^2.",
+            "110 of 36,540 (0.30 %); odds ratio about 0.98 (at most 2.2); e-value 10^2.2 against its being worse "
+            "than that, the limit is 10^2.",
             "Version 8 serves everything.",
         ),
         (
