@@ -497,17 +497,15 @@ def _step_done(
     period = policy.period_s
     shifted = at + 1.0  # about what UpdateAlias takes: a bucket under way is lost to it
     first = rollout.counted if watched else math.ceil(shifted / period) * period
-    until = rollout.bake_until if watched else shifted + bake_s
-    fresh = rollout.fresh if watched else 0
-    whole = 0 if watched and rollout.settled else 1
+    fresh, baked = (rollout.fresh, rollout.baked) if watched else (0, 0)
+    # A step is judged whenever a bucket's counts are complete; a new one needs one at least.
+    buckets = max(0 if watched and rollout.settled else 1, math.ceil(bake_s / period) - baked)
     if policy.metrics and fresh < policy.minimum:
         rate = rollout.traffic * (rollout.weight if watched else weight)
         if rate <= 0:
             return None
-        whole = max(whole, math.ceil((policy.minimum - fresh) / rate / period))
-    # It is judged whenever a bucket's counts are complete.
-    judged = max(whole, math.ceil((max(until, at) - policy.lag_s - first) / period))
-    return first + max(judged, 0) * period + policy.lag_s
+        buckets = max(buckets, math.ceil((policy.minimum - fresh) / rate / period))
+    return first + buckets * period + policy.lag_s
 
 
 # Numbers and times as people read them

@@ -69,6 +69,7 @@ class Typed:
                     allow_replace=getattr(self.asked, "allow_replace", False),
                     all_at_once=getattr(self.asked, "all_at_once", False),
                     supersede=getattr(self.asked, "supersede", False),
+                    outside_window=getattr(self.asked, "outside_window", False),
                     wait_s=getattr(self.asked, "wait", 300),
                 ),
                 say=self.screen.say,
@@ -85,6 +86,7 @@ class Typed:
             if self._clock:
                 world.clock = self._clock
             self.screen.calls = world.calls
+            self.screen.ledger = world.ledger_costs
             self._world = world
         return self._world
 
@@ -163,6 +165,10 @@ def _dispatch(typed: Typed) -> int:
             from pointsman.cli import rollout
 
             return rollout.run(typed)
+        case "ledger":
+            from pointsman.cli import ledger
+
+            return ledger.run(typed)
         case "branch":
             from pointsman.cli import branch
 
@@ -506,7 +512,7 @@ def _history(typed: Typed) -> int:
         aside, versions, aliases = survey.rebuild(world, world.functions())
         if not screen.json:
             kept = f" The old one is kept as {aside}." if aside else ""
-            screen.print(f"Wrote {world.ledger_path} anew: {versions} versions, {aliases} aliases.{kept}")
+            screen.print(f"Wrote {world.ledger.place} anew: {versions} versions, {aliases} aliases.{kept}")
         screen.result({"set_aside": str(aside) if aside else None, "versions": versions, "aliases": aliases})
         return 0
     lines = survey.history(world.ledger, limit=asked.limit, alias=asked.alias)

@@ -48,6 +48,7 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         (
             ("doctor", "what stands in the way: tools, credentials, permissions, limits, roles"),
             ("local", "the embedded local AWS: up, down, status, logs, env, chaos, snapshot, reset"),
+            ("ledger", "the ledger itself: create a team's table, look at it, copy one"),
             ("ci", "write a pipeline for GitHub, GitLab, CircleCI, Jenkins or Bitbucket"),
             ("config", "explain every key, print the JSON Schema, check the file"),
             ("completion", "a completion script for bash, zsh or tcsh"),
@@ -206,6 +207,12 @@ def _gates(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wait", type=_positive, default=300, metavar="SECONDS", help="how long to wait for AWS (300)")
 
 
+def _outside(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--outside-window", action="store_true", help="move although the window is shut; under your name"
+    )
+
+
 def _deploying(parser: argparse.ArgumentParser) -> None:
     _function(_to(parser))
     parser.add_argument(
@@ -217,6 +224,7 @@ def _deploying(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--build-id", metavar="ID", help="what to call this build (default: the commit, else a time)")
     _shifting(parser)
+    _outside(parser)
     _gates(parser)
 
 
@@ -225,6 +233,7 @@ def _promoting(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", metavar="ENV", required=True, help="the environment, by name or alias")
     _function(parser)
     _shifting(parser)
+    _outside(parser)
     _gates(parser)
 
 
@@ -435,6 +444,7 @@ def _plan(parser: Parser, shared: Parser) -> None:
 
 def _apply(parser: Parser, _shared: Parser) -> None:
     parser.add_argument("plan_file", metavar="FILE")
+    _outside(parser)
     _gates(parser)
 
 
@@ -506,6 +516,39 @@ def _branch(parser: Parser, shared: Parser) -> None:
         kind.add_argument("--yes", action="store_true", help="delete what is shown")
     for kind in (listed, sync, delete):
         _function(kind)
+
+
+def _ledger(parser: Parser, shared: Parser) -> None:
+    kinds: Any = parser.add_subparsers(dest="ledger_command", metavar="init|status|copy", required=True)
+    init = kinds.add_parser(
+        "init",
+        parents=[shared],
+        help="create the table (or file) that `[ledger] url` names, or what it lacks",
+        description="Create the table that `[ledger] url` names: on demand, protected from deletion, with\n"
+        "point-in-time recovery and a time to live. Of one that is there: check its keys, switch on what is off.",
+        epilog="example:\n  pointsman ledger init",
+        formatter_class=Help,
+    )
+    init.add_argument("--wait", type=_positive, default=300, metavar="SECONDS", help="how long to wait for AWS (300)")
+    kinds.add_parser(
+        "status",
+        parents=[shared],
+        help="where it is, how many entries, how large, the last entry, who holds leases",
+        epilog="example:\n  pointsman ledger status --json",
+        formatter_class=Help,
+    )
+    copy = kinds.add_parser(
+        "copy",
+        parents=[shared],
+        help="append the entries of another ledger to this one, or of this one to another",
+        description="Append the entries of another ledger to that of pointsman.toml, or the other way round, once.\n"
+        "A copy that was cut short goes on. Leases are not copied.",
+        epilog="example:\n  pointsman ledger copy --from sqlite:.pointsman/ledger.db",
+        formatter_class=Help,
+    )
+    copy.add_argument("--from", dest="source", metavar="URL", help="the other ledger is the source")
+    copy.add_argument("--to", dest="target", metavar="URL", help="the other ledger is the target")
+    copy.add_argument("--force", action="store_true", help="append to a ledger that has entries of its own")
 
 
 def _ci(parser: Parser, shared: Parser) -> None:
@@ -638,6 +681,7 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[Parser, Parser], object]]] = {
         _doctor,
     ),
     "local": ('eval "$(pointsman local env)" && aws lambda list-functions', "", _local),
+    "ledger": ("pointsman ledger init", "", _ledger),
     "ci": ("pointsman ci github", "", _ci),
     "config": ("pointsman config explain environment.*.approve", "", _config),
     "completion": ('eval "$(pointsman completion bash)"', "", _completion),

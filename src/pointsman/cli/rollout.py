@@ -290,7 +290,7 @@ def rolling_on(world: World, there: rolling.Known) -> list[object]:
 def _abort(typed: Typed) -> int:
     world, screen, asked = typed.world, typed.screen, typed.asked
     there = _perhaps(typed)
-    if there is None or there.rollout.ended and not _stuck(there):
+    if there is None or (there.rollout.ended and not _stuck(there)):
         return _abort_alone(typed, there)
     opened = there.opened
     function, environment = world.functions(opened.function)[0], world.environment(opened.environment)
