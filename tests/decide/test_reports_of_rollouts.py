@@ -6,14 +6,15 @@ import io
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from pointsman import analysis, plots, report_page, reporting
+from pointsman import analysis, plots
 from pointsman.analysis import Bucket, Counts, Metric
-from pointsman.cli import rollout_view
+from pointsman.cli import rollout_report, rollout_view
 from pointsman.model import Version
 from pointsman.story import Event, Side, Story, tell
 from tests import rollout_stories as stories
@@ -40,7 +41,7 @@ def nasty() -> Story:
 
 def test_no_text_holds_what_moves_a_cursor() -> None:
     told = nasty()
-    for text in (reporting.text(told), rollout_view.line(told, BEGAN), reporting.markdown(told)):
+    for text in (rollout_report.text(told), rollout_view.line(told, BEGAN), rollout_report.markdown(told)):
         assert all(each.isprintable() for each in text.split("\n"))
 
 
@@ -87,14 +88,14 @@ Note: the alarm greeting-5xx was red before, and is ignored
 
 
 def test_the_text_of_a_bad_one() -> None:
-    assert reporting.text(stories.bad()) == BAD_TEXT
+    assert rollout_report.text(stories.bad()) == BAD_TEXT
 
 
 UNMEASURED_TEXT = """\
 Version 8 is at 1 %: greeting → PROD
 
 No call of version 8 has been counted, so nothing speaks for it or against it.
-Version 8 serves 1 %, and is watched there until 12:01:01 at least.
+Version 8 serves 1 %, and is watched there until 12:03:00 at least.
 
   function     greeting (greeting-prod on AWS)
   environment  production, alias PROD
@@ -114,7 +115,7 @@ What happened
 
 
 def test_the_text_of_one_that_has_no_data() -> None:
-    assert reporting.text(stories.unmeasured()) == UNMEASURED_TEXT
+    assert rollout_report.text(stories.unmeasured()) == UNMEASURED_TEXT
 
 
 APPROVED_VIEW = """\
@@ -137,9 +138,9 @@ failed (0.30 %) against 110 of 36,540 (0.30 %); odds ratio about 0.98 (at most
 2.2); e-value 10^2.2 against its being worse than that, the limit is 10^2.
 Version 8 serves everything.
 
-12:08:20  goes on (ann)
 12:09:01  version 8 serves 50 %
-12:13:20  waits for an answer: before all of the traffic
+12:14:00  version 8 is no worse than tolerated
+12:14:01  waits for an answer: before all of the traffic
 12:15:00  passed: before all of the traffic (cleo)
 12:15:01  version 8 serves everything"""
 
@@ -151,11 +152,11 @@ def test_the_picture_of_one_that_ended_by_evidence() -> None:
 
 LEAKING_VIEW = """\
 greeting → PROD   version 7 → 8 (build 101), production                                                           25 min
-████████████████████····················   50 %  5 % › 20 % › [50 %] › 100 %                                   UNDER WAY
+████████································   20 %  5 % › [20 %] › 50 % › 100 %                                   UNDER WAY
 
-METRIC  V   CALLS  BAD   SHARE  ODDS RATIO    EVIDENCE
-errors  8   1,440   11  0.76 %  1.8 (0.44–6)  against ██▏····················· 10^0.2
-        7  10,080   41  0.41 %  not proved    for     ························ 10^-0.6
+METRIC  V   CALLS  BAD   SHARE  ODDS RATIO      EVIDENCE
+errors  8   1,656   14  0.85 %  2.1 (0.58–6.5)  against ███████▏················ 10^0.6
+        7  12,024   48  0.40 %  not proved      for     ························ 10^-1
 
 e-value against version 8, errors (╌ the limit)
        │
@@ -163,20 +164,19 @@ e-value against version 8, errors (╌ the limit)
        │
        │
        │
-       │
-   10^0┤⣀⣀⡀                                                                            ⢀⣀⣀⣀⣀⣀⣀⠤⠤⠒⠂
-       │  ⠈⠉⠉⠉⠉⠒⠒⠒⠒⠒⠒⠒⠒⠒⠤⠤⠤⠤⠤⠤⠤⠤⠤⣀⣀⣀⠤⠤⠔⠒⠒⠢⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⣀⣀⣀⣀⣀⣀⣀⣀⠤⠤⠒⠒⠊⠉⠁
+       │                                                                                              ⢀⣀⠤⠔⠒⠒⠊⠉⠉
+   10^0┤⣀⣀⣀⣀⡀                                                                                 ⣀⣀⠤⠤⠔⠒⠊⠉⠁
+       │    ⠈⠉⠉⠉⠉⠉⠉⠑⠒⠒⠒⠒⠒⠒⠒⠒⠢⠤⠤⠤⠤⠤⠤⠤⠤⠔⠒⠒⠒⠒⠒⠒⠒⠒⠒⠒⠒⠒⠢⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⢄⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⠤⠤⠤⠔⠒⠊⠉⠉⠉⠉⠉⠉
        └0──────────────────────────────────────────────────────────────────────────────────────────────────────── 25 min
 
-Nothing is proved of version 8 yet: 11 of 1,440 calls failed (0.76 %) against 41 of 10,080 (0.41 %); odds ratio about
-1.8 (0.44 to 6); e-value 10^0.2 against it and 10^-0.6 for it, the limit is 10^2; about 4,349 more calls of it would
+Nothing is proved of version 8 yet: 14 of 1,656 calls failed (0.85 %) against 48 of 12,024 (0.40 %); odds ratio about
+2.1 (0.58 to 6.5); e-value 10^0.6 against it and 10^-1 for it, the limit is 10^2; about 2,052 more calls of it would
 tell.
-Version 8 serves 50 %, and is watched there until 12:32:01 at least.
-Next: counts again at 12:26:00, when the counts are complete; about 8 min to go if nothing speaks against it.
+Version 8 serves 20 %, and is watched there until 12:26:00 at least.
+Next: counts again at 12:26:00, when the counts are complete; about 14 min to go if nothing speaks against it.
 
 12:00:01  version 8 serves 5 %
-12:11:01  version 8 serves 20 %
-12:22:01  version 8 serves 50 %"""
+12:13:01  version 8 serves 20 %"""
 
 
 def test_the_picture_of_one_under_way_is_as_wide_as_the_terminal() -> None:
@@ -243,9 +243,9 @@ def test_piped_only_what_changed_is_written() -> None:
     assert out.getvalue() == (
         "12:00:01  version 8 serves 1 %\n"
         "12:03:01  version 8 serves 10 %\n"
-        "12:04:00  10 % to version 8; errors: 2 of 60 (3.3 %), baseline 2 of 5,940 (0.034 %), e-value 10^1.6 of "
+        "12:03:01  10 % to version 8; errors: 2 of 60 (3.3 %), baseline 2 of 5,940 (0.034 %), e-value 10^1.6 of "
         "10^2.3; slow: 1 of 60 (1.7 %), baseline 59 of 5,940 (0.99 %), e-value 10^-0.1 of 10^2.3; "
-        "Version 8 serves 10 %, and is watched there until 12:06:01 at least.\n"
+        "Version 8 serves 10 %, and is watched there until 12:07:00 at least.\n"
         "12:06:00  goes back: version 8 is worse by its errors\n"
         "12:06:01  version 7 serves everything again\n"
         "12:06:01  0 % to version 8; errors: 21 of 660 (3.2 %), baseline 4 of 11,340 (0.035 %), e-value 10^17.4 of "
@@ -255,7 +255,7 @@ def test_piped_only_what_changed_is_written() -> None:
 
 
 def test_markdown_has_the_numbers_in_tables() -> None:
-    told = reporting.markdown(stories.bad())
+    told = rollout_report.markdown(stories.bad())
 
     assert told.startswith("### ❌ Version 8 was rolled back: greeting → PROD\n\n**Version 8 is worse: 21 of 660 calls")
     assert (
@@ -266,7 +266,7 @@ def test_markdown_has_the_numbers_in_tables() -> None:
 
 
 def test_in_markdown_no_text_from_outside_is_markup() -> None:
-    told = reporting.markdown(nasty())
+    told = rollout_report.markdown(nasty())
 
     assert set(re.findall(r"<(/?\w+)", told)) == {"details", "/details", "summary", "/summary"}
     assert not re.search(r"(?<!\\)`|@|://|(?<!\\)\]\(", told.replace("[!NOTE]", ""))
@@ -280,7 +280,7 @@ def test_in_markdown_no_text_from_outside_is_markup() -> None:
 
 @pytest.mark.parametrize("name", [*EVERY, "nasty"])
 def test_the_document_survives_json(name: str) -> None:
-    document = reporting.document(nasty() if name == "nasty" else EVERY[name]())
+    document = rollout_report.document(nasty() if name == "nasty" else EVERY[name]())
 
     assert json.loads(json.dumps(document, allow_nan=False)) == document
     assert document["schema"] == 1
@@ -288,7 +288,7 @@ def test_the_document_survives_json(name: str) -> None:
 
 def test_the_verdict_can_be_computed_again_from_the_document() -> None:
     for make in EVERY.values():
-        document = json.loads(json.dumps(reporting.document(make())))
+        document = json.loads(json.dumps(rollout_report.document(make())))
         for metric in document["metrics"]:
             evidence = analysis.none(
                 Metric(name=metric["name"], dispersion=metric["dispersion"], **metric["tolerated"])
@@ -303,7 +303,7 @@ def test_the_verdict_can_be_computed_again_from_the_document() -> None:
 
 def test_the_method_in_the_document_is_the_one_that_was_used() -> None:
     """A bucket weighed by hand, with nothing but the document."""
-    document = reporting.document(stories.bad())
+    document = rollout_report.document(stories.bad())
     errors, method = document["metrics"][0], document["method"]
     first = errors["buckets"][0]
     canary, baseline = first["canary"], first["baseline"]
@@ -345,13 +345,13 @@ def _bucket(metric: str, each: dict[str, Any]) -> Bucket:
 
 def test_neighbours_are_summed_and_nothing_is_lost() -> None:
     points = stories.leaking().points
-    few = reporting.merged(points, 10)
+    few = rollout_report.merged(points, 10)
 
     assert len(few) <= 10
     assert sum((each.canary for each in few), Counts()) == sum((each.canary for each in points), Counts())
     assert few[-1].worse == points[-1].worse
     assert {each.weight for each in few} == {each.weight for each in points}
-    assert reporting.merged(points, 100) == points
+    assert rollout_report.merged(points, 100) == points
 
 
 # The page
@@ -389,7 +389,7 @@ class Page(HTMLParser):
 
 @pytest.mark.parametrize("name", [*EVERY, "nasty"])
 def test_the_page_is_one_well_formed_file_that_asks_for_nothing(name: str) -> None:
-    text = report_page.html(nasty() if name == "nasty" else EVERY[name]())
+    text = rollout_report.html(nasty() if name == "nasty" else EVERY[name]())
     page = Page(text)
 
     allowed = {
@@ -412,7 +412,7 @@ def test_the_page_is_one_well_formed_file_that_asks_for_nothing(name: str) -> No
 
 
 def test_what_comes_from_outside_stays_text_on_the_page() -> None:
-    page = Page(report_page.html(nasty()))
+    page = Page(rollout_report.html(nasty()))
 
     assert "<script>alert(1)</script>" in page.text
     assert "\x1b" not in page.text
@@ -420,7 +420,7 @@ def test_what_comes_from_outside_stays_text_on_the_page() -> None:
 
 
 def test_the_page_has_the_numbers_beside_the_plots() -> None:
-    page = Page(report_page.html(stories.bad()))
+    page = Page(rollout_report.html(stories.bad()))
 
     assert "Version 8 is worse: 21 of 660 calls failed (3.2 %)" in page.text
     assert sum(tag == "svg" for tag, _ in page.tags) == 1 + 2 * 3
@@ -432,7 +432,7 @@ def test_a_long_rollout_makes_no_endless_page() -> None:
     told = stories.leaking()
     many = tuple(replace(told.points[0], at=BEGAN + 60 * n) for n in range(5000))
 
-    assert len(report_page.html(replace(told, points=many))) < 250_000
+    assert len(rollout_report.html(replace(told, points=many))) < 250_000
 
 
 # Plots
@@ -475,3 +475,11 @@ def test_braille_lines_and_bars() -> None:
     assert plots.braille([], x=scale, y=scale, width=3, height=1) == ["   "]
     assert [plots.bar(each, 4) for each in (0, 0.0001, 0.5, 0.6, 7)] == ["····", "▏···", "██··", "██▍·", "████"]
     assert plots.sparkline([0, 2, 4, 9], low=0, high=4) == "▁▅██"
+
+
+def test_the_page_of_the_manual_shows_what_is_shown() -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "rollout-report.md").read_text(encoding="utf-8")
+    told = stories.bad()
+
+    assert rollout_report.text(told) in manual
+    assert "\n".join(rollout_view.draw(told, told.ended, 80, 24)) in manual
