@@ -456,8 +456,8 @@ class Rollout(Value, frozen=True, kw_only=True):
     lag: Annotated[
         Lateness,
         _about(
-            "How late CloudWatch's counts of a minute are complete; the function's time-out, to a minute, is added. The "
-            "local AWS is never late."
+            "How late CloudWatch's counts of a minute are complete; the function's time-out, to a minute, is added. "
+            "The local AWS is never late."
         ),
     ] = 60.0
     metrics: Annotated[

@@ -58,7 +58,7 @@ def moments(environment: Environment) -> tuple[Moment, ...]:
     """Those where something stands: `rollout.Policy.moments`."""
     own: tuple[Moment, ...] = ("before", "traffic", "step", "full", "after")
     there = {gate.when for gate in environment.gates}
-    return (*(each for each in own if each in there), "quiet")
+    return tuple(each for each in own if each in there)
 
 
 def gated(environment: Environment) -> tuple[float, ...]:

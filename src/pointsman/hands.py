@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from pointsman import artifact as packaging
 from pointsman import approving, branch_roles, furnishing, owners, role_guard, rolling
+from pointsman import artifact as packaging
 from pointsman.aws.gateway import Package
 from pointsman.belongings import RemoveUrl
 from pointsman.config import Direct, Function, Test

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
+from msgspec.structs import replace
+
 from pointsman import analysis, footing, gates, gating, owners, sharing, story, synthetic
 from pointsman import rollout as machine
 from pointsman.aws import metrics
@@ -177,6 +179,14 @@ def prologue(ledger: Ledger, there: Known) -> story.Story:
 # What stands in the way
 
 
+def declared(session: Session) -> Declared | None:
+    """How the environment's alias is to be moved; None: at once. Gates are passed also where it moves at once."""
+    environment = session.environment
+    if environment.rollout is not None and not session.world.options.all_at_once:
+        return environment.rollout
+    return Declared(type="AllAtOnce") if environment.gates else None
+
+
 def trying(session: Session, arn: FunctionArn, alias: Alias | None) -> Version | None:
     """The version that an interrupted rollout of this alias is trying; None where there is none."""
     if alias is None:
@@ -226,7 +236,7 @@ def must_be_free(session: Session, arn: FunctionArn, alias: Alias) -> None:
 
 
 def end_for_rollback(session: Session, arn: FunctionArn, alias: Alias) -> Alias:
-    """A rollback while a rollout is under way ends that properly: its watcher hears of it, and gives back what it has."""
+    """A rollback while a rollout is under way ends that properly: its watcher hears of it, and gives back all."""
     there = known(session.ledger, arn, alias.name)
     if there is None or there.rollout.ended:
         return alias
@@ -280,8 +290,8 @@ def refuse_third(session: Session, there: Known | None) -> None:
 
 def _open(session: Session, arn: FunctionArn, asked: Asked) -> Known:
     """Look at all that decides whether, and how, the canary may be tried; then write it down. Nothing has moved yet."""
-    declared, gateway, world = session.environment.rollout, session.gateway, session.world
-    assert declared is not None
+    ramp, gateway, world = declared(session), session.gateway, session.world
+    assert ramp is not None
     alias = gateway.alias(asked.name, asked.alias)
     if alias is None:
         raise LostRace(f"{asked.alias} is gone", where=f"beginning a rollout of {asked.alias}")
@@ -303,25 +313,25 @@ def _open(session: Session, arn: FunctionArn, asked: Asked) -> Known:
         raise UsageError("\n".join(prepared.refused), where=f"a rollout of {asked.alias}", next="Nothing was moved.")
     notes += prepared.notes
     memory = int(canary.settings.get("MemorySize", 128))
-    notes += sharing.costs(prepared, memory_mb=memory, lasts_s=sum(bake for _share, bake in declared.ramp) or 60.0)
-    series, wanted, slow_ms, before = _what_to_measure(session, arn, asked, declared, notes)
-    red = _red_already(session, declared, notes)
+    notes += sharing.costs(prepared, memory_mb=memory, lasts_s=sum(bake for _share, bake in ramp.ramp) or 60.0)
+    series, wanted, slow_ms, before = _what_to_measure(session, arn, asked, ramp, notes)
+    red = _red_already(session, ramp, notes)
     timeout = float(canary.settings.get("Timeout", 3))
     period, lag = (1.0, metrics.settling(min(timeout, 5.0), local=True)) if world.local else (60.0, 0.0)
     if not world.local:
-        lag = declared.lag + min(timeout, 60.0)
+        lag = ramp.lag + min(timeout, 60.0)
     policy = Policy(
-        steps=tuple(machine.Step(weight=share / 100, bake_s=bake) for share, bake in declared.ramp),
+        steps=tuple(machine.Step(weight=share / 100, bake_s=bake) for share, bake in ramp.ramp),
         metrics=wanted,
-        alpha=declared.alpha,
-        minimum=declared.minimum,
-        early=declared.early,
-        hold_s=declared.hold,
-        quiet=declared.quiet,
-        limit_s=declared.limit,
+        alpha=ramp.alpha,
+        minimum=ramp.minimum,
+        early=ramp.early,
+        hold_s=ramp.hold,
+        quiet=ramp.quiet,
+        limit_s=ramp.limit,
         period_s=period,
         lag_s=lag,
-        budget=declared.budget,
+        budget=ramp.budget,
         traffic=before.traffic,
         usual=before.usual,
         moments=gates.moments(session.environment),
@@ -372,15 +382,17 @@ class Before(Value, frozen=True, kw_only=True):
 
 
 def _what_to_measure(
-    session: Session, arn: FunctionArn, asked: Asked, declared: Declared, notes: list[str]
+    session: Session, arn: FunctionArn, asked: Asked, policy: Declared, notes: list[str]
 ) -> tuple[tuple[Series, ...], tuple[analysis.Metric, ...], float | None, Before]:
     """Which metrics, each with what is tolerated and how its bad calls cluster; what is slow; how it was before."""
+    if not policy.ramp:
+        return (), (), None, Before()
     local, now = session.world.local, session.world.clock.now()
     moves = session.ledger.moves(arn, asked.alias)
     since = max(now - (600 if local else 3 * 3600), moves[-1].at if moves else 0.0)
     try:
         found = session.gateway.before(
-            asked.name, asked.alias, since=since, until=now, period=1 if local else 60, slow=declared.slow
+            asked.name, asked.alias, since=since, until=now, period=1 if local else 60, slow=policy.slow
         )
     except AwsError as error:
         notes.append(f"what the alias did before could not be read ({error.what}): nothing is assumed of it")
@@ -392,17 +404,17 @@ def _what_to_measure(
             f"errors of {asked.alias} came in groups of about {dispersion:.1f} lately: they count for that much less"
         )
     series = [metrics.errors()]
-    wanted = [analysis.Metric(name="errors", difference=declared.errors, dispersion=dispersion)]
-    if declared.slow and found.slow_ms is None:
-        notes.append(f"{asked.alias} had no calls lately that would tell what {declared.slow!r} is: slow is not judged")
-    elif declared.slow:
+    wanted = [analysis.Metric(name="errors", difference=policy.errors, dispersion=dispersion)]
+    if policy.slow and found.slow_ms is None:
+        notes.append(f"{asked.alias} had no calls lately that would tell what {policy.slow!r} is: slow is not judged")
+    elif policy.slow:
         assert found.slow_ms is not None
         series.append(metrics.slow(found.slow_ms))
         wanted.append(analysis.Metric(name="slow"))
-    if declared.throttles:
+    if policy.throttles:
         series.append(metrics.throttles())
         wanted.append(analysis.Metric(name="throttles"))
-    for each in declared.metrics:
+    for each in policy.metrics:
         series.append(
             Series(
                 name=each.name,
@@ -414,11 +426,11 @@ def _what_to_measure(
     return tuple(series), tuple(wanted), found.slow_ms, before
 
 
-def _red_already(session: Session, declared: Declared, notes: list[str]) -> tuple[str, ...]:
+def _red_already(session: Session, policy: Declared, notes: list[str]) -> tuple[str, ...]:
     """Alarms that are red before anything moved: no reason to stop what may be the fix."""
-    if not declared.alarms:
+    if not policy.alarms:
         return ()
-    red = [each for each in session.gateway.alarms(declared.alarms) if each.state == "ALARM"]
+    red = [each for each in session.gateway.alarms(policy.alarms) if each.state == "ALARM"]
     for each in red:
         notes.append(f"alarm {each.name} is red already, and ignored until it clears: {each.reason}")
     return tuple(each.name for each in red)
@@ -801,7 +813,7 @@ def _buckets(
 
 
 class Restored(Value, frozen=True, kw_only=True):
-    """An alias put back by itself alone: `was` is the version that had a share of its calls, `weight` it in per cent."""
+    """An alias put back by itself alone. `was` had a share of its calls: `weight`, in per cent."""
 
     alias: AliasName
     version: Version

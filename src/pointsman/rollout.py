@@ -302,8 +302,8 @@ class Rollout(Value, frozen=True, kw_only=True):
 
     `weight` is the canary's as last confirmed, `step` the index of the step that it is at. `counted`: until when
     buckets were taken; `settled`: how many of them since the weight was confirmed, `baked`: since its step began;
-    `fresh`: canary calls since the weight was confirmed. `measured`: when that last worked. `revision`: of the alias, as
-    this rollout last left or found it.
+    `fresh`: canary calls since the weight was confirmed. `measured`: when that last worked. `revision`: of the alias,
+    as this rollout last left or found it.
     """
 
     policy: Policy
@@ -573,6 +573,9 @@ def _why_waiting(rollout: Rollout) -> str:
         return "the bake time is over, and its counts are not complete yet"
     if rollout.fresh < rollout.policy.minimum:
         return f"{counted(rollout.fresh, 'call')} of the canary counted, {rollout.policy.minimum} are needed"
+    step = rollout.policy.steps[rollout.step]
+    if rollout.weight >= step.weight and rollout.baked * rollout.policy.period_s < step.bake_s:
+        return "the bake time is over, and its last counts are not complete yet"
     if _unproved(rollout) and rollout.weight >= rollout.policy.steps[rollout.step].weight:
         return "it is not shown yet that the canary is no worse than tolerated"
     return "the risk budget does not allow more yet"

@@ -28,7 +28,6 @@ from pointsman.rollout import (
     Promoted,
     Restore,
     RolledBack,
-    Rollout,
     RunGates,
     SetWeight,
     Tick,
@@ -97,7 +96,7 @@ def run(policy: Policy, traffic: Traffic, dice: Random, *, limit: int = 5000) ->
     for _action in range(limit):
         if rollout.ended:
             break
-        rollout, action = advance(rollout, world.answer(action, rollout))
+        rollout, action = advance(rollout, world.answer(action))
     match rollout.state:
         case Promoted():
             outcome, why = "promoted", ""
@@ -153,7 +152,7 @@ class _World:
         self.extra, self.canary_calls = 0.0, 0
         self.buckets: list[Bucket] = []
 
-    def answer(self, action: Action, rollout: Rollout) -> AnySignal:
+    def answer(self, action: Action) -> AnySignal:
         match action:
             case SetWeight(routing=routing):
                 self.pass_until(self.now + CALL_S)

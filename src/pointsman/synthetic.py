@@ -69,7 +69,9 @@ def events(root: Path, *patterns: str) -> tuple[bytes, ...]:
             raise UsageError(f"{path} is {len(payload)} bytes, and Lambda takes {LARGEST}", where="traffic")
         found.append(payload)
     if not found:
-        raise UsageError(f"no file matches {' or '.join(patterns)} in {root}", where="traffic", next="Record an event as JSON there.")
+        raise UsageError(
+            f"no file matches {' or '.join(patterns)} in {root}", where="traffic", next="Record an event as JSON there."
+        )
     return tuple(found)
 
 

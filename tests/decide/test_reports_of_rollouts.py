@@ -245,7 +245,7 @@ def test_piped_only_what_changed_is_written() -> None:
         "12:03:01  version 8 serves 10 %\n"
         "12:03:01  10 % to version 8; errors: 2 of 60 (3.3 %), baseline 2 of 5,940 (0.034 %), e-value 10^1.6 of "
         "10^2.3; slow: 1 of 60 (1.7 %), baseline 59 of 5,940 (0.99 %), e-value 10^-0.1 of 10^2.3; "
-        "Version 8 serves 10 %, and is watched there until 12:07:00 at least.\n"
+        "Version 8 serves 10 %, and is watched there until 12:08:00 at least.\n"
         "12:06:00  goes back: version 8 is worse by its errors\n"
         "12:06:01  version 7 serves everything again\n"
         "12:06:01  0 % to version 8; errors: 21 of 660 (3.2 %), baseline 4 of 11,340 (0.035 %), e-value 10^17.4 of "

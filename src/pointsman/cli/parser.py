@@ -618,6 +618,24 @@ def _rollout(parser: Parser, shared: Parser) -> None:
         if name == "report":
             kind.add_argument("--html", metavar="FILE", help="one page with plots, - for standard output")
             kind.add_argument("--markdown", metavar="FILE", help="for a summary or a comment, - for standard output")
+    simulate = kinds.add_parser(
+        "simulate",
+        parents=[shared],
+        help="what this configuration would do with such traffic and such a regression, without AWS",
+        description="Draw traffic, and let the environment's rollout run on it many times: how often a healthy version\n"
+        "is rolled back, how often and when a bad one, and how many more calls fail until then.",
+        epilog="example:\n  pointsman rollout simulate PROD --calls 600 --rate 1% --regression 4x --html simulated.html",
+        formatter_class=Help,
+    )
+    simulate.add_argument("name", metavar="ENV", nargs="?", help="whose rollout (default: the first that has one)")
+    simulate.add_argument("--calls", type=_above_zero, default=6000.0, metavar="N", help="calls a minute (6000)")
+    simulate.add_argument("--rate", type=_rate, default=0.001, metavar="SHARE", help="which fail anyway (0.1%%)")
+    simulate.add_argument(
+        "--regression", type=_regression, action="append", default=[], metavar="TIMES", help="one more, e.g. 4x"
+    )
+    simulate.add_argument("--runs", type=_positive, default=200, metavar="N", help="rollouts of each (200)")
+    simulate.add_argument("--seed", type=int, default=1, metavar="N", help="the same seed, the same calls")
+    simulate.add_argument("--html", metavar="FILE", help="a page with plots")
     listed = kinds.add_parser(
         "list",
         parents=[shared],
@@ -626,6 +644,28 @@ def _rollout(parser: Parser, shared: Parser) -> None:
         formatter_class=Help,
     )
     listed.add_argument("--limit", type=_positive, default=20, metavar="N", help="how many (20)")
+
+
+def _regression(text: str) -> float:
+    """ "3x" or "3": so many times as many errors."""
+    try:
+        times = float(text.lower().removesuffix("x"))
+    except ValueError:
+        times = 0.0
+    if not 1 < times < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a regression: 2x is twice as many errors")
+    return times
+
+
+def _rate(text: str) -> float:
+    """ "0.1%" or 0.001."""
+    try:
+        found = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        found = -1.0
+    if not 0 < found < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share of calls: 0.1% or 0.001")
+    return found
 
 
 def _doctor(parser: Parser, _shared: Parser) -> None:
