@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pointsman.cli import rollout_report
+from pointsman import report_page
 from tests import rollout_stories as stories
 from tests.dashboard import browser
 from tests.decide.test_reports_of_rollouts import nasty
@@ -25,7 +25,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Page]:
 
 def written(folder: Path, name: str) -> Path:
     path = folder / "report.html"
-    path.write_text(rollout_report.html(STORIES[name]()), encoding="utf-8")
+    path.write_text(report_page.html(STORIES[name]()), encoding="utf-8")
     return path
 
 

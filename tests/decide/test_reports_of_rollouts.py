@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from pointsman import analysis, plots
+from pointsman import analysis, plots, report_page, reporting
 from pointsman.analysis import Bucket, Counts, Metric
-from pointsman.cli import rollout_report, rollout_view
+from pointsman.cli import rollout_view
 from pointsman.model import Version
 from pointsman.story import Event, Side, Story, tell
 from tests import rollout_stories as stories
@@ -41,7 +41,7 @@ def nasty() -> Story:
 
 def test_no_text_holds_what_moves_a_cursor() -> None:
     told = nasty()
-    for text in (rollout_report.text(told), rollout_view.line(told, BEGAN), rollout_report.markdown(told)):
+    for text in (reporting.text(told), rollout_view.line(told, BEGAN), reporting.markdown(told)):
         assert all(each.isprintable() for each in text.split("\n"))
 
 
@@ -88,7 +88,7 @@ Note: the alarm greeting-5xx was red before, and is ignored
 
 
 def test_the_text_of_a_bad_one() -> None:
-    assert rollout_report.text(stories.bad()) == BAD_TEXT
+    assert reporting.text(stories.bad()) == BAD_TEXT
 
 
 UNMEASURED_TEXT = """\
@@ -115,7 +115,7 @@ What happened
 
 
 def test_the_text_of_one_that_has_no_data() -> None:
-    assert rollout_report.text(stories.unmeasured()) == UNMEASURED_TEXT
+    assert reporting.text(stories.unmeasured()) == UNMEASURED_TEXT
 
 
 APPROVED_VIEW = """\
@@ -255,7 +255,7 @@ def test_piped_only_what_changed_is_written() -> None:
 
 
 def test_markdown_has_the_numbers_in_tables() -> None:
-    told = rollout_report.markdown(stories.bad())
+    told = reporting.markdown(stories.bad())
 
     assert told.startswith("### ❌ Version 8 was rolled back: greeting → PROD\n\n**Version 8 is worse: 21 of 660 calls")
     assert (
@@ -266,7 +266,7 @@ def test_markdown_has_the_numbers_in_tables() -> None:
 
 
 def test_in_markdown_no_text_from_outside_is_markup() -> None:
-    told = rollout_report.markdown(nasty())
+    told = reporting.markdown(nasty())
 
     assert set(re.findall(r"<(/?\w+)", told)) == {"details", "/details", "summary", "/summary"}
     assert not re.search(r"(?<!\\)`|@|://|(?<!\\)\]\(", told.replace("[!NOTE]", ""))
@@ -280,7 +280,7 @@ def test_in_markdown_no_text_from_outside_is_markup() -> None:
 
 @pytest.mark.parametrize("name", [*EVERY, "nasty"])
 def test_the_document_survives_json(name: str) -> None:
-    document = rollout_report.document(nasty() if name == "nasty" else EVERY[name]())
+    document = reporting.document(nasty() if name == "nasty" else EVERY[name]())
 
     assert json.loads(json.dumps(document, allow_nan=False)) == document
     assert document["schema"] == 1
@@ -288,7 +288,7 @@ def test_the_document_survives_json(name: str) -> None:
 
 def test_the_verdict_can_be_computed_again_from_the_document() -> None:
     for make in EVERY.values():
-        document = json.loads(json.dumps(rollout_report.document(make())))
+        document = json.loads(json.dumps(reporting.document(make())))
         for metric in document["metrics"]:
             evidence = analysis.none(
                 Metric(name=metric["name"], dispersion=metric["dispersion"], **metric["tolerated"])
@@ -303,7 +303,7 @@ def test_the_verdict_can_be_computed_again_from_the_document() -> None:
 
 def test_the_method_in_the_document_is_the_one_that_was_used() -> None:
     """A bucket weighed by hand, with nothing but the document."""
-    document = rollout_report.document(stories.bad())
+    document = reporting.document(stories.bad())
     errors, method = document["metrics"][0], document["method"]
     first = errors["buckets"][0]
     canary, baseline = first["canary"], first["baseline"]
@@ -345,13 +345,13 @@ def _bucket(metric: str, each: dict[str, Any]) -> Bucket:
 
 def test_neighbours_are_summed_and_nothing_is_lost() -> None:
     points = stories.leaking().points
-    few = rollout_report.merged(points, 10)
+    few = reporting.merged(points, 10)
 
     assert len(few) <= 10
     assert sum((each.canary for each in few), Counts()) == sum((each.canary for each in points), Counts())
     assert few[-1].worse == points[-1].worse
     assert {each.weight for each in few} == {each.weight for each in points}
-    assert rollout_report.merged(points, 100) == points
+    assert reporting.merged(points, 100) == points
 
 
 # The page
@@ -389,7 +389,7 @@ class Page(HTMLParser):
 
 @pytest.mark.parametrize("name", [*EVERY, "nasty"])
 def test_the_page_is_one_well_formed_file_that_asks_for_nothing(name: str) -> None:
-    text = rollout_report.html(nasty() if name == "nasty" else EVERY[name]())
+    text = report_page.html(nasty() if name == "nasty" else EVERY[name]())
     page = Page(text)
 
     allowed = {
@@ -412,7 +412,7 @@ def test_the_page_is_one_well_formed_file_that_asks_for_nothing(name: str) -> No
 
 
 def test_what_comes_from_outside_stays_text_on_the_page() -> None:
-    page = Page(rollout_report.html(nasty()))
+    page = Page(report_page.html(nasty()))
 
     assert "<script>alert(1)</script>" in page.text
     assert "\x1b" not in page.text
@@ -420,7 +420,7 @@ def test_what_comes_from_outside_stays_text_on_the_page() -> None:
 
 
 def test_the_page_has_the_numbers_beside_the_plots() -> None:
-    page = Page(rollout_report.html(stories.bad()))
+    page = Page(report_page.html(stories.bad()))
 
     assert "Version 8 is worse: 21 of 660 calls failed (3.2 %)" in page.text
     assert sum(tag == "svg" for tag, _ in page.tags) == 1 + 2 * 3
@@ -432,7 +432,7 @@ def test_a_long_rollout_makes_no_endless_page() -> None:
     told = stories.leaking()
     many = tuple(replace(told.points[0], at=BEGAN + 60 * n) for n in range(5000))
 
-    assert len(rollout_report.html(replace(told, points=many))) < 250_000
+    assert len(report_page.html(replace(told, points=many))) < 250_000
 
 
 # Plots
@@ -481,5 +481,5 @@ def test_the_page_of_the_manual_shows_what_is_shown() -> None:
     manual = (Path(__file__).parents[2] / "docs" / "rollout-report.md").read_text(encoding="utf-8")
     told = stories.bad()
 
-    assert rollout_report.text(told) in manual
+    assert reporting.text(told) in manual
     assert "\n".join(rollout_view.draw(told, told.ended, 80, 24)) in manual

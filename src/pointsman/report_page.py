@@ -12,9 +12,9 @@ from html import escape
 
 from pointsman import plots, story
 from pointsman.analysis import Judgement, Metric
-from pointsman.cli.rollout_report import BUCKET, bucket_row, counted_as, facts, interval, merged
 from pointsman.model import Verdict
 from pointsman.plots import Frame
+from pointsman.reporting import BUCKET, bucket_row, counted_as, facts, interval, merged
 from pointsman.story import Point, Story, clean, clock, lasted, per_cent
 
 DRAWN = 240  # points of a plot: more cannot be told apart
@@ -77,7 +77,7 @@ _TONES = {Verdict.PASS: "good", Verdict.INCONCLUSIVE: "wait", Verdict.ERROR: "ba
 _OUTCOMES = {"promoted": "good", "rolled back": "bad", "superseded": "wait", "stuck": "bad"}
 
 
-def page(told: Story) -> str:
+def html(told: Story) -> str:
     """The whole page."""
     where = f"{told.function} → {told.alias}"
     judgement = story.telling(told)

@@ -1,6 +1,6 @@
-"""The report of a rollout, under way or over: as text, a JSON document, Markdown, and a page of HTML. Pure.
+"""The report of a rollout, under way or over: as text, a JSON document, Markdown. Pure. HTML: `report_page`.
 
-All four tell the same numbers. The document has every one that led to the verdict: each bucket's counts, α's share,
+All tell the same numbers. The document has every one that led to the verdict: each bucket's counts, α's share,
 what is tolerated, and what the e-value is a mixture of; weighed again as docs/analysis.md says, they give it again.
 """
 
@@ -21,13 +21,6 @@ from pointsman.story import Point, Story, clean, clock, day, lasted, per_cent, p
 
 SCHEMA = 1
 MOST = 20  # buckets that people are shown; the document has all
-
-
-def html(told: Story) -> str:
-    """One file for a browser; see `rollout_page`."""
-    from pointsman.cli import rollout_page
-
-    return rollout_page.page(told)
 
 
 # Facts that every form shows
