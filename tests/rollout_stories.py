@@ -175,7 +175,7 @@ def approved() -> Story:
         [
             PauseAsked(at=BEGAN + 200, by="ben"),
             ResumeAsked(at=BEGAN + 500, by="ann"),
-            GateWaiting(at=BEGAN + 800, moment="full"),
+            GateWaiting(at=BEGAN + 841, moment="full"),
             GatePassed(at=BEGAN + 900, moment="full", by="cleo"),
         ],
     )

@@ -232,7 +232,7 @@ def _shares(told: Story, name: str, metric: Metric, judgement: Judgement, points
         )
     text = f"In all {story.found_sentence(judgement)}." if judgement.canary.calls else "No call of the canary."
     title = f"Share of calls that {_text(story.did(metric.name))}"
-    picture = plots.figure(f"{name}-share", frame, parts, title=f"{metric.name}: bad share by bucket", text=text)
+    picture = plots.figure(f"{name}-share", frame, parts, title=f"{clean(metric.name)}: bad share by bucket", text=text)
     keys = (("canary", f"version {told.canary.version}"), ("baseline dashed", f"version {told.baseline.version}"))
     return _figure(title, keys, picture)
 
@@ -267,7 +267,9 @@ def _evidence(told: Story, name: str, metric: Metric, judgement: Judgement, poin
         f"Against the canary {story.power(judgement.worse)}, for it {story.power(judgement.no_worse)}; "
         f"the limit is {story.power(limit)}."
     )
-    picture = plots.figure(f"{name}-evidence", frame, parts, title=f"{metric.name}: e-values over time", text=text)
+    picture = plots.figure(
+        f"{name}-evidence", frame, parts, title=f"{clean(metric.name)}: e-values over time", text=text
+    )
     keys = (("bad", "evidence that it is worse"), ("good dashed", "that it is no worse than tolerated"))
     return _figure("E-values against their limit", keys, picture)
 
@@ -295,7 +297,9 @@ def _ratios(told: Story, name: str, metric: Metric, judgement: Judgement, points
     ]
     parts.append(plots.dots(frame, said if len(said) <= 40 else [], "canary"))
     text = f"{story.ratio_words(judgement)}; 1 means equally good."
-    picture = plots.figure(f"{name}-ratio", frame, parts, title=f"{metric.name}: odds ratio over time", text=text)
+    picture = plots.figure(
+        f"{name}-ratio", frame, parts, title=f"{clean(metric.name)}: odds ratio over time", text=text
+    )
     keys = (
         ("canary", f"odds of a bad call, version {told.canary.version} to {told.baseline.version}; interval shaded"),
     )

@@ -1,6 +1,6 @@
-"""The report of a rollout, under way or over: text, a JSON document, Markdown. Pure. `report_page` is the HTML.
+"""The report of a rollout, under way or over: as text, a JSON document, Markdown. Pure. HTML: `report_page`.
 
-All three tell the same numbers. The document has every one that led to the verdict: each bucket's counts, α's share,
+All tell the same numbers. The document has every one that led to the verdict: each bucket's counts, α's share,
 what is tolerated, and what the e-value is a mixture of; weighed again as docs/analysis.md says, they give it again.
 """
 
@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from pointsman import analysis, story
 from pointsman.analysis import Counts, Judgement, Metric
-from pointsman.model import Verdict, plain
+from pointsman.model import Verdict, to_json
 from pointsman.rollout import due
 from pointsman.story import Point, Story, clean, clock, day, lasted, per_cent, power
 
@@ -86,7 +87,7 @@ def _sum(points: Sequence[Point]) -> Point:
 
 def text(told: Story) -> str:
     """For a terminal or a log, about 90 columns wide."""
-    lines = [f"{story.headline(told)}: {told.function} → {told.alias}", "", story.verdict(told)]
+    lines = [f"{story.headline(told)}: {clean(told.function)} → {clean(told.alias)}", "", story.verdict(told)]
     lines += [story.state_sentence(told.rollout), ""]
     lines += [f"  {label:<12} {clean(said)}" for label, said in facts(told)]
     if judgements := told.rollout.judgements:
@@ -185,23 +186,23 @@ def document(told: Story) -> dict[str, Any]:
         "name": told.name,
         "environment": told.environment,
         "alias": told.alias,
-        "canary": plain(told.canary),
-        "baseline": plain(told.baseline),
+        "canary": _json(told.canary),
+        "baseline": _json(told.baseline),
         "by": told.by,
         "began": told.began,
         "ended": told.ended or None,
         "outcome": told.outcome,
         "headline": story.headline(told),
         "verdict": story.verdict(told),
-        "state": plain(rollout.state),
+        "state": _json(rollout.state),
         "sentence": story.state_sentence(rollout),
         "weight": rollout.weight,
-        "next": None if rollout.ended else plain(due(rollout)),
-        "policy": plain(policy),
+        "next": None if rollout.ended else _json(due(rollout)),
+        "policy": _json(policy),
         "metrics": [
             _metric(told, metric, judged) for metric, judged in zip(policy.metrics, rollout.judgements, strict=True)
         ],
-        "events": plain(told.events),
+        "events": _json(told.events),
         "notes": list(told.notes),
         "method": {
             "text": "e-value: the mean, by these weights, of each bucket's likelihood ratio at these odds ratios, "
@@ -211,6 +212,10 @@ def document(told: Story) -> dict[str, Any]:
             "patience_s": analysis.PATIENCE_S,
         },
     }
+
+
+def _json(value: object) -> Any:
+    return msgspec.json.decode(to_json(value))
 
 
 def _metric(told: Story, metric: Metric, judged: Judgement) -> dict[str, Any]:
@@ -259,8 +264,8 @@ _SIGNS_OF = {Verdict.PASS: "✅", Verdict.INCONCLUSIVE: "❔", Verdict.ERROR: "�
 def markdown(told: Story) -> str:
     """For a step summary or a comment in GitHub's dialect. Texts from outside stay texts."""
     sign = _SIGNS.get(told.outcome, "⏳")
-    lines = [f"### {sign} {_plain(story.headline(told))}: {_plain(told.function)} → {_plain(told.alias)}", ""]
-    lines += [f"**{_plain(story.verdict(told))}**", "", _plain(story.state_sentence(told.rollout))]
+    lines = [f"### {sign} {__json(story.headline(told))}: {__json(told.function)} → {__json(told.alias)}", ""]
+    lines += [f"**{__json(story.verdict(told))}**", "", __json(story.state_sentence(told.rollout))]
     if judgements := told.rollout.judgements:
         canary, baseline = told.canary.version, told.baseline.version
         head = [
@@ -290,11 +295,11 @@ def markdown(told: Story) -> str:
         lines += ["", "</details>"]
     for metric in told.rollout.policy.metrics:
         if points := told.of(metric.name):
-            title = f"{_plain(metric.name)}, bucket by bucket ({_plain(counted_as(metric))})"
+            title = f"{__json(metric.name)}, bucket by bucket ({__json(counted_as(metric))})"
             lines += ["", f"<details><summary>{title}</summary>", ""]
             lines += [*_rows(BUCKET, [bucket_row(each) for each in merged(points, MOST)]), "", "</details>"]
     for each in told.notes:
-        lines += ["", f"> [!NOTE]\n> {_plain(each)}"]
+        lines += ["", f"> [!NOTE]\n> {__json(each)}"]
     return "\n".join(lines) + "\n"
 
 
@@ -303,11 +308,11 @@ def _found(counts: Counts) -> str:
 
 
 def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [head, ["---"] * len(head), *([_plain(cell) for cell in row] for row in rows)]
+    lines = [head, ["---"] * len(head), *([__json(cell) for cell in row] for row in rows)]
     return [f"| {' | '.join(cells)} |" for cells in lines]
 
 
-def _plain(said: str) -> str:
+def __json(said: str) -> str:
     """Shown letter by letter: no markup, no HTML, no link, nobody mentioned."""
     shown = clean(said).replace("&", "&amp;").replace("<", "&lt;").replace("@", "&#64;").replace("://", ":&#47;&#47;")
     return "".join(f"\\{each}" if each in "\\`*_[]|#~>" else each for each in shown.replace("&#", "\0")).replace(

@@ -37,7 +37,6 @@ from pointsman.rollout import (
     Nothing,
     PauseAsked,
     Paused,
-    Policy,
     Promote,
     Promoted,
     Promoting,
@@ -51,6 +50,7 @@ from pointsman.rollout import (
     SetWeight,
     Shifting,
     SkipAsked,
+    Step,
     Stuck,
     Superseded,
     Tick,
@@ -451,8 +451,8 @@ VERDICTS = {
 def time_left(story: Story, now: float) -> float | None:
     """Seconds until the end, if all goes well and gates pass at once; None where only people or calls can tell.
 
-    Each step takes its bake time, and until its counts are complete; longer, where the least number of calls takes
-    longer at this traffic; all of it less, where evidence that the canary is no worse comes first.
+    Each step takes its bake time in whole buckets, and until they are complete; longer, where the least number of
+    calls takes longer at this traffic; all of it less, where evidence that the canary is no worse comes first.
     """
     rollout, policy = story.rollout, story.rollout.policy
     match rollout.state:
@@ -464,48 +464,47 @@ def time_left(story: Story, now: float) -> float | None:
             return 0.0
         case _:
             pass
-    steps = policy.steps[rollout.step :]
+    if rollout.trouble:
+        return None
+    passed = isinstance(rollout.state, Gating) and rollout.state.moment == "step"
     enough = _enough(rollout)
-    at, first = now, True
-    for step in steps:
-        watched = first and isinstance(rollout.state, Baking | Judging)
+    at, watched = now, isinstance(rollout.state, Baking | Judging)
+    for n, step in enumerate(policy.steps[rollout.step + passed :], rollout.step + passed):
         if watched and policy.budget is not None and rollout.weight < step.weight:
             return None  # the weight goes up as fast as the evidence allows
-        done = _step_done(rollout, policy, step.weight, step.bake_s, at, watched=watched)
+        done = _step_done(rollout, step, at, watched=watched)
         if done is None:
             return None
         rate = rollout.traffic * (rollout.weight if watched else step.weight)
-        if enough < rate * (done - at):
-            return max(0.0, at + enough / rate + policy.lag_s - now)
+        proved = at + enough / rate + policy.lag_s if rate > 0 else math.inf
+        if policy.early and proved < done:
+            return max(0.0, proved - now)
+        if policy.proof and n + 1 == len(policy.steps):
+            done = max(done, proved)
         enough -= rate * (done - at)
-        at, first = done, False
-    return max(0.0, at - now)
+        at, watched = done, False
+    return max(0.0, at - now) if math.isfinite(at) else None
 
 
 def _enough(rollout: Rollout) -> float:
-    """Canary calls until every metric should have shown that it is no worse; infinite where that ends nothing."""
+    """Canary calls until every metric should have shown that it is no worse; infinite where that is not in sight."""
     needed = [each.needed for each in rollout.judgements]
-    if not rollout.policy.early or not needed:
-        return math.inf
-    return max(math.inf if each is None else each for each in needed)
+    return max((math.inf if each is None else float(each) for each in needed), default=math.inf)
 
 
-def _step_done(
-    rollout: Rollout, policy: Policy, weight: float, bake_s: float, at: float, *, watched: bool
-) -> float | None:
+def _step_done(rollout: Rollout, step: Step, at: float, *, watched: bool) -> float | None:
     """When a step that begins at `at`, or is under way, may be over; None if it has too few calls for ever."""
-    period = policy.period_s
+    policy, period = rollout.policy, rollout.policy.period_s
     shifted = at + 1.0  # about what UpdateAlias takes: a bucket under way is lost to it
     first = rollout.counted if watched else math.ceil(shifted / period) * period
-    fresh, baked = (rollout.fresh, rollout.baked) if watched else (0, 0)
-    # A step is judged whenever a bucket's counts are complete; a new one needs one at least.
-    buckets = max(0 if watched and rollout.settled else 1, math.ceil(bake_s / period) - baked)
-    if policy.metrics and fresh < policy.minimum:
-        rate = rollout.traffic * (rollout.weight if watched else weight)
+    buckets = math.ceil(step.bake_s / period) - (rollout.baked if watched else 0)
+    missing = policy.minimum - (rollout.fresh if watched else 0) if policy.metrics else 0
+    if missing > 0:
+        rate = rollout.traffic * (rollout.weight if watched else step.weight)
         if rate <= 0:
             return None
-        buckets = max(buckets, math.ceil((policy.minimum - fresh) / rate / period))
-    return first + buckets * period + policy.lag_s
+        buckets = max(buckets, math.ceil(missing / rate / period))
+    return first + max(buckets, 1) * period + policy.lag_s
 
 
 # Numbers and times as people read them

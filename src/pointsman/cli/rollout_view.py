@@ -59,14 +59,18 @@ class View:
             self.out.write(f"{clock(each.at)}  {clean(each.what)}{by}\n")
         self.told = len(now_told.events)
         text = line(now_told, now)
-        if text.partition("  ")[2] != self.said.partition("  ")[2]:
+        if text != self.said:
             self.out.write(f"{text}\n")
             self.said = text
         self.out.flush()
 
 
 def line(told: Story, now: float) -> str:
-    """The state in one line: the time, the weight, each metric's counts and e-value, what is so."""
+    """The state in one line: since when, the weight, each metric's counts and e-value, what is so.
+
+    Equal while nothing changes, so that it is written once: `now` shows only where nothing has happened.
+    """
+    since = max((told.rollout.measured, *(each.at for each in told.events[-1:]))) or now
     parts = [f"{_weight(told.rollout)} to version {told.canary.version}"]
     for each in told.rollout.judgements:
         if each.canary.calls or each.baseline.calls:
@@ -76,7 +80,7 @@ def line(told: Story, now: float) -> str:
                 f"baseline {baseline.bad:,} of {baseline.calls:,} ({story.share(baseline)}), "
                 f"e-value {story.power(each.worse)} of {story.power(each.limit)}"
             )
-    return f"{clock(now)}  {'; '.join([*parts, story.state_sentence(told.rollout)])}"
+    return f"{clock(since)}  {'; '.join([*parts, story.state_sentence(told.rollout)])}"
 
 
 Span = tuple[str, str]  # a text and its style, "" for none
