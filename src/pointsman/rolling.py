@@ -90,6 +90,11 @@ class Known(Value, frozen=True, kw_only=True):
     def canary(self) -> Version:
         return self.rollout.canary
 
+    @property
+    def open(self) -> bool:
+        """Whether the alias may be half-way still: one that is stuck has ended for its watcher, not for the alias."""
+        return not self.rollout.ended or isinstance(self.rollout.state, machine.Stuck)
+
 
 # What the ledger knows
 
@@ -192,7 +197,7 @@ def trying(session: Session, arn: FunctionArn, alias: Alias | None) -> Version |
     if alias is None:
         return None
     there = known(session.ledger, arn, alias.name)
-    return there.canary if there and not there.rollout.ended else None
+    return there.canary if there and there.open else None
 
 
 def begun_by(ledger: Ledger, run: Run) -> Known | None:
@@ -200,7 +205,7 @@ def begun_by(ledger: Ledger, run: Run) -> Known | None:
     there = called(ledger, run.id)
     if there is None and (earlier := run.request.get("rollout")):
         there = called(ledger, str(earlier))
-    return there if there and not there.rollout.ended else None
+    return there if there and there.open else None
 
 
 def clear_way(session: Session, arn: FunctionArn, alias: Alias | None, version: Version | None) -> Alias | None:
@@ -212,7 +217,7 @@ def clear_way(session: Session, arn: FunctionArn, alias: Alias | None, version: 
     if alias is None:
         return None
     there = known(session.ledger, arn, alias.name)
-    if there is not None and not there.rollout.ended:
+    if there is not None and there.open:
         if there.canary != version and (version is not None or session.world.options.supersede):
             if not session.run:
                 return alias  # only looking: the plan says that it begins from the baseline
@@ -238,7 +243,7 @@ def must_be_free(session: Session, arn: FunctionArn, alias: Alias) -> None:
 def end_for_rollback(session: Session, arn: FunctionArn, alias: Alias) -> Alias:
     """A rollback while a rollout is under way ends that properly: its watcher hears of it, and gives back all."""
     there = known(session.ledger, arn, alias.name)
-    if there is None or there.rollout.ended:
+    if there is None or not there.open:
         return alias
     end_first(session, there, why="rolled back")
     return session.gateway.alias(arn.name, alias.name) or alias
@@ -265,7 +270,7 @@ def shift(session: Session, arn: FunctionArn, asked: Asked) -> Alias:
     Raises GateRefused where the canary was rolled back, LostRace where somebody else moved the alias meanwhile.
     """
     there = known(session.ledger, arn, asked.alias)
-    if there is None or there.rollout.ended or there.canary != asked.version:
+    if there is None or not there.open or there.canary != asked.version:
         refuse_third(session, there)
         there = _open(session, arn, asked)
     return follow(session, there)
@@ -273,7 +278,7 @@ def shift(session: Session, arn: FunctionArn, asked: Asked) -> Alias:
 
 def refuse_third(session: Session, there: Known | None) -> None:
     """A rollout under way ends first: by itself, by `--supersede`, or not at all."""
-    if there is None or there.rollout.ended:
+    if there is None or not there.open:
         return
     if session.world.options.supersede:
         session.say(f"ending the rollout of {there.opened.alias} to version {there.canary} first")
@@ -453,7 +458,7 @@ def end_first(session: Session, there: Known, *, why: str) -> Rollout:
     world, patience = session.world, session.world.options.wait_s
     began = world.clock.now()
     while watcher(world.ledger, there) is not None:
-        if (now := known(world.ledger, FunctionArn.parse(there.arn), there.opened.alias)) and now.rollout.ended:
+        if (now := known(world.ledger, FunctionArn.parse(there.arn), there.opened.alias)) and not now.open:
             return now.rollout
         if world.clock.now() - began > patience:
             raise LostRace(
@@ -464,7 +469,7 @@ def end_first(session: Session, there: Known, *, why: str) -> Rollout:
         world.clock.sleep(0.5)
         world.refresh()
     there = known(world.ledger, FunctionArn.parse(there.arn), there.opened.alias) or there
-    if not there.rollout.ended:
+    if there.open:
         with _watching(session, there) as lease:
             watch = Watch(session, there, lease)
             watch.run()
@@ -522,7 +527,8 @@ class Watch:
 
     def run(self) -> None:
         try:
-            action = machine.due(self.rollout)
+            signal = self.heed()
+            action = self.take(signal) if signal else machine.due(self.rollout)
             if self.calls and self.rollout.weight > 0:
                 self.calls.start()
             self.tell()
@@ -546,7 +552,8 @@ class Watch:
                 signal=signal,
                 heard=self.heard,
             )
-            if type(before.state) is not type(self.rollout.state) or before.weight != self.rollout.weight:
+            changed = type(before.state) is not type(self.rollout.state) or before.weight != self.rollout.weight
+            if changed and not self.session.world.watched:
                 self.session.say(story.state_sentence(self.rollout))
         self.tell()
         return action
@@ -558,25 +565,32 @@ class Watch:
     # What others want
 
     def heed(self) -> AnySignal | None:
-        """The oldest request that was not heard yet."""
+        """A request that was not heard yet: an abort before all others, each other when it can be done."""
         self.session.world.refresh()
-        for entry in self.session.ledger.after(self.heard, "rollout-asked", self.opened.id):
-            self.heard, by, at = entry.seq, str(entry.body["by"]), self.now
-            match entry.body["ask"]:
+        asked = tuple(self.session.ledger.after(self.heard, "rollout-asked", self.opened.id))
+        urgent = next((each for each in asked if each.body["ask"] == "abort"), None)
+        for entry in (urgent,) if urgent else asked:
+            what, by, at = entry.body["ask"], str(entry.body["by"]), self.now
+            if what in ("pause", "skip") and not isinstance(self.rollout.state, machine.WATCHED):
+                return None  # it waits until the canary is watched
+            self.heard = entry.seq
+            match what:
                 case "pause":
                     return machine.PauseAsked(at=at, by=by)
-                case "resume":
-                    return machine.ResumeAsked(at=at, by=by)
                 case "skip":
                     return machine.SkipAsked(at=at, by=by)
                 case "abort":
                     return machine.AbortAsked(at=at, by=by, why=str(entry.body.get("why", "")))
+                case _:
+                    if isinstance(self.rollout.state, machine.Paused):
+                        return machine.ResumeAsked(at=at, by=by)
         return None
 
     def wait(self, until: float, *, listen: bool = True) -> AnySignal | None:
         """Until then, or until somebody wants something, or a check fails. The lease stays ours meanwhile."""
         while True:
             self.hold()
+            self.tell()
             if listen and (signal := self.heed()):
                 return signal
             if listen and self.rollout.weight > 0 and (why := self.checks.run(self.now)):
@@ -662,27 +676,37 @@ class Watch:
         """
         back = isinstance(self.rollout.state, machine.RollingBack)
         gateway, was = self.session.undoing if back else self.session.gateway, self.rollout.routing(self.rollout.weight)
-        for attempt in range(5):
+        began, contests, delay = self.now, 0, 0.5
+        while True:
             self.hold()
-            found = gateway.alias(self.arn.name, self.opened.alias)
-            if found is None:
-                return machine.DriftSeen(at=self.now, what=f"{self.opened.alias} is gone")
-            if found.routing == routing:
-                self.alias = found
-                return machine.WeightConfirmed(at=self.now, revision=found.revision)
-            if not self.ours(found, was):
-                return machine.DriftSeen(at=self.now, what=f"{self.opened.alias} serves {found.routing}, not {was}")
             try:
+                found = gateway.alias(self.arn.name, self.opened.alias)
+                if found is None:
+                    return machine.DriftSeen(at=self.now, what=f"{self.opened.alias} is gone")
+                if found.routing == routing:
+                    self.alias = found
+                    return machine.WeightConfirmed(at=self.now, revision=found.revision)
+                if not self.ours(found, was):
+                    return machine.DriftSeen(at=self.now, what=f"{self.opened.alias} serves {found.routing}, not {was}")
                 self.alias = gateway.point(found, routing, expecting=found.revision, description=description)
-            except (Ambiguous, PreconditionFailed, Conflict, Throttled, Unreachable) as error:
-                if attempt == 4:
+                return machine.WeightConfirmed(at=self.now, revision=self.alias.revision)
+            except (Ambiguous, Unreachable, Throttled) as error:
+                # A canary with nobody watching is worse than a watcher that waits for the network.
+                if self.now - began > self.rollout.policy.hold_s:
+                    error.next = f"`pointsman rollout resume {self.opened.alias}` goes on from here."
+                    raise
+                self.session.say(f"{where}: {error.what}; trying again")
+            except (PreconditionFailed, Conflict) as error:
+                contests += 1
+                if contests == 5:
                     return machine.CallFailed(at=self.now, what=f"{where}: {error.what}")
-                self.session.world.clock.sleep(1.0)
             except AwsError as error:
                 return machine.CallFailed(at=self.now, what=f"{where}: {error.what}")
-            else:
-                return machine.WeightConfirmed(at=self.now, revision=self.alias.revision)
-        raise AssertionError("unreachable: the last attempt returned")
+            if signal := None if back else self.wait(self.now + delay):
+                return signal
+            if back:
+                self.session.world.clock.sleep(delay)
+            delay = min(delay * 1.5, 10.0)
 
     def ours(self, found: Alias, was: Routing) -> bool:
         """Whether the alias is as this rollout left it. Its revision may have changed with its description only."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pointsman import report_page, reporting, rolling
 from pointsman.cli import rollout_view
+from pointsman.cli.rollout_view import View
 from pointsman.cli.terminal import at
 from pointsman.errors import LostRace, PointsmanError, UsageError
 from pointsman.model import plain
@@ -59,7 +60,7 @@ def found(typed: Typed) -> rolling.Known:
 
 def open_one(typed: Typed) -> rolling.Known:
     there = found(typed)
-    if there.rollout.ended:
+    if not there.open:
         raise UsageError(
             f"the rollout of {there.opened.alias} has ended: {state_sentence(there.rollout)}",
             next=f"`pointsman rollout report {there.opened.alias}` tells how.",
@@ -84,44 +85,17 @@ class Telling:
         return self.read != read
 
 
-class View:
-    """The story on a screen: redrawn in place on a terminal, a line for each change elsewhere."""
-
-    def __init__(self, screen: Screen, telling: Telling) -> None:
-        self.screen = screen
-        self.telling = telling
-        self.drawn: list[str] = []
-        self.line = ""
-
-    def show(self, now: float) -> None:
-        self.telling.more()
-        story = self.telling.story
-        if not self.screen.lively:
-            line = rollout_view.line(story, now)
-            if line != self.line:
-                self.line = line
-                self.screen.say(line)
-            return
-        size = shutil.get_terminal_size()
-        lines = rollout_view.draw(story, now, size.columns, size.lines - 1, self.screen.colour)
-        if lines != self.drawn:
-            out = self.screen.err
-            if self.drawn:
-                out.write(f"\033[{len(self.drawn)}F\033[J")
-            out.write("".join(f"{line}\n" for line in lines))
-            out.flush()
-            self.drawn = lines
-
-
 def shown_live(screen: Screen, world: World) -> Callable[[str], None]:
     """What a watcher calls at each step of the rollout that it carries through."""
-    views: dict[str, View] = {}
+    told: dict[str, Telling] = {}
 
     def show(rollout: str) -> None:
-        if rollout not in views and (there := rolling.called(world.ledger, rollout)):
-            views[rollout] = View(screen, Telling(world, there))
-        if rollout in views:
-            views[rollout].show(world.clock.now())
+        if rollout not in told and (there := rolling.called(world.ledger, rollout)):
+            told[rollout] = Telling(world, there)
+            screen.view = View(screen.err, lively=screen.lively, colour=screen.colour)
+        if rollout in told and screen.view:
+            told[rollout].more()
+            screen.view.show(told[rollout].story, world.clock.now())
 
     return show
 
@@ -200,10 +174,12 @@ def _watch(typed: Typed) -> int:
     world, screen = typed.world, typed.screen
     there = found(typed)
     telling = Telling(world, there)
-    view = View(screen, telling)
+    view = View(screen.err, lively=screen.lively, colour=screen.colour)
     alone = False
     while True:
-        view.show(world.clock.now())
+        telling.more()
+        if not screen.json:
+            view.show(telling.story, world.clock.now())
         if telling.story.rollout.ended:
             break
         if rolling.watcher(world.ledger, there) is None:
@@ -291,7 +267,7 @@ def rolling_on(world: World, there: rolling.Known) -> list[Released]:
 def _abort(typed: Typed) -> int:
     world, screen, asked = typed.world, typed.screen, typed.asked
     there = _perhaps(typed)
-    if there is None or (there.rollout.ended and not _stuck(there)):
+    if there is None or not there.open:
         return _abort_alone(typed, there)
     opened = there.opened
     function, environment = world.functions(opened.function)[0], world.environment(opened.environment)
@@ -314,10 +290,6 @@ def _perhaps(typed: Typed) -> rolling.Known | None:
             raise
         typed.screen.warn(f"{error.what}; going by the alias alone")
         return None
-
-
-def _stuck(there: rolling.Known) -> bool:
-    return there.rollout.state.__class__.__name__ == "Stuck"
 
 
 def _abort_alone(typed: Typed, there: rolling.Known | None) -> int:

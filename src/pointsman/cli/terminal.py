@@ -14,6 +14,7 @@ from pointsman.model import plain
 
 if TYPE_CHECKING:
     from pointsman.cli.live import Live
+    from pointsman.cli.rollout_view import View
     from pointsman.world import Progress
 
 SCHEMA = 1
@@ -34,6 +35,7 @@ class Screen:
         self.ledger: Callable[[], dict[str, int] | None] = lambda: None
         self.began = time.monotonic()
         self._live: Live | None = None
+        self.view: View | None = None  # of a rollout; lines are printed above it
 
     @property
     def colour(self) -> bool:
@@ -72,6 +74,8 @@ class Screen:
             return  # the table tells it, in the function's line
         if self.progress:
             self._close()
+            if self.view:
+                self.view.lift()
             self._said = line
             passed = time.monotonic() - self.began
             print(f"{passed:6.1f}s  {line}", file=self.err, flush=True)
@@ -98,6 +102,8 @@ class Screen:
 
     def ask(self, question: str) -> bool:
         self._live = None  # the table stays above the question, and another is begun below
+        if self.view:
+            self.view.lift()
         print(f"{question} [y/N] ", end="", file=self.err, flush=True)
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
