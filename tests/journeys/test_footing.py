@@ -215,6 +215,21 @@ def test_a_canary_that_cannot_start_gives_back_and_gets_no_traffic(rolling: Roll
     assert (rolling.kept(), rolling.serves()) == ({"1": 1}, TO_ONE)
 
 
+def test_what_an_abandoned_rollout_left_is_given_back_by_the_next(rolling: Rolling) -> None:
+    rolling.keep("1")
+    rolling.shop.greet("103")
+    rolling.shop.ok("deploy", "--build-id", "103")
+    rolling.point("1")
+
+    with rolling.session() as session:
+        alias = session.gateway.alias(rolling.shop.name, PROD)
+        assert alias
+        for version in (TWO, Version("3")):
+            footing.provision(session, alias, canary(session, rolling.shop.name, version))
+
+    assert rolling.kept() == {"1": 1, "3": 1}
+
+
 def test_an_account_without_room_says_so_before_anything_moves(rolling: Rolling) -> None:
     free = rolling.client.get_account_settings()["AccountLimit"]["UnreservedConcurrentExecutions"]
     rolling.keep("1", free // 2)
