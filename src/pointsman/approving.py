@@ -21,10 +21,12 @@ def approval(session: Session, what: str, *, watching: bool = False) -> tuple[st
     """(who approves of it, how): said beforehand, or asked now. None where nobody can be asked.
 
     `watching`: the new version has traffic. Who approved of the start has not seen that, and while a question stands
-    on a terminal nobody would look at it: then only `--approve` counts. Raises GateRefused at a no.
+    on a terminal nobody would look at it: None, and `rollout approve` is what counts. Raises GateRefused at a no.
     """
+    if watching:
+        return None
     world = session.world
-    by = "" if watching else world.environ.get("POINTSMAN_APPROVED_BY", "")
+    by = world.environ.get("POINTSMAN_APPROVED_BY", "")
     if by == "github" and world.environ.get("GITHUB_ACTIONS") == "true":
         by = world.environ.get("GITHUB_TRIGGERING_ACTOR") or world.actor.by
         return by, "the GitHub environment of the job that they started"
@@ -32,7 +34,7 @@ def approval(session: Session, what: str, *, watching: bool = False) -> tuple[st
         return by, "POINTSMAN_APPROVED_BY"
     if world.options.approve:
         return world.actor.by, "--approve"
-    if world.ask is None or watching:
+    if world.ask is None:
         return None
     if not world.ask(f"{what[0].upper()}{what[1:]}?"):
         raise GateRefused(f"{world.actor.by} did not approve to {what}", where="approval", next="Nothing was moved.")

@@ -201,11 +201,14 @@ def trying(session: Session, arn: FunctionArn, alias: Alias | None) -> Version |
 
 
 def begun_by(ledger: Ledger, run: Run) -> Known | None:
-    """The unended rollout that the run, or one that it resumed, began."""
-    there = called(ledger, run.id)
-    if there is None and (earlier := run.request.get("rollout")):
-        there = called(ledger, str(earlier))
-    return there if there and there.open else None
+    """The rollout that the run, or one that it resumed, began, where the alias may be half-way still."""
+    resumed = {each.id: str(each.request.get("resumes") or "") for each in ledger.runs()}
+    chain = run.id
+    while chain:
+        if there := called(ledger, chain):
+            return there if there.open else None
+        chain = resumed.get(chain, "")
+    return None
 
 
 def clear_way(session: Session, arn: FunctionArn, alias: Alias | None, version: Version | None) -> Alias | None:

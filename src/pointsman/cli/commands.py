@@ -472,6 +472,8 @@ def _status(typed: Typed) -> int:
             for row in each.aliases:
                 if row.drift:
                     screen.print(f"{row.alias} was moved outside Pointsman: {row.drift}.")
+            for line in each.rollouts:
+                screen.print(f"{line[0].upper()}{line[1:]}.")
             if each.unfinished:
                 screen.print(f"{each.unfinished}.")
     screen.result(found)
