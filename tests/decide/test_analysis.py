@@ -466,7 +466,7 @@ def test_a_regression_is_found_within_one_and_a_half_times_the_bound(calls: int,
     canary = odds / (1 + odds)
     bound = information_bound(canary, baseline, weight=0.1, alpha=ALPHA) / calls
 
-    assert waits(ERRORS, 101, calls, canary, baseline, worse=True) <= ceil(1.5 * bound) + 1
+    assert waits(ERRORS, 61, calls, canary, baseline, worse=True) <= ceil(1.5 * bound) + 1
 
 
 @pytest.mark.parametrize(
@@ -484,7 +484,7 @@ def test_an_equal_canary_is_shown_to_be_within_one_and_a_half_times_the_bound(
 ) -> None:
     bound = information_bound(rate, rate, weight=0.1, alpha=ALPHA, tolerated=metric) / calls
 
-    assert waits(metric, 61, calls, rate, rate, worse=False) <= ceil(1.5 * bound) + 1
+    assert waits(metric, 41, calls, rate, rate, worse=False) <= ceil(1.5 * bound) + 1
 
 
 def test_a_regression_that_begins_after_two_hours_is_found_in_minutes() -> None:
