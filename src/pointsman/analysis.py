@@ -88,8 +88,8 @@ class Metric(Value, frozen=True, kw_only=True):
     dispersion: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.difference is not None and not 0 < self.difference < 1:
-            raise ValueError(f"{self.name}: a tolerated difference of {self.difference} is not between 0 and 1")
+        if self.difference is not None and not 0 < self.difference <= 0.5:
+            raise ValueError(f"{self.name}: a tolerated difference of {self.difference} is not above 0 and at most 0.5")
         if self.ratio is not None and not 1 < self.ratio <= 1000:
             raise ValueError(f"{self.name}: a tolerated ratio of {self.ratio} is not above 1 and at most 1000")
         if not 1 <= self.dispersion < inf:
