@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from pointsman import artifact as packaging
-from pointsman import branch_roles, furnishing, owners, role_guard
+from pointsman import branch_roles, furnishing, owners, role_guard, rolling
 from pointsman.aws.gateway import Package
 from pointsman.belongings import RemoveUrl
 from pointsman.config import Direct, Function, Test
@@ -100,6 +100,19 @@ class Work:
             clone_role=lambda step: branch_roles.clone(session, step),
             must_be_assumable=lambda role: branch_roles.must_be_assumable(session, role),
             apply_terraform=lambda step: _apply_terraform(session, made, step),
+            shift=lambda step, arn, version, description, revision: rolling.shift(
+                session,
+                arn,
+                rolling.Asked(
+                    alias=step.alias,
+                    was=step.was,
+                    version=version,
+                    name=arn.name,
+                    description=description,
+                    revision=revision,
+                    build=made.build or "",
+                ),
+            ),
             say=session.say,
             wait_s=session.world.options.wait_s,
         )

@@ -105,6 +105,7 @@ class Options(Value, frozen=True, kw_only=True):
     approve: bool = False
     allow_replace: bool = False
     all_at_once: bool = False
+    supersede: bool = False  # a rollout that is under way is ended first
     wait_s: float = 300
 
 
@@ -126,9 +127,12 @@ class World:
     staged: bool = False  # by `--local`: what the local AWS lacks may be supplied
     calls: list[Call] = field(default_factory=list)
     board: Callable[[Sequence[Progress], float], None] | None = None  # shows how far all are, at that time
+    watched: Callable[[str], None] | None = None  # shows how the rollout of this id stands
+    glance_s: float = 0.5  # how often a watcher that waits looks whether somebody wants something
     turns: Turns = field(default_factory=Turns)
     packages: dict[str, Artifact] = field(default_factory=dict)  # made by this command, by function
     halted: Callable[[], bool] | None = None  # asked before each call, where a Ctrl-C does not arrive by itself
+    _refreshed: float = 0.0
     _ledger: Ledger | None = None
     _wires: dict[tuple[str | None, ...], tuple[Wire, Transport]] = field(default_factory=dict)
 
@@ -180,6 +184,12 @@ class World:
         """The same world for one of several threads: one ledger, one budget of calls, but a voice of its own."""
         _ = self.ledger  # opened now, by one
         return replace(self, say=say, echo=echo, halted=halted)
+
+    def refresh(self) -> None:
+        """Learn what others wrote into the ledger, every few seconds at most: of a team's it is a paid read."""
+        if self.clock.now() - self._refreshed >= 3.0:
+            self._refreshed = self.clock.now()
+            self.ledger.sync()
 
     def close(self) -> None:
         if self._ledger is not None:

@@ -68,6 +68,7 @@ class Typed:
                     approve=getattr(self.asked, "approve", False),
                     allow_replace=getattr(self.asked, "allow_replace", False),
                     all_at_once=getattr(self.asked, "all_at_once", False),
+                    supersede=getattr(self.asked, "supersede", False),
                     wait_s=getattr(self.asked, "wait", 300),
                 ),
                 say=self.screen.say,
@@ -158,6 +159,10 @@ def _dispatch(typed: Typed) -> int:
             return _history(typed)
         case "diff":
             return _diff(typed)
+        case "rollout":
+            from pointsman.cli import rollout
+
+            return rollout.run(typed)
         case "branch":
             from pointsman.cli import branch
 
