@@ -1,4 +1,4 @@
-"""Rollouts with fixed traffic, told from their beginning by the real state machine: what views and reports are tested on.
+"""Rollouts with fixed traffic, told by the real state machine: what views and reports are tested on.
 
 Counts are no chance: of every `1 / rate` calls one is bad, spread evenly. The clock goes from one action to the next.
 """
@@ -114,17 +114,17 @@ def bucket(metric: str, at: float, seconds: float, weight: float, world: World) 
 
 def policy(**more: Any) -> Policy:
     facts: dict[str, Any] = {
-        "steps": STEPS, "metrics": (Metric(name="errors"),), "minimum": 5, "traffic": 10.0, "lag_s": 60.0, **more,
+        "steps": STEPS, "metrics": (Metric(name="errors"),), "traffic": 100.0, "lag_s": 60.0, **more,
     }  # fmt: skip
     return Policy(**facts)
 
 
 def steady(metric: str, at: float) -> tuple[float, float, float]:
-    return 10.0, 0.01, 0.01
+    return 100.0, 0.003, 0.003
 
 
 def broken(metric: str, at: float) -> tuple[float, float, float]:
-    return (10.0, 0.031, 0.0004) if metric == "errors" else (10.0, 0.01, 0.01)
+    return (100.0, 0.031, 0.0004) if metric == "errors" else (100.0, 0.01, 0.01)
 
 
 def healthy() -> Story:
@@ -136,9 +136,19 @@ def bad() -> Story:
     return run(story(policy(metrics=both), notes=("the alarm greeting-5xx was red before, and is ignored",)), broken)
 
 
+def leaking() -> Story:
+    """Worse only after a while, by 3 to 1, at little traffic: it takes its time."""
+    slow = tuple(Step(weight=weight, bake_s=600) for weight in (0.05, 0.2, 0.5))
+
+    def world(metric: str, at: float) -> tuple[float, float, float]:
+        return 12.0, (0.012 if at > BEGAN + 900 else 0.004), 0.004
+
+    return run(story(policy(steps=slow, early=False, lag_s=120.0, traffic=12.0)), world)
+
+
 def quiet() -> Story:
     """Nobody calls it. After the hold the rollout asks, and waits for the answer."""
-    held = policy(hold_s=600.0, moments=("quiet",), minimum=50, traffic=0.0)
+    held = policy(hold_s=600.0, moments=("quiet",), traffic=0.0)
     return run(story(held), lambda metric, at: (0.01, 0.0, 0.0), until=BEGAN + 1020)
 
 
@@ -181,5 +191,5 @@ def aborted() -> Story:
 
 
 EVERY: dict[str, Callable[[], Story]] = {
-    each.__name__: each for each in (healthy, bad, quiet, superseded, stuck, approved, unmeasured, aborted)
+    each.__name__: each for each in (healthy, bad, leaking, quiet, superseded, stuck, approved, unmeasured, aborted)
 }

@@ -124,7 +124,11 @@ Slow = Annotated[
     ),
 ]
 LedgerUrl = Annotated[
-    str, _shape(r"sqlite:[^\s?#].*|dynamodb://[A-Za-z0-9_.-]{3,255}", '"sqlite:PATH" or "dynamodb://TABLE"')
+    str,
+    _shape(
+        r"sqlite:[^\s?#].*|dynamodb://[A-Za-z0-9_.-]{3,255}(/[A-Za-z0-9_.-]{1,255})?",
+        '"sqlite:PATH" or "dynamodb://TABLE"',
+    ),
 ]
 BuildKind = Literal["python", "node", "command", "zip", "image"]
 Belonging = Literal["policy", "event-invoke", "event-sources", "provisioned-concurrency"]
@@ -403,7 +407,7 @@ class Rollout(Value, frozen=True, kw_only=True):
     steps: Annotated[
         tuple[PerCent, ...],
         _about(
-            "The new version's share of traffic, step by step, in per cent. Default: 1, 10, 50; with a budget, 50.",
+            "The new version's share of traffic, step by step, in per cent. Default: 2, 50; with a budget, 50.",
             [1, 5, 25, 50],
         ),
     ] = ()
@@ -411,7 +415,7 @@ class Rollout(Value, frozen=True, kw_only=True):
         Ramp | None,
         _about("One of CodeDeploy's ramps instead, with its own times.", "Linear10PercentEvery1Minute", aside=True),
     ] = None
-    bake: Annotated[Duration, _about("How long a step is watched at least, once its weight is confirmed.")] = 120.0
+    bake: Annotated[Duration, _about("How much of each step's traffic is counted, in time, before the next.")] = 120.0
     errors: Annotated[
         Annotated[float, Meta(ge=0, lt=1)] | None,
         _about("The share of failed calls that is tolerated beyond the old version's: 0.001 is 1 in 1000.", 0.001),
@@ -438,8 +442,9 @@ class Rollout(Value, frozen=True, kw_only=True):
     early: Annotated[
         bool, _about("End as soon as the new version is shown to be no worse than tolerated, whatever the step.")
     ] = True
+    proof: Annotated[bool, _about("And not before that has been shown: steps and times alone do not do.")] = False
     hold: Annotated[
-        Duration, _about("How long fewer calls than `minimum` are waited for, and a measurement that fails.")
+        Duration, _about("How long fewer calls than `minimum`, a proof, or a measurement that fails are waited for.")
     ] = 1800.0
     quiet: Annotated[
         Literal["ask", "go-on", "roll-back"],
@@ -449,8 +454,12 @@ class Rollout(Value, frozen=True, kw_only=True):
         86_400.0
     )
     lag: Annotated[
-        Lateness, _about("How late CloudWatch's counts of a minute are complete. The local AWS is never late.")
-    ] = 120.0
+        Lateness,
+        _about(
+            "How late CloudWatch's counts of a minute are complete; the function's time-out, to a minute, is added. "
+            "The local AWS is never late."
+        ),
+    ] = 60.0
     metrics: Annotated[
         tuple[Metric, ...], _about("Compared beside errors.", {"dimensions": {"Version": "{version}"}})
     ] = ()
@@ -465,7 +474,7 @@ class Rollout(Value, frozen=True, kw_only=True):
         """Each step's share of traffic, in per cent below 100, and for how long it is watched at least, in seconds."""
         if self.type is not None:
             return _ramp(self.type)
-        steps = self.steps or ((1.0, 10.0, 50.0) if self.budget is None else (50.0,))
+        steps = self.steps or ((2.0, 50.0) if self.budget is None else (50.0,))
         return tuple((each, self.bake) for each in steps if each < 100)
 
 
@@ -562,9 +571,7 @@ class Environment(Value, frozen=True, kw_only=True):
         Bucket | None,
         _about("In S3, in the region, for packages above 50 MB and what stacks need.", "greeting-packages"),
     ] = None
-    approve: Annotated[
-        bool, _about('Moves need a person\'s approval: the gate { when = "traffic", approve = true }.')
-    ] = False
+    approve: Annotated[bool, _about("Moves need a person's approval.")] = False
     like: Annotated[
         Filled | None,
         _about(
@@ -630,9 +637,30 @@ class Retention(Value, frozen=True, kw_only=True):
 class Ledger(Value, frozen=True, kw_only=True):
     """The record of builds, releases and alias moves."""
 
-    url: Annotated[LedgerUrl, _about("A file for one machine; a DynamoDB table for a team.")] = (
-        "sqlite:.pointsman/ledger.db"
+    url: Annotated[
+        LedgerUrl,
+        _about(
+            "A file for one machine; a DynamoDB table for a team. A table takes several ledgers: dynamodb://TABLE/NAME."
+        ),
+    ] = "sqlite:.pointsman/ledger.db"
+    region: Annotated[
+        Region | None, _about("The table's. Default: AWS_REGION, or the profile's.", "eu-west-1", aside=True)
+    ] = None
+    profile: Annotated[Filled | None, _about("Whose credentials reach it, of ~/.aws/config.", "tools", aside=True)] = (
+        None
     )
+    role_arn: Annotated[
+        RoleArn | None,
+        _about("A role to assume with them.", "arn:aws:iam::123456789012:role/ledger", aside=True),
+    ] = None
+    keep_days: Annotated[
+        Annotated[int, Meta(ge=30, le=36_500)] | None,
+        _about(
+            "In a table, measurements of rollouts and outcomes of calls go after so long. Default: never.",
+            400,
+            aside=True,
+        ),
+    ] = None
 
 
 class Project(Value, frozen=True, kw_only=True):
@@ -1105,6 +1133,12 @@ def _entries(table: Any) -> Iterable[tuple[str, Any]]:
     return table.items() if isinstance(table, dict) else ()
 
 
+def _ledger(values: dict[str, Any], _at: _At, _root: Path) -> _Problems:
+    for key in ("region", "profile", "role_arn", "keep_days"):
+        if values[key] is not None and str(values["url"]).startswith("sqlite:"):
+            yield key, "has no use with a ledger in a file; must go (or url must be a table)"
+
+
 _RULES: dict[type, Callable[[dict[str, Any], _At, Path], _Problems]] = {
     Function: _function,
     CloudFormation: _cloudformation,
@@ -1117,6 +1151,7 @@ _RULES: dict[type, Callable[[dict[str, Any], _At, Path], _Problems]] = {
     Gate: _gate,
     Window: _window,
     Environment: _environment,
+    Ledger: _ledger,
     Project: _project,
 }
 

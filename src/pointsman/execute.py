@@ -223,7 +223,7 @@ class Execution:
             url=self.url,
         )
 
-    def carry_out(self, step: Step) -> None:
+    def carry_out(self, step: Step) -> None:  # noqa: PLR0915 (a line for each kind of step)
         match step:
             case ApplyStack():
                 self.name = self.hands.apply_stack(step)

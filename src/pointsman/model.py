@@ -359,6 +359,18 @@ class Belongings(Value, frozen=True, kw_only=True):
     provisioned: int | None = None
 
 
+class KeptReady(Value, frozen=True, kw_only=True):
+    """A provisioned concurrency configuration: so many environments asked for, and what became of that.
+
+    `status` is READY, IN_PROGRESS, or FAILED for a `reason`; `modified` when somebody last asked, in AWS's words.
+    """
+
+    number: int
+    status: str
+    reason: str = ""
+    modified: str = ""
+
+
 def counted(number: int, what: str) -> str:
     """ "1 file", "3 files"."""
     return f"{number} {what}{'' if number == 1 else 's'}"

@@ -141,8 +141,8 @@ def _rolling(session: Session, wanted: Wanted, function: Configuration, alias: A
 
 def ramp(session: Session) -> tuple[str, ...]:
     """How the environment's alias is moved step by step, in words; none where it moves at once."""
-    declared = session.environment.rollout
-    if declared is None or session.world.options.all_at_once:
+    declared = rolling.declared(session)
+    if declared is None:
         return ()
     steps = [f"{share:g} %" for share, _bake in declared.ramp]
     compared = [

@@ -32,8 +32,7 @@ font-variant-numeric:tabular-nums}
 .plot .canary{stroke:var(--canary);fill:var(--canary)}.plot .baseline{stroke:var(--baseline);fill:var(--baseline)}
 .plot .bad{stroke:var(--bad);fill:var(--bad)}.plot .good{stroke:var(--good);fill:var(--good)}
 .plot .soft{stroke:var(--soft);fill:var(--soft)}.plot .line.canary,.plot .line.baseline,.plot .line.bad,
-.plot .line.good,.plot .line.soft{fill:none}.plot text.canary,.plot text.baseline,
-.plot text.bad,.plot text.good{stroke:none}
+.plot .line.good,.plot .line.soft,.plot .limit{fill:none}.plot text{stroke:none!important}
 """
 
 
@@ -165,10 +164,10 @@ def dots(frame: Frame, points: Sequence[tuple[float, float, str]], style: str, *
     )
 
 
-def limit(frame: Frame, value: float, label: str, style: str = "bad") -> str:
-    """A line all the way across, its label above it, or under it where there is no room."""
+def limit(frame: Frame, value: float, label: str, style: str = "bad", *, below: bool = False) -> str:
+    """A line all the way across, its label above it, or below: there too where above is no room."""
     y = frame.up(value)
-    below = y - frame.top < 16
+    below = below or y - frame.top < 16
     return (
         f'<path class="limit {style}" d="M{frame.left:g} {y:g}H{frame.width - frame.right:g}"/>'
         f'<text class="{style}" x="{frame.left + 4:g}" y="{y + (13 if below else -5):g}">{escape(label)}</text>'

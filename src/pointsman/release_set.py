@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from pointsman import furnishing, release, role_guard, rolling
+from pointsman import approving, furnishing, release, role_guard, rolling
 from pointsman.belongings import NOTHING
 from pointsman.config import Environment, Function
 from pointsman.errors import (
@@ -34,7 +34,7 @@ from pointsman.errors import (
     PointsmanError,
     UnknownTarget,
 )
-from pointsman.hands import Released, Work, announce, approver, unit_tests
+from pointsman.hands import Released, Work, announce, unit_tests
 from pointsman.interrupted import Told, not_overtaken, told
 from pointsman.ledger import Run
 from pointsman.model import Alias, Artifact, BuildId, CodeSha256, TestReport, from_json, to_json
@@ -314,7 +314,7 @@ class ReleaseSet:
         if unasked:
             session = movers[0].session
             self._show()
-            by = approver(session, f"move {', '.join(unasked)}")
+            by = approving.approver(session, f"move {', '.join(unasked)}")
             for member, key, _what in due:
                 member.session.approved = {key: by, **member.session.approved}
         for member in movers:

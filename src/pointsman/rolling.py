@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
-from pointsman import analysis, footing, gating, owners, story
+from msgspec.structs import replace
+
+from pointsman import analysis, footing, gates, gating, owners, sharing, story, synthetic
 from pointsman import rollout as machine
 from pointsman.aws import metrics
 from pointsman.config import Rollout as Declared
@@ -177,6 +179,14 @@ def prologue(ledger: Ledger, there: Known) -> story.Story:
 # What stands in the way
 
 
+def declared(session: Session) -> Declared | None:
+    """How the environment's alias is to be moved; None: at once. Gates are passed also where it moves at once."""
+    environment = session.environment
+    if environment.rollout is not None and not session.world.options.all_at_once:
+        return environment.rollout
+    return Declared(type="AllAtOnce") if environment.gates else None
+
+
 def trying(session: Session, arn: FunctionArn, alias: Alias | None) -> Version | None:
     """The version that an interrupted rollout of this alias is trying; None where there is none."""
     if alias is None:
@@ -226,7 +236,7 @@ def must_be_free(session: Session, arn: FunctionArn, alias: Alias) -> None:
 
 
 def end_for_rollback(session: Session, arn: FunctionArn, alias: Alias) -> Alias:
-    """A rollback while a rollout is under way ends that properly: its watcher hears of it, and gives back what it has."""
+    """A rollback while a rollout is under way ends that properly: its watcher hears of it, and gives back all."""
     there = known(session.ledger, arn, alias.name)
     if there is None or there.rollout.ended:
         return alias
@@ -280,42 +290,52 @@ def refuse_third(session: Session, there: Known | None) -> None:
 
 def _open(session: Session, arn: FunctionArn, asked: Asked) -> Known:
     """Look at all that decides whether, and how, the canary may be tried; then write it down. Nothing has moved yet."""
-    declared, gateway, world = session.environment.rollout, session.gateway, session.world
-    assert declared is not None
+    ramp, gateway, world = declared(session), session.gateway, session.world
+    assert ramp is not None
+    alias = gateway.alias(asked.name, asked.alias)
+    if alias is None:
+        raise LostRace(f"{asked.alias} is gone", where=f"beginning a rollout of {asked.alias}")
     baseline = gateway.function(asked.name, asked.was)
     canary = gateway.function(asked.name, asked.version)
     if baseline is None or canary is None:
         gone = asked.was if baseline is None else asked.version
         raise LostRace(f"version {gone} of {asked.name} is gone", where=f"beginning a rollout of {asked.alias}")
-    if why := footing.may_not_share(baseline, canary):
+    if why := sharing.may_share(baseline, canary):
         raise UsageError(
-            "; ".join(why),
+            "\n".join(why),
             where=f"a rollout of {asked.alias} from version {asked.was} to version {asked.version}",
-            next="Lambda takes no such pair on one alias: `--all-at-once` moves it in one step.",
+            next="Nothing was moved.",
         )
-    footing.ready(session, asked.version)
-    notes = list(footing.remarks(baseline, canary))
-    series, wanted, slow_ms, traffic = _what_to_measure(session, asked, declared, notes)
-    red = _red_already(session, declared, notes)
+    footing.ready(session, arn, asked.version)
+    notes = list(sharing.differences(baseline, canary))
+    prepared = footing.prepare(session, alias, canary)
+    if prepared.refused:
+        raise UsageError("\n".join(prepared.refused), where=f"a rollout of {asked.alias}", next="Nothing was moved.")
+    notes += prepared.notes
+    memory = int(canary.settings.get("MemorySize", 128))
+    notes += sharing.costs(prepared, memory_mb=memory, lasts_s=sum(bake for _share, bake in ramp.ramp) or 60.0)
+    series, wanted, slow_ms, before = _what_to_measure(session, arn, asked, ramp, notes)
+    red = _red_already(session, ramp, notes)
     timeout = float(canary.settings.get("Timeout", 3))
     period, lag = (1.0, metrics.settling(min(timeout, 5.0), local=True)) if world.local else (60.0, 0.0)
     if not world.local:
-        lag = declared.lag + min(timeout, 60.0)
+        lag = ramp.lag + min(timeout, 60.0)
     policy = Policy(
-        steps=tuple(machine.Step(weight=share / 100, bake_s=bake) for share, bake in declared.ramp),
+        steps=tuple(machine.Step(weight=share / 100, bake_s=bake) for share, bake in ramp.ramp),
         metrics=wanted,
-        alpha=declared.alpha,
-        minimum=declared.minimum,
-        early=declared.early,
-        hold_s=declared.hold,
-        quiet=declared.quiet,
-        limit_s=declared.limit,
+        alpha=ramp.alpha,
+        minimum=ramp.minimum,
+        early=ramp.early,
+        hold_s=ramp.hold,
+        quiet=ramp.quiet,
+        limit_s=ramp.limit,
         period_s=period,
         lag_s=lag,
-        budget=declared.budget,
-        traffic=traffic,
-        moments=gating.moments(session.environment),
-        gated=gating.gated(session.environment),
+        budget=ramp.budget,
+        traffic=before.traffic,
+        usual=before.usual,
+        moments=gates.moments(session.environment),
+        gated=gates.gated(session.environment),
     )
     at = world.clock.now()
     began = machine.begin(policy, baseline=asked.was, canary=asked.version, revision=asked.revision, at=at)
@@ -344,38 +364,57 @@ def _open(session: Session, arn: FunctionArn, asked: Asked) -> Known:
     return Known(opened=opened, arn=str(arn), rollout=began, heard=seq)
 
 
+class Before(Value, frozen=True, kw_only=True):
+    """The time before: calls a second, the share of bad ones (None: no calls), how those come together."""
+
+    traffic: float = 0.0
+    usual: float | None = None
+    dispersion: float = 1.0
+
+    @classmethod
+    def of(cls, counts: list[analysis.Counts], seconds: float) -> Before:
+        calls = sum(each.calls for each in counts)
+        return cls(
+            traffic=calls / seconds if seconds > 0 else 0.0,
+            usual=sum(each.bad for each in counts) / calls if calls else None,
+            dispersion=analysis.dispersion(counts),
+        )
+
+
 def _what_to_measure(
-    session: Session, asked: Asked, declared: Declared, notes: list[str]
-) -> tuple[tuple[Series, ...], tuple[analysis.Metric, ...], float | None, float]:
-    """Which metrics, each with what is tolerated and how its bad calls cluster; what is slow; calls a second now."""
-    gateway, local = session.gateway, session.world.local
-    now = session.world.clock.now()
-    period = 1 if local else 60
-    since = now - (600 if local else 3 * 3600)
+    session: Session, arn: FunctionArn, asked: Asked, policy: Declared, notes: list[str]
+) -> tuple[tuple[Series, ...], tuple[analysis.Metric, ...], float | None, Before]:
+    """Which metrics, each with what is tolerated and how its bad calls cluster; what is slow; how it was before."""
+    if not policy.ramp:
+        return (), (), None, Before()
+    local, now = session.world.local, session.world.clock.now()
+    moves = session.ledger.moves(arn, asked.alias)
+    since = max(now - (600 if local else 3 * 3600), moves[-1].at if moves else 0.0)
     try:
-        before = gateway.before(asked.name, asked.alias, since=since, until=now, period=period, slow=declared.slow)
+        found = session.gateway.before(
+            asked.name, asked.alias, since=since, until=now, period=1 if local else 60, slow=policy.slow
+        )
     except AwsError as error:
         notes.append(f"what the alias did before could not be read ({error.what}): nothing is assumed of it")
-        before = metrics.Before(errors=(), slow_ms=None, seconds=now - since)
-    calls = sum(each.calls for each in before.errors)
-    traffic = calls / before.seconds if before.seconds else 0.0
-    dispersion = analysis.dispersion([analysis.Counts(calls=each.calls, bad=each.bad) for each in before.errors])
+        found = metrics.Past()
+    before = Before.of([analysis.Counts(calls=each.calls, bad=each.bad) for each in found.errors], now - since)
+    dispersion = before.dispersion
     if dispersion > 1.05:
         notes.append(
             f"errors of {asked.alias} came in groups of about {dispersion:.1f} lately: they count for that much less"
         )
     series = [metrics.errors()]
-    wanted = [analysis.Metric(name="errors", difference=declared.errors, dispersion=dispersion)]
-    if declared.slow and before.slow_ms is None:
-        notes.append(f"{asked.alias} had no calls lately that would tell what {declared.slow!r} is: slow is not judged")
-    elif declared.slow:
-        assert before.slow_ms is not None
-        series.append(metrics.slow(before.slow_ms))
+    wanted = [analysis.Metric(name="errors", difference=policy.errors, dispersion=dispersion)]
+    if policy.slow and found.slow_ms is None:
+        notes.append(f"{asked.alias} had no calls lately that would tell what {policy.slow!r} is: slow is not judged")
+    elif policy.slow:
+        assert found.slow_ms is not None
+        series.append(metrics.slow(found.slow_ms))
         wanted.append(analysis.Metric(name="slow"))
-    if declared.throttles:
+    if policy.throttles:
         series.append(metrics.throttles())
         wanted.append(analysis.Metric(name="throttles"))
-    for each in declared.metrics:
+    for each in policy.metrics:
         series.append(
             Series(
                 name=each.name,
@@ -384,14 +423,14 @@ def _what_to_measure(
             )
         )
         wanted.append(analysis.Metric(name=each.name, difference=each.extra, ratio=each.ratio))
-    return tuple(series), tuple(wanted), before.slow_ms, traffic
+    return tuple(series), tuple(wanted), found.slow_ms, before
 
 
-def _red_already(session: Session, declared: Declared, notes: list[str]) -> tuple[str, ...]:
+def _red_already(session: Session, policy: Declared, notes: list[str]) -> tuple[str, ...]:
     """Alarms that are red before anything moved: no reason to stop what may be the fix."""
-    if not declared.alarms:
+    if not policy.alarms:
         return ()
-    red = [each for each in session.gateway.alarms(declared.alarms) if each.state == "ALARM"]
+    red = [each for each in session.gateway.alarms(policy.alarms) if each.state == "ALARM"]
     for each in red:
         notes.append(f"alarm {each.name} is red already, and ignored until it clears: {each.reason}")
     return tuple(each.name for each in red)
@@ -473,9 +512,9 @@ class Watch:
         self.heard = self.known.heard
         self.lease = lease
         self.red = set(self.opened.red)
-        self.checks = gating.Checks(session, self.opened, self.rollout.canary)
+        self.checks = gating.Checks(session, arn=self.arn, version=self.rollout.canary)
         self.alias: Alias | None = None
-        self.synthetic = footing.traffic(session, self.arn, self.rollout)
+        self.calls = self._calls()
 
     @property
     def now(self) -> float:
@@ -484,12 +523,15 @@ class Watch:
     def run(self) -> None:
         try:
             action = machine.due(self.rollout)
+            if self.calls and self.rollout.weight > 0:
+                self.calls.start()
             self.tell()
             while not self.rollout.ended:
                 action = self.take(self.heed() or self.carry_out(action))
         finally:
-            self.synthetic.stop()
-        self.give_back()
+            if self.calls:
+                self.calls.stop()
+        footing.give_back(self.session, self.arn, self.opened.alias)
 
     def take(self, signal: AnySignal) -> Action:
         """What the signal makes of the rollout, written down before anything follows from it."""
@@ -537,7 +579,7 @@ class Watch:
             self.hold()
             if listen and (signal := self.heed()):
                 return signal
-            if listen and (why := self.checks.failing(self.now)):
+            if listen and self.rollout.weight > 0 and (why := self.checks.run(self.now)):
                 return machine.Failed(at=self.now, why=why)
             left = until - self.now
             if left <= 0:
@@ -577,19 +619,37 @@ class Watch:
             case machine.Nothing():
                 return machine.Tick(at=self.now)
 
+    def _calls(self) -> synthetic.Synthetic | None:
+        """Calls of our own, where the file asks for them."""
+        declared, rollout = self.session.environment.rollout, self.rollout
+        if declared is None or declared.traffic is None:
+            return None
+        return synthetic.traffic(
+            self.session,
+            self.arn,
+            rollout.baseline,
+            rollout.canary,
+            patterns=declared.traffic.events,
+            rate=declared.traffic.rate,
+            period_s=rollout.policy.period_s,
+        )
+
     def ready(self) -> None:
         """What the canary needs before it has calls."""
-        if self.rollout.weight == 0:
-            footing.provision(self.session, self.arn, self.opened.alias, self.rollout)
-            self.synthetic.start()
-
-    def give_back(self) -> None:
-        footing.give_back(self.session, self.arn, self.opened.alias, self.rollout)
+        if self.rollout.weight > 0:
+            return
+        gateway, rollout = self.session.gateway, self.rollout
+        alias = gateway.alias(self.arn.name, self.opened.alias)
+        canary = gateway.function(self.arn.name, rollout.canary)
+        if alias and canary and alias.routing == rollout.routing(0.0):
+            footing.provision(self.session, alias, canary)
+        if self.calls:
+            self.calls.start()
 
     def gates(self, moment: machine.Moment, weight: float, since: float) -> AnySignal:
         self.hold()
         signal = gating.run_gates(
-            self.session, self.opened, moment, weight, arn=self.arn, version=self.rollout.canary, since=since
+            self.session, self.opened.id, moment, weight, arn=self.arn, version=self.rollout.canary, since=since
         )
         if isinstance(signal, machine.GateWaiting) and not 0 < self.rollout.weight < 1:
             return self.wait(self.now + 2.0) or signal
@@ -666,7 +726,8 @@ class Watch:
                 {each.at: each for each in versions.get(str(rollout.baseline), ())},
             )
         ]
-        buckets += self.synthetic.buckets(since, read.until, period)
+        if self.calls:
+            buckets = list(_with_calls(buckets, self.calls.take(read.until), period))
         if read.until <= since:  # nothing is complete yet: ask again a little later
             return self.wait(self.now + max(1.0, rollout.policy.period_s / 4)) or machine.Tick(at=self.now)
         return machine.Measured(at=self.now, until=read.until, buckets=tuple(buckets))
@@ -711,6 +772,28 @@ class Watch:
                 raise AssertionError(f"not an end: {state}")
 
 
+def _with_calls(
+    buckets: list[analysis.Bucket], sent: tuple[synthetic.Sent, ...], period: int
+) -> Iterator[analysis.Bucket]:
+    """Our own calls count as the alias's do: they reached both versions in turn, under the same conditions."""
+    own = {each.at: each for each in sent}
+    for bucket in buckets:
+        mine = own.pop(bucket.at, None) if bucket.metric == "errors" else None
+        if mine is None:
+            yield bucket
+            continue
+        canary, baseline = _counts(mine.canary), _counts(mine.baseline)
+        yield replace(bucket, canary=bucket.canary + canary, baseline=bucket.baseline + baseline)
+    for at, mine in own.items():
+        yield analysis.Bucket(
+            metric="errors", at=at, seconds=float(period), canary=_counts(mine.canary), baseline=_counts(mine.baseline)
+        )
+
+
+def _counts(calls: synthetic.Calls) -> analysis.Counts:
+    return analysis.Counts(calls=calls.calls, bad=calls.bad)
+
+
 def _buckets(
     metric: str, period: int, canary: dict[float, Any], baseline: dict[float, Any]
 ) -> Iterator[analysis.Bucket]:
@@ -730,7 +813,7 @@ def _buckets(
 
 
 class Restored(Value, frozen=True, kw_only=True):
-    """An alias put back by itself alone: `was` is the version that had a share of its calls, `weight` it in per cent."""
+    """An alias put back by itself alone. `was` had a share of its calls: `weight`, in per cent."""
 
     alias: AliasName
     version: Version

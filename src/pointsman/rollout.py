@@ -55,7 +55,7 @@ SMALLEST = 0.001
 
 
 class Step(Value, frozen=True, kw_only=True):
-    """A weight, in (0, 1), and for how long it is watched once it is confirmed, in seconds."""
+    """A weight, in (0, 1), and how many seconds of its traffic must have been counted."""
 
     weight: float
     bake_s: float
@@ -77,6 +77,7 @@ class Policy(Value, frozen=True, kw_only=True):
     alpha: float = 0.01
     minimum: int = 50
     early: bool = True
+    proof: bool = False
     hold_s: float = 1800.0
     quiet: Literal["ask", "go-on", "roll-back"] = "ask"
     limit_s: float = 86_400.0
@@ -110,6 +111,8 @@ class Shifting(Value, frozen=True, kw_only=True, tag_field="state"):
 
 
 class Baking(Value, frozen=True, kw_only=True, tag_field="state"):
+    """`until`: when the bake time is over and all that was called in it is counted, as far as can be told."""
+
     since: float
     until: float
 
@@ -298,8 +301,9 @@ class Rollout(Value, frozen=True, kw_only=True):
     """One alias on its way from `baseline` to `canary`.
 
     `weight` is the canary's as last confirmed, `step` the index of the step that it is at. `counted`: until when
-    buckets were taken; `settled`: how many of them since the weight was confirmed; `fresh`: canary calls in those.
-    `measured`: when that last worked. `revision`: of the alias, as this rollout last left or found it.
+    buckets were taken; `settled`: how many of them since the weight was confirmed, `baked`: since its step began;
+    `fresh`: canary calls since the weight was confirmed. `measured`: when that last worked. `revision`: of the alias,
+    as this rollout last left or found it.
     """
 
     policy: Policy
@@ -314,7 +318,7 @@ class Rollout(Value, frozen=True, kw_only=True):
     settled: int = 0
     fresh: int = 0
     measured: float = 0.0
-    bake_until: float = 0.0
+    baked: int = 0
     traffic: float = 0.0
     evidence: tuple[Evidence, ...] = ()
     trouble: bool = False  # the canary fails far more often than is usual, and (or it had gone back) not it alone
@@ -456,18 +460,16 @@ def _confirmed(rollout: Rollout, signal: WeightConfirmed) -> Rollout:
     rollout = replace(rollout, revision=signal.revision)
     match rollout.state:
         case Shifting(to=to):
-            bake_s = rollout.policy.steps[rollout.step].bake_s
+            policy = rollout.policy
             # Only buckets that begin after the shift count: in one that spans it, a shared change of the error rate
             # would look like a difference between the versions.
-            period = rollout.policy.period_s
-            first = math.ceil(at / period) * period
+            first = math.ceil(at / policy.period_s) * policy.period_s
             # A weight that a budget raised within a step does not begin its bake time anew.
-            until = at + bake_s if rollout.weight == 0 or not rollout.bake_until else rollout.bake_until
+            left_s = max(policy.period_s, policy.steps[rollout.step].bake_s - rollout.baked * policy.period_s)
             return replace(
                 rollout,
-                state=Baking(since=at, until=until),
+                state=Baking(since=at, until=first + left_s + policy.lag_s),
                 weight=to,
-                bake_until=until,
                 counted=first,
                 settled=0,
                 fresh=0,
@@ -523,6 +525,7 @@ def _taken(rollout: Rollout, signal: Measured) -> Rollout:
         evidence=evidence,
         counted=max(rollout.counted, signal.until),
         settled=rollout.settled + periods,
+        baked=rollout.baked + periods,
         fresh=rollout.fresh + sum(each.canary.calls for each in main),
         measured=signal.at,
         traffic=calls / (periods * rollout.policy.period_s) if periods else rollout.traffic,
@@ -548,14 +551,19 @@ def _judged(rollout: Rollout, at: float, judgements: tuple[Judgement, ...]) -> R
                 return _state(rollout, Shifting(to=weight))
         elif rollout.weight < policy.steps[rollout.step].weight:
             return _state(rollout, Shifting(to=policy.steps[rollout.step].weight))
-        elif at >= rollout.bake_until:
+        elif rollout.baked * policy.period_s >= policy.steps[rollout.step].bake_s and not _unproved(rollout):
             return _onward(rollout, at)
-    if at < rollout.bake_until:
+    if isinstance(state, Baking) and at < state.until:
         return rollout
     since = state.since if isinstance(state, Judging) else at
-    if at - since > policy.hold_s and short:
+    if at - since > policy.hold_s and (short or _unproved(rollout)):
         return _quiet(rollout, at)
     return _state(rollout, Judging(since=since, why=_why_waiting(rollout)))
+
+
+def _unproved(rollout: Rollout) -> bool:
+    """The last step, where all traffic wants a proof. (Had it been given, the rollout would have gone on already.)"""
+    return rollout.policy.proof and rollout.step + 1 >= len(rollout.policy.steps)
 
 
 def _why_waiting(rollout: Rollout) -> str:
@@ -565,19 +573,27 @@ def _why_waiting(rollout: Rollout) -> str:
         return "the bake time is over, and its counts are not complete yet"
     if rollout.fresh < rollout.policy.minimum:
         return f"{counted(rollout.fresh, 'call')} of the canary counted, {rollout.policy.minimum} are needed"
+    step = rollout.policy.steps[rollout.step]
+    if rollout.weight >= step.weight and rollout.baked * rollout.policy.period_s < step.bake_s:
+        return "the bake time is over, and its last counts are not complete yet"
+    if _unproved(rollout) and rollout.weight >= rollout.policy.steps[rollout.step].weight:
+        return "it is not shown yet that the canary is no worse than tolerated"
     return "the risk budget does not allow more yet"
 
 
 def _quiet(rollout: Rollout, at: float) -> Rollout:
     policy = rollout.policy
-    why = f"only {counted(rollout.fresh, 'call')} of the canary in {_time(policy.hold_s)} beyond the bake time"
+    beyond = f"{_time(policy.hold_s)} beyond the bake time"
+    why = f"only {counted(rollout.fresh, 'call')} of the canary in {beyond}; at least {policy.minimum} are needed"
+    if rollout.fresh >= policy.minimum:
+        why = f"nothing showed in {beyond} that the canary is no worse than tolerated"
     match policy.quiet:
         case "ask":
             return _state(rollout, Gating(moment="quiet", since=at, weight=rollout.weight))
         case "go-on":
             return _onward(rollout, at)
         case "roll-back":
-            return _back(rollout, f"{why}; at least {policy.minimum} are needed")
+            return _back(rollout, why)
         case _:
             assert_never(policy.quiet)
 
@@ -593,7 +609,7 @@ def _next_step(rollout: Rollout, at: float) -> Rollout:
     following = rollout.step + 1
     if following >= len(rollout.policy.steps):
         return _gate(rollout, "full", at)
-    up = replace(rollout, step=following, bake_until=0.0)
+    up = replace(rollout, step=following, baked=0)
     target = rollout.policy.steps[following].weight
     return _state(up, Shifting(to=max(rollout.weight, min(target, _affordable(up, up.judgements)))))
 

@@ -76,7 +76,7 @@ class Point(Value, frozen=True, kw_only=True):
     """One bucket of one metric: its own counts, and what all buckets up to it come to.
 
     `at`: its beginning. `worse`, `no_worse`: log10 of the e-values. `ratio`, `low`, `high`: the odds ratio and its
-    interval.
+    interval; None: no estimate, no upper bound.
     """
 
     metric: str
@@ -87,18 +87,19 @@ class Point(Value, frozen=True, kw_only=True):
     baseline: Counts
     worse: float
     no_worse: float
-    ratio: float
+    ratio: float | None
     low: float
-    high: float
+    high: float | None
 
 
 class Event(Value, frozen=True, kw_only=True):
-    """What happened at a moment, in a sentence; `by` whom, where it was somebody."""
+    """What happened at a moment, in a sentence; `by` whom, where it was somebody; `weight`: the canary's since then."""
 
     at: float
     kind: Kind
     what: str
     by: str = ""
+    weight: float | None = None
 
 
 class Story(Value, frozen=True, kw_only=True):
@@ -203,18 +204,18 @@ def _events(before: Rollout, signal: AnySignal, after: Rollout) -> list[Event]:
 def _signalled(before: Rollout, signal: AnySignal) -> list[Event]:
     at, canary = signal.at, before.canary
 
-    def event(kind: Kind, what: str, by: str = "") -> list[Event]:
-        return [Event(at=at, kind=kind, what=what, by=by)]
+    def event(kind: Kind, what: str, by: str = "", weight: float | None = None) -> list[Event]:
+        return [Event(at=at, kind=kind, what=what, by=by, weight=weight)]
 
     match signal:
         case WeightConfirmed():
             match before.state:
                 case Shifting(to=to):
-                    return event("shift", f"version {canary} serves {per_cent(to)}")
+                    return event("shift", f"version {canary} serves {per_cent(to)}", weight=to)
                 case Promoting():
-                    return event("shift", f"version {canary} serves everything")
+                    return event("shift", f"version {canary} serves everything", weight=1.0)
                 case RollingBack():
-                    return event("shift", f"version {before.baseline} serves everything again")
+                    return event("shift", f"version {before.baseline} serves everything again", weight=0.0)
                 case _:
                     return []
         case Measured(error=error):
@@ -226,7 +227,7 @@ def _signalled(before: Rollout, signal: AnySignal) -> list[Event]:
         case GateRefused(moment=moment, why=why):
             return event("gate", f"refused {_moment(moment, before)}: {why}")
         case GateWaiting(moment=moment):
-            waits = event("gate", f"waits for an answer, {_moment(moment, before)}")
+            waits = event("gate", f"waits for an answer: {_moment(moment, before)}")
             return [] if isinstance(before.state, Gating) and before.state.waiting else waits
         case PauseAsked(by=by):
             return event("pause", f"held at {per_cent(before.weight)}", by)
@@ -250,14 +251,14 @@ def _followed(before: Rollout, signal: AnySignal, after: Rollout) -> tuple[Kind,
     """What the state that came of it adds to the signal."""
     match after.state:
         case RollingBack(why=why) | RolledBack(why=why) if isinstance(signal, Measured):
-            return "verdict", f"goes back: {why}"
+            return "verdict", f"goes back: {_reason(after, why)}"
         case Judging(why=why) if isinstance(signal, Measured):
             return "measure", f"waits: {why}"
         case Promoting() | Gating(moment="full") if isinstance(signal, Measured):
             passed = any(each.verdict is Verdict.PASS for each in after.judgements)
             return ("verdict", f"version {after.canary} is no worse than tolerated") if passed else None
         case Gating(moment="quiet"):
-            return "measure", "asks, " + _moment("quiet", before)
+            return "measure", "asks " + _moment("quiet", before)
         case Stuck():
             return "end", "stuck: a person must look"
         case _:
@@ -274,7 +275,8 @@ def state_sentence(rollout: Rollout) -> str:
         case Ready():
             return f"Nothing has moved: version {baseline} serves everything."
         case Gating(moment=moment, waiting=waiting):
-            return f"{'Waits for an answer' if waiting else 'Looks at what must pass'}, {_moment(moment, rollout)}."
+            asks = "Waits for an answer:" if waiting else "Asks" if moment == "quiet" else "Looks at what must pass"
+            return f"{asks} {_moment(moment, rollout)}."
         case Shifting(to=to):
             return f"Version {canary} is being given {per_cent(to)} of the traffic."
         case Baking(until=until):
@@ -287,17 +289,23 @@ def state_sentence(rollout: Rollout) -> str:
         case Promoting():
             return f"Version {canary} is being given all of the traffic."
         case RollingBack(why=why):
-            return f"Goes back to version {baseline}: {clean(why)}."
+            return f"Goes back to version {baseline}: {_reason(rollout, why)}."
         case Promoted():
             return f"Version {canary} serves everything."
         case RolledBack(why=why):
-            return f"Version {baseline} serves everything: {clean(why)}."
+            return f"Version {baseline} serves everything: {_reason(rollout, why)}."
         case Superseded(what=what):
             return f"The alias was moved by somebody else, and nothing of theirs was touched: {clean(what)}."
         case Stuck(why=why):
             return f"A person must look; the alias may serve both versions: {clean(why)}."
         case _:
             assert_never(rollout.state)
+
+
+def _reason(rollout: Rollout, why: str) -> str:
+    """A judgement's numbers are in the verdict already."""
+    found = next((each.metric for each in rollout.judgements if each.why == why), None)
+    return clean(why) if found is None else f"version {rollout.canary} is worse by its {clean(found)}"
 
 
 def action_sentence(action: Action) -> str:
@@ -338,11 +346,8 @@ def headline(story: Story) -> str:
         case Promoted():
             return f"Version {canary} was promoted"
         case RolledBack():
-            return (
-                f"Version {canary} was rolled back"
-                if story.points or _shifted(story)
-                else f"Version {canary} got no traffic"
-            )
+            served = len(weights(story)) > 1  # also when a shift may have taken effect, and was not confirmed
+            return f"Version {canary} was rolled back" if served else f"Version {canary} got no traffic"
         case Superseded():
             return f"The rollout of version {canary} was superseded"
         case Stuck():
@@ -353,8 +358,9 @@ def headline(story: Story) -> str:
             return f"Version {canary} is at {per_cent(story.rollout.weight)}"
 
 
-def _shifted(story: Story) -> bool:
-    return any(each.kind == "shift" for each in story.events)
+def weights(story: Story) -> tuple[tuple[float, float], ...]:
+    """The canary's weight over time: (seconds since the beginning, weight from then on)."""
+    return ((0.0, 0.0), *((each.at - story.began, each.weight) for each in story.events if each.weight is not None))
 
 
 def telling(story: Story) -> Judgement | None:
@@ -372,8 +378,8 @@ def telling(story: Story) -> Judgement | None:
 
 def verdict(story: Story) -> str:
     """The verdict in one sentence, with its numbers."""
-    version = story.canary.version
-    if not story.rollout.policy.metrics:
+    version, policy = story.canary.version, story.rollout.policy
+    if not policy.metrics:
         return f"Nothing is measured: no metric was named to judge version {version} by."
     judgement = telling(story)
     if judgement is None:
@@ -385,11 +391,14 @@ def verdict(story: Story) -> str:
             return f"Version {version} is worse: {found}; e-value {against}, the limit is {limit}."
         case Verdict.PASS:
             shown = f"e-value {for_it} against its being worse than that, the limit is {limit}"
-            return f"Version {version} is no worse than tolerated: {found}; {shown}."
+            tolerated = next((each.tolerated for each in policy.metrics if each.name == judgement.metric), "")
+            more = "worse, but no more" if judgement.worse >= judgement.limit else "no worse"
+            return f"Version {version} is {more} than tolerated ({tolerated}): {found}; {shown}."
         case Verdict.INCONCLUSIVE:
             shown = f"e-value {against} against it and {for_it} for it, the limit is {limit}"
-            more = f"; about {counted_calls(judgement.needed)} more of it would tell" if judgement.needed else ""
-            return f"Version {version} is not decided: {found}; {shown}{more}."
+            ahead = judgement.needed and not story.ended
+            more = f"; about {judgement.needed:,} more calls of it would tell" if ahead else ""
+            return f"Nothing is proved of version {version}{'' if story.ended else ' yet'}: {found}; {shown}{more}."
         case Verdict.ERROR:
             return f"Version {version} could not be judged: {clean(judgement.why)}."
         case _:
@@ -414,20 +423,23 @@ def found_sentence(judgement: Judgement) -> str:
 
 
 def ratio_words(judgement: Judgement) -> str:
-    low, high = judgement.low, judgement.high
+    """ "odds ratio about 74 (at least 21)": the side of the interval that the verdict is about."""
+    if judgement.ratio is None:
+        return "no odds ratio yet"
+    low, high = number(judgement.low), number(judgement.high)
     match judgement.verdict:
-        case Verdict.FAIL:
-            bound = f"at least {number(low)}"
-        case Verdict.PASS:
-            bound = f"at most {number(high)}"
+        case Verdict.FAIL if judgement.low > 1:
+            bound = f"at least {low}"
+        case Verdict.PASS if judgement.high is not None:
+            bound = f"at most {high}"
         case _:
-            bound = f"{number(low)} to {number(high)}" if math.isfinite(high) else f"{number(low)} or more"
+            bound = f"{low} to {high}" if judgement.high is not None else f"{low} or more"
     return f"odds ratio about {number(judgement.ratio)} ({bound})"
 
 
 VERDICTS = {
     Verdict.PASS: "no worse",
-    Verdict.INCONCLUSIVE: "not decided",
+    Verdict.INCONCLUSIVE: "not proved",
     Verdict.ERROR: "not measured",
     Verdict.FAIL: "worse",
 }
@@ -485,17 +497,15 @@ def _step_done(
     period = policy.period_s
     shifted = at + 1.0  # about what UpdateAlias takes: a bucket under way is lost to it
     first = rollout.counted if watched else math.ceil(shifted / period) * period
-    until = rollout.bake_until if watched else shifted + bake_s
-    fresh = rollout.fresh if watched else 0
-    whole = 0 if watched and rollout.settled else 1
+    fresh, baked = (rollout.fresh, rollout.baked) if watched else (0, 0)
+    # A step is judged whenever a bucket's counts are complete; a new one needs one at least.
+    buckets = max(0 if watched and rollout.settled else 1, math.ceil(bake_s / period) - baked)
     if policy.metrics and fresh < policy.minimum:
         rate = rollout.traffic * (rollout.weight if watched else weight)
         if rate <= 0:
             return None
-        whole = max(whole, math.ceil((policy.minimum - fresh) / rate / period))
-    # It is judged whenever a bucket's counts are complete.
-    judged = max(whole, math.ceil((max(until, at) - policy.lag_s - first) / period))
-    return first + max(judged, 0) * period + policy.lag_s
+        buckets = max(buckets, math.ceil((policy.minimum - fresh) / rate / period))
+    return first + buckets * period + policy.lag_s
 
 
 # Numbers and times as people read them
@@ -511,11 +521,12 @@ def share(counts: Counts) -> str:
     if not counts.calls:
         return "-"
     value = 100 * counts.bad / counts.calls
-    if value == 0 or value == 100:
+    if value in {0, 100}:
         return f"{value:.0f} %"
-    digits = 2 if value < 99 else 1
-    places = max(0, digits - 1 - math.floor(math.log10(min(value, 100 - value))))
-    return f"{value:.{places}f} %"
+    if value < 99:
+        value = float(f"{value:.1e}")  # 0.996 is 1.0, and not 1.00
+        return f"{value:.{max(0, 1 - math.floor(math.log10(value)))}f} %"
+    return f"{value:.{max(0, -math.floor(math.log10(100 - value)))}f} %"
 
 
 def per_cent(part: float) -> str:
@@ -523,13 +534,13 @@ def per_cent(part: float) -> str:
     return f"{part * 100:.12g} %" if part >= 1e-6 or part == 0 else f"{part * 100:.2g} %"
 
 
-def number(value: float) -> str:
-    """Of a ratio: "74", "1.3", "0.045", "∞"."""
-    if math.isinf(value):
+def number(value: float | None) -> str:
+    """Of a ratio: "74", "1.3", "0.045", "∞" for what has no bound."""
+    if value is None:
         return "∞"
-    if value <= 0 or math.isnan(value):
-        return "0" if value <= 0 else "?"
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}" if value >= 0.001 else "under 0.001"
+    if 0 < value < 0.001:
+        return "under 0.001"
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def power(exponent: float) -> str:

@@ -317,6 +317,10 @@ def _told(kind: str, subject: str, body: dict[str, Any], run: Run | None) -> str
             was = f" (was {move['was']})" if move.get("was") else ""
             build = f", build {move['build']}" if move.get("build") else ""
             return f"{move['kind']}: {subject} → version {move['version']}{was}{build}"
+        case "gate" if "moment" in body:
+            what = f"window of {subject}" if body["moment"] == "window" else f"gate {body['gate']} ({body['moment']})"
+            by = f" by {body['by']}" if body["by"] else ""
+            return f"{what}: {body['verdict']}{by}" + (f", {body['problem']}" if body["problem"] else "")
         case "gate":
             counts = body.get("report") or {}
             tests = f" ({counted(counts['tests'], 'test')})" if counts else ""
@@ -357,7 +361,7 @@ def must_need_rebuilding(world: World) -> None:
         return
     if sound:
         raise UsageError(
-            f"{world.ledger_path} is sound, and knows more than Lambda: approvals, and builds that published nothing",
+            f"{world.ledger.place} is sound, and knows more than Lambda: approvals, and builds that published nothing",
             next="`pointsman history --rebuild --force` sets it aside all the same.",
         )
 
@@ -367,17 +371,7 @@ def rebuild(world: World, functions: tuple[Function, ...]) -> tuple[Path | None,
 
     Returns where the old file went (None if there was none), and how many versions and aliases were found.
     """
-    path = world.ledger_path
-    aside: Path | None = None
-    world.close()
-    if path.exists():
-        stamp = world.run_id()
-        aside = path.with_name(f"{path.name}.{stamp}.damaged")
-        path.rename(aside)
-        for suffix in ("-wal", "-shm"):
-            beside = path.with_name(path.name + suffix)
-            if beside.exists():
-                beside.rename(aside.with_name(aside.name + suffix))
+    aside = world.begin_ledger_anew()
     found, moved = 0, 0
     run = world.run_id()
     for function in functions:
@@ -406,6 +400,7 @@ def rebuild(world: World, functions: tuple[Function, ...]) -> tuple[Path | None,
                 if branch := told(alias.description, alias.name).branch:
                     world.ledger.append(run, "branch", subject=alias.name, branch=branch)
     world.ledger.append(run, "rebuilt", versions=found, aliases=moved)
+    world.ledger.flush()
     return aside, found, moved
 
 

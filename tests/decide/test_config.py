@@ -461,7 +461,7 @@ def test_a_repository_is_not_left(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "ramp"),
     [
-        ("", ((1, 120), (10, 120), (50, 120))),
+        ("", ((2, 120), (50, 120))),
         ("steps = [5, 100]\nbake = '1m'", ((5, 60),)),
         ("steps = [100]", ()),
         ("budget = 20", ((50, 120),)),
@@ -486,7 +486,7 @@ def test_a_rollout_without_keys_has_every_default(folder: Path) -> None:
 
     assert rollout == config.Rollout()
     assert (rollout.alpha, rollout.minimum, rollout.early, rollout.quiet) == (0.01, 50, True, "ask")
-    assert (rollout.hold, rollout.limit, rollout.lag) == (1800, 86_400, 120)
+    assert (rollout.hold, rollout.limit, rollout.lag) == (1800, 86_400, 60)
 
 
 def test_lists_of_tables(folder: Path) -> None:
@@ -511,7 +511,7 @@ def test_lists_of_tables(folder: Path) -> None:
         junit = "smoke.xml"
         [[environment.a.gates]]
         when = "step"
-        at = 10
+        at = 50
         approve = true
         expires = "1h"
         """,
@@ -519,7 +519,7 @@ def test_lists_of_tables(folder: Path) -> None:
 
     assert [(each.when, each.run, each.at, each.approve, each.expires) for each in environment.gates] == [
         ("traffic", "npm run smoke", None, False, None),
-        ("step", None, 10, True, 3600),
+        ("step", None, 50, True, 3600),
     ]
     assert environment.window == config.Window(
         days=("mon", "tue"), since="22:00", to="04:00", zone="Europe/Stockholm", freeze=("2026-06-19",)

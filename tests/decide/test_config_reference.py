@@ -98,7 +98,7 @@ def test_every_key_is_described_and_says_what_it_does() -> None:
 def test_explain_shows_one_key() -> None:
     assert config.explain("environment.*.rollout.bake") == (
         "# environment.*.rollout.bake\n"
-        '# How long a step is watched at least, once its weight is confirmed. Default: "2m".\n'
+        '# How much of each step\'s traffic is counted, in time, before the next. Default: "2m".\n'
         '#   a duration such as "5m", "1h30m" or 90 (seconds), of 30 days at most\n'
         'bake = "2m"\n'
     )

@@ -68,7 +68,7 @@ def ready(policy: Policy = PLAIN) -> Rollout:
 
 def at(state: State, *, weight: float = 0.1, policy: Policy = PLAIN, step: int = 0, **facts: Any) -> Rollout:
     """A rollout in the middle of things: confirmed at T0, nothing measured since."""
-    facts = {"counted": T0, "measured": T0, "bake_until": T0 + 120, **facts}
+    facts = {"counted": T0, "measured": T0, **facts}
     return replace(ready(policy), state=state, weight=weight, step=step, **facts)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pointsman.aws.belongings import Belonging
+from pointsman.aws.invoking import Invoking
 from pointsman.aws.metrics import Metrics
 from pointsman.aws.packages import Packages
 from pointsman.aws.roles import Roles
@@ -62,7 +63,7 @@ class Quotas(Value, frozen=True, kw_only=True):
     unreserved: int
 
 
-class Gateway(Stacks, Belonging, Metrics, Packages, Roles, Trials):
+class Gateway(Stacks, Belonging, Invoking, Metrics, Packages, Roles, Trials):
     # Functions and versions
 
     def function(self, name: str, qualifier: str | None = None) -> Configuration | None:

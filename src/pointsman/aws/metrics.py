@@ -24,7 +24,8 @@ QUIET_S = 300.0
 _PERIODS = 1440  # asked for at once: with 20 queries far below the 100,800 data points of one page
 _NAMES = 100  # DescribeAlarms takes no more
 _LAMBDA = "AWS/Lambda"
-_BY_VERSION = {"FunctionName": "{function}", "Resource": "{function}:{alias}", "ExecutedVersion": "{version}"}
+_BY_ALIAS = {"FunctionName": "{function}", "Resource": "{function}:{alias}"}
+_BY_VERSION = {**_BY_ALIAS, "ExecutedVersion": "{version}"}
 
 
 def settling(timeout_s: float, *, local: bool = False) -> float:
@@ -56,6 +57,14 @@ def _lambda(metric: str, stat: str) -> Query:
     return Query(namespace=_LAMBDA, metric=metric, stat=stat, dimensions=_BY_VERSION)
 
 
+class Past(NamedTuple):
+    """How the alias did: calls and errors by the period, what is slow in ms (None: not known), in how many seconds."""
+
+    errors: tuple[Tally, ...] = ()
+    slow_ms: float | None = None
+    seconds: float = 0.0
+
+
 class Metrics(Sender):
     def tallies(
         self,
@@ -73,7 +82,8 @@ class Metrics(Sender):
 
         A period counts once it ended `settle` seconds ago (`settling`) and a later one has data, or `quiet` seconds
         more have passed: data that come later than ever are then waited for as long as there is traffic. At most 1,440
-        periods at once. Raises Ambiguous where CloudWatch could not answer in full.
+        periods at once. Raises Ambiguous where CloudWatch could not answer in full. Asked an hour
+        back, for the baseline alone, this is the history that a rollout is planned by.
         """
         begin = math.ceil(since / period) * period
         end = begin + _PERIODS * period
@@ -97,29 +107,38 @@ class Metrics(Sender):
                 found.setdefault(each.name, {})[str(version)] = counted
         return Measured(tallies=found, until=max(float(begin), float(until)), now=read.now)
 
-    def threshold(
-        self, function: str, alias: str, version: Version, slow: str, *, since: float, until: float
-    ) -> float | None:
-        """`slow` of the file in milliseconds: "800ms", or "p99 * 1.5" of what this version took in [since, until).
+    def before(
+        self, function: str, alias: str, *, since: float, until: float, period: int, slow: str | None = None
+    ) -> Past:
+        """What the alias did in [since, until), whichever version served it: one GetMetricData.
 
-        None: it was not called then, and so nothing says what is slow. A time costs no call, a percentile one.
+        By the alias, not by version: AWS documents `ExecutedVersion` for aliases with weights, and before a rollout
+        there are none. `slow` as the file has it: "800ms", or "p99 * 1.5" of what calls took.
         """
-        if found := re.fullmatch(r"([\d.]+)(ms|s)", slow):
-            return float(found[1]) * (1 if found[2] == "ms" else 1000)
-        found = re.fullmatch(r"(p[\d.]+)(?: ?\* ?([\d.]+))?", slow)
-        if not found:
-            raise ValueError(f"{slow!r} is neither a time nor a percentile")
-        begin = int(since) // 60 * 60
-        period = max(60, math.ceil((until - begin) / 60) * 60)
+        begin, end = math.ceil(since / period) * period, _floor(until, period)
+        end = max(end, begin + period)
+        begin = max(begin, end - _PERIODS * period)
+        whole = max(60, math.ceil((end - begin) / 60) * 60)
+        known = re.fullmatch(r"([\d.]+)(ms|s)", slow or "")
         asked = {
-            name: (_filled(_lambda("Duration", stat), function, alias, version), period)
-            for name, stat in (("percentile", found[1]), ("count", "SampleCount"))
+            "calls": (_filled(_of_alias("Invocations", "Sum"), function, alias, None), period),
+            "bad": (_filled(_of_alias("Errors", "Sum"), function, alias, None), period),
         }
-        read = self._metric_data(asked, begin, begin + period, function)
-        # One period is asked for. Were it cut in two, at a boundary of AWS's own, the fuller half would do.
-        counts, percentiles = read.points["count"], read.points["percentile"]
-        fullest = max(percentiles, key=lambda at: counts.get(at, 0), default=None)
-        return None if fullest is None else round(percentiles[fullest] * float(found[2] or 1), 2)
+        share = re.fullmatch(r"(p[\d.]+)(?: ?\* ?([\d.]+))?", slow or "")
+        if slow and not known and not share:
+            raise ValueError(f"{slow!r} is neither a time nor a percentile")
+        if share:
+            asked["percentile"] = (_filled(_of_alias("Duration", share[1]), function, alias, None), whole)
+            asked["count"] = (_filled(_of_alias("Duration", "SampleCount"), function, alias, None), whole)
+        read = self._metric_data(asked, begin, end, function)
+        slow_ms = float(known[1]) * (1 if known[2] == "ms" else 1000) if known else None
+        if share:
+            # One period is asked for. Were it cut in two, at a boundary of AWS's own, the fuller half would do.
+            counts, percentiles = read.points["count"], read.points["percentile"]
+            fullest = max(percentiles, key=lambda at: counts.get(at, 0), default=None)
+            slow_ms = None if fullest is None else round(percentiles[fullest] * float(share[2] or 1), 2)
+        errors_ = _tallies(read.points["calls"], read.points["bad"], end, apart=False)
+        return Past(errors=errors_, slow_ms=slow_ms, seconds=float(end - begin))
 
     def alarms(self, names: Sequence[str]) -> tuple[AlarmState, ...]:
         """Metric and composite alarms, in the order asked for: 100 a call. Raises NotFound, naming those not there."""
@@ -227,7 +246,11 @@ def _page(reply: Reply) -> _Page:
     )
 
 
-def _filled(query: Query, function: str, alias: str, version: Version) -> _Filled:
+def _of_alias(metric: str, stat: str) -> Query:
+    return Query(namespace=_LAMBDA, metric=metric, stat=stat, dimensions=_BY_ALIAS)
+
+
+def _filled(query: Query, function: str, alias: str, version: Version | None) -> _Filled:
     def fill(text: str) -> str:
         for name, value in (("{function}", function), ("{alias}", alias), ("{version}", str(version))):
             text = text.replace(name, value)

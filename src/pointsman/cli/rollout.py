@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pointsman import rolling
-from pointsman.cli import rollout_report, rollout_view
+from pointsman import report_page, reporting, rolling
+from pointsman.cli import rollout_view
 from pointsman.cli.terminal import at
 from pointsman.errors import LostRace, PointsmanError, UsageError
 from pointsman.model import plain
@@ -17,6 +17,7 @@ from pointsman.story import Story, state_sentence, tell, verdict
 if TYPE_CHECKING:
     from pointsman.cli.commands import Typed
     from pointsman.cli.terminal import Screen
+    from pointsman.hands import Released
     from pointsman.world import World
 
 
@@ -127,7 +128,7 @@ def shown_live(screen: Screen, world: World) -> Callable[[str], None]:
 
 def _list(typed: Typed) -> int:
     world, screen = typed.world, typed.screen
-    rows = []
+    rows: list[rolling.Known] = []
     for there in rolling.listed(world.ledger):
         if len(rows) == typed.asked.limit:
             break
@@ -191,7 +192,7 @@ def _status(typed: Typed) -> int:
                 if lease
                 else f"Nobody carries it through: `pointsman rollout resume {there.opened.alias}` does."
             )
-    screen.result({**rollout_report.document(telling.story), "watcher": lease.holder if lease else None})
+    screen.result({**reporting.document(telling.story), "watcher": lease.holder if lease else None})
     return 0
 
 
@@ -224,7 +225,7 @@ def _ended(typed: Typed, story: Story) -> int:
     screen = typed.screen
     if not screen.json:
         screen.print(verdict(story))
-    screen.result(rollout_report.document(story))
+    screen.result(reporting.document(story))
     return 0 if story.outcome == "promoted" else 4 if story.outcome == "superseded" else 3
 
 
@@ -234,7 +235,7 @@ def _report(typed: Typed) -> int:
     telling = Telling(typed.world, there)
     telling.more()
     wrote = False
-    for path, text in ((asked.html, rollout_report.html), (asked.markdown, rollout_report.markdown)):
+    for path, text in ((asked.html, report_page.html), (asked.markdown, reporting.markdown)):
         if path == "-":
             screen.print(text(telling.story))
         elif path:
@@ -243,8 +244,8 @@ def _report(typed: Typed) -> int:
                 screen.print(f"wrote {path}")
         wrote = wrote or bool(path)
     if not screen.json and not wrote:
-        screen.print(rollout_report.text(telling.story))
-    screen.result(rollout_report.document(telling.story))
+        screen.print(reporting.text(telling.story))
+    screen.result(reporting.document(telling.story))
     return 0
 
 
@@ -275,14 +276,14 @@ def _resume(typed: Typed) -> int:
     return told(typed, rolling_on(world, there))
 
 
-def rolling_on(world: World, there: rolling.Known) -> list[object]:
+def rolling_on(world: World, there: rolling.Known) -> list[Released]:
     """Carry it through here, as part of the release that began it, where that is still open; else on its own."""
     from pointsman import release, release_set
 
     opened = there.opened
     run = world.ledger.unfinished(opened.release)
     if run is not None and run.id == opened.release:
-        return list(release_set.resume(world, run))
+        return release_set.resume(world, run)
     function, environment = world.functions(opened.function)[0], world.environment(opened.environment)
     return [release.promote(world, function, environment, f"version:{there.canary}")]
 
@@ -345,13 +346,28 @@ def _abort_alone(typed: Typed, there: rolling.Known | None) -> int:
 
 def _approve(typed: Typed) -> int:
     from pointsman import gating
+    from pointsman.model import FunctionArn
+    from pointsman.rollout import Gating
 
     world, screen = typed.world, typed.screen
     there = open_one(typed)
-    by = gating.approve(world, there.opened)
+    opened, state = there.opened, there.rollout.state
+    if not isinstance(state, Gating):
+        raise UsageError(f"the rollout of {opened.alias} waits for no approval: {state_sentence(there.rollout)}")
+    function, environment = world.functions(opened.function)[0], world.environment(opened.environment)
+    session = world.session(function, environment)
+    given = gating.approve(
+        session,
+        opened.id,
+        state.moment,
+        state.weight,
+        arn=FunctionArn.parse(there.arn),
+        version=there.canary,
+        since=state.since,
+    )
     if not screen.json:
-        screen.print(f"Approved by {by}: the rollout of {there.opened.alias} to version {there.canary} may go on.")
-    screen.result({**_facts(there), "approved_by": by})
+        screen.print(f"Approved by {given.by}: the rollout of {opened.alias} to version {there.canary} may go on.")
+    screen.result({**_facts(there), "approved_by": given.by})
     return 0
 
 

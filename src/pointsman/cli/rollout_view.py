@@ -180,7 +180,8 @@ def _cells(told: Story, each: Judgement, *, canary: bool) -> tuple[str, ...]:
     if not each.canary.calls:
         last = "-" if canary else "no data"
     elif canary:
-        last = f"{story.number(each.ratio)} ({story.number(each.low)}–{story.number(each.high)})"
+        ratio = "?" if each.ratio is None else story.number(each.ratio)
+        last = f"{ratio} ({story.number(each.low)}–{story.number(each.high)})"
     else:
         last = story.VERDICTS[each.verdict]
     name = fit(clean(each.metric), 12) if canary else ""
@@ -193,18 +194,21 @@ def _plot(told: Story, now: float, width: int, height: int) -> list[list[Span]]:
     points = told.of(judgement.metric) if judgement else ()
     if judgement is None or not points or height < 3:
         return []
+    passes = judgement.verdict is Verdict.PASS
     label = 7
     length = max((told.ended or now) - told.began, points[-1].at + points[-1].seconds - told.began)
-    values = [(0.0, 0.0), *((each.at + each.seconds - told.began, each.worse) for each in points)]
+    values = [(each.at + each.seconds - told.began, each.no_worse if passes else each.worse) for each in points]
+    values.insert(0, (0.0, 0.0))
     seen = [each for _, each in values]
     up = plots.linear(max(-judgement.limit, min(seen)), max(judgement.limit * 1.25, *seen))
     room = width - label - 1
     drawn = plots.braille(values, x=plots.linear(0.0, length), y=up, width=room, height=height, limit=judgement.limit)
     marks = {_line_of(at, up, height): story.power(at) for at in (0.0, judgement.limit)}
-    style = RED if judgement.verdict is Verdict.FAIL else BLUE
+    style = {Verdict.FAIL: RED, Verdict.PASS: GREEN}.get(judgement.verdict, BLUE)
+    title = f"e-value {'for' if passes else 'against'} version {told.canary.version}, {clean(judgement.metric)}"
     lines: list[list[Span]] = [
         [],
-        [(f"e-value against version {told.canary.version}, {clean(judgement.metric)}", BOLD), (" (╌ the limit)", DIM)],
+        [(title, BOLD), (" (╌ the limit)", DIM)],
     ]
     for row, cells in enumerate(drawn):
         lines.append([(f"{marks.get(row, ''):>{label}}{'┤' if row in marks else '│'}", DIM), (cells, style)])

@@ -313,6 +313,10 @@ class TeamLedger(Ledger):
     def _wait(
         self, run: str, kind: str, function: str, subject: str, body: str, *, at: float | None = None
     ) -> tuple[int, int]:
+        if len(body) > _MOST:
+            next(
+                _parts([(0, (0.0, run, kind, function, subject, body))], self.place)
+            )  # refused before it is in the way
         with self._guard(f"writing “{kind}” to the ledger"):
             seq = self._last() + 1
             cursor = self._db.execute(

@@ -61,11 +61,13 @@ def embedded(account: str, region: str, log_group: str, lines: Iterable[str], no
         text = line[line.find("{") :]
         try:
             yield from list(_metrics(account, region, text, now))
-        except ValueError:  # of msgspec's, too
+        except (_Wrong, msgspec.ValidationError):
             of = (("LogGroupName", log_group),)
             yield Datum(
                 Metric(account, region, "AWS/Logs", "EMFValidationErrors", of), "Count", now, Distribution.of(1.0)
             )
+        except msgspec.DecodeError:
+            pass  # no document, but a line that speaks of one
 
 
 def _metrics(account: str, region: str, text: str, now: float) -> Iterator[Datum]:
