@@ -10,6 +10,7 @@ from typing import Any
 from tests.conform.local_lambda import package, refused, settle
 
 Create = Callable[..., str]
+Held = Callable[[], AbstractContextManager[None]]
 ABSENT, WRONG, CONFLICT = "ResourceNotFoundException", "InvalidParameterValueException", "ResourceConflictException"
 NONE = (
     "ProvisionedConcurrencyConfigNotFoundException",
@@ -232,7 +233,7 @@ def test_what_cannot_be_initialised_fails(lambda_client: Any, function: Create) 
     assert lambda_client.invoke(FunctionName=name, Qualifier="1")["StatusCode"] == 200  # on demand
 
 
-def test_what_is_provisioned_goes_with_the_alias(lambda_client: Any, function: Create) -> None:
+def test_what_is_provisioned_goes_with_the_alias(lambda_client: Any, function: Create, held: Held) -> None:
     """Recorded."""
     name = function(Publish=True)
     lambda_client.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
@@ -245,8 +246,9 @@ def test_what_is_provisioned_goes_with_the_alias(lambda_client: Any, function: C
     settle(lambda_client, name)
     lambda_client.publish_version(FunctionName=name)
 
-    lambda_client.update_alias(FunctionName=name, Name="live", FunctionVersion="2")
-    moving = lambda_client.get_provisioned_concurrency_config(FunctionName=name, Qualifier="live")
+    with held():
+        lambda_client.update_alias(FunctionName=name, Name="live", FunctionVersion="2")
+        moving = lambda_client.get_provisioned_concurrency_config(FunctionName=name, Qualifier="live")
     moved = settled(lambda_client, name, "live")
 
     counts = ("AvailableProvisionedConcurrentExecutions", "AllocatedProvisionedConcurrentExecutions")

@@ -98,7 +98,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answering]:
     answering.close()
 
 
-def gateway(timeout: float = 5) -> Gateway:
+def gateway(timeout: float = 60) -> Gateway:
     return Gateway(Wire(region="eu-west-1", timeout=timeout))
 
 

@@ -88,7 +88,7 @@ def test_a_server_whose_folder_is_deleted_ends(alone: Shop) -> None:
     pid = alone.ok("local", "up", "--json").result["pid"]
     shutil.rmtree(alone.folder / ".pointsman")
 
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while alive(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive(pid)
@@ -175,8 +175,7 @@ def until_logged(shop: Shop, name: str) -> None:
     """Logs arrive in the background, a moment after the reply."""
     import time
 
-    for _ in range(200):
-        if "REPORT RequestId" in shop.ok("local", "logs", name).out:
-            return
+    end = time.monotonic() + 60
+    while "REPORT RequestId" not in shop.ok("local", "logs", name).out:
+        assert time.monotonic() < end, shop.ok("local", "logs", "--server").out
         time.sleep(0.02)
-    raise AssertionError(shop.ok("local", "logs", "--server").out)

@@ -367,7 +367,7 @@ class Throttling:
         class Stamped:
             def send(self, operation: Operation[R]) -> R:
                 with outer.lock:
-                    outer.at.append(time.time())
+                    outer.at.append(time.monotonic())
                 return inner.send(operation)
 
         return Stamped()
@@ -378,17 +378,17 @@ def test_all_threads_share_one_budget_of_calls(trio: Shop) -> None:
     write(trio, "two")
     stamps = Throttling()
 
+    began = time.monotonic()
     trio.ok("deploy", "--build-id", "2", wrap=stamps)
 
-    times = sorted(stamps.at)
-    assert len(times) > 15
-    most = max(sum(1 for later in times if at <= later < at + 0.98) for at in times)
-    assert most <= 16  # 15, and one whose thread was woken late
+    assert len(stamps.at) > 15
+    for number, at in enumerate(sorted(stamps.at)):  # late, if their thread was woken late; never early
+        assert at - began >= number // 15
 
 
 def until(look: Callable[[], R]) -> R:
     """What it finds, once it finds anything."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 100
     while not (found := look()):
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -711,7 +711,7 @@ def test_interrupted_while_it_builds_it_ends_at_once_and_so_do_the_commands(trio
     try:
         began = until(lambda: list((trio.folder / "second").glob("began-*")))
         process.send_signal(getattr(signal, kind))
-        _out, err = process.communicate(timeout=20)
+        _out, err = process.communicate(timeout=100)
     finally:
         process.kill()
 
