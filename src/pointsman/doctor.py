@@ -313,6 +313,8 @@ def _parts(session: Session, environments: Iterable[Environment]) -> set[str]:
         found |= {"create", "settings"}
     if isinstance(function.provision, CloudFormation):
         found.add("stack")
+    if any(each.rollout for each in environments):
+        found.add("rollout")
     if any(each.bucket for each in environments):
         found.add("bucket")
     if project.branches.role_guard != "off":

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
+from pointsman import approving, branch_roles, furnishing, owners, role_guard, rolling
 from pointsman import artifact as packaging
-from pointsman import branch_roles, furnishing, owners, role_guard
 from pointsman.aws.gateway import Package
 from pointsman.belongings import RemoveUrl
 from pointsman.config import Direct, Function, Test
@@ -100,6 +100,19 @@ class Work:
             clone_role=lambda step: branch_roles.clone(session, step),
             must_be_assumable=lambda role: branch_roles.must_be_assumable(session, role),
             apply_terraform=lambda step: _apply_terraform(session, made, step),
+            shift=lambda step, arn, version, description, revision: rolling.shift(
+                session,
+                arn,
+                rolling.Asked(
+                    alias=step.alias,
+                    was=step.was,
+                    version=version,
+                    name=arn.name,
+                    description=description,
+                    revision=revision,
+                    build=made.build or "",
+                ),
+            ),
             say=session.say,
             wait_s=session.world.options.wait_s,
         )
@@ -403,29 +416,8 @@ def _gate(
 def _approve(session: Session, step: AskApproval, version: Version) -> None:
     # What is resumed was approved for this very version, and nobody has to be asked twice.
     by = session.approved.get(f"{step.alias} {version}", "")
-    by = by or approver(session, f"move {step.alias} of {session.function.name} to version {version}")
+    by = by or approving.approver(session, f"move {step.alias} of {session.function.name} to version {version}")
     session.ledger.append(
         session.run, "approved", function=session.function.name, subject=step.alias, by=by, version=version
     )
     session.say(f"approved by {by}")
-
-
-def approver(session: Session, what: str) -> str:
-    """Who approves of it: said beforehand, or asked now. Raises GateRefused where nobody does."""
-    world = session.world
-    by = world.environ.get("POINTSMAN_APPROVED_BY", "")
-    if not by and world.options.approve:
-        by = world.actor.by
-    if not by and world.ask is not None:
-        if not world.ask(f"{what[0].upper()}{what[1:]}?"):
-            raise GateRefused(
-                f"{world.actor.by} did not approve to {what}", where="approval", next="Nothing was moved."
-            )
-        by = world.actor.by
-    if not by:
-        raise GateRefused(
-            f"environment {session.environment.name} wants an approval to {what}, and there is no terminal to ask on",
-            where="approval",
-            next="Add `--approve`, or set POINTSMAN_APPROVED_BY to the name of who approved.",
-        )
-    return by

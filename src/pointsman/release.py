@@ -10,8 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
+
 from pointsman import artifact as packaging
-from pointsman import furnishing, owners
+from pointsman import furnishing, owners, rolling
 from pointsman.config import Direct, Environment, Function
 from pointsman.errors import (
     BuildFailed,
@@ -46,6 +48,7 @@ from pointsman.observe import (
     hex_of,
     observe,
     previous_deployment,
+    ramp,
     resolve,
     same_build,
     search_descriptions,
@@ -55,6 +58,7 @@ from pointsman.plan import (
     Plan,
     PublishVersion,
     Seen,
+    ShiftTraffic,
     Wanted,
     differences,
     plan_deploy,
@@ -182,7 +186,6 @@ def proposed(
 
 def plan(world: World, function: Function, environment: Environment, *, given: str | None) -> Plan:
     """The deploy as it would be carried out now; nothing is changed, and nothing but the package is made."""
-    rollout_not_yet(world, environment)
     at = commit(world)
     made = build(world, function)
     return planned_deploy(world, function, environment, made, build_id(world, made, given, at))
@@ -230,7 +233,6 @@ def _move(session: Session, made: Plan) -> Released:
 
 
 def plan_promote(world: World, function: Function, environment: Environment, target: str) -> Plan:
-    rollout_not_yet(world, environment)
     return planned_promotion(world.session(function, environment), target)
 
 
@@ -262,6 +264,7 @@ def planned_promotion(session: Session, target: str, *, asked: BuildId | None = 
         )
     if sound(found).state == "Inactive":
         session.say(f"version {version} is Inactive: Lambda took back its resources, and its first calls wake it up")
+    session.alias = alias = rolling.clear_way(session, arn, alias, version)
     return plan_move(
         "promote",
         function=session.function.name,
@@ -274,6 +277,8 @@ def planned_promotion(session: Session, target: str, *, asked: BuildId | None = 
         approve=session.environment.approve,
         branch=session.environment.branch,
         furnishing=furnishing.look(session, name, alias),
+        ramp=ramp(session),
+        rolling=rolling.trying(session, arn, alias),
     )
 
 
@@ -299,6 +304,9 @@ def planned_rollback(session: Session, to: str | None, *, asked: BuildId | None 
     session.arn = arn = alias.arn.unqualified
     session.alias = alias
     catch_up(session, arn, alias)
+    shifting = alias.routing.canary is not None  # then the way back is to the baseline, and no further
+    if session.run:
+        session.alias = alias = rolling.end_for_rollback(session, arn, alias)
     approve = False  # going back must never wait for a signature
     if to is not None:
         version, build = resolve(session, arn, to)
@@ -311,8 +319,8 @@ def planned_rollback(session: Session, to: str | None, *, asked: BuildId | None 
             # The alias never served it: this is no way back, and asks for what a promotion asks for.
             _must_be_proved(session, arn, version, f"rolling {alias_name} back to {to}")
             approve = session.environment.approve
-    elif alias.routing.canary:
-        version, build = alias.version, None  # half-way through a shift: back to the baseline alone
+    elif shifting:
+        version, build = alias.version, None
     else:
         version, build = previous_deployment(session, arn, alias)
     return plan_move(
@@ -337,14 +345,6 @@ def _must_be_proved(session: Session, arn: FunctionArn, version: Version, where:
             f"version {version} {what}",
             where=where,
             next="Deploy that build again: its tests run again, and if they pass it can be promoted.",
-        )
-
-
-def rollout_not_yet(world: World, environment: Environment) -> None:
-    if environment.rollout is not None and not world.options.all_at_once:
-        raise NotYet(
-            f"environment.{environment.name}.rollout: moving traffic step by step is not built yet",
-            next="`--all-at-once` moves all of it now; or take the key out of the file.",
         )
 
 
@@ -440,6 +440,8 @@ def resume(world: World, run: Run) -> Released:
     before = told(world, run)
     with world.running(run.command, function, environment, {**run.request, "resumes": run.id}) as session:
         session.approved = before.approved
+        if before.planned and (there := rolling.begun_by(world.ledger, run)):
+            return _resumed_rollout(session, before.planned, there)
         if run.command == "deploy":
             return _resumed_deploy(session, run, before)
         if before.planned:
@@ -476,6 +478,19 @@ def repackaged(session: Session, run: Run, before: Told) -> tuple[Artifact, Buil
         return made, BuildId(packaged["build"]), tests
     made = build(world, session.function)
     return made, build_id(world, made, packaged["build"] if packaged else run.request.get("build"), at), tests
+
+
+def _resumed_rollout(session: Session, then: Plan, there: rolling.Known) -> Released:
+    """What led to it is done; the rollout goes on from its last state, and what was to follow it follows."""
+    session.arn = FunctionArn.parse(there.arn)
+    session.alias = session.gateway.alias(there.opened.name, then.alias)
+    session.check_account(session.arn)
+    steps = list(then.steps)
+    while steps and not isinstance(steps[0], ShiftTraffic):
+        steps.pop(0)
+    now = msgspec.structs.replace(then, steps=tuple(steps), version=there.canary, name=there.opened.name)
+    announce(session, now)
+    return carry_out(session, now)
 
 
 def resumed_move(session: Session, then: Plan) -> Plan:

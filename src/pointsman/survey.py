@@ -317,6 +317,10 @@ def _told(kind: str, subject: str, body: dict[str, Any], run: Run | None) -> str
             was = f" (was {move['was']})" if move.get("was") else ""
             build = f", build {move['build']}" if move.get("build") else ""
             return f"{move['kind']}: {subject} → version {move['version']}{was}{build}"
+        case "gate" if "moment" in body:
+            what = f"window of {subject}" if body["moment"] == "window" else f"gate {body['gate']} ({body['moment']})"
+            by = f" by {body['by']}" if body["by"] else ""
+            return f"{what}: {body['verdict']}{by}" + (f", {body['problem']}" if body["problem"] else "")
         case "gate":
             counts = body.get("report") or {}
             tests = f" ({counted(counts['tests'], 'test')})" if counts else ""

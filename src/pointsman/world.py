@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -34,6 +34,7 @@ from pointsman.errors import (
     UnknownTarget,
     UsageError,
 )
+from pointsman.gates import judge_window
 from pointsman.ledger import Ledger, Recorder, Run, born
 from pointsman.model import Alias, Artifact, FunctionArn, FunctionName, Role, Value
 
@@ -103,12 +104,18 @@ class Turns:
             yield before
 
 
+# What guards an environment of the file does not guard the aliases of branches that are like it.
+UNGUARDED: dict[str, Any] = {"approve": False, "rollout": None, "gates": (), "window": None}
+
+
 class Options(Value, frozen=True, kw_only=True):
     """What the command line adds to the file."""
 
     approve: bool = False
     allow_replace: bool = False
     all_at_once: bool = False
+    supersede: bool = False  # a rollout that is under way is ended first
+    outside_window: bool = False
     wait_s: float = 300
 
 
@@ -130,9 +137,12 @@ class World:
     staged: bool = False  # by `--local`: what the local AWS lacks may be supplied
     calls: list[Call] = field(default_factory=list)
     board: Callable[[Sequence[Progress], float], None] | None = None  # shows how far all are, at that time
+    watched: Callable[[str], None] | None = None  # shows how the rollout of this id stands
+    glance_s: float = 0.5  # how often a watcher that waits looks whether somebody wants something
     turns: Turns = field(default_factory=Turns)
     packages: dict[str, Artifact] = field(default_factory=dict)  # made by this command, by function
     halted: Callable[[], bool] | None = None  # asked before each call, where a Ctrl-C does not arrive by itself
+    _refreshed: float = 0.0
     ledger_calls: list[Call] = field(default_factory=list)  # of a ledger in a table: not the release's
     _ledger: Ledger | None = None
     _wires: dict[tuple[str | None, ...], tuple[Wire, Transport]] = field(default_factory=dict)
@@ -276,6 +286,12 @@ class World:
         _ = self.ledger  # opened now, by one
         return replace(self, say=say, echo=echo, halted=halted)
 
+    def refresh(self) -> None:
+        """Learn what others wrote into the ledger, every few seconds at most: of a team's it is a paid read."""
+        if self.clock.now() - self._refreshed >= 3.0:
+            self._refreshed = self.clock.now()
+            self.ledger.sync()
+
     def close(self) -> None:
         if self._ledger is not None:
             self._ledger.close()
@@ -351,7 +367,7 @@ class World:
                 )
         name = branch if pull_request(branch) else f"branch:{branch}"
         model = self.model
-        return msgspec.structs.replace(model, name=name, alias=alias, branch=branch, approve=False, rollout=None)
+        return msgspec.structs.replace(model, name=name, alias=alias, branch=branch, **UNGUARDED)
 
     @property
     def model(self) -> Environment:
@@ -428,7 +444,12 @@ class World:
         *,
         part_of: str = "",
     ) -> Run:
-        """A run of one function, or of several together, in the ledger from now on."""
+        """A run of one function, or of several together, in the ledger from now on.
+
+        Raises GateRefused where the environment's window is shut: for a deploy or promotion, once, when it begins.
+        """
+        begins = command in ("deploy", "promote") and not part_of and "resumes" not in request
+        overridden = self.outside_window(environment) if begins else ""
         run = Run(
             id=run_id,
             command=command,
@@ -446,9 +467,30 @@ class World:
             part_of=part_of,
         )
         self.ledger.start(run)
+        if overridden:
+            facts = {"moment": "window", "verdict": "overridden", "problem": overridden, "by": run.by}
+            self.ledger.append(run.id, "gate", function=run.function, subject=run.alias, **facts)
+            self.say(f"moved outside the window, by {run.by}: {overridden}")
         if environment.branch and not self.ledger.remembered("branch", environment.alias):
             self.ledger.append(run.id, "branch", subject=environment.alias, branch=environment.branch)
         return run
+
+    def outside_window(self, environment: Environment) -> str:
+        """Why its window is shut, where `--outside-window` overrides that; "" where it is open or there is none.
+
+        Raises GateRefused where it is shut and nobody overrides it.
+        """
+        window = environment.window
+        refusal = judge_window(window, self.clock.now()) if window else None
+        if refusal is None:
+            return ""
+        if self.options.outside_window:
+            return refusal.why
+        raise GateRefused(
+            refusal.why,
+            where=f"environment {environment.name}",
+            next=f"Nothing was changed. {refusal.next} `--outside-window` moves now, under your name.",
+        )
 
     def end_badly(self, run: str, error: BaseException) -> None:
         """The run's end by an error: what kind of end it was, and why."""

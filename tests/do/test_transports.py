@@ -175,3 +175,15 @@ def test_faults_fail_before_or_after_the_effect() -> None:
         faults.send(WRITE)
     assert len(aws.sent) == 1
     assert faults.send(READ) == 1
+
+
+def test_watching_takes_nothing_of_lambdas_budget() -> None:
+    clock = FakeClock(0.0)
+    throttle = Throttle(Scripted(*[ANSWER] * 50), clock, per_second=15)
+
+    for _ in range(35):
+        throttle.send(READ._replace(service="cloudwatch", action="GetMetricData"))
+    for _ in range(15):
+        throttle.send(READ)
+
+    assert clock.slept == []

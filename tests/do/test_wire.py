@@ -111,6 +111,7 @@ def move(door: Gateway) -> None:
         (412, "PreconditionFailedException", errors.PreconditionFailed),
         (409, "ResourceConflictException", errors.Conflict),
         (404, "ResourceNotFoundException", errors.NotFound),
+        (400, "NotAuthorized", errors.AccessDenied),
         (429, "TooManyRequestsException", errors.Throttled),
         (400, "ThrottlingException", errors.Throttled),
         (403, "AccessDeniedException", errors.AccessDenied),

@@ -19,7 +19,8 @@ class Need(NamedTuple):
     """`actions` that one AWS call takes, `on` what, for which `parts` of the work.
 
     look: status, versions, history, diff. create, settings: of a function that Pointsman owns. guard: role_guard.
-    together: several functions in one release. ledger: it is a table, reached by the deployer's own credentials.
+    together: several functions in one release. rollout: traffic that moves little by little, watched. ledger: it is a
+    table, reached by the deployer's own credentials.
     """
 
     actions: tuple[str, ...]
@@ -38,6 +39,8 @@ CALLS: Mapping[str, Need] = {
     **_same("lambda", "function", ("create",), "CreateFunction"),
     **_same("lambda", "function", ("settings", "per-branch"), "UpdateFunctionConfiguration"),
     **_same("lambda", "everything", ("doctor",), "GetAccountSettings"),
+    # Neither call knows a resource: composite alarms are told only to those who may see all.
+    **_same("cloudwatch", "everything", ("rollout",), "GetMetricData", "DescribeAlarms"),
     # Aliases named after branches, what they get of their model alias, and their end.
     **_same(
         *("lambda", "function", ("branches",)),

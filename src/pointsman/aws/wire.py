@@ -21,6 +21,7 @@ from pointsman.aws.operation import Operation, R
 
 _SERVICES = (
     "cloudformation",
+    "cloudwatch",
     "dynamodb",
     "iam",
     "lambda",
@@ -46,7 +47,8 @@ _BY_CODE: Mapping[str, type[errors.AwsError]] = {
         errors.Throttled,
     ),
     **dict.fromkeys(
-        ("AccessDeniedException", "AccessDenied", "UnauthorizedOperation", "Forbidden", "403"), errors.AccessDenied
+        ("AccessDeniedException", "AccessDenied", "NotAuthorized", "UnauthorizedOperation", "Forbidden", "403"),
+        errors.AccessDenied,
     ),
     **dict.fromkeys(
         (
@@ -158,7 +160,8 @@ class Wire:
             _translate(error, operation)
         try:
             return operation.read(reply)
-        except (KeyError, TypeError, ValueError) as error:  # a proxy's login page, say: nothing that AWS would answer
+        except (KeyError, TypeError, ValueError, theirs.BotoCoreError) as error:
+            # A proxy's login page, say, or a stream that broke off: nothing that AWS would answer.
             raise _lost(f"an answer that is not AWS's: {error!r}", operation) from error
 
     def _open(self) -> Any:

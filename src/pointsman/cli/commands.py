@@ -68,6 +68,8 @@ class Typed:
                     approve=getattr(self.asked, "approve", False),
                     allow_replace=getattr(self.asked, "allow_replace", False),
                     all_at_once=getattr(self.asked, "all_at_once", False),
+                    supersede=getattr(self.asked, "supersede", False),
+                    outside_window=getattr(self.asked, "outside_window", False),
                     wait_s=getattr(self.asked, "wait", 300),
                 ),
                 say=self.screen.say,
@@ -79,6 +81,10 @@ class Typed:
             )
             if self.screen.lively:
                 world.board = self.screen.board
+            if len(self.asked.__dict__.get("function") or project.functions) == 1 and self.screen.progress:
+                from pointsman.cli import rollout
+
+                world.watched = rollout.shown_live(self.screen, world)
             if self._wrap:
                 world.wrap = self._wrap
             if self._clock:
@@ -159,6 +165,10 @@ def _dispatch(typed: Typed) -> int:
             return _history(typed)
         case "diff":
             return _diff(typed)
+        case "rollout":
+            from pointsman.cli import rollout
+
+            return rollout.run(typed)
         case "ledger":
             from pointsman.cli import ledger
 
@@ -277,7 +287,7 @@ def _build(typed: Typed) -> int:
 def _deploy(typed: Typed) -> int:
     from pointsman import release_set
 
-    return _told(typed, release_set.deploy(typed.world, typed.functions, _target(typed), given=typed.asked.build_id))
+    return told(typed, release_set.deploy(typed.world, typed.functions, _target(typed), given=typed.asked.build_id))
 
 
 def _target(typed: Typed) -> Environment:
@@ -294,17 +304,17 @@ def _promote(typed: Typed) -> int:
     from pointsman import release_set
 
     environment = typed.world.environment(typed.asked.to)
-    return _told(typed, release_set.promote(typed.world, typed.functions, environment, typed.asked.target))
+    return told(typed, release_set.promote(typed.world, typed.functions, environment, typed.asked.target))
 
 
 def _rollback(typed: Typed) -> int:
     from pointsman import release_set
 
     environment = typed.world.environment(typed.asked.alias)
-    return _told(typed, release_set.roll_back(typed.world, typed.functions, environment, typed.asked.target))
+    return told(typed, release_set.roll_back(typed.world, typed.functions, environment, typed.asked.target))
 
 
-def _told(typed: Typed, done: list[Released]) -> int:
+def told(typed: Typed, done: list[Released]) -> int:
     screen = typed.screen
     screen.board_is_final()
     if not screen.json:
@@ -407,7 +417,7 @@ def _show_plan(screen: Screen, plan: Plan) -> None:
 def _apply(typed: Typed) -> int:
     from pointsman import release, release_set
 
-    return _told(typed, release_set.apply(typed.world, release.load(Path(typed.asked.plan_file))))
+    return told(typed, release_set.apply(typed.world, release.load(Path(typed.asked.plan_file))))
 
 
 def _resume(typed: Typed) -> int:
@@ -430,7 +440,7 @@ def _resume(typed: Typed) -> int:
             typed.screen.print(f"{run.function}: {run.alias} is deleted, with what was left of it.")
         typed.screen.result(cleared)
         return 0
-    return _told(typed, release_set.resume(typed.world, run))
+    return told(typed, release_set.resume(typed.world, run))
 
 
 def _status(typed: Typed) -> int:

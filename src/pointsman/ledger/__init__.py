@@ -481,6 +481,18 @@ class Ledger:
         entry = self.newest(kind, subject)
         return entry.body if entry else None
 
+    def of_function(self, kind: str, function: FunctionArn, subject: str) -> Iterator[Entry]:
+        """Entries of a kind about a subject of this function, newest first."""
+        return self._entries("kind = ? AND function = ? AND subject = ?", kind, str(function), subject)
+
+    def all_of(self, kind: str) -> Iterator[Entry]:
+        """Every entry of a kind, newest first."""
+        return self._entries("kind = ?", kind)
+
+    def after(self, seq: int, kind: str, subject: str) -> Iterator[Entry]:
+        """Entries of a kind about a subject behind this one, oldest first."""
+        return self._entries("seq > ? AND kind = ? AND subject = ?", seq, kind, subject, newest_first=False)
+
     def count(self) -> int:
         with self._guard("reading the ledger"):
             return int(self._db.execute("SELECT count(*) FROM entries").fetchone()[0])

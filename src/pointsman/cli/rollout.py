@@ -1,0 +1,374 @@
+"""`pointsman rollout …`: a rollout followed, steered and told, by whoever carries it through or from beside."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pointsman import report_page, reporting, rolling
+from pointsman.cli import rollout_view
+from pointsman.cli.terminal import at
+from pointsman.errors import LostRace, PointsmanError, UsageError
+from pointsman.model import plain
+from pointsman.story import Story, state_sentence, tell, verdict
+
+if TYPE_CHECKING:
+    from pointsman.cli.commands import Typed
+    from pointsman.cli.terminal import Screen
+    from pointsman.hands import Released
+    from pointsman.world import World
+
+
+def run(typed: Typed) -> int:
+    match typed.asked.rollout_command:
+        case "list":
+            return _list(typed)
+        case "watch":
+            return _watch(typed)
+        case "status":
+            return _status(typed)
+        case "report":
+            return _report(typed)
+        case "resume":
+            return _resume(typed)
+        case "abort":
+            return _abort(typed)
+        case "approve":
+            return _approve(typed)
+        case "simulate":
+            from pointsman.cli import simulate
+
+            return simulate.run(typed)
+        case other:
+            return _ask(typed, other)
+
+
+def found(typed: Typed) -> rolling.Known:
+    """The rollout meant. Raises UsageError where there is none."""
+    name, ledger = typed.asked.name, typed.world.ledger
+    there = rolling.called(ledger, name) if name else next(rolling.listed(ledger), None)
+    if there is None:
+        raise UsageError(
+            f"the ledger knows no rollout{f' of {name}' if name else ''}",
+            next="`pointsman rollout list` shows those it knows; `pointsman status` shows what an alias serves.",
+        )
+    return there
+
+
+def open_one(typed: Typed) -> rolling.Known:
+    there = found(typed)
+    if there.rollout.ended:
+        raise UsageError(
+            f"the rollout of {there.opened.alias} has ended: {state_sentence(there.rollout)}",
+            next=f"`pointsman rollout report {there.opened.alias}` tells how.",
+        )
+    return there
+
+
+class Telling:
+    """The story of one rollout, as far as the ledger has it: `more` reads on from where it was."""
+
+    def __init__(self, world: World, there: rolling.Known) -> None:
+        self.world = world
+        self.there = there
+        self.story: Story = rolling.prologue(world.ledger, there)
+        self.read = 0
+
+    def more(self) -> bool:
+        """Whether there was something new."""
+        read = self.read
+        for entry, signal in rolling.signals(self.world.ledger, self.there.opened.id, after=self.read):
+            self.read, self.story = entry.seq, tell(self.story, signal)
+        return self.read != read
+
+
+class View:
+    """The story on a screen: redrawn in place on a terminal, a line for each change elsewhere."""
+
+    def __init__(self, screen: Screen, telling: Telling) -> None:
+        self.screen = screen
+        self.telling = telling
+        self.drawn: list[str] = []
+        self.line = ""
+
+    def show(self, now: float) -> None:
+        self.telling.more()
+        story = self.telling.story
+        if not self.screen.lively:
+            line = rollout_view.line(story, now)
+            if line != self.line:
+                self.line = line
+                self.screen.say(line)
+            return
+        size = shutil.get_terminal_size()
+        lines = rollout_view.draw(story, now, size.columns, size.lines - 1, self.screen.colour)
+        if lines != self.drawn:
+            out = self.screen.err
+            if self.drawn:
+                out.write(f"\033[{len(self.drawn)}F\033[J")
+            out.write("".join(f"{line}\n" for line in lines))
+            out.flush()
+            self.drawn = lines
+
+
+def shown_live(screen: Screen, world: World) -> Callable[[str], None]:
+    """What a watcher calls at each step of the rollout that it carries through."""
+    views: dict[str, View] = {}
+
+    def show(rollout: str) -> None:
+        if rollout not in views and (there := rolling.called(world.ledger, rollout)):
+            views[rollout] = View(screen, Telling(world, there))
+        if rollout in views:
+            views[rollout].show(world.clock.now())
+
+    return show
+
+
+def _list(typed: Typed) -> int:
+    world, screen = typed.world, typed.screen
+    rows: list[rolling.Known] = []
+    for there in rolling.listed(world.ledger):
+        if len(rows) == typed.asked.limit:
+            break
+        rows.append(there)
+    if not screen.json:
+        screen.table(
+            ("began", "alias", "from", "to", "build", "by", "how it stands", "id"),
+            [
+                (
+                    at(each.opened.at),
+                    each.opened.alias,
+                    each.rollout.baseline,
+                    each.rollout.canary,
+                    each.opened.build or "-",
+                    each.opened.by,
+                    state_sentence(each.rollout),
+                    each.opened.id,
+                )
+                for each in rows
+            ],
+        )
+        if not rows:
+            screen.print("No rollout yet: `promote` and `deploy` begin one where an environment has `rollout`.")
+    screen.result([_facts(each) for each in rows])
+    return 0
+
+
+def _facts(there: rolling.Known) -> dict[str, object]:
+    opened, state = there.opened, there.rollout.state
+    return {
+        "id": opened.id,
+        "function": opened.function,
+        "environment": opened.environment,
+        "alias": opened.alias,
+        "baseline": there.rollout.baseline,
+        "canary": there.rollout.canary,
+        "weight": there.rollout.weight,
+        "build": opened.build,
+        "by": opened.by,
+        "began": opened.at,
+        "ended": there.rollout.ended,
+        "state": plain(state),
+        "says": state_sentence(there.rollout),
+    }
+
+
+def _status(typed: Typed) -> int:
+    world, screen = typed.world, typed.screen
+    there = found(typed)
+    telling = Telling(world, there)
+    telling.more()
+    lease = rolling.watcher(world.ledger, there)
+    if not screen.json:
+        now = world.clock.now()
+        width = shutil.get_terminal_size().columns
+        for line in rollout_view.draw(telling.story, now, width, 40, screen.colour):
+            screen.print(line)
+        if not there.rollout.ended:
+            screen.print(
+                f"Carried through by {lease.holder}."
+                if lease
+                else f"Nobody carries it through: `pointsman rollout resume {there.opened.alias}` does."
+            )
+    screen.result({**reporting.document(telling.story), "watcher": lease.holder if lease else None})
+    return 0
+
+
+def _watch(typed: Typed) -> int:
+    world, screen = typed.world, typed.screen
+    there = found(typed)
+    telling = Telling(world, there)
+    view = View(screen, telling)
+    alone = False
+    while True:
+        view.show(world.clock.now())
+        if telling.story.rollout.ended:
+            break
+        if rolling.watcher(world.ledger, there) is None:
+            if alone:  # looked at twice: one who has just ended it has written that down by now
+                raise LostRace(
+                    f"nobody carries the rollout of {there.opened.alias} through",
+                    next=f"`pointsman rollout resume {there.opened.alias}` does, from where it is; "
+                    f"`pointsman rollout abort {there.opened.alias}` ends it.",
+                )
+            alone = True
+        else:
+            alone = False
+        world.clock.sleep(world.glance_s)
+        world.refresh()
+    return _ended(typed, telling.story)
+
+
+def _ended(typed: Typed, story: Story) -> int:
+    screen = typed.screen
+    if not screen.json:
+        screen.print(verdict(story))
+    screen.result(reporting.document(story))
+    return 0 if story.outcome == "promoted" else 4 if story.outcome == "superseded" else 3
+
+
+def _report(typed: Typed) -> int:
+    screen, asked = typed.screen, typed.asked
+    there = found(typed)
+    telling = Telling(typed.world, there)
+    telling.more()
+    wrote = False
+    for path, text in ((asked.html, report_page.html), (asked.markdown, reporting.markdown)):
+        if path == "-":
+            screen.print(text(telling.story))
+        elif path:
+            Path(path).write_text(text(telling.story), encoding="utf-8")
+            if not screen.json:
+                screen.print(f"wrote {path}")
+        wrote = wrote or bool(path)
+    if not screen.json and not wrote:
+        screen.print(reporting.text(telling.story))
+    screen.result(reporting.document(telling.story))
+    return 0
+
+
+def _ask(typed: Typed, what: rolling.Ask) -> int:
+    world, screen = typed.world, typed.screen
+    there = open_one(typed)
+    lease = rolling.watcher(world.ledger, there)
+    rolling.ask(world, there, what, why=getattr(typed.asked, "why", ""))
+    heard = "" if lease else f" Nobody carries it through now: `pointsman rollout resume {there.opened.alias}` does."
+    if not screen.json:
+        words = {"pause": "It is to hold where it is.", "skip": "It is not to wait for the rest of this step."}
+        screen.print(f"Asked the rollout of {there.opened.alias}: {words[what]}{heard}")
+    screen.result({**_facts(there), "asked": what, "watcher": lease.holder if lease else None})
+    return 0
+
+
+def _resume(typed: Typed) -> int:
+    world, screen = typed.world, typed.screen
+    there = open_one(typed)
+    rolling.ask(world, there, "resume")
+    if lease := rolling.watcher(world.ledger, there):
+        if not screen.json:
+            screen.print(f"The rollout of {there.opened.alias} goes on; {lease.holder} carries it through.")
+        screen.result({**_facts(there), "asked": "resume", "watcher": lease.holder})
+        return 0
+    from pointsman.cli.commands import told
+
+    return told(typed, rolling_on(world, there))
+
+
+def rolling_on(world: World, there: rolling.Known) -> list[Released]:
+    """Carry it through here, as part of the release that began it, where that is still open; else on its own."""
+    from pointsman import release, release_set
+
+    opened = there.opened
+    run = world.ledger.unfinished(opened.release)
+    if run is not None and run.id == opened.release:
+        return release_set.resume(world, run)
+    function, environment = world.functions(opened.function)[0], world.environment(opened.environment)
+    return [release.promote(world, function, environment, f"version:{there.canary}")]
+
+
+def _abort(typed: Typed) -> int:
+    world, screen, asked = typed.world, typed.screen, typed.asked
+    there = _perhaps(typed)
+    if there is None or (there.rollout.ended and not _stuck(there)):
+        return _abort_alone(typed, there)
+    opened = there.opened
+    function, environment = world.functions(opened.function)[0], world.environment(opened.environment)
+    with world.running("rollback", function, environment, {"rollout": opened.id}) as session:
+        ended = rolling.end_first(session, there, why=asked.why)
+        rolling.settle_run(session, there)
+    if not screen.json:
+        screen.print(f"{opened.alias} serves version {ended.baseline} alone: {state_sentence(ended)}")
+    screen.result({**_facts(there), "state": plain(ended.state), "ended": True, "says": state_sentence(ended)})
+    return 0
+
+
+def _perhaps(typed: Typed) -> rolling.Known | None:
+    name = typed.asked.name
+    try:
+        ledger = typed.world.ledger
+        return rolling.called(ledger, name) if name else next(rolling.listed(ledger), None)
+    except PointsmanError as error:
+        if error.code != "ledger_corrupt":
+            raise
+        typed.screen.warn(f"{error.what}; going by the alias alone")
+        return None
+
+
+def _stuck(there: rolling.Known) -> bool:
+    return there.rollout.state.__class__.__name__ == "Stuck"
+
+
+def _abort_alone(typed: Typed, there: rolling.Known | None) -> int:
+    """By the alias alone: what it serves beside its version is taken from it."""
+    world, screen, asked = typed.world, typed.screen, typed.asked
+    if not asked.name:
+        raise UsageError("which alias?", where="rollout abort", next="`pointsman rollout abort PROD`.")
+    environment = world.environment(there.opened.environment if there else asked.name)
+    done = []
+    for function in typed.functions:
+        with world.running("rollback", function, environment, {"target": None}) as session:
+            restored = rolling.restore_by_alias(session)
+            done.append(restored)
+            if not screen.json:
+                screen.print(
+                    f"{function.name}: {environment.alias} serves version {restored.version} alone"
+                    + (
+                        f"; version {restored.was} had {restored.weight:.3g} % of its calls."
+                        if restored.was
+                        else " already."
+                    )
+                )
+    screen.result(done)
+    return 0
+
+
+def _approve(typed: Typed) -> int:
+    from pointsman import gating
+    from pointsman.model import FunctionArn
+    from pointsman.rollout import Gating
+
+    world, screen = typed.world, typed.screen
+    there = open_one(typed)
+    opened, state = there.opened, there.rollout.state
+    if not isinstance(state, Gating):
+        raise UsageError(f"the rollout of {opened.alias} waits for no approval: {state_sentence(there.rollout)}")
+    function, environment = world.functions(opened.function)[0], world.environment(opened.environment)
+    session = world.session(function, environment)
+    given = gating.approve(
+        session,
+        opened.id,
+        state.moment,
+        state.weight,
+        arn=FunctionArn.parse(there.arn),
+        version=there.canary,
+        since=state.since,
+    )
+    if not screen.json:
+        screen.print(f"Approved by {given.by}: the rollout of {opened.alias} to version {there.canary} may go on.")
+    screen.result({**_facts(there), "approved_by": given.by})
+    return 0
+
+
+__all__ = ["run", "shown_live"]
