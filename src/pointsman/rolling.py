@@ -545,6 +545,7 @@ class Watch:
                 rollout=self.rollout,
                 signal=signal,
                 heard=self.heard,
+                ended=self.rollout.ended,  # what came before may be forgotten in time, this not
             )
             if type(before.state) is not type(self.rollout.state) or before.weight != self.rollout.weight:
                 self.session.say(story.state_sentence(self.rollout))

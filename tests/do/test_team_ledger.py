@@ -84,7 +84,7 @@ def test_what_need_not_be_durable_waits_and_goes_along(table: Machines) -> None:
     assert [each.seq for each in other.entries()] == [3, 2, 1]
 
 
-@pytest.mark.parametrize("kind", ["call", "built", "ended", "rollout", "rollout-shifted"])
+@pytest.mark.parametrize("kind", ["call", "built", "ended", "approval", "rollout", "rollout-state"])
 def test_what_has_to_be_durable_is_before_the_call_returns(table: Machines, kind: str) -> None:
     table.opened("one").append("r1", kind)
 
@@ -450,15 +450,19 @@ def test_only_what_no_rollback_stands_on_gets_a_time_to_live(table: Machines) ->
     recorder.settled(second, "done")
     ledger.append("r1", "published", function=str(ARN), subject="1")
     recorder.intended("lambda:UpdateAlias", "alias PROD")
-    ledger.append("r1", "rollout-measured")
+    ledger.append("r1", "rollout-state", subject="r1", ended=False)
+    ledger.append("r1", "rollout-state", subject="r1", ended=True)  # else it would seem to be going on
+    ledger.append("r1", "rollout-asked", subject="r1")
+    ledger.append("r1", "rollout-provisioned")
     ledger.end("r1", "done")
 
-    assert [each.get("ttl") for each in items(table)] == [None, now() + 30 * 86_400, None, now() + 30 * 86_400, None]
+    goes = now() + 30 * 86_400
+    assert [each.get("ttl") for each in items(table)] == [None, goes, None, goes, None, goes, None, None]
 
 
 def test_without_keep_days_nothing_ever_goes(table: Machines) -> None:
     ledger = table.opened()
-    ledger.append("r1", "rollout-measured")
+    ledger.append("r1", "rollout-asked")
 
     assert "ttl" not in items(table)[0]
 
