@@ -656,7 +656,7 @@ class Ledger(Value, frozen=True, kw_only=True):
     keep_days: Annotated[
         Annotated[int, Meta(ge=30, le=36_500)] | None,
         _about(
-            "In a table, measurements of rollouts and outcomes of calls go after so long. Default: never.",
+            "In a table, outcomes of calls and what rollouts went through go after so long. Default: never.",
             400,
             aside=True,
         ),

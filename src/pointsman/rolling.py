@@ -554,6 +554,7 @@ class Watch:
                 rollout=self.rollout,
                 signal=signal,
                 heard=self.heard,
+                ended=self.rollout.ended,  # what came before may be forgotten in time, this not
             )
             changed = type(before.state) is not type(self.rollout.state) or before.weight != self.rollout.weight
             if changed and not self.session.world.watched:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
+import textwrap
 import uuid
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,7 @@ from pointsman.aws.operation import Transport
 from tests.journeys.conftest import Answer, Shop
 from tests.journeys.test_any_call_fails import Disturbed, dead_after, end_state, prepared
 from tests.journeys.test_bad_luck import killed
+from tests.journeys.test_rollouts import ROLLOUT, handler, stage, traffic
 
 
 @pytest.fixture
@@ -20,8 +25,8 @@ def here(shop: Shop) -> Shop:
     return sharing(shop, f"ledger-{uuid.uuid4().hex[:8]}")
 
 
-def sharing(shop: Shop, table: str) -> Shop:
-    shop.configure(more=f'[ledger]\nurl = "dynamodb://{table}"\n')
+def sharing(shop: Shop, table: str, *, rollout: str = "") -> Shop:
+    shop.configure(more=f'{rollout}\n[ledger]\nurl = "dynamodb://{table}"\n')
     return shop
 
 
@@ -130,6 +135,55 @@ def test_killed_at_any_call_on_one_machine_it_is_resumed_on_the_other(here: Shop
         number += 1
     assert number >= 12
     assert resumed >= 8
+
+
+KILLED_WHILE_SHIFTING = """
+    import os, signal, sys
+    from pointsman.cli import main
+
+    class Killer:
+        def __init__(self, inner):
+            self.inner = inner
+        def send(self, operation):
+            reply = self.inner.send(operation)
+            if operation.action == "UpdateAlias":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return reply
+
+    sys.exit(main(sys.argv[1:], wrap=Killer))
+"""
+
+
+def test_a_rollout_whose_watcher_was_killed_is_watched_to_its_end_on_the_other(shop: Shop, tmp_path: Path) -> None:
+    """The first shift took effect; that it did is for the other machine to find out."""
+    here = sharing(shop, f"ledger-{uuid.uuid4().hex[:8]}", rollout=ROLLOUT)
+    here.write("index.py", handler(0.0))
+    here.ok("deploy", "--build-id", "1")
+    here.ok("promote", "1", "--to", "PROD", "--approve")
+    stage(here, 0.0)
+    there = elsewhere(here, tmp_path / "elsewhere")
+
+    with traffic(here):
+        dead = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(KILLED_WHILE_SHIFTING), "promote", "2", "--to", "PROD", "--approve"],
+            cwd=here.folder,
+            env={**os.environ, **here.variables},
+            capture_output=True,
+            check=False,
+        )
+        assert dead.returncode == -signal.SIGKILL
+        assert (here.alias("PROD") or {}).get("RoutingConfig")
+
+        there.ok("rollout", "resume", "PROD")
+
+    assert here.serves("PROD") == "2"
+    assert not (here.alias("PROD") or {}).get("RoutingConfig")
+    for machine in (here, there):
+        assert machine.ok("rollout", "report", "PROD", "--json").result["outcome"] == "promoted"
+        assert machine.ok("ledger", "status", "--json").result["leases"] == []
+        assert machine.ok("status", "--json").result[0]["unfinished"] == ""
+    here.ok("rollback", "PROD")
+    assert here.serves("PROD") == "1"
 
 
 class Counted(Disturbed):

@@ -494,20 +494,28 @@ def _key(first: int) -> str:
 
 
 def _durable(kind: str) -> bool:
-    return kind in ("call", "built", "ended") or kind.startswith("rollout")
+    return kind in ("call", "built", "ended", "approval") or kind.startswith("rollout")
 
 
 def _may_go(rows: Sequence[Sequence[Any]]) -> bool:
-    """Whether nobody needs these entries after a time: outcomes, measurements, all but the first call of a run.
+    """Whether nobody needs these entries after a time: outcomes, all but the first call of a run, a rollout on its way.
 
-    A run's first call tells that it did something; on builds, versions, moves, approvals and ends rollbacks stand.
+    A run's first call tells that it did something, and a rollout's last state that it is over; on builds, versions,
+    moves, approvals and ends rollbacks stand.
     """
     settled: set[str] = set()
-    for _at, run, kind, *_rest in rows:
-        if kind == "settled":
-            settled.add(run)
-        elif not kind.startswith("rollout") and not (kind == "call" and run in settled):
-            return False
+    for _at, run, kind, _function, _subject, body in rows:
+        match kind:
+            case "settled":
+                settled.add(run)
+            case "call" if run in settled:
+                pass
+            case "rollout-asked":
+                pass
+            case "rollout-state" if msgspec.json.decode(body).get("ended") is False:
+                pass
+            case _:
+                return False
     return True
 
 
