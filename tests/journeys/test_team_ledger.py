@@ -110,10 +110,11 @@ def test_without_a_table_the_document_is_as_it_was(shop: Shop) -> None:
     assert "ledger" not in shop.ok("deploy", "--json").document
 
 
-def test_killed_at_any_call_on_one_machine_it_is_resumed_on_the_other(here: Shop, tmp_path: Path) -> None:
-    """kill -9 before each call of a deploy, the ledger's own among them."""
+@pytest.mark.parametrize("first", [0, 1])
+def test_killed_at_any_call_on_one_machine_it_is_resumed_on_the_other(here: Shop, tmp_path: Path, first: int) -> None:
+    """kill -9 before every other call of a deploy, the ledger's own among them."""
     here.ok("deploy", "--build-id", "b0")
-    number, resumed = 0, 0
+    number, resumed = first, 0
     while True:
         build = f"b{number + 1}"
         here.greet(build)
@@ -132,9 +133,9 @@ def test_killed_at_any_call_on_one_machine_it_is_resumed_on_the_other(here: Shop
         assert there.invoke("STAGE")["word"] == build
         status = there.ok("status", "--json").result[0]
         assert (status["aliases"][0]["build"], status["unfinished"]) == (build, "")
-        number += 1
+        number += 2
     assert number >= 12
-    assert resumed >= 8
+    assert resumed >= 4
 
 
 KILLED_WHILE_SHIFTING = """
