@@ -315,6 +315,8 @@ def _parts(session: Session, environments: Iterable[Environment]) -> set[str]:
         found.add("stack")
     if any(each.rollout for each in environments):
         found.add("rollout")
+    if any(each.rollout and each.rollout.traffic for each in environments):
+        found.add("traffic")
     if any(each.bucket for each in environments):
         found.add("bucket")
     if project.branches.role_guard != "off":

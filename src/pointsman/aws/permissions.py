@@ -46,10 +46,15 @@ CALLS: Mapping[str, Need] = {
         *("lambda", "function", ("branches",)),
         *("GetPolicy", "AddPermission", "RemovePermission"),
         *("GetFunctionEventInvokeConfig", "PutFunctionEventInvokeConfig", "DeleteFunctionEventInvokeConfig"),
-        *("GetProvisionedConcurrencyConfig", "PutProvisionedConcurrencyConfig", "DeleteProvisionedConcurrencyConfig"),
-        *("ListFunctionEventInvokeConfigs", "ListProvisionedConcurrencyConfigs", "ListFunctionUrlConfigs"),
+        *("ListFunctionEventInvokeConfigs", "ListFunctionUrlConfigs"),
         "DeleteFunction",
     ),
+    **_same(
+        *("lambda", "function", ("branches", "rollout")),
+        *("GetProvisionedConcurrencyConfig", "PutProvisionedConcurrencyConfig", "DeleteProvisionedConcurrencyConfig"),
+        "ListProvisionedConcurrencyConfigs",
+    ),
+    "lambda:Invoke": Need(("lambda:InvokeFunction",), "function", ("traffic",)),
     **_same("lambda", "function", ("branches", "together"), "DeleteAlias"),
     **_same(
         *("lambda", "function", ("preview",)),
