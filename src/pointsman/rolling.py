@@ -397,7 +397,7 @@ def _what_to_measure(
         return (), (), None, Before()
     local, now = session.world.local, session.world.clock.now()
     moves = session.ledger.moves(arn, asked.alias)
-    since = max(now - (600 if local else 3 * 3600), moves[-1].at if moves else 0.0)
+    since = max(now - (600 if local else 86_400), moves[-1].at if moves else 0.0)
     try:
         found = session.gateway.before(
             asked.name, asked.alias, since=since, until=now, period=1 if local else 60, slow=policy.slow

@@ -383,7 +383,7 @@ def _rolled(body: dict[str, Any]) -> str:
     state = rollout["state"]
     match state["state"]:
         case "Baking" if confirmed:
-            return f"rollout: version {rollout['canary']} serves {rollout['weight']:.3%}"
+            return f"rollout: version {rollout['canary']} serves {rollout['weight'] * 100:g} %"
         case "Promoted":
             return f"rollout: version {rollout['canary']} promoted"
         case "RolledBack":
