@@ -561,7 +561,7 @@ def test_interrupted_while_it_proves_nothing_moved_and_resume_goes_on(trio: Shop
     trio.ok("deploy", "--build-id", "1")
     write(trio, "two")
 
-    done = disturbed(trio, "after", 8, "SIGINT", "deploy", "--build-id", "2")
+    done = disturbed(trio, "before", 9, "SIGINT", "deploy", "--build-id", "2")
 
     assert done.returncode == 130
     assert serves(trio) == dict.fromkeys(NAMES, "1")
