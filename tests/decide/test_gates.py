@@ -185,7 +185,7 @@ def test_gates_stand_at_their_moments_and_steps() -> None:
     assert names(environment, "step", 0.01) == ["https://example.com/"]
     assert names(environment, "step", 0.1) == ["approve", "https://example.com/"]
     assert names(environment, "after", 1.0) == ["pause"]
-    assert moments(environment) == ("traffic", "step", "after", "quiet")
+    assert moments(environment) == ("traffic", "step", "after")
     assert gated(environment) == (0.01, 0.1)
     assert gated(replace(environment, gates=(LOOK,))) == (0.1,)
 
@@ -196,7 +196,7 @@ def test_two_gates_of_one_moment_have_two_names() -> None:
 
 def test_approve_of_the_environment_is_asked_before_a_rollout_and_is_none_of_its_gates() -> None:
     assert names(production(approve=True, gates=(SMOKE,)), "traffic") == ["npm run smoke"]
-    assert moments(production(approve=True)) == ("quiet",)
+    assert moments(production(approve=True)) == ()
 
 
 def test_how_long_an_approval_is_asked_for() -> None:
