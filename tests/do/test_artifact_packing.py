@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import zipfile
 from collections.abc import Callable
@@ -114,7 +115,7 @@ def test_other_pythons_places_times_umasks_locales_and_zones_give_the_same_bytes
     assert len(set(digests.values())) == 1, digests
 
 
-def test_threads_and_none_give_the_same_bytes(tmp_path: Path) -> None:
+def test_processes_and_threads_and_none_give_the_same_bytes(tmp_path: Path) -> None:
     """More than is worth threads, with members that are begun early and others that are batched."""
     for number in range(60):
         (tmp_path / f"{number:02}").write_bytes((WORDS * (number % 3 * 20 + 1)).encode())
@@ -122,8 +123,14 @@ def test_threads_and_none_give_the_same_bytes(tmp_path: Path) -> None:
     (tmp_path / "31").write_bytes(bytes(3 * packing.LARGE))
     members = [Member(path.name, str(path), seen=(path.stat().st_size, 0, 0, 0)) for path in tmp_path.iterdir()]
 
-    threaded = io.BytesIO()
-    write(members, threaded)
+    forked, threaded = io.BytesIO(), io.BytesIO()
+    go_on = threading.Event()
+    beside = threading.Thread(target=go_on.wait)
+    write(members, forked)
+    beside.start()
+    write(members, threaded)  # a process with threads does not fork
+    go_on.set()
+    beside.join()
 
     alone = io.BytesIO()
     zipped, entries = Zip(alone), []
@@ -135,7 +142,23 @@ def test_threads_and_none_give_the_same_bytes(tmp_path: Path) -> None:
         zipped.put(archive.header(entry) + body)
         entries.append(entry)
     zipped.close(entries)
-    assert threaded.getvalue() == alone.getvalue()
+    assert forked.getvalue() == threaded.getvalue() == alone.getvalue()
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_file_that_goes_away_is_named_and_nobody_is_left_behind(tmp_path: Path, beside: bool) -> None:
+    members = [Member(f"{number}", str(tmp_path / "gone"), seen=(packing.LARGE, 0, 0, 0)) for number in range(3)]
+    go_on = threading.Event()
+    thread = threading.Thread(target=go_on.wait)
+    if beside:
+        thread.start()
+
+    with pytest.raises(BuildFailed, match="0 cannot be read: No such file or directory\nMake it readable"):
+        write(members, io.BytesIO())
+
+    go_on.set()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
 
 
 def test_what_is_compressed_already_is_stored() -> None:
