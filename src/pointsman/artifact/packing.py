@@ -1,4 +1,4 @@
-"""Members into a zip, in parallel and with bounded memory; what an earlier zip holds already is copied out of it.
+"""Members into a zip, on all cores and with bounded memory; what an earlier zip holds already is copied out of it.
 
 A file is read once, hashed, and deflated only if the earlier zip has no such content. One whose size, times and inode
 are what they were is not even read, unless it was so young when it was read that a later change could look the same.
