@@ -569,7 +569,10 @@ class Environment(Value, frozen=True, kw_only=True):
     ] = None
     bucket: Annotated[
         Bucket | None,
-        _about("In S3, in the region, for packages above 50 MB and what stacks need.", "greeting-packages"),
+        _about(
+            "In S3, in the region: packages go through it (above 50 MB they must), and what stacks need.",
+            "greeting-packages",
+        ),
     ] = None
     approve: Annotated[bool, _about("Moves need a person's approval.")] = False
     like: Annotated[

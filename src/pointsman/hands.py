@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 
 from pointsman import approving, branch_roles, furnishing, owners, role_guard, rolling
-from pointsman import artifact as packaging
 from pointsman.aws.gateway import Package
 from pointsman.belongings import RemoveUrl
 from pointsman.config import Direct, Function, Test
@@ -335,13 +334,11 @@ class _Record:
 def _package(session: Session, made: Artifact | None) -> Package:
     assert made is not None, "only a deploy uploads"
     path = Path(made.path)
-    body = path.read_bytes()
-    if made.size <= packaging.ZIPPED:
-        return Package(zip=body)
     bucket = session.environment.bucket
-    assert bucket, "packaging.check asks for a bucket first"
+    if not bucket:  # then it fits into a request: packaging.check asks for a bucket otherwise
+        return Package(zip=path.read_bytes())
     key = uploads.key_of(made)
-    uploads.store(session.gateway, bucket, key, body, session.say)
+    uploads.store(session.gateway, bucket, key, path, session.say)
     return Package(bucket=bucket, key=key)
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from pointsman import artifact as packaging
-from pointsman import furnishing, owners, rolling
+from pointsman import building, furnishing, owners, rolling
 from pointsman.config import Direct, Environment, Function
 from pointsman.errors import (
     BuildFailed,
@@ -21,7 +21,6 @@ from pointsman.errors import (
     GateRefused,
     LostRace,
     NotFound,
-    NotYet,
     StalePlan,
     UnknownTarget,
     UsageError,
@@ -37,9 +36,7 @@ from pointsman.model import (
     TestReport,
     Value,
     Version,
-    counted,
     from_json,
-    size,
     to_json,
 )
 from pointsman.observe import (
@@ -89,41 +86,9 @@ class SavedPlan(Value, frozen=True, kw_only=True, omit_defaults=True):
 
 def build(world: World, function: Function) -> Artifact:
     """Make the package, or find that it is made already. Raises BuildFailed before anything is asked of AWS."""
-    tests = (function.test.unit, function.test.integration)
-    recipe = packaging.Recipe(
-        function=function.name,
-        source=str((world.project.root / function.source).resolve()),
-        build=_buildable(function),
-        handler=function.handler,
-        runtime=function.runtime,
-        architecture=function.architecture,
-        include=function.include,
-        exclude=function.exclude,
-        command=function.command,
-        artifact=str((world.project.root / function.artifact).resolve()) if function.artifact else None,
-        never=tuple(path for test in tests if test for path in test.junit),
-    )
-    home = world.project.root / ".pointsman"
-    made = packaging.build(
-        recipe,
-        out=home / "artifacts",
-        cache=home / "cache",
-        environment=world.environ,
-        say=world.say,
-        halted=world.halted,
-    )
+    made = building.build(world.project, function, environ=world.environ, say=world.say, halted=world.halted)
     world.packages[function.name] = made
-    world.say(f"packaged {function.name}: {counted(made.files, 'file')}, {size(made.size)}, {made.sha256.short}…")
     return made
-
-
-def _buildable(function: Function) -> Literal["python", "node", "command", "zip"]:
-    if function.build == "image":
-        raise NotYet(
-            f'function.{function.name}.build = "image": container images are not deployed by this version',
-            next='Use "python", "node", "command" or "zip".',
-        )
-    return function.build
 
 
 def commit(world: World) -> str:

@@ -20,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsman.artifact import Recipe, build, check, inspect
-from pointsman.artifact.archive import Member, write
+from pointsman.artifact.archive import Member
+from pointsman.artifact.packing import write
 from pointsman.errors import BuildFailed, UsageError
 from pointsman.model import Artifact
 
@@ -385,26 +386,6 @@ def test_a_second_build_writes_nothing(tmp_path: Path) -> None:
     assert first.size == Path(first.path).stat().st_size
 
 
-def test_files_that_are_as_they_were_are_not_packed_again(tmp_path: Path) -> None:
-    """The zip that is there is taken, though nothing of this machine's deflate could have made it."""
-    source = lay(tmp_path / "src", {"app.py": "1" * 1000})
-    first = make(source, tmp_path)
-    with zipfile.ZipFile(first.path) as zipped:
-        stored = io.BytesIO()
-        with zipfile.ZipFile(stored, "w", zipfile.ZIP_STORED) as again:
-            again.writestr("app.py", zipped.read("app.py"))
-    Path(first.path).write_bytes(stored.getvalue())
-    sha256 = base64.b64encode(hashlib.sha256(stored.getvalue()).digest()).decode()
-    (note,) = (tmp_path / "cache" / "contents").iterdir()
-    note.write_text(note.read_text().replace(first.sha256, sha256))
-
-    assert make(source, tmp_path).sha256 == sha256, "not packed"
-
-    (source / "app.py").chmod(0o755)
-    assert names(executable := make(source, tmp_path)) == ["app.py"]
-    assert executable.sha256 not in (first.sha256, sha256), "a mode is part of a package"
-
-
 def test_a_zip_damaged_since_is_written_again(tmp_path: Path) -> None:
     source = lay(tmp_path / "src", {"app.py": "1"})
     first = make(source, tmp_path)
@@ -424,12 +405,17 @@ def test_the_newest_five_of_a_function_are_kept_and_others_left_alone(tmp_path: 
         lay(source, {"app.py": str(number)})
         made.append(Path(make(source, tmp_path).path))
         os.utime(made[-1], (1e9 + number, 1e9 + number))
+        os.utime(made[-1].with_suffix(".note"), (1e9 + number, 1e9 + number))
     lay(source, {"app.py": "2"})  # kept until now: the newest again
 
     again = make(source, tmp_path)
 
     left = {path.name for path in (tmp_path / "out").iterdir()}
-    expected = {path.name for path in (made[2], *made[3:])} | {"greeting-other-0123456789abcdef.zip", "notes.txt"}
+    kept = {made[2], *made[3:]}
+    expected = {path.name for path in (*kept, *(path.with_suffix(".note") for path in kept))} | {
+        "greeting-other-0123456789abcdef.zip",
+        "notes.txt",
+    }
     assert again.cached
     assert left == expected
 

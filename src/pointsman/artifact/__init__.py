@@ -5,20 +5,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, assert_never
 
 from pointsman.errors import BuildFailed, UsageError
-from pointsman.model import Artifact, CodeSha256, Value, from_json, to_json
+from pointsman.model import Artifact, CodeSha256, Value
 
 if TYPE_CHECKING:
-    from zipfile import ZipInfo
-
     from pointsman.artifact.archive import Member, Written
     from pointsman.artifact.dependencies import Tools
+    from pointsman.artifact.notes import Held, Note
 
-__all__ = ["Recipe", "build", "check", "inspect", "place"]
+__all__ = ["Recipe", "build", "check", "inspect", "inventory", "place"]
 
 ZIPPED = 50 * 1024 * 1024  # in a request; more goes through S3
 UNZIPPED = 262_144_000
@@ -83,13 +83,11 @@ def _build(recipe: Recipe, out: Path, tools: Tools) -> Artifact:
             source = _ready(recipe, source, tools)
             if source.is_file():
                 seen = inspect(source, recipe.function)
-                return _keep(recipe.function, out, lambda to: _copied(seen, to))
+                with _part(out, recipe.function) as part:
+                    return _keep(recipe.function, out, part, _copied(seen, part))
         case _:
             assert_never(recipe.build)
-    members = _gather(recipe, source, installed, never, tools.say)
-    notes = tools.cache / "contents"
-    made = _made_before(recipe.function, out, notes, members)
-    return made or _keep(recipe.function, out, lambda to: _packed(members, to), notes)
+    return _pack(recipe.function, out, _gather(recipe, source, installed, never, tools.say))
 
 
 def inspect(path: Path, function: str) -> Artifact:
@@ -133,14 +131,13 @@ def check(
     artifact: Artifact, *, handler: str | None, runtime: str | None, bucket: str | None, layers: bool = False
 ) -> None:
     """Raise BuildFailed for what Lambda would refuse, or could not start. With `layers` the handler may be in one."""
-    import zipfile
+    from pointsman.artifact import notes
 
     where = f"the package of {artifact.function}"
-    with zipfile.ZipFile(artifact.path) as zipped:
-        files = {info.filename: info for info in zipped.infolist() if not info.is_dir()}
+    files = notes.modes(artifact)
     if not files:
         raise BuildFailed("it is empty", where=where, next="Look at `source`, `include` and `exclude`.")
-    _refuse_too_large(((name, info.file_size) for name, info in files.items()), where)
+    _refuse_too_large([(name, size) for name, (size, _) in files.items()], where)
     if artifact.size > ZIPPED and not bucket:
         raise BuildFailed(
             f"{artifact.size:,} bytes zipped are more than the {ZIPPED:,} that fit into a request",
@@ -149,6 +146,13 @@ def check(
         )
     if handler and runtime and not layers and not handler.startswith("/opt/"):  # /opt is where layers are
         _find_handler(files, handler, runtime, where)
+
+
+def inventory(artifact: Artifact) -> dict[str, Held]:
+    """What a package holds, by name: the SHA-256 of each file, its size and mode. At once for one that we made."""
+    from pointsman.artifact import notes
+
+    return notes.inventory(artifact)
 
 
 def _gather(
@@ -175,7 +179,7 @@ def _gather(
     if not members:
         raise BuildFailed(f"{source} has no file to package", next="Look at `include` and `exclude`.")
     closed(members)
-    _refuse_too_large((m.name, 0 if m.link is not None else m.path.stat().st_size) for m in members)
+    _refuse_too_large([(member.name, member.seen[0] if member.seen else 0) for member in members])
     return members
 
 
@@ -210,50 +214,83 @@ def _identity(path: Path) -> frozenset[tuple[str, int, int, int, int]]:
     return frozenset((name, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for name, s in stats)
 
 
-def _packed(members: list[Member], to: BinaryIO) -> Written:
-    from pointsman.artifact.archive import write
+def _pack(function: str, out: Path, members: list[Member]) -> Artifact:
+    """Pack the members, with the newest earlier package at hand."""
+    from pointsman.artifact import notes
+    from pointsman.artifact.packing import NotAsNoted
 
-    return write(members, to)
-
-
-def _copied(seen: Artifact, to: BinaryIO) -> Written:
-    import hashlib
-
-    from pointsman.artifact.archive import Written
-
-    data = Path(seen.path).read_bytes()
-    to.write(data)
-    return Written(hashlib.sha256(data).digest(), len(data), seen.unzipped, seen.files)
-
-
-def place(out: Path, function: str, sha256: CodeSha256) -> Path:
-    """Where a package lies: named by its content."""
-    import base64
-
-    return out / f"{function}-{base64.b64decode(sha256).hex()[:16]}.zip"
+    note = notes.newest(out, function)
+    if note:
+        try:
+            with Path(note.made.path).open("rb") as file:
+                return _pack_beside(function, out, members, note, file)
+        except (NotAsNoted, FileNotFoundError):  # damaged, or forgotten by another build meanwhile
+            with contextlib.suppress(OSError):
+                Path(note.made.path).unlink()
+    return _pack_beside(function, out, members, None, None)
 
 
-def _made_before(function: str, out: Path, notes: Path, members: list[Member]) -> Artifact | None:
-    """The zip that holds exactly these files, where one is still here and still what it was: nothing is packed."""
+def _pack_beside(function: str, out: Path, members: list[Member], note: Note | None, file: BinaryIO | None) -> Artifact:
     import os
 
     import msgspec
 
-    from pointsman.artifact import archive
+    from pointsman.artifact import notes, packing
 
+    with contextlib.ExitStack() as until_named:
+        part = until_named.enter_context(_part(out, function))
+        earlier = None
+        if note and file:
+            earlier = packing.Earlier(file, _raw(note.made.sha256), note.entries)
+        with contextlib.ExitStack() as until_written:
+            entries, written = packing.pack(members, earlier, lambda: until_written.enter_context(part.open("xb")))
+        if written:
+            made = _keep(function, out, part, written)
+            notes.keep(made, entries)
+            return made
+    assert note
+    made = msgspec.structs.replace(note.made, cached=True)
+    if entries == note.entries:
+        os.utime(Path(made.path).with_suffix(".note"))
+    else:
+        notes.keep(made, entries)
+    os.utime(made.path)  # the newest again
+    return made
+
+
+@contextlib.contextmanager
+def _part(out: Path, function: str) -> Iterator[Path]:
+    """The name of a file that nobody reads, and that is gone afterwards."""
+    import os
+
+    out.mkdir(parents=True, exist_ok=True)
+    part = out / f".{function}-{os.urandom(8).hex()}.part"
     try:
-        made = from_json(_note(function, notes, archive.contents(members)).read_bytes(), Artifact)
-        path = out / Path(made.path).name
-        if _digest_of(path) != made.sha256:
-            return None
-        os.utime(path)  # the newest again
-    except (OSError, ValueError):
-        return None
-    return msgspec.structs.replace(made, path=str(path), cached=True)
+        yield part
+    finally:
+        part.unlink(missing_ok=True)
 
 
-def _note(function: str, notes: Path, contents: bytes) -> Path:
-    return notes / f"{function}-{contents.hex()[:32]}.json"
+def _copied(seen: Artifact, part: Path) -> Written:
+    import shutil
+
+    from pointsman.artifact.archive import Written
+
+    shutil.copyfile(seen.path, part)
+    if _digest_of(part) != seen.sha256:
+        raise BuildFailed(f"{seen.path} changed while it was read", next="Build again.")
+    return Written(_raw(seen.sha256), seen.size, seen.unzipped, seen.files)
+
+
+def place(out: Path, function: str, sha256: CodeSha256) -> Path:
+    """Where a package lies: named by its content."""
+    return out / f"{function}-{_raw(sha256).hex()[:16]}.zip"
+
+
+def _raw(sha256: CodeSha256) -> bytes:
+    import base64
+
+    return base64.b64decode(sha256)
 
 
 def _digest_of(path: Path) -> CodeSha256:
@@ -264,27 +301,20 @@ def _digest_of(path: Path) -> CodeSha256:
         return CodeSha256(base64.b64encode(hashlib.file_digest(file, "sha256").digest()).decode())
 
 
-def _keep(function: str, out: Path, write: Callable[[BinaryIO], Written], notes: Path | None = None) -> Artifact:
-    """Write a zip under a name that is taken only when it is complete, note what it holds, and forget the oldest."""
+def _keep(function: str, out: Path, part: Path, written: Written) -> Artifact:
+    """Give a complete zip its name, and forget the oldest."""
     import base64
     import os
-    import secrets
 
-    out.mkdir(parents=True, exist_ok=True)
-    part = out / f".{function}-{secrets.token_hex(8)}.part"
-    try:
-        with part.open("xb") as file:
-            written = write(file)
-        sha256 = CodeSha256(base64.b64encode(written.digest).decode())
-        path = place(out, function, sha256)
-        cached = path.is_file() and _digest_of(path) == sha256
-        if cached:
-            os.utime(path)  # the newest again
-        else:
-            part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    made = Artifact(
+    sha256 = CodeSha256(base64.b64encode(written.digest).decode())
+    path = place(out, function, sha256)
+    cached = path.is_file() and _digest_of(path) == sha256
+    if cached:
+        os.utime(path)  # the newest again
+    else:
+        part.replace(path)
+    _forget_oldest(out, function, path)
+    return Artifact(
         function=function,
         path=str(path),
         sha256=sha256,
@@ -293,22 +323,16 @@ def _keep(function: str, out: Path, write: Callable[[BinaryIO], Written], notes:
         files=written.files,
         cached=cached,
     )
-    _forget_oldest(out, function, "[0-9a-f]{16}.zip", path)
-    if notes:
-        note = _note(function, notes, written.contents)
-        notes.mkdir(parents=True, exist_ok=True)
-        note.write_bytes(to_json(made))
-        _forget_oldest(notes, function, "[0-9a-f]{32}.json", note)
-    return made
 
 
-def _forget_oldest(folder: Path, function: str, kind: str, newest: Path) -> None:
+def _forget_oldest(folder: Path, function: str, newest: Path) -> None:
     import re
 
-    mine = re.compile(rf"{re.escape(function)}-{kind}")
+    mine = re.compile(rf"{re.escape(function)}-[0-9a-f]{{16}}.zip")
     kept = [each for each in folder.iterdir() if mine.fullmatch(each.name) and each != newest]
     for old in sorted(kept, key=_modified, reverse=True)[KEPT - 1 :]:
         old.unlink(missing_ok=True)
+        old.with_suffix(".note").unlink(missing_ok=True)
 
 
 def _modified(path: Path) -> float:
@@ -318,23 +342,25 @@ def _modified(path: Path) -> float:
         return 0.0
 
 
-def _refuse_too_large(sizes: Iterable[tuple[str, int]], where: str = "") -> None:
+def _refuse_too_large(sizes: list[tuple[str, int]], where: str = "") -> None:
     import collections
 
+    unzipped = sum(size for _, size in sizes)
+    if unzipped <= UNZIPPED:
+        return
     total: collections.Counter[str] = collections.Counter()
     for name, size in sizes:
         parts = name.split("/")
         total["/".join(parts[: 2 if parts[0] == "node_modules" else 1])] += size
-    if total.total() > UNZIPPED:
-        largest = ", ".join(f"{name} {size / 1e6:.0f} MB" for name, size in total.most_common(3))
-        raise BuildFailed(
-            f"{total.total():,} bytes unzipped are more than Lambda's {UNZIPPED:,}; the largest: {largest}",
-            where=where,
-            next="`exclude` what the function does not need, or deploy it as a container image.",
-        )
+    largest = ", ".join(f"{name} {size / 1e6:.0f} MB" for name, size in total.most_common(3))
+    raise BuildFailed(
+        f"{unzipped:,} bytes unzipped are more than Lambda's {UNZIPPED:,}; the largest: {largest}",
+        where=where,
+        next="`exclude` what the function does not need, or deploy it as a container image.",
+    )
 
 
-def _find_handler(files: Mapping[str, ZipInfo], handler: str, runtime: str, where: str) -> None:
+def _find_handler(files: Mapping[str, tuple[int, int]], handler: str, runtime: str, where: str) -> None:
     """Refuse a handler whose file the runtime would not find. Only runtimes whose search is known are judged."""
     name = handler.removeprefix("./")
     folder, _, last = name.rpartition("/")
@@ -359,7 +385,7 @@ def _find_handler(files: Mapping[str, ZipInfo], handler: str, runtime: str, wher
             return
         case _:
             return
-    links = [each for each, info in files.items() if info.external_attr >> 28 == 0o12]
+    links = [each for each, (_, mode) in files.items() if mode >> 12 == 0o12]
     if any(each in files or each.startswith(tuple(f"{link}/" for link in links)) for each in wanted):
         return
     near = _near(files, wanted[0])
@@ -370,12 +396,12 @@ def _find_handler(files: Mapping[str, ZipInfo], handler: str, runtime: str, wher
     )
 
 
-def _find_bootstrap(files: Mapping[str, ZipInfo], handler: str, where: str) -> None:
+def _find_bootstrap(files: Mapping[str, tuple[int, int]], handler: str, where: str) -> None:
     """A runtime from a layer (bref …) brings the bootstrap itself, and takes a file of the package as handler."""
-    info = files.get("bootstrap")
-    if info is None and handler not in files:
+    found = files.get("bootstrap")
+    if found is None and handler not in files:
         raise BuildFailed("bootstrap is not in the package, and a custom runtime starts by it", where=where)
-    if info and info.create_system == 3 and not info.external_attr >> 16 & 0o111:
+    if found and not found[1] & 0o111:
         raise BuildFailed("bootstrap is not executable", where=where, next="chmod +x bootstrap")
 
 

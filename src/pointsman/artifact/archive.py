@@ -1,123 +1,156 @@
 """A byte-reproducible zip: equal members give equal bytes, whatever machine, checkout, umask or Python wrote them.
 
-`zipfile` is not used to write: what it puts into the headers has changed between Python versions.
+`zipfile` is not used to write: what it puts into the headers has changed between Python versions. The machine's zlib
+is not used either: there are several, and they deflate to other bytes (DESIGN.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import BinaryIO, NamedTuple
+import hashlib
+import os
+import struct
+from collections.abc import Iterable
+from typing import BinaryIO, NamedTuple, TypeAlias
+
+import deflate
 
 from pointsman.errors import BuildFailed
 
+Seen: TypeAlias = tuple[int, int, int, int]  # of a file: size, mtime_ns, ctime_ns, inode
+
 
 class Member(NamedTuple):
-    """One file of a package: its `/`-separated name in the zip, and where its content is; of a symlink the target."""
+    """One file of a package: its `/`-separated name in the zip, and where its content is; of a symlink the target.
+
+    `seen` was looked up before the content is read, so that a change in between shows at the next look.
+    """
 
     name: str
-    path: Path
+    path: str | os.PathLike[str]
     executable: bool = False
     link: str | None = None
+    seen: Seen | None = None
+
+    @property
+    def mode(self) -> int:
+        return 0o120777 if self.link is not None else 0o100755 if self.executable else 0o100644
+
+
+class Entry(NamedTuple):
+    """One member as it lies in a zip: `digest` is the content's SHA-256, `packed` the bytes it takes there.
+
+    `seen` is of the file it was read from; None for one that was too young to be known by it (packing.py).
+    """
+
+    name: str
+    mode: int
+    size: int
+    digest: bytes
+    crc: int
+    packed: int
+    method: int
+    seen: Seen | None = None
+
+    @property
+    def length(self) -> int:
+        """Bytes of header, name and body."""
+        return 30 + len(self.name.encode()) + self.packed
 
 
 class Written(NamedTuple):
-    """`digest` is the SHA-256 of the whole zip, `contents` that of what went into it; sizes in bytes."""
+    """`digest` is the SHA-256 of the whole zip; sizes in bytes."""
 
     digest: bytes
     size: int
     unzipped: int
     files: int
-    contents: bytes = b""
 
 
-LEVEL = 6
+# What decides the bytes, beside the members. libdeflate's output does not depend on the processor, but may on its
+# version: so that is pinned. Level 5 is the least that is below `zip -r`'s size on our trees (bench/package.py).
+LEVEL = 5
+MAKER = f"2 deflate-{deflate.__version__} {LEVEL}"
+STORED, DEFLATED = 0, 8
 UNIX = 3 << 8
 UTF8 = 0x0800
 DATE = 0x0021  # 1980-01-01, the first day a zip can tell; at 00:00:00
+LIMIT = 0xFFFFFFFF
+PACKED_ALREADY = (
+    *(
+        b"\x1f\x8b\x08",
+        b"\x89PNG",
+        b"\xff\xd8\xff",
+        b"GIF8",
+        b"wOF2",
+        b"wOFF",
+        b"\xfd7zXZ\0",
+        b"BZh",
+        b"\x28\xb5\x2f\xfd",
+    ),
+    *(b"7z\xbc\xaf\x27\x1c", b"\x04\x22\x4d\x18", b"OggS", b"ID3"),
+)
+SAMPLED, SAMPLE = 1 << 20, 1 << 16
 
 
-def write(members: Iterable[Member], to: BinaryIO) -> Written:
-    """Write the members, sorted by the bytes of their names; there must not be two of one name. ≤ 4 GiB in all."""
-    import hashlib
-    import struct
-    import zlib
-
-    digest, size = hashlib.sha256(), 0
-
-    def put(data: bytes) -> None:
-        nonlocal size
-        to.write(data)
-        digest.update(data)
-        size += len(data)
-
-    directory: list[bytes] = []
-    unzipped, inventory = 0, hashlib.sha256()
-    for name, member, mode, data in _contents(members):
-        inventory.update(_line(name, mode, data))
-        body, method = _deflated(data), zlib.DEFLATED
-        if len(body) >= len(data):
-            body, method = data, 0
-        needs = 20 if method else 10
-        flags = 0 if name.isascii() else UTF8
-        facts = struct.pack(
-            "<5H3L2H", needs, flags, method, 0, DATE, zlib.crc32(data), len(body), len(data), len(name), 0
-        )
-        if size + len(name) + len(body) + 30 > 0xFFFFFFFF:
-            raise BuildFailed(f"the package passes 4 GiB at {member.name}", next="Lambda takes 250 MB, unzipped.")
-        directory.append(
-            struct.pack("<4sH", b"PK\1\2", UNIX | 20) + facts + struct.pack("<3H2L", 0, 0, 0, mode << 16, size) + name
-        )
-        put(b"PK\3\4" + facts + name)
-        put(body)
-        unzipped += len(data)
-    start, count = size, len(directory)
-    put(b"".join(directory))
-    end, length = size, size - start
-    if count > 0xFFFE or end > 0xFFFFFFFE:  # Zip64: its own end record, and a locator pointing at it
-        put(struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, UNIX | 45, 45, 0, 0, count, count, length, start))
-        put(struct.pack("<4sLQL", b"PK\6\7", 0, end, 1))
-        count, length, start = 0xFFFF, min(length, 0xFFFFFFFF), min(start, 0xFFFFFFFF)
-    put(struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, count, count, length, start, 0))
-    return Written(digest.digest(), size, unzipped, len(directory), inventory.digest())
+def packed(data: bytes) -> tuple[int, bytes | bytearray]:
+    """(method, body): deflated where that makes it smaller. Decided by the content alone, never by its name."""
+    if not data or data.startswith(PACKED_ALREADY) or (data[:4] == b"PK\3\4" and data[8:9] == b"\x08"):
+        return STORED, data
+    if len(data) > SAMPLED:  # saves the time, and for a large member the memory, of an attempt that gains nothing
+        starts = (0, len(data) // 2, len(data) - SAMPLE)
+        samples = [data[start : start + SAMPLE] for start in starts]
+        if sum(len(deflate.deflate_compress(each, LEVEL)) for each in samples) > 0.98 * SAMPLE * len(samples):
+            return STORED, data
+    body = deflate.deflate_compress(data, LEVEL)
+    return (DEFLATED, body) if len(body) < len(data) else (STORED, data)
 
 
-def contents(members: Iterable[Member]) -> bytes:
-    """What `write` would tell as `contents`, without a zip: equal contents are packed into equal bytes."""
-    import hashlib
-
-    inventory = hashlib.sha256()
-    for name, _member, mode, data in _contents(members):
-        inventory.update(_line(name, mode, data))
-    return inventory.digest()
+def header(entry: Entry) -> bytes:
+    """The local header. The mode is not in it: it stands in the directory."""
+    return b"PK\3\4" + _facts(entry, name := entry.name.encode()) + name
 
 
-def _contents(members: Iterable[Member]) -> Iterator[tuple[bytes, Member, int, bytes]]:
-    for name, member in sorted((member.name.encode(), member) for member in members):
-        mode = 0o120777 if member.link is not None else 0o100755 if member.executable else 0o100644
-        yield name, member, mode, _content(member)
+def _facts(entry: Entry, name: bytes) -> bytes:
+    flags = 0 if name.isascii() else UTF8
+    needs = 20 if entry.method else 10
+    if len(name) > 0xFFFF or entry.size > LIMIT or entry.packed > LIMIT:
+        raise BuildFailed(f"{entry.name} passes what a zip can tell", next="Lambda takes 250 MB, unzipped.")
+    return struct.pack(
+        "<5H3L2H", needs, flags, entry.method, 0, DATE, entry.crc, entry.packed, entry.size, len(name), 0
+    )
 
 
-def _line(name: bytes, mode: int, data: bytes) -> bytes:
-    import hashlib
+class Zip:
+    """A zip being written front to back, and hashed on the way. Local records first, then `close`. ≤ 4 GiB in all."""
 
-    return b"%d %o %s %s\n" % (len(name), mode, name, hashlib.sha256(data).digest())
+    def __init__(self, to: BinaryIO) -> None:
+        self.size = 0
+        self._to, self._digest = to, hashlib.sha256()
 
+    def put(self, data: bytes | bytearray) -> None:
+        self._to.write(data)
+        self._digest.update(data)
+        self.size += len(data)
 
-def _deflated(data: bytes) -> bytes:
-    """Raw deflate. The only place where the machine's zlib shows in the bytes (DESIGN.md)."""
-    import zlib
-
-    machine = zlib.compressobj(LEVEL, zlib.DEFLATED, -15)
-    return machine.compress(data) + machine.flush()
-
-
-def _content(member: Member) -> bytes:
-    if member.link is not None:
-        return member.link.encode()
-    try:
-        return member.path.read_bytes()
-    except OSError as error:
-        raise BuildFailed(
-            f"{member.name} cannot be read: {error.strerror}", next="Make it readable, or `exclude` it."
-        ) from error
+    def close(self, entries: Iterable[Entry]) -> Written:
+        """Write the directory of `entries`, whose records have been put in this order, without gaps."""
+        directory: list[bytes] = []
+        start = unzipped = 0
+        for entry in entries:
+            if start + entry.length > LIMIT:
+                raise BuildFailed(f"the package passes 4 GiB at {entry.name}", next="Lambda takes 250 MB, unzipped.")
+            name = entry.name.encode()
+            tail = struct.pack("<3H2L", 0, 0, 0, entry.mode << 16, start)
+            directory.append(b"PK\1\2" + struct.pack("<H", UNIX | 20) + _facts(entry, name) + tail + name)
+            start += 30 + len(name) + entry.packed
+            unzipped += entry.size
+        assert start == self.size, "a record was put that has no entry"
+        files = count = len(directory)
+        self.put(b"".join(directory))
+        end, length = self.size, self.size - start
+        if count > 0xFFFE or end > LIMIT - 1:  # Zip64: its own end record, and a locator pointing at it
+            self.put(struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, UNIX | 45, 45, 0, 0, count, count, length, start))
+            self.put(struct.pack("<4sLQL", b"PK\6\7", 0, end, 1))
+            count, length, start = 0xFFFF, min(length, LIMIT), min(start, LIMIT)
+        self.put(struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, count, count, length, start, 0))
+        return Written(self._digest.digest(), self.size, unzipped, files)

@@ -46,6 +46,8 @@ TEMPLATES = (".template", ".yaml", ".yml", ".json")  # at the root, when they ar
 KEYS = ("*.p12", "*.pfx", "*.jks", "*.keystore", "*.ppk", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519")
 PERHAPS_KEYS = ("*.pem", "*.key", "*.json")  # a .pem may also be a certificate: its content tells
 
+EVERYTHING = {"*", "**", "/**", "**/*"}
+
 Kind = Literal["sources", "made", "installed"]
 Matches = Callable[[str], bool]
 
@@ -71,9 +73,9 @@ def choose(
     top = re.split(r"[./]", (handler or "").removeprefix("./"))[0]  # of src/index.handler, or tests.echo.handler
     if top and top != "node_modules":
         naming.append(f"{top}/**")
-    banned, excluded = matcher([f"/{os.path.relpath(root / path, root)}" for path in never]), matcher(exclude)
-    choice = _Choice(root, naming, matcher(include), lambda name: banned(name) or excluded(name), kind)
-    choice.walk("", ())
+    included = None if include and set(include) <= EVERYTHING else matcher(include)
+    choice = _Choice(root, naming, included, _excluded(root, exclude, never), kind)
+    choice.walk("", (), kind == "installed")
     if left_out is not None:
         left_out += choice.left_out
     if refused := sorted(choice.refused):
@@ -84,11 +86,22 @@ def choose(
     return choice.members
 
 
+def _excluded(root: Path, exclude: Sequence[str], never: Iterable[str]) -> Matches | None:
+    """Whether a name has been ruled out by the user or by us; None where nothing is."""
+    within = [path for each in never if not (path := os.path.relpath(root / each, root)).startswith("..")]
+    globs = [f"/{path}" for path in within if re.search(r"[^\w./-]", path)]  # a plain path needs no matcher's import
+    plain = {each for path in within for each in (path, f"{path}/")}
+    matches = [matcher(patterns) for patterns in (exclude, globs) if patterns]
+    if not plain and not matches:
+        return None
+    return lambda name: name in plain or any(match(name) for match in matches)
+
+
 def matcher(patterns: Sequence[str]) -> Matches:
     """.gitignore's rules as a predicate over relative `/`-separated names (a folder's ends in `/`)."""
     if not patterns:
         return lambda _: False
-    if set(patterns) <= {"*", "**", "/**", "**/*"}:
+    if set(patterns) <= EVERYTHING:
         return lambda _: True
     from pathspec import GitIgnoreSpec  # 60 ms, so only for those who have patterns
 
@@ -98,53 +111,65 @@ def matcher(patterns: Sequence[str]) -> Matches:
 class _Choice:
     """One walk over a folder, and what it has found so far."""
 
-    def __init__(self, root: Path, naming: list[str], included: Matches, excluded: Matches, kind: Kind) -> None:
+    def __init__(
+        self, root: Path, naming: list[str], included: Matches | None, excluded: Matches | None, kind: Kind
+    ) -> None:
         self.root, self.naming, self.kind = root, naming, kind
         self.included, self.excluded = included, excluded
         self.named = functools.cache(self._named)
+        self.by_name = tuple(f"/{text.strip('/')}" for text in naming)
+        self.by_last, self.by_path = _any_rule(kind)
         self.members: list[Member] = []
         self.refused: list[str] = []
         self.left_out: list[str] = []
 
-    def walk(self, at: str, conditions: tuple[Matches, ...]) -> None:
-        """`conditions`: the includes that brought this folder back; a file in it must be meant by them too."""
+    def walk(self, at: str, conditions: tuple[Matches, ...], foreign: bool) -> None:
+        """`conditions`: the includes that brought this folder back; a file in it must be meant by them too.
+        `foreign`: it is within a package, which may bring keys for its tests."""
         try:
-            entries = list(os.scandir(self.root / at))
+            entries = list(os.scandir(f"{self.root}/{at}"))
         except OSError as error:
             raise _unreadable(at or str(self.root), error) from error
-        for entry in entries:
-            name = at + entry.name
+        for entry in entries:  # of thousands of files each passes here: what most do not need is asked last
+            last = entry.name
+            name = at + last
             folder = entry.is_dir(follow_symlinks=False)
-            shown = f"{name}/" if folder else name
-            if not _is_utf8(name):
+            if not last.isascii() and not _is_utf8(name):
                 raise BuildFailed(f"the name of {name!r} is not UTF-8", next="Rename it.")
-            if self.excluded(shown):
+            if self.excluded and self.excluded(f"{name}/" if folder else name):
                 continue
-            back = {rule: self.named(rule.strip("/")) for rule in _rules(self.kind, name, folder)}
-            meant = (*conditions, *filter(None, back.values()))
-            if None in back.values():
-                if any(rule in MISSED for rule in back):
-                    self.left_out.append(shown)
-            elif folder:
-                self.walk(shown, meant)
-            elif self.included(name) and all(matches(name) for matches in meant):
-                self._add(entry, name)
+            meant = conditions
+            if self.by_last(last) or (at and self.by_path and self.by_path(name)):
+                back = {rule: self.named(rule.strip("/")) for rule in _rules(self.kind, name, folder)}
+                meant = (*conditions, *filter(None, back.values()))
+                if None in back.values():
+                    if any(rule in MISSED for rule in back):
+                        self.left_out.append(f"{name}/" if folder else name)
+                    continue
+            if folder:
+                self.walk(f"{name}/", meant, foreign or last == "node_modules")
+            elif (self.included is None or self.included(name)) and (
+                not meant or all(matches(name) for matches in meant)
+            ):
+                self._add(entry, name, foreign)
 
-    def _add(self, entry: os.DirEntry[str], name: str) -> None:
-        path = Path(entry.path)
-        by_name = any(f"/{name}".endswith(f"/{text.strip('/')}") for text in self.naming)
-        foreign = self.kind == "installed" or "node_modules" in name.split("/")  # packages bring keys for their tests
+    def _add(self, entry: os.DirEntry[str], name: str, foreign: bool) -> None:
         try:
             if entry.is_symlink():
-                self.members.append(Member(name, path, link=_target(self.root, name)))
-            elif not entry.is_file():
+                self.members.append(Member(name, entry.path, link=_target(self.root, name)))
+                return
+            if not entry.is_file():
                 raise BuildFailed(f"{name} is neither a file nor a folder", next=f'Add exclude = ["{name}"].')
-            elif not (by_name or foreign) and _is_key(path):
-                self.refused.append(name)
-            elif not by_name and self.kind == "sources" and "/" not in name and _is_template(path):
-                self.left_out.append(name)
-            else:
-                self.members.append(Member(name, path, executable=bool(entry.stat().st_mode & 0o100)))
+            if not foreign and _PERHAPS_REFUSED(entry.name) and not f"/{name}".endswith(self.by_name):
+                if _is_key(entry):
+                    self.refused.append(name)
+                    return
+                if self.kind == "sources" and "/" not in name and _is_template(entry):
+                    self.left_out.append(name)
+                    return
+            stat = entry.stat()
+            seen = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+            self.members.append(Member(name, entry.path, bool(stat.st_mode & 0o100), None, seen))
         except OSError as error:
             raise _unreadable(name, error) from error
 
@@ -162,7 +187,10 @@ def closed(members: Iterable[Member]) -> None:
             links[member.name] = member.link
         else:
             files.add(member.name)
-    folders = {name[: cut.start()] for name in (*files, *links) for cut in re.finditer("/", name)}
+    folders: set[str] = set()
+    for name in (*files, *links):
+        while (cut := name.rfind("/")) > 0 and (name := name[:cut]) not in folders:
+            folders.add(name)
     for name in folders & (files | links.keys()):
         raise BuildFailed(f"{name} is a folder, and at once a file or a link: one is from the dependencies")
     there = files | folders
@@ -194,8 +222,6 @@ def closed(members: Iterable[Member]) -> None:
 def _rules(kind: Kind, name: str, folder: bool) -> list[str]:
     """The default rules that leave this entry out by its own name (its folders have been judged before)."""
     last = name.rpartition("/")[2]
-    if not _any_rule(kind).match(last) and not _any_rule(kind).match(name):
-        return []
     return [
         rule
         for rule in RULES[kind]
@@ -206,8 +232,20 @@ def _rules(kind: Kind, name: str, folder: bool) -> list[str]:
 
 
 @functools.cache
-def _any_rule(kind: Kind) -> re.Pattern[str]:
-    return re.compile("|".join(translate(rule.strip("/")) for rule in RULES[kind]))
+def _any_rule(kind: Kind) -> tuple[Callable[[str], object], Callable[[str], object] | None]:
+    """Whether some default rule might be meant by an entry's own name; and by its path, where there are such rules."""
+    rules = [rule.strip("/") for rule in RULES[kind]]
+    paths = [rule for rule in rules if "/" in rule]
+    return _any(rule for rule in rules if "/" not in rule), _any(paths) if paths else None
+
+
+def _any(globs: Iterable[str]) -> Callable[[str], object]:
+    return re.compile("|".join(map(translate, globs))).match
+
+
+_MATCHES_KEY = _any(KEYS)
+_PERHAPS_KEY = _any(PERHAPS_KEYS)
+_PERHAPS_REFUSED = _any((*KEYS, *PERHAPS_KEYS, *(f"*{end}" for end in TEMPLATES)))
 
 
 def _names(text: str, glob: str) -> bool:
@@ -232,20 +270,23 @@ def _target(root: Path, name: str) -> str:
     return target
 
 
-def _is_key(path: Path) -> bool:
-    if any(fnmatchcase(path.name, glob) for glob in KEYS):
+def _is_key(entry: os.DirEntry[str]) -> bool:
+    if _MATCHES_KEY(entry.name):
         return True
-    if not any(fnmatchcase(path.name, glob) for glob in PERHAPS_KEYS):
+    if not _PERHAPS_KEY(entry.name):
         return False
-    if path.suffix == ".json" and path.stat().st_size > 8192:  # a service account's key file has about 2,300 bytes
+    if (
+        entry.name.endswith(".json") and entry.stat().st_size > 8192
+    ):  # a service account's key file has about 2,300 bytes
         return False
-    return re.search(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----(\s|\\n|[A-Za-z0-9+/=]){64}", path.read_bytes()) is not None
+    begin = rb"-----BEGIN [A-Z ]*PRIVATE KEY-----(\s|\\n|[A-Za-z0-9+/=]){64}"
+    return re.search(begin, Path(entry.path).read_bytes()) is not None
 
 
-def _is_template(path: Path) -> bool:
-    if path.suffix not in TEMPLATES or path.stat().st_size > 1 << 20:
+def _is_template(entry: os.DirEntry[str]) -> bool:
+    if not entry.name.endswith(TEMPLATES) or entry.stat().st_size > 1 << 20:
         return False
-    text = path.read_bytes()
+    text = Path(entry.path).read_bytes()
     return b"Resources" in text and b"AWS::" in text
 
 

@@ -6,20 +6,19 @@ it is not so. https://docs.aws.amazon.com/lambda/latest/api/API_UpdateAlias.html
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pointsman.aws.belongings import Belonging
 from pointsman.aws.invoking import Invoking
 from pointsman.aws.metrics import Metrics
+from pointsman.aws.objects import Objects
 from pointsman.aws.packages import Packages
 from pointsman.aws.roles import Roles
 from pointsman.aws.sending import Reply, nothing
 from pointsman.aws.stacks import Stacks
 from pointsman.aws.trials import Trials
-from pointsman.errors import AccessDenied, NotYet
+from pointsman.errors import NotYet
 from pointsman.model import (
     Alias,
     AliasName,
@@ -63,7 +62,7 @@ class Quotas(Value, frozen=True, kw_only=True):
     unreserved: int
 
 
-class Gateway(Stacks, Belonging, Invoking, Metrics, Packages, Roles, Trials):
+class Gateway(Stacks, Belonging, Invoking, Metrics, Objects, Packages, Roles, Trials):
     # Functions and versions
 
     def function(self, name: str, qualifier: str | None = None) -> Configuration | None:
@@ -222,28 +221,7 @@ class Gateway(Stacks, Belonging, Invoking, Metrics, Packages, Roles, Trials):
             "GetCallerIdentity", lambda reply: Caller(account=reply["Account"], arn=reply["Arn"]), service="sts"
         )
 
-    # S3, for packages too large for a request
-
-    def object_exists(self, bucket: str, key: str) -> bool:
-        """False also where S3 will not say: without s3:ListBucket it answers 403 for a key that is not there."""
-        subject = f"s3://{bucket}/{key}"
-        try:
-            found = self._or_none("HeadObject", lambda _: True, service="s3", subject=subject, Bucket=bucket, Key=key)
-        except AccessDenied:
-            return False
-        return bool(found)
-
-    def object_version(self, bucket: str, key: str) -> str | None:
-        """The newest version's id; None in a bucket that keeps no versions."""
-        subject = f"s3://{bucket}/{key}"
-        return self._or_none(
-            "HeadObject",
-            lambda reply: reply.get("VersionId"),
-            service="s3",
-            subject=subject,
-            Bucket=bucket,
-            Key=key,
-        )
+    # What a rehearsal supplies
 
     def create_bucket(self, bucket: str, region: str) -> None:
         where = {"LocationConstraint": region} if region != "us-east-1" else None
@@ -261,20 +239,6 @@ class Gateway(Stacks, Belonging, Invoking, Metrics, Packages, Roles, Trials):
         """An SSM parameter that must not be there yet: Conflict where it is."""
         self._send(
             "PutParameter", nothing, service="ssm", mutates=True, subject=name, Name=name, Value=value, Type="String"
-        )
-
-    def put_object(self, bucket: str, key: str, body: bytes) -> None:
-        digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
-        self._send(
-            "PutObject",
-            nothing,
-            service="s3",
-            mutates=True,
-            subject=f"s3://{bucket}/{key}",
-            Bucket=bucket,
-            Key=key,
-            Body=body,
-            ChecksumSHA256=digest,
         )
 
 

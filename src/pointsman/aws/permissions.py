@@ -64,7 +64,13 @@ CALLS: Mapping[str, Need] = {
     **_same("lambda", "mappings", ("branches",), "DeleteEventSourceMapping"),
     # HEAD has no permission of its own; without s3:ListBucket a missing key is answered 403, and taken for missing.
     "s3:HeadObject": Need(("s3:GetObject",), "bucket", ("bucket",)),
-    "s3:PutObject": Need(("s3:PutObject",), "bucket", ("bucket",)),
+    **{
+        f"s3:{call}": Need(("s3:PutObject",), "bucket", ("bucket",))
+        for call in ("PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload")
+    },
+    "s3:ListParts": Need(("s3:ListMultipartUploadParts",), "bucket", ("bucket",)),
+    # Of the bucket, not of objects: without it an upload that was cut short begins anew.
+    "s3:ListMultipartUploads": Need((), "bucket", ("bucket",)),
     **_same(
         *("cloudformation", "stack", ("stack",)),
         *("DescribeStacks", "GetTemplate", "ListStackResources", "DescribeStackEvents"),

@@ -270,10 +270,13 @@ def _looked_up(typed: Typed, found: adoption.Found, path: Path) -> adoption.Foun
 
 
 def _build(typed: Typed) -> int:
-    from pointsman import release
+    from pointsman import building
 
-    made = [release.build(typed.world, each) for each in typed.functions]
     screen = typed.screen
+    made = [
+        building.build(project, function, environ=typed.environ, say=screen.say)
+        for project, function in _buildable(typed)
+    ]
     if not screen.json:
         rows = [
             (each.function, each.path, size(each.size), str(each.files), each.sha256, "yes" if each.cached else "no")
@@ -282,6 +285,15 @@ def _build(typed: Typed) -> int:
         screen.table(("function", "path", "size", "files", "sha256", "cached"), rows)
     screen.result(made)
     return 0
+
+
+def _buildable(typed: Typed) -> list[tuple[config.Project, Function]]:
+    """The functions meant, in the file's order. A world is opened only where it is needed: it takes time."""
+    project = typed.world.project if typed.asked.local else config.load(typed.file())
+    chosen = typed.asked.function or tuple(project.functions)
+    if not set(chosen) <= set(project.functions):
+        return [(project, each) for each in typed.functions]  # which says what there is instead
+    return [(project, each) for name, each in project.functions.items() if name in chosen]
 
 
 def _deploy(typed: Typed) -> int:
