@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from itertools import pairwise
 from math import exp, inf, isfinite, log, log1p, sqrt
 
 import msgspec
@@ -28,10 +27,13 @@ LN10 = log(10)
 
 # Odds ratios for which evidence is summed, and how likely each is held to be beforehand. Large ones may be far apart:
 # who expects 30 times and meets 50 learns 1 % slower. Nothing is staked below 1.1: nobody would notice.
-WORSE = {1.1: 0.04, 1.25: 0.06, 1.5: 0.12, 2.0: 0.22, 3.0: 0.19, 5.0: 0.15, 10.0: 0.12, 30.0: 0.07, 200.0: 0.03}
+WORSE = {
+    1.1: 0.03, 1.25: 0.05, 1.5: 0.07, 1.75: 0.07, 2.0: 0.12, 2.5: 0.12, 3.0: 0.11, 4.0: 0.1, 5.0: 0.08, 7.0: 0.06,
+    10.0: 0.07, 17.0: 0.05, 30.0: 0.05, 80.0: 0.01, 200.0: 0.01,
+}  # fmt: skip
 ODDS = (*(1 / each for each in reversed(WORSE)), *WORSE)
-# A quarter is kept for regressions that begin later than the rollout (a leak, a cache that ran out).
-KEPT, PATIENCE_S = 0.25, 600.0
+# A fifth is kept for regressions that begin later than the rollout (a leak, a cache that ran out).
+KEPT, PATIENCE_S = 0.2, 600.0
 # Differences of rates that are excluded one by one, from the largest: 0.5 down to 0.000008, by √2.
 DIFFERENCES = tuple(2 ** (-k / 2) for k in range(34, 1, -1))
 HEDGE = 0.1  # of each bucket's stake: an outage in one bucket costs at most log 10 of evidence
@@ -183,9 +185,11 @@ def weigh(evidence: Evidence, bucket: Bucket) -> Evidence:
         seconds=evidence.seconds + bucket.seconds,
         likelihood=tuple(old + new for old, new in zip(evidence.likelihood, by_odds, strict=True)),
         worse=_stake(evidence, bucket.seconds, by_odds),
-        within_ratio=tuple(
-            min(CAP, old + (by_odds[at] if at is not None else 0.0) - by_odds[-1])
-            for old, (at, _) in zip(evidence.within_ratio, _alternatives(metric.tolerated_ratio), strict=True)
+        within_ratio=_capped(
+            [
+                old + (by_odds[at] if at is not None else 0.0) - by_odds[-1]
+                for old, (at, _) in zip(evidence.within_ratio, _alternatives(metric.tolerated_ratio), strict=True)
+            ]
         ),
         within=_exclude(evidence, canary, baseline),
         memory=_remember(evidence.memory, baseline),
@@ -198,10 +202,12 @@ def _by_odds(metric: Metric, canary: Counts, baseline: Counts) -> tuple[float, .
     bad = canary.bad + baseline.bad
     if bad in (0, canary.calls + baseline.calls):
         return (0.0,) * (len(ODDS) + 1)
-    logs = (*(log(each) for each in ODDS), log(metric.tolerated_ratio or 1.0))
-    return tuple(
-        (canary.bad * each - log_mgf(each, bad, canary.calls, baseline.calls)) / metric.dispersion for each in logs
-    )
+    logs = [log(each) for each in ODDS]
+    found = [canary.bad * each - log_mgf(each, bad, canary.calls, baseline.calls) for each in logs]
+    # The tolerated ratio is what others are compared with: rounding must not make it less likely.
+    tolerated = log(metric.tolerated_ratio or 1.0)
+    found.append(canary.bad * tolerated - log_mgf(tolerated, bad, canary.calls, baseline.calls, down=True))
+    return tuple(each / metric.dispersion for each in found)
 
 
 def _stake(evidence: Evidence, seconds: float, by_odds: tuple[float, ...]) -> tuple[float, ...]:
@@ -251,8 +257,9 @@ def _exclude(evidence: Evidence, canary: Counts, baseline: Counts) -> tuple[tupl
                 - abs(slope)
             ) / evidence.metric.dispersion
             hedged = log(HEDGE + (1 - HEDGE) * exp(gain)) if gain < 50 else gain + log(1 - HEDGE)
-            both.append(min(CAP, old + hedged))
-        made.append((both[0], both[1]))
+            both.append(old + hedged)
+        equal, apart = _capped(both)
+        made.append((equal, apart))
     return tuple(made)
 
 
@@ -370,7 +377,9 @@ def _crossing(at: list[float], height: list[float], floor: float) -> float | Non
     if last + 2 < len(at):
         slope = (height[last + 2] - height[last + 1]) / (at[last + 2] - at[last + 1])
         bounds.append(at[last + 1] + (floor - height[last + 1]) / slope)
-    return min(bounds) if bounds else None
+    # The largest of ODDS once more beyond: further away nothing can be told.
+    found = min(bounds, default=inf)
+    return found if found <= 2 * at[-1] else None
 
 
 def _extra_high(evidence: Evidence, limit: float) -> float:
@@ -481,40 +490,43 @@ def information_bound(
 def dispersion(buckets: Sequence[Counts]) -> float:
     """φ: how many bad calls come together, from the baseline's own minutes before the rollout; 1.0 if there are few.
 
-    Neighbouring minutes are compared, so that drift and daily cycles do not count: given the bad calls of both, their
-    split is hypergeometric if they come singly, and φ is how much wider it is. Minutes around a single outage (at most
-    ten, where they alone make more than half of it) are left out. Rounded up by one standard error; 1.0 unless it
-    is above 1 by two. An estimate, and no guarantee.
+    Each minute is compared with the mean of its neighbours, so that drift and daily cycles do not count: φ is how much
+    further it lies from that than calls that fail one by one would. Minutes around a single outage (at most ten, if
+    they alone make more than half of φ) are left out. Rounded up by a standard error; 1.0 unless above 1 by two.
+    An estimate, and no guarantee: give it a day of minutes, for what came only once looks like an outage.
     """
-    pairs: list[tuple[float, float]] = []
-    for one, two in pairwise(buckets):
-        calls, bad = one.calls + two.calls, one.bad + two.bad
-        if one.calls and two.calls and 0 < bad < calls:
-            share = one.calls / calls
-            spread = bad * share * (1 - share) * (calls - bad) / (calls - 1)
-            pairs.append(((one.bad - bad * share) ** 2, spread))
-        else:
-            pairs.append((0.0, 0.0))
-    whole = _excess(pairs)
-    window = 11
-    if len(pairs) >= 3 * window:
-        at = max(range(len(pairs) - window + 1), key=lambda i: sum(seen for seen, _ in pairs[i : i + window]))
-        rest = _excess([*pairs[:at], *pairs[at + window :]])
-        return rest if rest < whole / 2 else whole
-    return whole
+    found: list[tuple[float, float]] = []  # how far apart, squared, and how far it would be by chance
+    for one, two, three in zip(buckets, buckets[1:], buckets[2:], strict=False):
+        calls = one.calls + two.calls + three.calls
+        if not (one.calls and two.calls and three.calls):
+            continue
+        rate = (one.bad + two.bad + three.bad) / calls
+        apart = one.bad / one.calls - 2 * two.bad / two.calls + three.bad / three.calls
+        unit = 1 / one.calls + 4 / two.calls + 1 / three.calls
+        found.append((apart * apart / unit * calls / 3, rate * (1 - rate) * calls * calls / (3 * (calls - 1))))
+    whole, outage = _excess(found), 12
+    if len(found) < 3 * outage:
+        return whole
+    at = max(range(len(found) - outage + 1), key=lambda first: sum(seen for seen, _ in found[first : first + outage]))
+    rest = _excess([*found[:at], *found[at + outage :]])
+    return rest if rest < whole / 2 else whole
 
 
-def _excess(pairs: Sequence[tuple[float, float]]) -> float:
-    informative = [(seen, spread) for seen, spread in pairs if spread > 0]
-    expected = sum(spread for _, spread in informative)
-    if len(informative) < 10 or expected < 5:
+def _excess(found: Sequence[tuple[float, float]]) -> float:
+    expected = sum(chance for _, chance in found)
+    if len(found) < 10 or expected < 5:
         return 1.0
-    found = sum(seen for seen, _ in informative) / expected
-    chance = sqrt(sum(2 * spread * spread + spread for _, spread in informative)) / expected
-    if found < 1 + 2 * chance:
+    ratio = sum(seen for seen, _ in found) / expected
+    # Twice, because neighbours share minutes: their squares are correlated (4/9 and 1/36).
+    if ratio < 1 + 2 * sqrt(2 * sum(2 * chance * chance + chance for _, chance in found)) / expected:
         return 1.0
-    error = sqrt(sum((seen - found * spread) ** 2 for seen, spread in informative)) / expected
-    return found + error
+    return ratio + sqrt(2 * sum((seen - ratio * chance) ** 2 for seen, chance in found)) / expected
+
+
+def _capped(wealth: Sequence[float]) -> tuple[float, ...]:
+    """What exceeds CAP in all is given away, which may be done at any time; each keeps its share of the rest."""
+    over = max(0.0, _log_sum(wealth) - CAP) if wealth else 0.0
+    return tuple(each - over for each in wealth)
 
 
 def _log_sum(logs: Sequence[float]) -> float:

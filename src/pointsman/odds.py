@@ -15,12 +15,12 @@ Cells: TypeAlias = tuple[int, int, int, int]  # canary bad, baseline bad, canary
 MARGIN = 1e-9  # nats, far above the error proved in the docs, far below anything that matters
 
 
-def log_mgf(log_odds: float, bad: int, canary: int, baseline: int) -> float:
+def log_mgf(log_odds: float, bad: int, canary: int, baseline: int, *, down: bool = False) -> float:
     """log E[e^(K·log_odds)], K the bad calls among the `canary` calls when `bad` of all calls fall on them at random.
 
-    K is hypergeometric: `canary` drawn out of `canary` + `baseline` calls of which `bad` are bad. Never too small: the
-    result is rounded up by `MARGIN`, and never above the bound of Hoeffding (1963, theorem 4), so that what is computed
-    from it is an e-value whatever the rounding. Takes tens of microseconds for any counts up to 10^9 (and beyond).
+    K is hypergeometric: `canary` drawn out of `canary` + `baseline` calls of which `bad` are bad. Rounded up
+    by `MARGIN` (`down`: down), so that an e-value with it below the line (above it) is one whatever the rounding; and
+    kept between Jensen's bound and Hoeffding's (1963, theorem 4). Takes tens of microseconds for any counts up to 10^9, and beyond.
     """
     calls = canary + baseline
     least, most = max(0, bad - baseline), min(bad, canary)  # of K
@@ -33,8 +33,7 @@ def log_mgf(log_odds: float, bad: int, canary: int, baseline: int) -> float:
     height = at * log_odds + log_hypergeometric(at, bad, canary, baseline)
     total = height + log(_mass(log_odds, cells))
     margin = MARGIN + 1e-14 * (abs(total) + abs(at * log_odds))
-    # Jensen from below: where the sum were wrong, it could only make the e-value smaller.
-    return min(bound, max(total + margin, log_odds * bad * (canary / calls)))
+    return min(bound, max(total - margin if down else total + margin, log_odds * bad * (canary / calls)))
 
 
 def _mode(odds: float, bad: int, canary: int, baseline: int) -> int:
