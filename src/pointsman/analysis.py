@@ -28,8 +28,8 @@ LN10 = log(10)
 # Odds ratios for which evidence is summed, and how likely each is held to be beforehand. Large ones may be far apart:
 # who expects 30 times and meets 50 learns 1 % slower. Nothing is staked below 1.1: nobody would notice.
 WORSE = {
-    1.1: 0.03, 1.25: 0.05, 1.5: 0.07, 1.75: 0.07, 2.0: 0.12, 2.5: 0.12, 3.0: 0.11, 4.0: 0.1, 5.0: 0.08, 7.0: 0.06,
-    10.0: 0.07, 17.0: 0.05, 30.0: 0.05, 80.0: 0.01, 200.0: 0.01,
+    1.1: 0.02, 1.25: 0.04, 1.5: 0.09, 1.75: 0.06, 2.0: 0.12, 2.5: 0.11, 3.0: 0.11, 4.0: 0.1, 5.0: 0.08, 7.0: 0.06,
+    10.0: 0.07, 17.0: 0.05, 30.0: 0.07, 80.0: 0.01, 200.0: 0.01,
 }  # fmt: skip
 ODDS = (*(1 / each for each in reversed(WORSE)), *WORSE)
 # A fifth is kept for regressions that begin later than the rollout (a leak, a cache that ran out).
@@ -88,8 +88,8 @@ class Metric(Value, frozen=True, kw_only=True):
     dispersion: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.difference is not None and not 0 < self.difference < 1:
-            raise ValueError(f"{self.name}: a tolerated difference of {self.difference} is not between 0 and 1")
+        if self.difference is not None and not 0 < self.difference <= 0.5:
+            raise ValueError(f"{self.name}: a tolerated difference of {self.difference} is not above 0 and at most 0.5")
         if self.ratio is not None and not 1 < self.ratio <= 1000:
             raise ValueError(f"{self.name}: a tolerated ratio of {self.ratio} is not above 1 and at most 1000")
         if not 1 <= self.dispersion < inf:
