@@ -361,8 +361,16 @@ def begin(policy: Policy, *, baseline: Version, canary: Version, revision: str, 
         began=at,
         revision=revision,
         traffic=policy.traffic,
-        evidence=tuple(analysis.none(each) for each in policy.metrics),
+        evidence=tuple(analysis.none(each, _history(policy, each)) for each in policy.metrics),
     )
+
+
+def _history(policy: Policy, metric: Metric) -> analysis.Counts | None:
+    """Three hours as they usually are: a first guess of the rate, so that evidence comes sooner. It is no evidence."""
+    if policy.usual is None or metric.name != "errors":
+        return None
+    calls = round(policy.traffic * 10_800)
+    return analysis.Counts(calls=calls, bad=round(policy.usual * calls))
 
 
 def advance(rollout: Rollout, signal: AnySignal) -> tuple[Rollout, Action]:

@@ -35,7 +35,7 @@ def run(typed: Typed) -> int:
     asked, screen = typed.asked, typed.screen
     declared, name = _declared(typed)
     traffic = Traffic(calls=asked.calls, rate=asked.rate)
-    policy = simulation.measured_policy(_policy(declared), traffic, Random(asked.seed))
+    policy = simulation.measured_policy(declared_policy(declared), traffic, Random(asked.seed))
     rows = []
     for title, world in _worlds(traffic, asked.regression):
         screen.say(f"simulating {asked.runs} rollouts: {title}")
@@ -71,7 +71,7 @@ def _declared(typed: Typed) -> tuple[config.Rollout, str]:
     return found.rollout or config.Rollout(), found.name if found.rollout else f"{found.name}, default settings"
 
 
-def _policy(declared: config.Rollout) -> Policy:
+def declared_policy(declared: config.Rollout) -> Policy:
     """As on AWS: by the minute. Only errors are simulated."""
     return Policy(
         steps=tuple(Step(weight=share / 100, bake_s=bake) for share, bake in declared.ramp),
