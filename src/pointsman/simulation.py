@@ -10,7 +10,7 @@ or to where a person would be asked.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from random import Random
 from typing import NamedTuple
 
@@ -123,9 +123,9 @@ def run(policy: Policy, traffic: Traffic, dice: Random, *, limit: int = 5000) ->
     return Run(outcome, (world.now - world.began) / 60, world.extra, world.canary_calls, why)
 
 
-def runs(policy: Policy, traffic: Traffic, *, seed: int, count: int) -> list[Run]:
+def runs(policy: Policy, traffic: Traffic, *, seed: int, count: int) -> Iterator[Run]:
     """Each has dice of its own, so that one more run changes none of the others."""
-    return [run(policy, traffic, Random(f"{seed} {number}")) for number in range(count)]
+    return (run(policy, traffic, Random(f"{seed} {number}")) for number in range(count))
 
 
 def summary(found: Sequence[Run]) -> Summary:
@@ -153,7 +153,7 @@ def history(traffic: Traffic, dice: Random, minutes: int = 180) -> list[Counts]:
     found = []
     for minute in range(-minutes, 0):
         world.luck = (_factor(dice, traffic.bursts), _factor(dice, traffic.noise))
-        calls = _poisson(dice, world.calls_at(minute))
+        calls = poisson(dice, world.calls_at(minute))
         found.append(Counts(calls=calls, bad=world.failures(calls, world.rate_at(minute, canary=False))))
     return found
 
@@ -209,8 +209,8 @@ class World:
         if begins // 60 != self.minute:
             self.minute = begins // 60
             self.luck = (_factor(self.dice, self.traffic.bursts), _factor(self.dice, self.traffic.noise))
-        calls = _poisson(self.dice, self.calls_at(minute) * (ends - begins) / 60)
-        canary_calls = _binomial(self.dice, calls, self.weight)
+        calls = poisson(self.dice, self.calls_at(minute) * (ends - begins) / 60)
+        canary_calls = binomial(self.dice, calls, self.weight)
         good, bad = self.rate_at(minute, canary=False), self.rate_at(minute, canary=True)
         self.extra += canary_calls * (bad - good)
         self.canary_calls += canary_calls
@@ -251,12 +251,12 @@ class World:
     def failures(self, calls: int, rate: float) -> int:
         size, dice = self.traffic.together, self.dice
         if size <= 1:
-            return _binomial(dice, calls, rate)
-        groups = _binomial(dice, calls // size, rate)
+            return binomial(dice, calls, rate)
+        groups = binomial(dice, calls // size, rate)
         if not self.traffic.ragged or not groups:
             return min(calls, size * groups)
         # Beyond the first of each: a negative binomial, as a Poisson with a gamma mean.
-        return min(calls, groups + _poisson(dice, dice.gammavariate(groups, size - 1)))
+        return min(calls, groups + poisson(dice, dice.gammavariate(groups, size - 1)))
 
 
 def _factor(dice: Random, spread: float) -> float:
@@ -264,14 +264,14 @@ def _factor(dice: Random, spread: float) -> float:
     return dice.gammavariate(1 / spread**2, spread**2) if spread else 1.0
 
 
-def _poisson(dice: Random, mean: float) -> int:
+def poisson(dice: Random, mean: float) -> int:
     """Exact: halves the mean by gamma variates until it is small (Ahrens & Dieter 1974), then multiplies uniforms."""
     found = 0
     while mean > 30:
         order = int(mean * 7 / 8)
         waited = dice.gammavariate(order, 1.0)
         if waited > mean:
-            return found + _binomial(dice, order - 1, mean / waited)
+            return found + binomial(dice, order - 1, mean / waited)
         found, mean = found + order, mean - waited
     product, least = 1.0, math.exp(-mean)
     while True:
@@ -281,7 +281,7 @@ def _poisson(dice: Random, mean: float) -> int:
         found += 1
 
 
-def _binomial(dice: Random, tries: int, share: float) -> int:
+def binomial(dice: Random, tries: int, share: float) -> int:
     """Exact: by the median of the order statistics while there are many (Relles 1972), then one by one."""
     if share <= 0 or tries <= 0:
         return 0
