@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from pointsman.config import Day, Environment, Gate, Window
 from pointsman.model import Value
 
-Moment = Literal["before", "traffic", "step", "quiet", "full", "after"]  # `rollout.Moment`
+Moment = Literal["before", "traffic", "step", "quiet", "spent", "full", "after"]  # `rollout.Moment`
 
 EXPIRES_S = 4 * 3600.0
 """For how long an approval is asked for, and how long one counts, where the file does not say."""
@@ -42,9 +42,9 @@ def standing(environment: Environment, moment: Moment, weight: float) -> tuple[S
     """The gates of that moment, in the file's order; of `step`, those behind that weight (0 to 1).
 
     `approve = true` of the environment is no gate of a rollout: it is asked before one begins. `quiet`, which comes
-    where too few calls were counted, is one question to a person.
+    where too few calls were counted, and `spent`, where the budget is, are one question to a person.
     """
-    if moment == "quiet":
+    if moment in ("quiet", "spent"):
         return (Standing(name="approve", gate=Gate(when="step", approve=True)),)
     found = [each for each in environment.gates if each.when == moment and _behind(each, weight)]
     names = [_name(each) for each in found]

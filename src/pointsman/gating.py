@@ -236,6 +236,8 @@ def told(moment: Moment, weight: float) -> str:
             return f"at {weight * 100:g} %"
         case "quiet":
             return f"at {weight * 100:g} %, with few calls counted"
+        case "spent":
+            return f"without traffic, its budget spent at {weight * 100:g} %"
         case "full":
             return "before it gets all traffic"
         case "after":

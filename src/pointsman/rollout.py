@@ -23,9 +23,12 @@ Each state says what is true of the alias while in it:
     Ready         Tick → Gating(before)
     Gating        GatePassed → the next gate, or Shifting, Promoting, Promoted;  GateRefused → RollingBack, or
                   RolledBack where nothing had moved;  GateWaiting → the same (measured meanwhile)
-    Shifting      WeightConfirmed → Baking;  CallFailed → RollingBack
+    Shifting      WeightConfirmed → Baking, or Gating(spent) where the canary has no traffic left;
+                  CallFailed → RollingBack
     Baking        Measured → Baking, Judging, Gating(step), Gating(full) or RollingBack
     Judging       Measured → the same;  after `hold` without enough data → Gating(quiet), or as `quiet` says
+    with traffic  Measured (the budget is spent, and nothing shown) → Shifting(to 0), or RollingBack where nobody is
+                  to be asked;  GatePassed(spent) → Shifting, without a budget
     Paused        ResumeAsked → Judging;  Measured (worse) → RollingBack
     Promoting     WeightConfirmed → Gating(after) or Promoted;  CallFailed → RollingBack
     RollingBack   WeightConfirmed → RolledBack;  CallFailed → Stuck
@@ -48,10 +51,13 @@ from pointsman.analysis import Bucket, Evidence, Judgement, Metric
 from pointsman.model import Canary as Share
 from pointsman.model import Routing, Value, Verdict, Version, Weight, counted
 
-Moment = Literal["before", "traffic", "step", "quiet", "full", "after"]
+Moment = Literal["before", "traffic", "step", "quiet", "spent", "full", "after"]
 
-SMALLEST = 0.001
+SMALLEST = 0.0001
 """The least weight that a risk budget begins with. Lambda takes any number from 0 to 1."""
+
+NOISE = 2.5
+"""So many standard deviations beyond chance, extra failed calls are held to be a budget that was spent."""
 
 
 class Step(Value, frozen=True, kw_only=True):
@@ -357,8 +363,16 @@ def begin(policy: Policy, *, baseline: Version, canary: Version, revision: str, 
         began=at,
         revision=revision,
         traffic=policy.traffic,
-        evidence=tuple(analysis.none(each) for each in policy.metrics),
+        evidence=tuple(analysis.none(each, _history(policy, each)) for each in policy.metrics),
     )
+
+
+def _history(policy: Policy, metric: Metric) -> analysis.Counts | None:
+    """Three hours as they usually are: a first guess of the rate, so that evidence comes sooner. It is no evidence."""
+    if policy.usual is None or metric.name != "errors":
+        return None
+    calls = round(policy.traffic * 10_800)
+    return analysis.Counts(calls=calls, bad=round(policy.usual * calls))
 
 
 def advance(rollout: Rollout, signal: AnySignal) -> tuple[Rollout, Action]:
@@ -461,6 +475,8 @@ def _confirmed(rollout: Rollout, signal: WeightConfirmed) -> Rollout:
         return rollout
     rollout = replace(rollout, revision=signal.revision)
     match rollout.state:
+        case Shifting(to=0.0):
+            return replace(rollout, weight=0.0, state=Gating(moment="spent", since=at, weight=rollout.weight))
         case Shifting(to=to):
             policy = rollout.policy
             # Only buckets that begin after the shift count: in one that spans it, a shared change of the error rate
@@ -498,6 +514,9 @@ def _measured(rollout: Rollout, signal: Measured) -> Rollout:
     worst = next((each for each in judgements if each.verdict is Verdict.FAIL), None)
     if worst:
         return _back(after, worst.why)
+    if why := _spent(after, judgements):
+        # Nobody was shown that the canary is worse, so it is not blamed for it: it only costs nothing any more.
+        return _state(after, Shifting(to=0.0)) if after.policy.quiet == "ask" else _back(after, why)
     if isinstance(after.state, Paused):
         return _overdue(after, signal.at)
     return _overdue(_judged(after, signal.at, judgements), signal.at)
@@ -634,6 +653,10 @@ def _passed(rollout: Rollout, moment: Moment, at: float) -> Rollout:
             return _state(rollout, Shifting(to=min(first, _affordable(rollout, ()))))
         case "step" | "quiet":
             return _next_step(rollout, at)
+        case "spent":
+            # Who lets it go on knows that it is spent: from here on the steps count, and the evidence.
+            going = replace(rollout, policy=replace(rollout.policy, budget=None))
+            return _state(going, Shifting(to=rollout.policy.steps[rollout.step].weight))
         case "full":
             return _state(rollout, Promoting())
         case "after":
@@ -680,24 +703,62 @@ def _affordable(rollout: Rollout, judgements: tuple[Judgement, ...]) -> float:
         judgements,
         traffic=rollout.traffic,
         blind_s=_blind_s(rollout.policy),
+        late_s=rollout.policy.lag_s,
         weight=rollout.weight,
     )
 
 
 def affordable(
-    budget: float, judgements: Sequence[Judgement], *, traffic: float, blind_s: float, weight: float
+    budget: float, judgements: Sequence[Judgement], *, traffic: float, blind_s: float, late_s: float, weight: float
 ) -> float:
     """The greatest weight at which the calls that fail before the next look fit into what is left of the budget.
 
-    `blind_s`: for how long calls are made before a change of the weight can follow from what they show.
+    `traffic`: calls a second. `blind_s`: for how long calls are made before a change of the weight can follow from what
+    they show. `late_s`: how old what was counted is. Docs: docs/rollouts-figures.md, "The risk budget".
     """
-    spent = max((max(0.0, each.extra) * each.canary.calls for each in judgements), default=0.0)
-    worst = max((each.extra_high for each in judgements), default=1.0)
-    left = budget - spent
-    calls = traffic * blind_s
-    if calls <= 0:
+    if traffic <= 0:
         return max(weight, SMALLEST)
-    return max(SMALLEST, weight, min(1.0, left / (worst * calls))) if worst > 0 else 1.0
+    worst = max((each.extra_high for each in judgements), default=1.0)
+    if worst <= 0:
+        return 1.0
+    spent = max((_harm(each) for each in judgements), default=0.0)
+    left = (_planned(budget) if judgements else budget) - spent - worst * weight * traffic * late_s
+    return max(SMALLEST, weight, min(1.0, left / (worst * traffic * blind_s)))
+
+
+def _planned(budget: float) -> float:
+    """What is planned with. Harm is estimated, and estimates of so many calls err by about their root."""
+    return max(budget / 3, budget - 1.5 * math.sqrt(budget))
+
+
+def _harm(judged: Judgement) -> float:
+    """How many calls of the canary failed that would not have failed at the baseline, as estimated."""
+    return max(0.0, judged.extra) * judged.canary.calls
+
+
+def _spent(rollout: Rollout, judgements: tuple[Judgement, ...]) -> str:
+    """Why the canary may cost no more: what it has cost, and will before the next look, is the budget, and no chance.
+
+    Judged by estimates, not by their upper bounds: those are far above the harm that a good canary does.
+    """
+    policy = rollout.policy
+    if policy.budget is None or (policy.early and analysis.combine(judgements) is Verdict.PASS):
+        return ""
+    for each, metric in zip(judgements, policy.metrics, strict=True):
+        if not each.baseline.calls:
+            continue
+        harm = _harm(each)
+        ahead = max(0.0, each.extra) * rollout.weight * rollout.traffic * (policy.period_s + policy.lag_s)
+        bad = each.canary.bad + each.baseline.bad
+        noise = math.sqrt(metric.dispersion * bad * each.canary.calls / each.baseline.calls)
+        limit = _planned(policy.budget)
+        if harm + ahead >= limit and harm >= max(limit / 2, NOISE * noise + metric.dispersion):
+            return (
+                f"the budget of {counted(policy.budget, 'call')} is as good as spent: about {harm:.0f} more calls of "
+                f"the canary failed than the baseline's would have ({each.metric}), not counting the last minutes; "
+                "it is not shown that it is worse"
+            )
+    return ""
 
 
 def warnings(rollout: Rollout) -> tuple[str, ...]:

@@ -1,17 +1,20 @@
 """What a rollout would do: the same machine and the same statistics, on traffic that is drawn. Pure but for its dice.
 
 A minute's calls are Poisson; each is the canary's with the weight in force; each fails by its version's rate. Failures
-may come in groups that one version gets whole (`together`), as of one sick environment; rates may be shared trouble
-(`outages`), drift and a daily cycle. CloudWatch is modelled by the policy: buckets of a period, complete `lag_s` after
-their end. Every run is one rollout from its first shift to its end.
+may come in groups that one version gets whole (`together`), as of one sick environment; both versions may share
+trouble (`outages`), drift, a daily cycle, and minutes that differ (`bursts`, `noise`). CloudWatch is modelled by the
+policy: buckets of a period, complete `lag_s` after their end. Every run is one rollout from its beginning to its end,
+or to where a person would be asked.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from random import Random
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from pointsman import analysis
 from pointsman.analysis import Bucket, Counts
@@ -20,6 +23,7 @@ from pointsman.rollout import (
     Action,
     AnySignal,
     GatePassed,
+    Gating,
     Measure,
     Measured,
     Nothing,
@@ -52,7 +56,9 @@ class Traffic(Value, frozen=True, kw_only=True):
     """`calls` a minute of which `rate` fail anyway; of the canary's `bad` (None: as many) from minute `since` on.
 
     `drift`: the rate grows by so many times of itself an hour. `cycle`: calls and rate swing by this part of
-    themselves, once a day, beginning at a time of day that is drawn. `together`: so many failures come at once.
+    themselves, once a day, beginning at a time of day that is drawn. `bursts`, `noise`: by so much of themselves (one
+    standard deviation) the calls and the rate of every minute differ, by chance. `together`: so many failures come at
+    once; with `ragged` that is their mean, and how many is geometric.
     """
 
     calls: float
@@ -62,11 +68,17 @@ class Traffic(Value, frozen=True, kw_only=True):
     outages: tuple[Outage, ...] = ()
     drift: float = 0.0
     cycle: float = 0.0
+    bursts: float = 0.0
+    noise: float = 0.0
     together: int = 1
+    ragged: bool = False
 
 
 class Run(NamedTuple):
-    """How one rollout ended. `minutes` from its beginning; `extra` calls failed more than the baseline's would have."""
+    """How one rollout ended: promoted, rolled back, or asked (a person would have been). `minutes` from its beginning.
+
+    `extra`: so many calls failed more than the baseline's would have, on average: the dice of single calls left out.
+    """
 
     outcome: str
     minutes: float
@@ -81,6 +93,7 @@ class Summary(Value, frozen=True, kw_only=True):
     runs: int
     promoted: float
     rolled_back: float
+    asked: float
     minutes: float
     minutes_95: float
     extra: float
@@ -90,11 +103,12 @@ class Summary(Value, frozen=True, kw_only=True):
 
 def run(policy: Policy, traffic: Traffic, dice: Random, *, limit: int = 5000) -> Run:
     """One rollout, until it ends (or after so many actions)."""
-    world = _World(traffic, policy, dice)
+    world = World(traffic, policy, dice)
     start = begin(policy, baseline=Version("1"), canary=Version("2"), revision="", at=world.now)
     rollout, action = advance(start, Tick(at=world.now))
     for _action in range(limit):
-        if rollout.ended:
+        # Nobody is there to answer: what a person would be asked, the run ends with.
+        if rollout.ended or (isinstance(rollout.state, Gating) and rollout.state.moment in ("quiet", "spent")):
             break
         rollout, action = advance(rollout, world.answer(action))
     match rollout.state:
@@ -102,14 +116,16 @@ def run(policy: Policy, traffic: Traffic, dice: Random, *, limit: int = 5000) ->
             outcome, why = "promoted", ""
         case RolledBack(why=why):
             outcome = "rolled back"
+        case Gating(moment=why):
+            outcome = "asked"
         case state:
             outcome, why = type(state).__name__.lower(), ""
     return Run(outcome, (world.now - world.began) / 60, world.extra, world.canary_calls, why)
 
 
-def runs(policy: Policy, traffic: Traffic, *, seed: int, count: int) -> list[Run]:
+def runs(policy: Policy, traffic: Traffic, *, seed: int, count: int) -> Iterator[Run]:
     """Each has dice of its own, so that one more run changes none of the others."""
-    return [run(policy, traffic, Random(f"{seed} {number}")) for number in range(count)]
+    return (run(policy, traffic, Random(f"{seed} {number}")) for number in range(count))
 
 
 def summary(found: Sequence[Run]) -> Summary:
@@ -118,6 +134,7 @@ def summary(found: Sequence[Run]) -> Summary:
         runs=len(found),
         promoted=sum(each.outcome == "promoted" for each in found) / len(found),
         rolled_back=sum(each.outcome == "rolled back" for each in found) / len(found),
+        asked=sum(each.outcome == "asked" for each in found) / len(found),
         minutes=_at(minutes, 0.5),
         minutes_95=_at(minutes, 0.95),
         extra=_at(extra, 0.5),
@@ -132,16 +149,17 @@ def _at(ordered: Sequence[float], share: float) -> float:
 
 def history(traffic: Traffic, dice: Random, minutes: int = 180) -> list[Counts]:
     """The minutes before a rollout, for `analysis.dispersion` and the usual rate."""
-    world = _World(traffic, Policy(steps=()), dice)
+    world = World(traffic, Policy(steps=()), dice)
     found = []
     for minute in range(-minutes, 0):
-        calls = _poisson(dice, world.calls_at(minute))
+        world.luck = (_factor(dice, traffic.bursts), _factor(dice, traffic.noise))
+        calls = poisson(dice, world.calls_at(minute))
         found.append(Counts(calls=calls, bad=world.failures(calls, world.rate_at(minute, canary=False))))
     return found
 
 
-class _World:
-    """Time passes only while an action waits; whatever passes has calls in it."""
+class World:
+    """Alias and CloudWatch. Time passes only while an action waits; whatever passes has calls in it."""
 
     def __init__(self, traffic: Traffic, policy: Policy, dice: Random) -> None:
         self.traffic, self.policy, self.dice = traffic, policy, dice
@@ -151,6 +169,7 @@ class _World:
         self.weight = 0.0
         self.extra, self.canary_calls = 0.0, 0
         self.buckets: list[Bucket] = []
+        self.minute, self.luck = -math.inf, (1.0, 1.0)
 
     def answer(self, action: Action) -> AnySignal:
         match action:
@@ -187,8 +206,11 @@ class _World:
         if self.weight <= 0 and not whole:
             return
         minute = (begins - self.began) / 60
-        calls = _poisson(self.dice, self.calls_at(minute) * (ends - begins) / 60)
-        canary_calls = _binomial(self.dice, calls, self.weight)
+        if begins // 60 != self.minute:
+            self.minute = begins // 60
+            self.luck = (_factor(self.dice, self.traffic.bursts), _factor(self.dice, self.traffic.noise))
+        calls = poisson(self.dice, self.calls_at(minute) * (ends - begins) / 60)
+        canary_calls = binomial(self.dice, calls, self.weight)
         good, bad = self.rate_at(minute, canary=False), self.rate_at(minute, canary=True)
         self.extra += canary_calls * (bad - good)
         self.canary_calls += canary_calls
@@ -213,33 +235,43 @@ class _World:
             self.buckets.append(Bucket(metric=metric.name, at=at, seconds=period, canary=canary, baseline=baseline))
 
     def calls_at(self, minute: float) -> float:
-        return self.traffic.calls * (1 + self.traffic.cycle * math.sin(2 * math.pi * (minute / 1440 + self.phase)))
+        swing = 1 + self.traffic.cycle * math.sin(2 * math.pi * (minute / 1440 + self.phase))
+        return self.luck[0] * self.traffic.calls * swing
 
     def rate_at(self, minute: float, *, canary: bool) -> float:
         traffic = self.traffic
         rate = traffic.bad if canary and traffic.bad is not None and minute >= traffic.since else traffic.rate
         swing = 1 + traffic.cycle * math.sin(2 * math.pi * (minute / 1440 + self.phase) + 1)
-        rate = min(1.0, rate * swing * (1 + max(0.0, traffic.drift * minute / 60)))
+        rate = min(1.0, self.luck[1] * rate * swing * (1 + max(0.0, traffic.drift * minute / 60)))
         for outage in traffic.outages:
             if outage.begins <= minute < outage.ends:
                 rate = 1 - (1 - rate) * (1 - outage.rate)
         return rate
 
     def failures(self, calls: int, rate: float) -> int:
-        size = self.traffic.together
+        size, dice = self.traffic.together, self.dice
         if size <= 1:
-            return _binomial(self.dice, calls, rate)
-        return min(calls, size * _binomial(self.dice, calls // size, rate))
+            return binomial(dice, calls, rate)
+        groups = binomial(dice, calls // size, rate)
+        if not self.traffic.ragged or not groups:
+            return min(calls, size * groups)
+        # Beyond the first of each: a negative binomial, as a Poisson with a gamma mean.
+        return min(calls, groups + poisson(dice, dice.gammavariate(groups, size - 1)))
 
 
-def _poisson(dice: Random, mean: float) -> int:
+def _factor(dice: Random, spread: float) -> float:
+    """A gamma variate of mean 1 and that standard deviation."""
+    return dice.gammavariate(1 / spread**2, spread**2) if spread else 1.0
+
+
+def poisson(dice: Random, mean: float) -> int:
     """Exact: halves the mean by gamma variates until it is small (Ahrens & Dieter 1974), then multiplies uniforms."""
     found = 0
     while mean > 30:
         order = int(mean * 7 / 8)
         waited = dice.gammavariate(order, 1.0)
         if waited > mean:
-            return found + _binomial(dice, order - 1, mean / waited)
+            return found + binomial(dice, order - 1, mean / waited)
         found, mean = found + order, mean - waited
     product, least = 1.0, math.exp(-mean)
     while True:
@@ -249,7 +281,7 @@ def _poisson(dice: Random, mean: float) -> int:
         found += 1
 
 
-def _binomial(dice: Random, tries: int, share: float) -> int:
+def binomial(dice: Random, tries: int, share: float) -> int:
     """Exact: by the median of the order statistics while there are many (Relles 1972), then one by one."""
     if share <= 0 or tries <= 0:
         return 0
@@ -280,8 +312,6 @@ def _binomial(dice: Random, tries: int, share: float) -> int:
 
 def measured_policy(policy: Policy, traffic: Traffic, dice: Random) -> Policy:
     """The policy with what a rollout learns of the time before it: how failures cluster, how many there are usually."""
-    from msgspec.structs import replace
-
     before = history(traffic, dice)
     total = sum(before, Counts())
     dispersion = analysis.dispersion(before)

@@ -257,8 +257,10 @@ def _followed(before: Rollout, signal: AnySignal, after: Rollout) -> tuple[Kind,
         case Promoting() | Gating(moment="full") if isinstance(signal, Measured):
             passed = any(each.verdict is Verdict.PASS for each in after.judgements)
             return ("verdict", f"version {after.canary} is no worse than tolerated") if passed else None
-        case Gating(moment="quiet"):
-            return "measure", "asks " + _moment("quiet", before)
+        case Gating(moment="quiet" | "spent" as moment):
+            return "measure", "asks " + _moment(moment, before)
+        case Shifting(to=0.0) if isinstance(signal, Measured):
+            return "verdict", "takes the canary's traffic away: the budget is spent"
         case Stuck():
             return "end", "stuck: a person must look"
         case _:
@@ -275,8 +277,11 @@ def state_sentence(rollout: Rollout) -> str:
         case Ready():
             return f"Nothing has moved: version {baseline} serves everything."
         case Gating(moment=moment, waiting=waiting):
-            asks = "Waits for an answer:" if waiting else "Asks" if moment == "quiet" else "Looks at what must pass"
+            person = moment in ("quiet", "spent")
+            asks = "Waits for an answer:" if waiting else "Asks" if person else "Looks at what must pass"
             return f"{asks} {_moment(moment, rollout)}."
+        case Shifting(to=0.0):
+            return f"Version {canary} is being given no more traffic: the budget is spent."
         case Shifting(to=to):
             return f"Version {canary} is being given {per_cent(to)} of the traffic."
         case Baking(until=until):
@@ -330,6 +335,7 @@ _MOMENTS: dict[Moment, str] = {
     "traffic": "before the canary gets traffic",
     "step": "before more than {weight}",
     "quiet": "whether to go on with too few calls to judge by",
+    "spent": "whether to go on with the budget spent, and nothing shown: nothing goes to the canary meanwhile",
     "full": "before all of the traffic",
     "after": "after all of the traffic",
 }
@@ -458,7 +464,7 @@ def time_left(story: Story, now: float) -> float | None:
     match rollout.state:
         case Promoted() | RolledBack() | Superseded() | Stuck():
             return 0.0
-        case Paused() | Gating(waiting=True) | Gating(moment="quiet"):
+        case Paused() | Gating(waiting=True) | Gating(moment="quiet" | "spent"):
             return None
         case Promoting() | RollingBack() | Gating(moment="full" | "after"):
             return 0.0

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from pointsman.analysis import Bucket, Counts, Metric
-from pointsman.model import Version, from_json, to_json
+from pointsman.model import Routing, Version, from_json, to_json
 from pointsman.rollout import (
     ENDS,
     AbortAsked,
+    Action,
     AnySignal,
     Baking,
     CallFailed,
@@ -60,7 +61,7 @@ from pointsman.rollout import (
 T0 = 1_700_000_040.0  # a whole minute
 STEPS = (Step(weight=0.1, bake_s=120), Step(weight=0.5, bake_s=120))
 PLAIN = Policy(steps=STEPS, metrics=(Metric(name="errors"),), traffic=100.0)
-ALL = ("before", "traffic", "step", "quiet", "full", "after")
+ALL = ("before", "traffic", "step", "quiet", "spent", "full", "after")
 
 
 def ready(policy: Policy = PLAIN) -> Rollout:
@@ -398,12 +399,68 @@ def test_the_budget_lets_the_weight_grow_with_the_evidence() -> None:
 def test_the_smallest_cost_of_a_budget_that_cannot_be_kept_is_said_before_the_start() -> None:
     busy = replace(PLAIN, budget=50, traffic=10_000.0)
 
-    assert "2400" in " ".join(warnings(ready(busy)))
+    assert "240 calls" in " ".join(warnings(ready(busy)))
     assert warnings(ready(replace(PLAIN, budget=50))) == ()
 
 
 def test_without_evidence_the_budget_affords_what_would_fail_altogether() -> None:
-    assert affordable(50, (), traffic=100, blind_s=240, weight=0.0) == pytest.approx(50 / 24_000)
+    assert affordable(50, (), traffic=100, blind_s=240, late_s=120, weight=0.0) == pytest.approx(50 / 24_000)
+
+
+BUDGET = replace(PLAIN, budget=20, steps=(Step(weight=0.5, bake_s=120),))
+
+
+def _costly(policy: Policy = BUDGET, state: State | None = None) -> tuple[Rollout, Action]:
+    """30 of 400 calls failed where 15 would have: as many as planned with, and no proof."""
+    rollout = at(state or Baking(since=T0, until=T0 + 240), weight=0.05, policy=policy)
+    return advance(rollout, measured(rollout, canary=400, bad=30, baseline=7600, baseline_bad=285))
+
+
+@pytest.mark.parametrize(
+    "state",
+    [Baking(since=T0, until=T0 + 240), Paused(since=T0, by="ada"), Gating(moment="step", since=T0, waiting=True)],
+    ids=["baking", "paused", "gating"],
+)
+def test_a_budget_that_is_spent_takes_the_traffic_away_and_asks(state: State) -> None:
+    """It is not shown that the canary is worse: so it is not rolled back, but costs nothing while a person thinks."""
+    rollout, action = _costly(state=state)
+
+    assert action == SetWeight(routing=Routing(version=Version("7")))
+    rollout, action = advance(rollout, WeightConfirmed(at=T0 + 200, revision="r2"))
+    assert rollout.weight == 0
+    assert action == RunGates(moment="spent", weight=0.05, since=T0 + 200)
+    refused, action = advance(rollout, GateRefused(at=T0 + 300, moment="spent", why="ada: too many"))
+    assert refused.state == RolledBack(why="ada: too many"), "the baseline serves everything already"
+    assert isinstance(action, Nothing)
+    rollout, action = advance(rollout, GatePassed(at=T0 + 300, moment="spent", by="ada"))
+    assert isinstance(action, SetWeight)
+    assert action.routing == rollout.routing(0.5), "who lets it go on knows that the budget is spent"
+    assert rollout.policy.budget is None
+
+
+@pytest.mark.parametrize("quiet", ["go-on", "roll-back"])
+def test_where_nobody_is_to_be_asked_a_spent_budget_goes_back(quiet: Any) -> None:
+    rollout, action = _costly(replace(BUDGET, quiet=quiet))
+
+    assert isinstance(rollout.state, RollingBack)
+    assert "the budget of 20 calls is as good as spent: about 15 more calls" in rollout.state.why
+    assert isinstance(action, Restore)
+
+
+def test_chance_spends_no_budget() -> None:
+    """As many extra failures, but among so many that chance alone makes as much difference."""
+    rollout = at(Baking(since=T0, until=T0 + 240), weight=0.05, policy=replace(BUDGET, early=False))
+    rollout, action = advance(rollout, measured(rollout, canary=4000, bad=215, baseline=76_000, baseline_bad=3800))
+
+    assert rollout.judgements[0].extra * 4000 == pytest.approx(15)
+    assert isinstance(action, Measure), "no more than it has, and no less"
+
+
+def test_what_is_not_counted_yet_is_part_of_what_the_budget_affords() -> None:
+    judged = _costly(replace(BUDGET, budget=1000))[0].judgements
+    late, soon = (affordable(1000, judged, traffic=133, blind_s=240, late_s=s, weight=0.05) for s in (120, 0))
+
+    assert 0.05 < late < soon
 
 
 def test_a_rollout_survives_its_ledger() -> None:
@@ -472,7 +529,10 @@ def test_the_weight_never_passes_its_step_and_the_baseline_can_always_be_restore
         rollout, action = advance(rollout, signal)
         drifted = drifted or (isinstance(signal, DriftSeen) and not ended)
 
-        if isinstance(action, SetWeight):
+        if isinstance(action, SetWeight) and action.routing.canary is None:
+            assert policy.budget is not None
+            assert policy.quiet == "ask"
+        elif isinstance(action, SetWeight):
             assert action.routing.canary is not None
             top = policy.steps[rollout.step].weight
             assert float(action.routing.canary.weight) <= top + 1e-12

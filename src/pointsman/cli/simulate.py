@@ -18,6 +18,17 @@ from pointsman.story import per_cent
 if TYPE_CHECKING:
     from pointsman.cli.commands import Typed
 
+HEAD = (
+    "the new version is",
+    "fails",
+    "rolled back",
+    "a person asked",
+    "minutes",
+    "95 %",
+    "extra failed",
+    "95 %",
+    "mean",
+)
 TIMES = (1.5, 2.0, 3.0, 5.0, 50.0)
 
 
@@ -35,12 +46,11 @@ def run(typed: Typed) -> int:
     asked, screen = typed.asked, typed.screen
     declared, name = _declared(typed)
     traffic = Traffic(calls=asked.calls, rate=asked.rate)
-    policy = simulation.measured_policy(_policy(declared), traffic, Random(asked.seed))
+    policy = simulation.measured_policy(declared_policy(declared), traffic, Random(asked.seed))
     rows = []
     for title, world in _worlds(traffic, asked.regression):
         screen.say(f"simulating {asked.runs} rollouts: {title}")
-        found = simulation.summary(simulation.runs(policy, world, seed=asked.seed, count=asked.runs))
-        rows.append(_row(title, world, found, policy))
+        rows.append(_row(title, world, simulation.summary(_runs(typed, policy, world)), policy))
     notes = warnings(begin(policy, baseline=Version("1"), canary=Version("2"), revision="", at=0.0))
     if not screen.json:
         _show(typed, name, declared, rows, notes)
@@ -51,6 +61,18 @@ def run(typed: Typed) -> int:
     facts = {"calls": asked.calls, "rate": asked.rate, "runs": asked.runs, "seed": asked.seed}
     screen.result({"environment": name, **facts, "policy": policy, "worlds": rows, "notes": notes})
     return 0
+
+
+def _runs(typed: Typed, policy: Policy, traffic: Traffic) -> list[simulation.Run]:
+    """All of them; a terminal counts along."""
+    asked, screen, found = typed.asked, typed.screen, []
+    for number, each in enumerate(simulation.runs(policy, traffic, seed=asked.seed, count=asked.runs), start=1):
+        found.append(each)
+        if screen.lively and (number % 10 == 0 or number == asked.runs):
+            # The count goes when it is complete: what is said next takes its line.
+            counted = "" if number == asked.runs else f"        {number} of {asked.runs}"
+            print(f"\r\x1b[K{counted}", end="", file=screen.err, flush=True)
+    return found
 
 
 def _declared(typed: Typed) -> tuple[config.Rollout, str]:
@@ -71,7 +93,7 @@ def _declared(typed: Typed) -> tuple[config.Rollout, str]:
     return found.rollout or config.Rollout(), found.name if found.rollout else f"{found.name}, default settings"
 
 
-def _policy(declared: config.Rollout) -> Policy:
+def declared_policy(declared: config.Rollout) -> Policy:
     """As on AWS: by the minute. Only errors are simulated."""
     return Policy(
         steps=tuple(Step(weight=share / 100, bake_s=bake) for share, bake in declared.ramp),
@@ -119,14 +141,16 @@ def _show(typed: Typed, name: str, declared: config.Rollout, rows: list[World], 
         f"{asked.runs} rollouts each, seed {asked.seed}"
     )
     screen.print()
+    doubt = any(row.summary.asked for row in rows)
     screen.table(
-        ("the new version is", "fails", "rolled back", "", "minutes", "95 %", "extra failed", "95 %", "mean"),
+        (*HEAD[:3], "", *HEAD[3:4][: int(doubt)], *HEAD[4:]),
         [
             (
                 row.name,
                 per_cent(row.bad),
                 f"{row.summary.rolled_back:.1%}",
                 plots.bar(row.summary.rolled_back, 12),
+                *([f"{row.summary.asked:.1%}"] if doubt else []),
                 f"{row.summary.minutes:.1f}",
                 f"{row.summary.minutes_95:.1f}",
                 f"{row.summary.extra:,.0f}",
@@ -142,6 +166,8 @@ def _show(typed: Typed, name: str, declared: config.Rollout, rows: list[World], 
         f"Healthy versions were rolled back in {false:.1%} of rollouts at most (allowed: {per_cent(declared.alpha)}). "
         "Minutes and extra failed calls are medians of whole rollouts."
     )
+    if doubt:
+        screen.print("Where a person would be asked, the run ends: too few calls, or the budget is spent.")
     for note in notes:
         screen.print(f"Note: {note}.")
 
@@ -185,14 +211,11 @@ def page(name: str, declared: config.Rollout, traffic: Traffic, rows: list[World
     ]
     cells = "".join(
         f"<tr><th scope=row>{escape(row.name)}</th><td>{per_cent(row.bad)}</td><td>{row.summary.rolled_back:.1%}</td>"
-        f"<td>{row.summary.minutes:.1f}</td><td>{row.summary.minutes_95:.1f}</td><td>{row.summary.extra:,.0f}</td>"
+        f"<td>{row.summary.asked:.1%}</td><td>{row.summary.minutes:.1f}</td><td>{row.summary.minutes_95:.1f}</td><td>{row.summary.extra:,.0f}</td>"
         f"<td>{row.summary.extra_95:,.0f}</td><td>{row.summary.extra_mean:,.1f}</td></tr>"
         for row in rows
     )
-    head = "".join(
-        f"<th scope=col>{each}</th>"
-        for each in ("the new version is", "fails", "rolled back", "minutes", "95 %", "extra failed", "95 %", "mean")
-    )
+    head = "".join(f"<th scope=col>{each}</th>" for each in HEAD)
     titled = zip(_TITLES, figures, strict=True)
     drawn = "".join(f"<figure><figcaption>{title}</figcaption>{svg}</figure>" for title, svg in titled)
     said = f"{steps(declared)}; {traffic.calls:g} calls a minute, {per_cent(traffic.rate)} of them fail"
