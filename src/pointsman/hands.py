@@ -70,6 +70,7 @@ class Released(Value, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     tests: dict[str, TestReport]
     warnings: tuple[str, ...] = ()
+    rollout: dict[str, Any] | None = None  # where traffic moved step by step: id, outcome, reports
 
 
 def carry_out(session: Session, made: Plan, *, tests: dict[str, TestReport] | None = None) -> Released:
@@ -159,6 +160,7 @@ class Work:
             notes=made.notes,
             tests=self.reports,
             warnings=tuple(session.warnings),
+            rollout=session.rollout,
         )
 
 

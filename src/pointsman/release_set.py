@@ -393,7 +393,7 @@ class ReleaseSet:
                 member = by_name[shift.function]
                 alias, arn = self._alias(member, shift), member.session.arn
                 if alias and arn:  # a rollout of ours that was interrupted goes back first
-                    alias = rolling.end_for_rollback(member.session, arn, alias)
+                    alias, _ended = rolling.end_for_rollback(member.session, arn, alias)
                 present[shift.function] = alias
             except (PointsmanError, OSError) as error:
                 failed[shift.function] = error

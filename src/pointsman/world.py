@@ -288,7 +288,7 @@ class World:
 
     def refresh(self) -> None:
         """Learn what others wrote into the ledger, every few seconds at most: of a team's it is a paid read."""
-        if self.clock.now() - self._refreshed >= 3.0:
+        if not 0 <= self.clock.now() - self._refreshed < 3.0:  # the clock may be set back
             self._refreshed = self.clock.now()
             self.ledger.sync()
 
@@ -537,6 +537,7 @@ class Session:
     warnings: list[str] = field(default_factory=list)  # what the person asking should know, though it stops nothing
     saved: Plan | None = None  # the plan of a file that is being applied: what it decided is not decided again
     approved: Mapping[str, str] = field(default_factory=dict)  # by the run that is resumed: "ALIAS version" → by whom
+    rollout: dict[str, Any] | None = None  # the one that ended in this run: id, outcome, where its reports lie
 
     @property
     def ledger(self) -> Ledger:
