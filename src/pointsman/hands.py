@@ -314,7 +314,10 @@ class _Record:
             )
 
     def moved(self, function: FunctionArn, alias: AliasName, version: Version, was: Version | None) -> None:
-        world = self.session.world
+        session, world = self.session, self.session.world
+        moves = session.ledger.moves(function, alias)
+        if moves and moves[-1].version == version and moves[-1].release in rolling.chain(session.ledger, session.run):
+            return  # by the run that this one resumes, which was killed right after
         move = Move(
             alias=alias,
             version=version,
@@ -323,9 +326,9 @@ class _Record:
             at=world.clock.now(),
             by=world.actor.by,
             build=self.made.build,
-            release=self.session.release or self.session.run,
+            release=session.release or session.run,
         )
-        self.session.ledger.moved(self.session.run, function, move)
+        session.ledger.moved(session.run, function, move)
 
     def removed(self, function: FunctionArn, alias: AliasName, version: Version) -> None:
         session, actor = self.session, self.session.world.actor

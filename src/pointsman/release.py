@@ -436,6 +436,7 @@ def resume(world: World, run: Run) -> Released:
     Raises LostRace where it is still under way, Drift where somebody else moved on since.
     """
     must_have_ended(run)
+    world.as_asked(run)
     function = world.functions(run.function)[0]
     environment = world.environment(run.environment)
     before = told(world, run)

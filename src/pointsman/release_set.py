@@ -133,6 +133,7 @@ def resume(world: World, run: Run, *, back: bool = False) -> list[Released]:
     if not run.members:
         return [release.resume(world, run)]
     release.must_have_ended(run)
+    world.as_asked(run)
     functions = tuple(world.functions(name)[0] for name in run.members)
     environment = world.environment(run.environment)
     decided = _decided(world, run)
