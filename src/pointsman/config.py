@@ -7,6 +7,7 @@ down.
 
 from __future__ import annotations
 
+import functools
 import re
 import tomllib
 import zoneinfo
@@ -744,6 +745,7 @@ _BROKEN: Any = object()
 _At: TypeAlias = tuple[str, ...]
 
 
+@functools.cache
 def _root() -> mi.StructType:
     kind = mi.type_info(Project)
     assert isinstance(kind, mi.StructType)

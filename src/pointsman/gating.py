@@ -88,9 +88,9 @@ class _Gates:
     def rule(self, standing: Standing, place: int, since: float) -> Ruling:
         subject = f"{self.rollout} {self.moment} {self.weight * 100:g}% {standing.name}"
         before = self.session.ledger.newest("gate", subject)
-        if before and before.at >= since and before.body["verdict"] != "waiting":
+        asked = before is not None and before.body.get("ruled", before.at) >= since
+        if before and asked and before.body["verdict"] != "waiting":
             return Ruling(verdict=before.body["verdict"], by=before.body["by"], why=before.body["problem"])
-        asked = before is not None and before.at >= since
         ruling = self._rule(standing, place, since)
         if ruling.verdict != "waiting":
             self._record(subject, standing, ruling)
@@ -165,7 +165,7 @@ class _Gates:
 
     def _pause(self, since: float) -> Ruling:
         asked = self.session.ledger.newest("rollout-asked", self.rollout)
-        if asked and asked.at > since and asked.body["ask"] == "resume":
+        if asked and asked.body.get("asked", asked.at) > since and asked.body["ask"] == "resume":
             return Ruling(verdict="pass", by=str(asked.body.get("by", "")))
         return Ruling(verdict="waiting")
 
@@ -191,6 +191,7 @@ class _Gates:
             verdict=ruling.verdict,
             problem=ruling.why,
             by=ruling.by,
+            ruled=self.session.world.clock.now(),  # as `since` is: the ledger's own time may be set back in between
             arn=str(self.target.arn.unqualified),
             version=self.version,
             **ruling.facts,

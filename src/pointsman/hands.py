@@ -69,6 +69,7 @@ class Released(Value, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     tests: dict[str, TestReport]
     warnings: tuple[str, ...] = ()
+    rollout: dict[str, Any] | None = None  # where traffic moved step by step: id, outcome, reports
 
 
 def carry_out(session: Session, made: Plan, *, tests: dict[str, TestReport] | None = None) -> Released:
@@ -158,6 +159,7 @@ class Work:
             notes=made.notes,
             tests=self.reports,
             warnings=tuple(session.warnings),
+            rollout=session.rollout,
         )
 
 
@@ -311,7 +313,10 @@ class _Record:
             )
 
     def moved(self, function: FunctionArn, alias: AliasName, version: Version, was: Version | None) -> None:
-        world = self.session.world
+        session, world = self.session, self.session.world
+        moves = session.ledger.moves(function, alias)
+        if moves and moves[-1].version == version and moves[-1].release in rolling.chain(session.ledger, session.run):
+            return  # by the run that this one resumes, which was killed right after
         move = Move(
             alias=alias,
             version=version,
@@ -320,9 +325,9 @@ class _Record:
             at=world.clock.now(),
             by=world.actor.by,
             build=self.made.build,
-            release=self.session.release or self.session.run,
+            release=session.release or session.run,
         )
-        self.session.ledger.moved(self.session.run, function, move)
+        session.ledger.moved(session.run, function, move)
 
     def removed(self, function: FunctionArn, alias: AliasName, version: Version) -> None:
         session, actor = self.session, self.session.world.actor

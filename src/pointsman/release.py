@@ -271,7 +271,8 @@ def planned_rollback(session: Session, to: str | None, *, asked: BuildId | None 
     catch_up(session, arn, alias)
     shifting = alias.routing.canary is not None  # then the way back is to the baseline, and no further
     if session.run:
-        session.alias = alias = rolling.end_for_rollback(session, arn, alias)
+        session.alias, ended = rolling.end_for_rollback(session, arn, alias)
+        alias, shifting = session.alias, shifting or ended
     approve = False  # going back must never wait for a signature
     if to is not None:
         version, build = resolve(session, arn, to)
@@ -400,12 +401,17 @@ def resume(world: World, run: Run) -> Released:
     Raises LostRace where it is still under way, Drift where somebody else moved on since.
     """
     must_have_ended(run)
+    world.as_asked(run)
     function = world.functions(run.function)[0]
     environment = world.environment(run.environment)
     before = told(world, run)
     with world.running(run.command, function, environment, {**run.request, "resumes": run.id}) as session:
         session.approved = before.approved
-        if before.planned and (there := rolling.begun_by(world.ledger, run)):
+        if ended := run.request.get("rollout"):
+            return _aborted(session, str(ended), str(run.request.get("why", "")))
+        if run.request.get("alone"):
+            return _restored(session, rolling.restore_by_alias(session))
+        if before.planned and (there := rolling.begun_by(world.ledger, run.id)):
             return _resumed_rollout(session, before.planned, there)
         if run.command == "deploy":
             return _resumed_deploy(session, run, before)
@@ -445,8 +451,57 @@ def repackaged(session: Session, run: Run, before: Told) -> tuple[Artifact, Buil
     return made, build_id(world, made, packaged["build"] if packaged else run.request.get("build"), at), tests
 
 
+def abort(world: World, there: rolling.Known, *, why: str) -> Released:
+    """End a rollout by whoever carries it through, or here. Raises NotRestored where the alias may be half-way still,
+    LostRace where it is somebody else's by now, UsageError where it was promoted before that was heard."""
+    function, environment = world.functions(there.opened.function)[0], world.environment(there.opened.environment)
+    with world.running("rollback", function, environment, {"rollout": there.opened.id, "why": why}) as session:
+        return _aborted(session, there.opened.id, why)
+
+
+def _aborted(session: Session, rollout: str, why: str) -> Released:
+    there = rolling.called(session.ledger, rollout)
+    assert there is not None, "its beginning is in this ledger"
+    session.arn = FunctionArn.parse(there.arn)
+    session.check_account(session.arn)
+    rolling.abort(session, there, why=why)
+    baseline = rolling.Restored(alias=there.opened.alias, version=there.rollout.baseline, was=there.canary)
+    return _restored(session, baseline, name=there.opened.name)
+
+
+def restore_alone(world: World, function: Function, environment: Environment) -> tuple[rolling.Restored, Released]:
+    """An alias that is half-way, and no ledger tells how it came to that: by itself alone."""
+    with world.running("rollback", function, environment, {"alone": True}) as session:
+        restored = rolling.restore_by_alias(session)
+        return restored, _restored(session, restored)
+
+
+def _restored(session: Session, back: rolling.Restored, *, name: str = "") -> Released:
+    return Released(
+        command="rollback",
+        function=session.function.name,
+        name=name or owners.name(session),
+        environment=session.environment.name,
+        alias=back.alias,
+        outcome=session.outcome,
+        build=None,
+        version=back.version,
+        was=back.was or None,
+        published=False,
+        moved=bool(back.was),
+        why="" if back.was else f"{back.alias} serves version {back.version} alone already",
+        run=session.run,
+        release=session.release or session.run,
+        tests={},
+        rollout=session.rollout,
+    )
+
+
 def _resumed_rollout(session: Session, then: Plan, there: rolling.Known) -> Released:
-    """What led to it is done; the rollout goes on from its last state, and what was to follow it follows."""
+    """What led to it is done; the rollout goes on from its last state, and what was to follow it follows.
+
+    Where it ends otherwise than promoted, there is nothing left of the run that began it, either.
+    """
     session.arn = FunctionArn.parse(there.arn)
     session.alias = session.gateway.alias(there.opened.name, then.alias)
     session.check_account(session.arn)
@@ -455,7 +510,12 @@ def _resumed_rollout(session: Session, then: Plan, there: rolling.Known) -> Rele
         steps.pop(0)
     now = msgspec.structs.replace(then, steps=tuple(steps), version=there.canary, name=there.opened.name)
     announce(session, now)
-    return carry_out(session, now)
+    try:
+        return carry_out(session, now)
+    except (GateRefused, LostRace) as error:
+        if not rolling.again(session.ledger, there).open:
+            rolling.settle(session, there, "refused" if isinstance(error, GateRefused) else "lost", error.what)
+        raise
 
 
 def resumed_move(session: Session, then: Plan) -> Plan:

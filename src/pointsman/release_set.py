@@ -133,6 +133,7 @@ def resume(world: World, run: Run, *, back: bool = False) -> list[Released]:
     if not run.members:
         return [release.resume(world, run)]
     release.must_have_ended(run)
+    world.as_asked(run)
     functions = tuple(world.functions(name)[0] for name in run.members)
     environment = world.environment(run.environment)
     decided = _decided(world, run)
@@ -393,7 +394,7 @@ class ReleaseSet:
                 member = by_name[shift.function]
                 alias, arn = self._alias(member, shift), member.session.arn
                 if alias and arn:  # a rollout of ours that was interrupted goes back first
-                    alias = rolling.end_for_rollback(member.session, arn, alias)
+                    alias, _ended = rolling.end_for_rollback(member.session, arn, alias)
                 present[shift.function] = alias
             except (PointsmanError, OSError) as error:
                 failed[shift.function] = error

@@ -8,22 +8,39 @@ watchers from acting at once; the alias's revision id keeps both from overwritin
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from dataclasses import replace as with_other
 from typing import Any, Literal
 
 from msgspec.structs import replace
 
-from pointsman import analysis, footing, gates, gating, owners, sharing, story, synthetic
+from pointsman import (
+    analysis,
+    footing,
+    gates,
+    gating,
+    owners,
+    report_page,
+    reporting,
+    sharing,
+    story,
+    synthetic,
+)
 from pointsman import rollout as machine
 from pointsman.aws import metrics
+from pointsman.aws.transports import Clock
 from pointsman.config import Rollout as Declared
 from pointsman.errors import (
     Ambiguous,
     AwsError,
     Conflict,
+    FunctionFailed,
     GateRefused,
     Interrupted,
+    LedgerError,
     LostRace,
     NotFound,
     NotRestored,
@@ -32,12 +49,13 @@ from pointsman.errors import (
     Unreachable,
     UsageError,
 )
-from pointsman.ledger import Entry, Lease, Ledger, Run, born
+from pointsman.ledger import ENDED, Entry, Lease, Ledger, Run, born
 from pointsman.model import (
     Alias,
     AliasName,
     FunctionArn,
     FunctionName,
+    Measured,
     Query,
     Routing,
     Series,
@@ -50,14 +68,19 @@ from pointsman.rollout import Action, AnySignal, Policy, Rollout
 from pointsman.world import Session, World
 
 LEASE_S = 45.0
+BEAT_S = 15.0
+"""How often the lease is renewed while something else takes long: a gate's command, AWS starting environments."""
+OFF_S = 5.0
+"""By how much our clock may differ from AWS's unheeded: the Date of an answer has whole seconds."""
 Ask = Literal["pause", "resume", "skip", "abort"]
 
 
 class Opened(Value, frozen=True, kw_only=True):
     """What the ledger keeps of a rollout from its beginning on. `rollout` is how it began; `id` is its run's.
 
-    `description` is what the alias gets with the canary. `slow_ms`: what counts as slow. `red`: alarms that were red
-    already. `notes`: what the person should know.
+    `description` is what the alias gets with the canary, `described` what it had before. `slow_ms`: what counts as
+    slow. `red`: alarms that were red already, since when. `shares`: so many environments the alias itself keeps ready,
+    which AWS takes from version to version. `notes`: what the person should know.
     """
 
     id: str
@@ -71,7 +94,9 @@ class Opened(Value, frozen=True, kw_only=True):
     rollout: Rollout
     series: tuple[Series, ...] = ()
     slow_ms: float | None = None
-    red: tuple[str, ...] = ()
+    red: dict[str, float] = {}  # noqa: RUF012 (msgspec copies it)
+    described: str = ""
+    shares: int = 0
     notes: tuple[str, ...] = ()
     build: str = ""
     commit: str = ""
@@ -121,12 +146,27 @@ def listed(ledger: Ledger) -> Iterator[Known]:
 
 
 def _known(ledger: Ledger, entry: Entry) -> Known:
-    opened = from_json(to_json(entry.body["opened"]), Opened)
-    last = ledger.newest("rollout-state", opened.id)
+    opened, arn = from_json(to_json(entry.body["opened"]), Opened), FunctionArn.parse(entry.function)
+    overtaken = _overtaken(ledger, opened.id)
+    states = ledger.of_function("rollout-state", arn, opened.id)
+    last = next((each for each in states if not overtaken(each)), None)
     if last is None:
         return Known(opened=opened, arn=entry.function, rollout=opened.rollout, heard=entry.seq)
     found = from_json(to_json(last.body["rollout"]), Rollout)
     return Known(opened=opened, arn=entry.function, rollout=found, heard=int(last.body["heard"]))
+
+
+def _overtaken(ledger: Ledger, rollout: str) -> Callable[[Entry], bool]:
+    """Whether a watcher wrote this when another was at work already: it did not know yet, and nothing came of it.
+
+    The lease's token grows with each watcher, and each writes down that it is there before it reads how things stand.
+    """
+    watchers = [(each.seq, int(each.body["token"])) for each in ledger.after(0, "rollout-watched", rollout)]
+
+    def late(entry: Entry) -> bool:
+        return any(seq < entry.seq and token > int(entry.body["token"]) for seq, token in watchers)
+
+    return late
 
 
 def lease_name(arn: FunctionArn | str, alias: str) -> str:
@@ -139,14 +179,15 @@ def watcher(ledger: Ledger, rollout: Known) -> Lease | None:
     return None if lease is None or _dead(lease.holder) else lease
 
 
-def _holder() -> str:
-    return f"{os.uname().nodename} {os.getpid()} {born(os.getpid())}"
+def _holder(run: str) -> str:
+    """One process may do several things: its run tells them apart."""
+    return f"{os.uname().nodename} {os.getpid()} {born(os.getpid())} {run}"
 
 
 def _dead(holder: str) -> bool:
     """Whether it was a process of this machine that is gone: nobody has to wait for its lease to end."""
     match holder.split(" "):
-        case [host, pid, began] if host == os.uname().nodename and pid.isdecimal():
+        case [host, pid, began, *_] if host == os.uname().nodename and pid.isdecimal():
             now = born(int(pid))
             return now == "" or (now != began and "?" not in (now, began))
     return False
@@ -154,8 +195,10 @@ def _dead(holder: str) -> bool:
 
 def signals(ledger: Ledger, rollout: str, *, after: int = 0) -> Iterator[tuple[Entry, AnySignal]]:
     """What happened, oldest first, from an entry on."""
+    overtaken = _overtaken(ledger, rollout)
     for entry in ledger.after(after, "rollout-state", rollout):
-        yield entry, from_json(to_json(entry.body["signal"]), AnySignal)  # type: ignore[arg-type]
+        if not overtaken(entry):
+            yield entry, from_json(to_json(entry.body["signal"]), AnySignal)  # type: ignore[arg-type]
 
 
 def prologue(ledger: Ledger, there: Known) -> story.Story:
@@ -200,15 +243,41 @@ def trying(session: Session, arn: FunctionArn, alias: Alias | None) -> Version |
     return there.canary if there and there.open else None
 
 
-def begun_by(ledger: Ledger, run: Run) -> Known | None:
-    """The rollout that the run, or one that it resumed, began, where the alias may be half-way still."""
-    resumed = {each.id: str(each.request.get("resumes") or "") for each in ledger.runs()}
-    chain = run.id
-    while chain:
-        if there := called(ledger, chain):
-            return there if there.open else None
-        chain = resumed.get(chain, "")
+def chain(ledger: Ledger, run: str) -> tuple[str, ...]:
+    """The run, that which it resumed, and so on."""
+    resumed = {each.run: str(each.body["run"]["request"].get("resumes") or "") for each in ledger.all_of("run")}
+    found = [run]
+    while earlier := resumed.get(found[-1]):
+        found.append(earlier)
+    return tuple(found)
+
+
+def begun_by(ledger: Ledger, run: str) -> Known | None:
+    """The rollout that the run, or one that it resumed, began: ended or not, what is behind it may be still to do."""
+    runs = chain(ledger, run)
+    there = (_known(ledger, each) for each in ledger.all_of("rollout") if each.body["opened"]["id"] in runs)
+    return next(there, None)
+
+
+def unfinished(ledger: Ledger, there: Known) -> Run | None:
+    """The newest run that can be gone on with of those that carried this rollout, or what it is part of, through."""
+    own = {there.opened.id, there.opened.release}
+    for run in ledger.runs():
+        if not run.part_of and own & {*chain(ledger, run.id)} and ledger.unfinished(run.id) is not None:
+            return run
     return None
+
+
+def settle(session: Session, there: Known, outcome: str, why: str) -> None:
+    """It has ended: the runs that carried it through before have nothing left to resume.
+
+    A release of several functions has: the others go where this one went.
+    """
+    own, ledger = {there.opened.id, there.opened.release}, session.ledger
+    for run in ledger.runs():
+        mine = run.id in (session.run, session.part_of) or run.members or run.part_of
+        if not mine and run.outcome not in ENDED and own & {*chain(ledger, run.id)}:
+            ledger.end(run.id, outcome, why)
 
 
 def clear_way(session: Session, arn: FunctionArn, alias: Alias | None, version: Version | None) -> Alias | None:
@@ -243,13 +312,51 @@ def must_be_free(session: Session, arn: FunctionArn, alias: Alias) -> None:
     refuse_third(session, known(session.ledger, arn, alias.name))
 
 
-def end_for_rollback(session: Session, arn: FunctionArn, alias: Alias) -> Alias:
-    """A rollback while a rollout is under way ends that properly: its watcher hears of it, and gives back all."""
+def end_for_rollback(session: Session, arn: FunctionArn, alias: Alias) -> tuple[Alias, bool]:
+    """A rollback while a rollout is under way ends that properly: its watcher hears of it, and gives back all.
+
+    (The alias then, whether that was so): it is the way back, and there is no further one. So it stays when the
+    rollback is killed, and resumed, right after that.
+    """
     there = known(session.ledger, arn, alias.name)
-    if there is None or not there.open:
-        return alias
-    end_first(session, there, why="rolled back")
-    return session.gateway.alias(arn.name, alias.name) or alias
+    if there is None:
+        return alias, False
+    if there.open:
+        _must_be_back(end_first(session, there, why="rolled back"), there.opened.alias)
+        settle(session, there, "restored", "rolled back")
+        return session.gateway.alias(arn.name, alias.name) or alias, True
+    runs = chain(session.ledger, session.run)
+    asked = session.ledger.after(0, "rollout-asked", there.opened.id)
+    return alias, any(each.body["ask"] == "abort" and each.body.get("run") in runs for each in asked)
+
+
+def abort(session: Session, there: Known, *, why: str) -> None:
+    """End it, and what it was part of. Raises NotRestored, LostRace, UsageError where its end is another one."""
+    ended, alias = end_first(session, there, why=why) if there.open else there.rollout, there.opened.alias
+    _must_be_back(ended, alias)
+    where = f"aborting the rollout of {alias}"
+    match ended.state:
+        case machine.Superseded(what=what):
+            settle(session, there, "lost", what)
+            raise LostRace(f"somebody else moved the alias: {what}", where=where, next="Nothing was overwritten.")
+        case machine.Promoted():
+            raise UsageError(
+                f"it had ended: version {ended.canary} serves everything",
+                where=where,
+                next=f"`pointsman rollback {alias}` goes back.",
+            )
+        case _:
+            settle(session, there, "restored", "its rollout was aborted")
+
+
+def _must_be_back(ended: Rollout, alias: AliasName) -> None:
+    """Raises NotRestored where the alias may be half-way still."""
+    if isinstance(ended.state, machine.Stuck):
+        raise NotRestored(
+            ended.state.why,
+            where=f"ending the rollout of {alias}",
+            next=f"Look at {alias} in AWS; `pointsman rollout abort {alias}` tries once more.",
+        )
 
 
 # Beginning
@@ -273,6 +380,9 @@ def shift(session: Session, arn: FunctionArn, asked: Asked) -> Alias:
     Raises GateRefused where the canary was rolled back, LostRace where somebody else moved the alias meanwhile.
     """
     there = known(session.ledger, arn, asked.alias)
+    mine = begun_by(session.ledger, session.run)  # ended or not: what is resumed must not be tried a second time
+    if mine and there and mine.opened.id == there.opened.id and mine.canary == asked.version:
+        return follow(session, mine)
     if there is None or not there.open or there.canary != asked.version:
         refuse_third(session, there)
         there = _open(session, arn, asked)
@@ -285,7 +395,9 @@ def refuse_third(session: Session, there: Known | None) -> None:
         return
     if session.world.options.supersede:
         session.say(f"ending the rollout of {there.opened.alias} to version {there.canary} first")
-        end_first(session, there, why="superseded by another release")
+        ended = end_first(session, there, why="superseded by another release")
+        _must_be_back(ended, there.opened.alias)
+        settle(session, there, "restored", "superseded by another release")
         return
     opened = there.opened
     raise LostRace(
@@ -334,6 +446,7 @@ def _open(session: Session, arn: FunctionArn, asked: Asked) -> Known:
         alpha=ramp.alpha,
         minimum=ramp.minimum,
         early=ramp.early,
+        proof=ramp.proof,
         hold_s=ramp.hold,
         quiet=ramp.quiet,
         limit_s=ramp.limit,
@@ -361,6 +474,8 @@ def _open(session: Session, arn: FunctionArn, asked: Asked) -> Known:
         series=series,
         slow_ms=slow_ms,
         red=red,
+        described=alias.description,
+        shares=prepared.shares,
         notes=tuple(notes),
         build=asked.build,
         commit=world.actor.commit,
@@ -434,14 +549,14 @@ def _what_to_measure(
     return tuple(series), tuple(wanted), found.slow_ms, before
 
 
-def _red_already(session: Session, policy: Declared, notes: list[str]) -> tuple[str, ...]:
+def _red_already(session: Session, policy: Declared, notes: list[str]) -> dict[str, float]:
     """Alarms that are red before anything moved: no reason to stop what may be the fix."""
     if not policy.alarms:
-        return ()
+        return {}
     red = [each for each in session.gateway.alarms(policy.alarms) if each.state == "ALARM"]
     for each in red:
         notes.append(f"alarm {each.name} is red already, and ignored until it clears: {each.reason}")
-    return tuple(each.name for each in red)
+    return {each.name: each.since for each in red}
 
 
 # Following
@@ -452,17 +567,21 @@ def follow(session: Session, there: Known) -> Alias:
     with _watching(session, there) as lease:
         watch = Watch(session, there, lease)
         watch.run()
-    return watch.ending()
+    try:
+        return watch.ending()
+    except (GateRefused, LostRace, NotRestored) as error:
+        error.rollout = session.rollout
+        raise
 
 
 def end_first(session: Session, there: Known, *, why: str) -> Rollout:
-    """Abort it, by whoever carries it through; or here, where nobody does."""
-    ask(session.world, there, "abort", why=why)
+    """Abort it, by whoever carries it through; or here, where nobody does. The rollout as it ended."""
     world, patience = session.world, session.world.options.wait_s
+    ask(world, there, "abort", why=why, run=session.run)
     began = world.clock.now()
     while watcher(world.ledger, there) is not None:
-        if (now := known(world.ledger, FunctionArn.parse(there.arn), there.opened.alias)) and not now.open:
-            return now.rollout
+        if not (there := again(world.ledger, there)).open:
+            return there.rollout
         if world.clock.now() - began > patience:
             raise LostRace(
                 f"its watcher has not ended the rollout within {patience:g} s",
@@ -471,18 +590,19 @@ def end_first(session: Session, there: Known, *, why: str) -> Rollout:
             )
         world.clock.sleep(0.5)
         world.refresh()
-    there = known(world.ledger, FunctionArn.parse(there.arn), there.opened.alias) or there
-    if there.open:
-        with _watching(session, there) as lease:
-            watch = Watch(session, there, lease)
-            watch.run()
-            return watch.rollout
-    return there.rollout
+    with _watching(session, there) as lease:
+        watch = Watch(session, there, lease)
+        watch.run()
+        return watch.rollout
 
 
-def ask(world: World, there: Known, what: Ask, *, why: str = "") -> None:
-    """A request for whoever carries the rollout through."""
-    world.ledger.append(there.opened.id, "rollout-asked", subject=there.opened.id, ask=what, by=world.actor.by, why=why)
+def ask(world: World, there: Known, what: Ask, *, why: str = "", run: str = "") -> None:
+    """A request for whoever carries the rollout through. `run`: whose it is, where that is to go on when it is done."""
+    # This machine's clock may be behind that of the watcher, who holds what is older than its gate for an old story.
+    state = there.rollout.state
+    at = max(world.clock.now(), state.since + 0.001 if isinstance(state, machine.Gating) else 0.0)
+    facts: dict[str, Any] = {"ask": what, "by": world.actor.by, "why": why, "run": run, "asked": at}
+    world.ledger.append(there.opened.id, "rollout-asked", subject=there.opened.id, **facts)
 
 
 @contextmanager
@@ -492,7 +612,7 @@ def _watching(session: Session, there: Known) -> Iterator[Lease]:
     other = ledger.holder(name)
     if other and _dead(other.holder):
         ledger.release(other)
-    lease = ledger.lease(name, _holder(), LEASE_S)
+    lease = ledger.lease(name, _holder(session.run), LEASE_S)
     if lease is None:
         other = ledger.holder(name)
         raise LostRace(
@@ -504,7 +624,31 @@ def _watching(session: Session, there: Known) -> Iterator[Lease]:
     try:
         yield lease
     finally:
-        ledger.release(lease)
+        with suppress(LedgerError):  # it ends by itself; what came of the rollout is the thing to tell
+            ledger.release(lease)
+
+
+def again(ledger: Ledger, there: Known) -> Known:
+    """The same rollout, as it stands now."""
+    entries = ledger.of_function("rollout", FunctionArn.parse(there.arn), there.opened.alias)
+    return next((_known(ledger, each) for each in entries if each.body["opened"]["id"] == there.opened.id), there)
+
+
+@dataclass
+class _Steady:
+    """Our clock, and where that is set back it goes on from where it was: nothing is waited for a second time."""
+
+    inner: Clock
+    lost: float = 0.0
+    latest: float = 0.0
+
+    def now(self) -> float:
+        self.lost += max(0.0, self.latest - self.inner.now() - self.lost)
+        self.latest = max(self.latest, self.inner.now() + self.lost)
+        return self.latest
+
+    def sleep(self, seconds: float) -> None:
+        self.inner.sleep(seconds)
 
 
 class Watch:
@@ -514,25 +658,30 @@ class Watch:
         self.session = session
         self.opened = there.opened
         self.arn = FunctionArn.parse(there.arn)
-        # What another watcher wrote since we looked counts: we hold the lease only now.
-        self.known = known(session.ledger, self.arn, there.opened.alias) or there
+        self.lease = lease
+        self.held = session.world.clock.now()  # when the lease was renewed last
+        if there.open:
+            facts: dict[str, Any] = {"token": lease.token, "holder": lease.holder}
+            session.ledger.append(session.run, "rollout-watched", subject=self.opened.id, **facts)
+        # What another watcher wrote since we looked counts; what it writes from now on does not.
+        self.known = again(session.ledger, there)
         self.rollout = self.known.rollout
         self.heard = self.known.heard
-        self.lease = lease
-        self.red = set(self.opened.red)
         self.checks = gating.Checks(session, arn=self.arn, version=self.rollout.canary)
         self.alias: Alias | None = None
         self.calls = self._calls()
+        self.clock = _Steady(session.world.clock)
+        self.ahead: float | None = None  # AWS's clock, of ours; None: not looked at yet
 
     @property
     def now(self) -> float:
-        return self.session.world.clock.now()
+        return self.clock.now()
 
     def run(self) -> None:
         try:
             signal = self.heed()
             action = self.take(signal) if signal else machine.due(self.rollout)
-            if self.calls and self.rollout.weight > 0:
+            if self.calls and self.rollout.weight > 0 and not self.rollout.ended:
                 self.calls.start()
             self.tell()
             while not self.rollout.ended:
@@ -541,24 +690,28 @@ class Watch:
             if self.calls:
                 self.calls.stop()
         footing.give_back(self.session, self.arn, self.opened.alias)
+        self.session.rollout = report(self.session, self.known)
 
     def take(self, signal: AnySignal) -> Action:
         """What the signal makes of the rollout, written down before anything follows from it."""
-        before, (self.rollout, action) = self.rollout, machine.advance(self.rollout, signal)
-        if self.rollout != before:
+        before, (after, action) = self.rollout, machine.advance(self.rollout, signal)
+        if after != before:
+            self.hold(surely=True)  # what we saw may be another watcher's work by now
             self.session.ledger.append(
                 self.session.run,
                 "rollout-state",
                 function=str(self.arn),
                 subject=self.opened.id,
-                rollout=self.rollout,
+                rollout=after,
                 signal=signal,
                 heard=self.heard,
-                ended=self.rollout.ended,  # what came before may be forgotten in time, this not
+                token=self.lease.token,
+                ended=after.ended,  # what came before may be forgotten in time, this not
             )
-            changed = type(before.state) is not type(self.rollout.state) or before.weight != self.rollout.weight
+            self.rollout = after
+            changed = type(before.state) is not type(after.state) or before.weight != after.weight
             if changed and not self.session.world.watched:
-                self.session.say(story.state_sentence(self.rollout))
+                self.session.say(story.state_sentence(after))
         self.tell()
         return action
 
@@ -606,32 +759,38 @@ class Watch:
                 raise Interrupted("stopped", where=f"the rollout of {self.opened.alias}")
             self.session.world.clock.sleep(min(left, self.session.world.glance_s))
 
-    def hold(self) -> None:
-        """Renew the lease in time. Lost, it is another's: whoever has it acts, and we must not."""
-        if self.lease.expires - self.now > LEASE_S / 2:
+    def hold(self, *, surely: bool = False) -> None:
+        """Renew the lease in time; `surely` now. Lost, it is another's: whoever has it acts, and we must not."""
+        now = self.session.world.clock.now()
+        if not surely and 0 <= now - self.held < LEASE_S / 2:
             return
-        renewed = self.session.ledger.lease(self.lease.name, self.lease.holder, LEASE_S)
-        if renewed is None or renewed.token != self.lease.token:
+        renewed = _renewed(self.session.ledger, self.lease)
+        if renewed is None:
             raise LostRace(
                 "another watcher goes on with it",
                 where=f"the rollout of {self.opened.alias}",
                 next=f"Nothing is lost: `pointsman rollout watch {self.opened.alias}` shows it.",
             )
-        self.lease = renewed
+        self.lease, self.held = renewed, now
+
+    @contextmanager
+    def held_on(self) -> Iterator[None]:
+        """The lease stays ours while something else takes long: a command, AWS starting environments."""
+        with beating(self.session.ledger, self.lease, BEAT_S):
+            yield
 
     # What is due
 
     def carry_out(self, action: Action) -> AnySignal:
         match action:
             case machine.SetWeight(routing=routing):
-                self.ready()
-                return self.route(routing, None, f"shifting {self.opened.alias}")
+                return self.ready() or self.route(routing, f"shifting {self.opened.alias}")
             case machine.Promote(routing=routing):
-                return self.route(routing, self.opened.description, f"promoting {self.opened.alias}")
+                return self.ready() or self.route(routing, f"promoting {self.opened.alias}")
             case machine.Restore(routing=routing):
-                return self.route(routing, None, f"putting {self.opened.alias} back")
+                return self.route(routing, f"putting {self.opened.alias} back")
             case machine.Measure(at=at, since=since):
-                return self.wait(at) or self.measure(since)
+                return self.wait(at - (self.ahead or 0.0)) or self.measure(since)
             case machine.RunGates(moment=moment, weight=weight, since=since):
                 return self.gates(moment, weight, since)
             case machine.Nothing():
@@ -652,48 +811,69 @@ class Watch:
             period_s=rollout.policy.period_s,
         )
 
-    def ready(self) -> None:
-        """What the canary needs before it has calls."""
+    def ready(self) -> machine.CallFailed | None:
+        """What the canary needs before it has calls; None once it has that."""
         if self.rollout.weight > 0:
-            return
+            return None
         gateway, rollout = self.session.gateway, self.rollout
         alias = gateway.alias(self.arn.name, self.opened.alias)
         canary = gateway.function(self.arn.name, rollout.canary)
         if alias and canary and alias.routing == rollout.routing(0.0):
-            footing.provision(self.session, alias, canary)
+            try:
+                with self.held_on():
+                    footing.provision(self.session, alias, canary)
+            except (FunctionFailed, UsageError) as error:
+                return machine.CallFailed(at=self.now, what=error.what)
         if self.calls:
             self.calls.start()
+        if self.ahead is None and not self.session.world.local and self.opened.series:
+            with suppress(AwsError):  # told when it is measured in earnest
+                self._tallies(self.now - rollout.policy.period_s)
+        return None
 
     def gates(self, moment: machine.Moment, weight: float, since: float) -> AnySignal:
-        self.hold()
-        signal = gating.run_gates(
-            self.session, self.opened.id, moment, weight, arn=self.arn, version=self.rollout.canary, since=since
-        )
+        steady = with_other(self.session, world=with_other(self.session.world, clock=self.clock))
+        with self.held_on():
+            signal = gating.run_gates(
+                steady, self.opened.id, moment, weight, arn=self.arn, version=self.rollout.canary, since=since
+            )
         if isinstance(signal, machine.GateWaiting) and not 0 < self.rollout.weight < 1:
             return self.wait(self.now + 2.0) or signal
+        if isinstance(signal, machine.GatePassed) and moment == "after":  # it may have stood for hours, and is the end
+            found = self.session.gateway.alias(self.arn.name, self.opened.alias)
+            if found is None or not self.ours(found):
+                return self.drift(found)
         return signal
 
-    def route(self, routing: Routing, description: str | None, where: str) -> AnySignal:
+    def route(self, routing: Routing, where: str) -> AnySignal:
         """One conditional UpdateAlias; after a lost answer, what is there decides.
 
         Found as it should be, it is our own call of before; as it was, the call is sent (again); else somebody came.
         """
         back = isinstance(self.rollout.state, machine.RollingBack)
-        gateway, was = self.session.undoing if back else self.session.gateway, self.rollout.routing(self.rollout.weight)
+        gateway = self.session.undoing if back else self.session.gateway
+        # A call that a dead watcher sent, or whose answer was lost, may land yet. It asks for the revision that it
+        # saw: a new one, in its way, makes sure that it does not.
+        late = back and self.rollout.state.perhaps is not None  # type: ignore[union-attr]
         began, contests, delay = self.now, 0, 0.5
         while True:
             self.hold()
             try:
                 found = gateway.alias(self.arn.name, self.opened.alias)
-                if found is None:
-                    return machine.DriftSeen(at=self.now, what=f"{self.opened.alias} is gone")
-                if found.routing == routing:
+                if found and self.held_by_aws(found) and found.version == routing.version:
+                    found = self.moved(found, routing)
+                if found and found.routing == routing and not late:
                     self.alias = found
-                    return machine.WeightConfirmed(at=self.now, revision=found.revision)
-                if not self.ours(found, was):
-                    return machine.DriftSeen(at=self.now, what=f"{self.opened.alias} serves {found.routing}, not {was}")
-                self.alias = gateway.point(found, routing, expecting=found.revision, description=description)
-                return machine.WeightConfirmed(at=self.now, revision=self.alias.revision)
+                    return self.confirmed(found, routing)
+                if found is None or not (self.ours(found) or found.routing == routing):
+                    return self.drift(found)
+                self.hold(surely=True)
+                sent = gateway.point(found, routing, expecting=found.revision, description=self.described(found))
+                late = False
+                if sent.routing == routing:
+                    self.alias = sent
+                    return self.confirmed(sent, routing)
+                continue  # AWS holds it on the version before, until the other is ready
             except (Ambiguous, Unreachable, Throttled) as error:
                 # A canary with nobody watching is worse than a watcher that waits for the network.
                 if self.now - began > self.rollout.policy.hold_s:
@@ -704,7 +884,11 @@ class Watch:
                 contests += 1
                 if contests == 5:
                     return machine.CallFailed(at=self.now, what=f"{where}: {error.what}")
-            except AwsError as error:
+            except NotFound as error:
+                if not back:  # the canary's version, say: nothing of that is left to try
+                    return machine.DriftSeen(at=self.now, what=error.what)
+                return machine.CallFailed(at=self.now, what=f"{where}: {error.what}")
+            except (AwsError, FunctionFailed) as error:
                 return machine.CallFailed(at=self.now, what=f"{where}: {error.what}")
             if signal := None if back else self.wait(self.now + delay):
                 return signal
@@ -712,34 +896,64 @@ class Watch:
                 self.session.world.clock.sleep(delay)
             delay = min(delay * 1.5, 10.0)
 
-    def ours(self, found: Alias, was: Routing) -> bool:
+    def confirmed(self, found: Alias, routing: Routing) -> AnySignal:
+        """Where the alias itself keeps environments ready, AWS divides them anew at each weight: until then."""
+        if self.opened.shares and routing.canary:
+            with self.held_on():
+                footing.wait_ready(self.session, self.arn, self.opened.alias)
+        return machine.WeightConfirmed(at=self.now, revision=found.revision, ahead=self.ahead or 0.0)
+
+    def moved(self, found: Alias, routing: Routing) -> Alias | None:
+        was = found.routing.canary
+        assert was is not None
+        with self.held_on():
+            return footing.moved(self.session, found, routing, was.version)
+
+    def held_by_aws(self, found: Alias) -> bool:
+        """AWS gives the version before all the weight until the other's environments are ready. We never do."""
+        canary = found.routing.canary
+        return bool(
+            self.opened.shares
+            and canary
+            and float(canary.weight) == 1.0
+            and {found.version, canary.version} == {self.rollout.baseline, self.rollout.canary}
+        )
+
+    def described(self, found: Alias) -> str | None:
+        """The description that goes with the move; None leaves what somebody else wrote there meanwhile."""
+        ours, before, state = self.opened.description, self.opened.described, self.rollout.state
+        if isinstance(state, machine.Promoting) and found.description == before:
+            return ours
+        if isinstance(state, machine.RollingBack) and found.description == ours != before:
+            return before
+        return None
+
+    def ours(self, found: Alias) -> bool:
         """Whether the alias is as this rollout left it. Its revision may have changed with its description only."""
-        return found.routing == was
+        rollout, state = self.rollout, self.rollout.state
+        weights = [rollout.weight]
+        if isinstance(state, machine.RollingBack) and state.perhaps is not None:
+            weights.append(state.perhaps)
+        return found.routing in [rollout.routing(each) for each in weights] or self.held_by_aws(found)
+
+    def drift(self, found: Alias | None) -> machine.DriftSeen:
+        alias, was = self.opened.alias, self.rollout.routing(self.rollout.weight)
+        what = f"{alias} serves {found.routing}, not {was}" if found else f"{alias} is gone"
+        return machine.DriftSeen(at=self.now, what=what)
 
     def measure(self, since: float) -> AnySignal:
         """What was counted since; a red alarm and a moved alias come before any statistics."""
         session, opened, rollout = self.session, self.opened, self.rollout
         try:
             found = session.gateway.alias(self.arn.name, opened.alias)
-            was = rollout.routing(rollout.weight)
-            if found is None or not self.ours(found, was):
-                now = str(found.routing) if found else "nothing: it is gone"
-                return machine.DriftSeen(at=self.now, what=f"{opened.alias} serves {now}, not {was}")
+            if found is None or not self.ours(found):
+                return self.drift(found)
             if red := self.turned_red():
                 return machine.Failed(at=self.now, why=red)
             if not opened.series:
                 return machine.Measured(at=self.now, until=self.now - rollout.policy.lag_s)
             period = int(rollout.policy.period_s)
-            read = session.gateway.tallies(
-                self.arn.name,
-                opened.alias,
-                (rollout.baseline, rollout.canary),
-                opened.series,
-                since=since,
-                period=period,
-                settle=rollout.policy.lag_s,
-                quiet=0.0 if session.world.local else metrics.QUIET_S,
-            )
+            read = self._tallies(since)
         except AwsError as error:
             return self.wait(self.now + rollout.policy.period_s) or machine.Measured(
                 at=self.now, until=since, error=error.what
@@ -760,15 +974,29 @@ class Watch:
             return self.wait(self.now + max(1.0, rollout.policy.period_s / 4)) or machine.Tick(at=self.now)
         return machine.Measured(at=self.now, until=read.until, buckets=tuple(buckets))
 
+    def _tallies(self, since: float) -> Measured:
+        policy = self.rollout.policy
+        read = self.session.gateway.tallies(
+            self.arn.name,
+            self.opened.alias,
+            (self.rollout.baseline, self.rollout.canary),
+            self.opened.series,
+            since=since,
+            period=int(policy.period_s),
+            settle=policy.lag_s,
+            quiet=0.0 if self.session.world.local else metrics.QUIET_S,
+        )
+        off = read.now - self.now
+        self.ahead = off if abs(off) > OFF_S else 0.0
+        return read
+
     def turned_red(self) -> str:
         """The first alarm that is red and was not from the beginning; one that clears counts from then on."""
         declared = self.session.environment.rollout
         if declared is None or not declared.alarms:
             return ""
         for each in self.session.gateway.alarms(declared.alarms):
-            if each.state != "ALARM":
-                self.red.discard(each.name)
-            elif each.name not in self.red:
+            if each.state == "ALARM" and self.opened.red.get(each.name) != each.since:
                 return f"alarm {each.name} turned red: {each.reason}"
         return ""
 
@@ -777,11 +1005,15 @@ class Watch:
     def ending(self) -> Alias:
         opened, rollout = self.opened, self.rollout
         where = f"rollout of {opened.alias} to version {rollout.canary}"
-        look = f"`pointsman rollout report {opened.alias}` tells why, with the numbers."
+        look = f"`pointsman rollout report {opened.alias}` tells why, with the numbers"
+        kept = (self.session.rollout or {}).get("reports", {}).get("markdown")
+        look += f"; so does {kept}." if kept else "."
         match rollout.state:
             case machine.Promoted():
                 found = self.alias or self.session.gateway.alias(self.arn.name, opened.alias)
-                assert found is not None
+                if found is None or found.routing != rollout.routing(1.0):
+                    what = f"it serves {found.routing}" if found else "it is gone"
+                    raise LostRace(f"it was promoted, and moved by somebody else since: {what}", where=where, next=look)
                 return found
             case machine.RolledBack(why=why):
                 moved = f"{opened.alias} serves version {rollout.baseline} alone. "
@@ -840,6 +1072,62 @@ def _buckets(
         )
 
 
+def _renewed(ledger: Ledger, lease: Lease) -> Lease | None:
+    """The lease, for longer; None where another watcher had it meanwhile, though it may be free by now."""
+    renewed = ledger.lease(lease.name, lease.holder, LEASE_S)
+    if renewed and renewed.token != lease.token:
+        ledger.release(renewed)
+        return None
+    return renewed
+
+
+@contextmanager
+def beating(ledger: Ledger, lease: Lease, every_s: float) -> Iterator[None]:
+    """Renews a lease from beside, in real time. One that was lost meanwhile stays lost: it is for `hold` to find."""
+    done = threading.Event()
+
+    def beat() -> None:
+        while not done.wait(every_s):
+            with suppress(LedgerError):
+                if not _renewed(ledger, lease):
+                    return
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def report(session: Session, there: Known) -> dict[str, Any]:
+    """The rollout in short, for `--json`; its whole story is written beside the test reports, where that can be."""
+    told = prologue(session.ledger, there)
+    for _entry, signal in signals(session.ledger, there.opened.id):
+        told = story.tell(told, signal)
+    kept: dict[str, str] = {}
+    folder = session.world.reports / session.run
+    writers: dict[str, Callable[[story.Story], str]] = {
+        "html": report_page.html,
+        "markdown": reporting.markdown,
+        "text": reporting.text,
+        "json": lambda told: to_json(reporting.document(told)).decode(),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for kind, write in writers.items():
+            path = folder / f"rollout.{_SUFFIXES.get(kind, kind)}"
+            path.write_text(write(told), encoding="utf-8")
+            kept[kind] = str(path)
+    except OSError as error:  # a full disk, say: what moved has moved
+        session.say(f"the report could not be written: {error}")
+    return {"id": there.opened.id, "outcome": told.outcome, "reports": kept}
+
+
+_SUFFIXES = {"markdown": "md", "text": "txt"}
+
+
 class Restored(Value, frozen=True, kw_only=True):
     """An alias put back by itself alone. `was` had a share of its calls: `weight`, in per cent."""
 
@@ -866,24 +1154,23 @@ def restore_by_alias(session: Session) -> Restored:
     return Restored(alias=alias.name, version=alias.version, was=share.version, weight=float(share.weight) * 100)
 
 
-def settle_run(session: Session, there: Known) -> None:
-    """The release that began an aborted rollout has nothing left to resume."""
-    run = session.ledger.unfinished(there.opened.release, but=session.run)
-    if run is not None and run.id == there.opened.release:
-        session.ledger.end(run.id, "restored", "its rollout was aborted")
-
-
 def restore_alone(session: Session, name: FunctionName, alias: Alias) -> Alias:
     """Without a ledger: the alias itself tells its baseline. One conditional UpdateAlias with empty weights."""
-    back = Routing(version=alias.version)
-    try:
-        return session.undoing.point(alias, back, expecting=alias.revision, description=None)
-    except (Ambiguous, PreconditionFailed) as error:
-        found = session.gateway.alias(name, alias.name)
-        if found and found.routing == back:
-            return found
-        raise LostRace(
-            f"somebody else moved it meanwhile: {found.routing if found else 'it is gone'}",
-            where=f"putting {alias.name} back",
-            next="Nothing was overwritten.",
-        ) from error
+    back, lost, where = Routing(version=alias.version), 0, f"putting {alias.name} back"
+    while True:
+        try:
+            return session.undoing.point(alias, back, expecting=alias.revision, description=None)
+        except (Ambiguous, PreconditionFailed) as error:
+            found = session.gateway.alias(name, alias.name)
+            if found and found.routing == back:
+                return found
+            lost += 1
+            if found and found.revision == alias.revision:  # nothing came of it
+                if lost == 3:
+                    raise
+                continue
+            raise LostRace(
+                f"somebody else moved it meanwhile: {found.routing if found else 'it is gone'}",
+                where=where,
+                next="Nothing was overwritten.",
+            ) from error

@@ -138,7 +138,10 @@ class Promoting(Value, frozen=True, kw_only=True, tag_field="state"):
 
 
 class RollingBack(Value, frozen=True, kw_only=True, tag_field="state"):
+    """`perhaps`: the weight that was being set, where one was: the alias may serve that already, or yet."""
+
     why: str
+    perhaps: float | None = None
 
 
 class Promoted(Value, frozen=True, kw_only=True, tag_field="state"):
@@ -154,7 +157,10 @@ class Superseded(Value, frozen=True, kw_only=True, tag_field="state"):
 
 
 class Stuck(Value, frozen=True, kw_only=True, tag_field="state"):
+    """`perhaps`: as of RollingBack."""
+
     why: str
+    perhaps: float | None = None
 
 
 State: TypeAlias = (
@@ -187,9 +193,10 @@ class Tick(Signal, frozen=True, kw_only=True):
 
 
 class WeightConfirmed(Signal, frozen=True, kw_only=True):
-    """The alias serves what was asked for; `revision` is its revision id now."""
+    """The alias serves what was asked for; `revision` is its revision id now. `ahead`: AWS's clock, of ours."""
 
     revision: str
+    ahead: float = 0.0
 
 
 class Measured(Signal, frozen=True, kw_only=True):
@@ -413,7 +420,9 @@ def _measure(rollout: Rollout) -> Measure:
 def _after(rollout: Rollout, signal: AnySignal) -> Rollout:
     state = rollout.state
     if isinstance(state, Stuck):
-        return _state(rollout, RollingBack(why=_asked(signal))) if isinstance(signal, AbortAsked) else rollout
+        if not isinstance(signal, AbortAsked):
+            return rollout
+        return _state(rollout, RollingBack(why=_asked(signal), perhaps=state.perhaps))
     if rollout.ended:
         return rollout
     match signal:
@@ -454,17 +463,23 @@ def _asked(signal: AbortAsked) -> str:
 
 def _back(rollout: Rollout, why: str) -> Rollout:
     """To the baseline: at once where no call ever went to the canary."""
-    if isinstance(rollout.state, RollingBack):
-        return rollout
-    return _state(rollout, RollingBack(why=why) if rollout.moved else RolledBack(why=why))
+    match rollout.state:
+        case RollingBack():
+            return rollout
+        case Shifting(to=to):
+            return _state(rollout, RollingBack(why=why, perhaps=to))
+        case Promoting():
+            return _state(rollout, RollingBack(why=why, perhaps=1.0))
+        case _:
+            return _state(rollout, RollingBack(why=why) if rollout.moved else RolledBack(why=why))
 
 
 def _refused(rollout: Rollout, what: str) -> Rollout:
     match rollout.state:
         case Shifting() | Promoting():
-            return _state(rollout, RollingBack(why=what))
-        case RollingBack(why=why):
-            return _state(rollout, Stuck(why=f"{why}; going back failed: {what}"))
+            return _back(rollout, what)
+        case RollingBack(why=why, perhaps=perhaps):
+            return _state(rollout, Stuck(why=f"{why}; going back failed: {what}", perhaps=perhaps))
         case _:
             return rollout
 
@@ -481,12 +496,12 @@ def _confirmed(rollout: Rollout, signal: WeightConfirmed) -> Rollout:
             policy = rollout.policy
             # Only buckets that begin after the shift count: in one that spans it, a shared change of the error rate
             # would look like a difference between the versions.
-            first = math.ceil(at / policy.period_s) * policy.period_s
+            first = math.ceil((at + signal.ahead) / policy.period_s) * policy.period_s
             # A weight that a budget raised within a step does not begin its bake time anew.
             left_s = max(policy.period_s, policy.steps[rollout.step].bake_s - rollout.baked * policy.period_s)
             return replace(
                 rollout,
-                state=Baking(since=at, until=first + left_s + policy.lag_s),
+                state=Baking(since=at, until=first - signal.ahead + left_s + policy.lag_s),
                 weight=to,
                 counted=first,
                 settled=0,

@@ -118,6 +118,12 @@ class Options(Value, frozen=True, kw_only=True):
     outside_window: bool = False
     wait_s: float = 300
 
+    @property
+    def how(self) -> dict[str, object]:
+        """How it is to move, as the ledger keeps it: what is resumed moves the same way."""
+        asked = {"all_at_once": self.all_at_once, "supersede": self.supersede}
+        return {name: each for name, each in asked.items() if each}
+
 
 @dataclass
 class World:
@@ -288,7 +294,7 @@ class World:
 
     def refresh(self) -> None:
         """Learn what others wrote into the ledger, every few seconds at most: of a team's it is a paid read."""
-        if self.clock.now() - self._refreshed >= 3.0:
+        if not 0 <= self.clock.now() - self._refreshed < 3.0:  # the clock may be set back
             self._refreshed = self.clock.now()
             self.ledger.sync()
 
@@ -456,7 +462,7 @@ class World:
             function=", ".join(functions),
             alias=environment.alias,
             environment=environment.name,
-            request=request,
+            request={**self.options.how, **request},
             by=self.actor.by,
             at=self.clock.now(),
             host=os.uname().nodename,
@@ -474,6 +480,11 @@ class World:
         if environment.branch and not self.ledger.remembered("branch", environment.alias):
             self.ledger.append(run.id, "branch", subject=environment.alias, branch=environment.branch)
         return run
+
+    def as_asked(self, run: Run) -> None:
+        """From now on as that run was told to move: what resumes it is typed without."""
+        asked = {name: bool(run.request[name]) for name in ("all_at_once", "supersede") if name in run.request}
+        self.options = msgspec.structs.replace(self.options, **asked)
 
     def outside_window(self, environment: Environment) -> str:
         """Why its window is shut, where `--outside-window` overrides that; "" where it is open or there is none.
@@ -537,6 +548,7 @@ class Session:
     warnings: list[str] = field(default_factory=list)  # what the person asking should know, though it stops nothing
     saved: Plan | None = None  # the plan of a file that is being applied: what it decided is not decided again
     approved: Mapping[str, str] = field(default_factory=dict)  # by the run that is resumed: "ALIAS version" → by whom
+    rollout: dict[str, Any] | None = None  # the one that ended in this run: id, outcome, where its reports lie
 
     @property
     def ledger(self) -> Ledger:

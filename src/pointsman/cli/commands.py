@@ -122,7 +122,7 @@ def run(
         return _dispatch(typed)
     except PointsmanError as error:
         screen.failed(error)
-        if asked.command in MOVES:
+        if asked.command in MOVES or getattr(asked, "rollout_command", "") == "resume":
             from pointsman.cli import reports
 
             reports.failed(error, asked.command, environ, typed.root, screen.err)
@@ -341,6 +341,8 @@ def told(typed: Typed, done: list[Released]) -> int:
                 screen.print(f"{about}Note: {note}.")
             if each.preview:
                 screen.print(f"{about}Preview: {each.preview}")
+            if path := (each.rollout or {}).get("reports", {}).get("text"):
+                screen.print(f"{about}The rollout's report: {path}")
             for warning in each.warnings:
                 screen.warn(warning)
     screen.result(done)

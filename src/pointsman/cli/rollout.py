@@ -240,11 +240,18 @@ def _ask(typed: Typed, what: rolling.Ask) -> int:
 
 def _resume(typed: Typed) -> int:
     world, screen = typed.world, typed.screen
-    there = open_one(typed)
-    rolling.ask(world, there, "resume")
+    there = found(typed)
+    if not there.open and rolling.unfinished(world.ledger, there) is None:
+        there = open_one(typed)  # says that it has ended, and how
+    if there.open:
+        rolling.ask(world, there, "resume")
     if lease := rolling.watcher(world.ledger, there):
         if not screen.json:
-            screen.print(f"The rollout of {there.opened.alias} goes on; {lease.holder} carries it through.")
+            left = max(1.0, lease.expires - world.clock.now())
+            screen.print(
+                f"The rollout of {there.opened.alias} goes on; {lease.holder} carries it through. "
+                f"If that is dead: the same again in {left:.0f} s."
+            )
         screen.result({**_facts(there), "asked": "resume", "watcher": lease.holder})
         return 0
     from pointsman.cli.commands import told
@@ -257,8 +264,7 @@ def rolling_on(world: World, there: rolling.Known) -> list[Released]:
     from pointsman import release, release_set
 
     opened = there.opened
-    run = world.ledger.unfinished(opened.release)
-    if run is not None and run.id == opened.release:
+    if run := rolling.unfinished(world.ledger, there):
         return release_set.resume(world, run)
     function, environment = world.functions(opened.function)[0], world.environment(opened.environment)
     return [release.promote(world, function, environment, f"version:{there.canary}")]
@@ -269,14 +275,16 @@ def _abort(typed: Typed) -> int:
     there = _perhaps(typed)
     if there is None or not there.open:
         return _abort_alone(typed, there)
-    opened = there.opened
-    function, environment = world.functions(opened.function)[0], world.environment(opened.environment)
-    with world.running("rollback", function, environment, {"rollout": opened.id}) as session:
-        ended = rolling.end_first(session, there, why=asked.why)
-        rolling.settle_run(session, there)
+    from pointsman import release
+
+    done = release.abort(world, there, why=asked.why)
+    there = rolling.again(world.ledger, there)
     if not screen.json:
-        screen.print(f"{opened.alias} serves version {ended.baseline} alone: {state_sentence(ended)}")
-    screen.result({**_facts(there), "state": plain(ended.state), "ended": True, "says": state_sentence(ended)})
+        baseline = there.rollout.baseline
+        screen.print(f"{there.opened.alias} serves version {baseline} alone: {state_sentence(there.rollout)}")
+        if path := (done.rollout or {}).get("reports", {}).get("text"):
+            screen.print(f"Its report: {path}")
+    screen.result({**_facts(there), "rollout": done.rollout})
     return 0
 
 
@@ -297,21 +305,16 @@ def _abort_alone(typed: Typed, there: rolling.Known | None) -> int:
     world, screen, asked = typed.world, typed.screen, typed.asked
     if not asked.name:
         raise UsageError("which alias?", where="rollout abort", next="`pointsman rollout abort PROD`.")
+    from pointsman import release
+
     environment = world.environment(there.opened.environment if there else asked.name)
     done = []
     for function in typed.functions:
-        with world.running("rollback", function, environment, {"target": None}) as session:
-            restored = rolling.restore_by_alias(session)
-            done.append(restored)
-            if not screen.json:
-                screen.print(
-                    f"{function.name}: {environment.alias} serves version {restored.version} alone"
-                    + (
-                        f"; version {restored.was} had {restored.weight:.3g} % of its calls."
-                        if restored.was
-                        else " already."
-                    )
-                )
+        restored, _released = release.restore_alone(world, function, environment)
+        done.append(restored)
+        if not screen.json:
+            was = f"; version {restored.was} had {restored.weight:.3g} % of its calls." if restored.was else " already."
+            screen.print(f"{function.name}: {environment.alias} serves version {restored.version} alone{was}")
     screen.result(done)
     return 0
 
