@@ -48,8 +48,8 @@ def test_no_text_holds_what_moves_a_cursor() -> None:
 BAD_TEXT = """\
 Version 8 was rolled back: greeting → PROD
 
-Version 8 is worse: 21 of 660 calls failed (3.2 %) against 4 of 11,340 (0.035 %); \
-odds ratio about 90 (at least 9.5); e-value 10^17.4, the limit is 10^2.3.
+Version 8 is worse: 21 of 660 calls failed (3.2 %) against 4 of 11,340 (0.035 %); odds ratio about 90 (at least \
+9.6); e-value 10^17.4, the limit is 10^2.3.
 Version 7 serves everything: version 8 is worse by its errors.
 
   function     greeting (greeting-prod on AWS)
@@ -61,21 +61,21 @@ Version 7 serves everything: version 8 is worse by its errors.
   steps        1 % for 1 min, 10 % for 3 min, 50 % for 3 min
   rollout      r-20260302-120000
 
-  METRIC  VERSION   CALLS  BAD    SHARE    ODDS RATIO          E-VALUE   LIMIT  VERDICT
-  errors        8     660   21    3.2 %    90 (9.5–∞)  10^17.4 against  10^2.3  worse
-                7  11,340    4  0.035 %                    10^-3.5 for  10^2.3
-  slow          8     660    7    1.1 %  1.1 (0.17–4)  10^-0.4 against  10^2.3  not proved
-                7  11,340  113    1.0 %                       10^0 for  10^2.3
+  METRIC  VERSION   CALLS  BAD    SHARE      ODDS RATIO          E-VALUE   LIMIT  VERDICT
+  errors        8     660   21    3.2 %      90 (9.6–∞)  10^17.4 against  10^2.3  worse
+                7  11,340    4  0.035 %                      10^-2.5 for  10^2.3
+  slow          8     660    7    1.1 %  1.1 (0.17–3.7)  10^-0.5 against  10^2.3  not proved
+                7  11,340  113    1.0 %                         10^0 for  10^2.3
 
 errors, bucket by bucket (tolerated: 2 times the odds)
       FROM  WEIGHT  CANARY BAD   OF  SHARE  BASELINE BAD     OF    SHARE  E-VALUE      FOR    ODDS RATIO
-  12:01:00     1 %           2   60  3.3 %             2  5,940  0.034 %   10^1.6  10^-0.6  102 (0.34–∞)
-  12:04:00    10 %          19  600  3.2 %             2  5,400  0.037 %  10^17.4  10^-3.5    90 (9.5–∞)
+  12:01:00     1 %           2   60  3.3 %             2  5,940  0.034 %   10^1.7  10^-0.6  102 (0.35–∞)
+  12:04:00    10 %          19  600  3.2 %             2  5,400  0.037 %  10^17.4  10^-2.5    90 (9.6–∞)
 
 slow, bucket by bucket (tolerated: 1.5 times the odds)
       FROM  WEIGHT  CANARY BAD   OF  SHARE  BASELINE BAD     OF   SHARE  E-VALUE      FOR       ODDS RATIO
-  12:01:00     1 %           1   60  1.7 %            59  5,940  0.99 %  10^-0.1  10^-0.1  1.7 (0.0018–23)
-  12:04:00    10 %           6  600  1.0 %            54  5,400   1.0 %  10^-0.4     10^0     1.1 (0.17–4)
+  12:01:00     1 %           1   60  1.7 %            59  5,940  0.99 %  10^-0.1  10^-0.1  1.7 (0.0017–18)
+  12:04:00    10 %           6  600  1.0 %            54  5,400   1.0 %  10^-0.5     10^0   1.1 (0.17–3.7)
 
 What happened
   12:00:01  version 8 serves 1 %
@@ -123,19 +123,19 @@ greeting → PROD   version 7 → 8 (build 101), production               15 min
 ████████████████████████████████████  100 %  1 % › 10 % › 50 % › 100 %  PROMOTED
 
 METRIC  V   CALLS  BAD   SHARE  ODDS RATIO       EVIDENCE
-errors  8  11,460   34  0.30 %  0.98 (0.41–2.2)  against ··············· 10^-0.6
-        7  36,540  110  0.30 %  no worse         for     ███████████████ 10^2.2
+errors  8  11,460   34  0.30 %  0.98 (0.42–2.2)  against ··············· 10^-0.7
+        7  36,540  110  0.30 %  no worse         for     ███████████████ 10^2.1
 
 e-value for version 8, errors (╌ the limit)
    10^2┤╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌⣀⡠⠄╌╌╌╌╌╌╌╌╌
-       │                                                  ⢀⣀⣀⣀⠤⠤⠒⠒⠉⠉
-       │                            ⣀⣀⣀⣀⣀⣀⣀⣀⠤⠤⠤⠤⠔⠒⠒⠒⠒⠊⠉⠉⠉⠉⠁
-   10^0┤⣀⣀⣀⣀⣀⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠒⠊⠉
+       │                                                     ⢀⣀⠤⠔⠒⠉⠉
+       │                               ⢀⣀⣀⣀⣀⠤⠤⠤⠤⠤⠤⠒⠒⠒⠒⠒⠒⠒⠉⠉⠉⠉⠁
+   10^0┤⣀⣀⣀⣀⣀⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠔⠒⠊⠉⠉⠉⠁
        └0──────────────────────────────────────────────────────────── 15 min 1 s
 
 Version 8 is no worse than tolerated (2 times the odds): 34 of 11,460 calls
 failed (0.30 %) against 110 of 36,540 (0.30 %); odds ratio about 0.98 (at most
-2.2); e-value 10^2.2 against its being worse than that, the limit is 10^2.
+2.2); e-value 10^2.1 against its being worse than that, the limit is 10^2.
 Version 8 serves everything.
 
 12:09:01  version 8 serves 50 %
@@ -151,26 +151,30 @@ def test_the_picture_of_one_that_ended_by_evidence() -> None:
 
 
 LEAKING_VIEW = """\
-greeting → PROD   version 7 → 8 (build 101), production                                                           25 min
-████████································   20 %  5 % › [20 %] › 50 % › 100 %                                   UNDER WAY
+greeting → PROD   version 7 → 8 (build 101), production                                                           \
+25 min
+████████································   20 %  5 % › [20 %] › 50 % › 100 %                                   \
+UNDER WAY
 
 METRIC  V   CALLS  BAD   SHARE  ODDS RATIO      EVIDENCE
-errors  8   1,656   14  0.85 %  2.1 (0.58–6.5)  against ███████▏················ 10^0.6
-        7  12,024   48  0.40 %  not proved      for     ························ 10^-1
+errors  8   1,656   14  0.85 %  2.1 (0.59–6.1)  against ███████················· 10^0.6
+        7  12,024   48  0.40 %  not proved      for     ························ 10^-0.9
 
 e-value against version 8, errors (╌ the limit)
        │
-   10^2┤╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌
+   \
+10^2┤╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌
        │
        │
        │
-       │                                                                                              ⢀⣀⠤⠔⠒⠒⠊⠉⠉
-   10^0┤⣀⣀⣀⣀⡀                                                                                 ⣀⣀⠤⠤⠔⠒⠊⠉⠁
-       │    ⠈⠉⠉⠉⠉⠉⠉⠑⠒⠒⠒⠒⠒⠒⠒⠒⠢⠤⠤⠤⠤⠤⠤⠤⠤⠔⠒⠒⠒⠒⠒⠒⠒⠒⠒⠒⠒⠒⠢⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⢄⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⠤⠤⠤⠔⠒⠊⠉⠉⠉⠉⠉⠉
-       └0──────────────────────────────────────────────────────────────────────────────────────────────────────── 25 min
+       │                                                                                             ⣀⡠⠤⠒⠊⠉⠉⠉⠉⠉
+   10^0┤⠤⠤⠤⠤⠤⣀⣀⣀⣀⣀⣀⡀                                                                       ⣀⣀⣀⣀⠤⠤⠤⠒⠊⠉
+       │           ⠈⠉⠉⠉⠉⠒⠒⠒⠒⠒⠒⠒⠒⠒⠤⠤⠤⠔⠒⠉⠉⠉⠑⠒⠒⠒⠒⠒⠒⠒⠒⠢⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⠤⢄⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⠤⠤⠤⠔⠒⠊⠉⠉⠉
+       └0──────────────────────────────────────────────────────────────────────────────────────────────────────── \
+25 min
 
 Nothing is proved of version 8 yet: 14 of 1,656 calls failed (0.85 %) against 48 of 12,024 (0.40 %); odds ratio about
-2.1 (0.58 to 6.5); e-value 10^0.6 against it and 10^-1 for it, the limit is 10^2; about 2,052 more calls of it would
+2.1 (0.59 to 6.1); e-value 10^0.6 against it and 10^-0.9 for it, the limit is 10^2; about 2,065 more calls of it would
 tell.
 Version 8 serves 20 %, and is watched there until 12:26:00 at least.
 Next: counts again at 12:26:00, when the counts are complete; about 14 min to go if nothing speaks against it.
@@ -243,13 +247,13 @@ def test_piped_only_what_changed_is_written() -> None:
     assert out.getvalue() == (
         "12:00:01  version 8 serves 1 %\n"
         "12:03:01  version 8 serves 10 %\n"
-        "12:03:01  10 % to version 8; errors: 2 of 60 (3.3 %), baseline 2 of 5,940 (0.034 %), e-value 10^1.6 of "
+        "12:03:01  10 % to version 8; errors: 2 of 60 (3.3 %), baseline 2 of 5,940 (0.034 %), e-value 10^1.7 of "
         "10^2.3; slow: 1 of 60 (1.7 %), baseline 59 of 5,940 (0.99 %), e-value 10^-0.1 of 10^2.3; "
         "Version 8 serves 10 %, and is watched there until 12:08:00 at least.\n"
         "12:06:00  goes back: version 8 is worse by its errors\n"
         "12:06:01  version 7 serves everything again\n"
         "12:06:01  0 % to version 8; errors: 21 of 660 (3.2 %), baseline 4 of 11,340 (0.035 %), e-value 10^17.4 of "
-        "10^2.3; slow: 7 of 660 (1.1 %), baseline 113 of 11,340 (1.0 %), e-value 10^-0.4 of 10^2.3; "
+        "10^2.3; slow: 7 of 660 (1.1 %), baseline 113 of 11,340 (1.0 %), e-value 10^-0.5 of 10^2.3; "
         "Version 7 serves everything: version 8 is worse by its errors.\n"
     )
 
@@ -259,9 +263,9 @@ def test_markdown_has_the_numbers_in_tables() -> None:
 
     assert told.startswith("### ❌ Version 8 was rolled back: greeting → PROD\n\n**Version 8 is worse: 21 of 660 calls")
     assert (
-        "| errors | 21 of 660 (3.2 %) | 4 of 11,340 (0.035 %) | 90 (9.5–∞) | 10^17.4 of 10^2.3 | ❌ worse |\n" in told
+        "| errors | 21 of 660 (3.2 %) | 4 of 11,340 (0.035 %) | 90 (9.6–∞) | 10^17.4 of 10^2.3 | ❌ worse |\n" in told
     )
-    assert "| 12:04:00 | 10 % | 19 | 600 | 3.2 % | 2 | 5,400 | 0.037 % | 10^17.4 | 10^-3.5 | 90 (9.5–∞) |\n" in told
+    assert "| 12:04:00 | 10 % | 19 | 600 | 3.2 % | 2 | 5,400 | 0.037 % | 10^17.4 | 10^-3.6 | 90 (9.6–∞) |\n" in told
     assert "> [!NOTE]\n> the alarm greeting-5xx was red before, and is ignored\n" in told
 
 

@@ -48,7 +48,7 @@ from tests.rollout_stories import BEGAN, EVERY, policy, run, steady
             "bad",
             "Version 8 was rolled back",
             "Version 8 is worse: 21 of 660 calls failed (3.2 %) against 4 of 11,340 (0.035 %); "
-            "odds ratio about 90 (at least 9.5); e-value 10^17.4, the limit is 10^2.3.",
+            "odds ratio about 90 (at least 9.6); e-value 10^17.4, the limit is 10^2.3.",
             "Version 7 serves everything: version 8 is worse by its errors.",
         ),
         (
@@ -61,7 +61,7 @@ from tests.rollout_stories import BEGAN, EVERY, policy, run, steady
             "superseded",
             "The rollout of version 8 was superseded",
             "Nothing is proved of version 8: 0 of 60 calls failed (0 %) against 18 of 5,940 (0.30 %); "
-            "odds ratio about 0 (0 to 33); e-value 10^-0.1 against it and 10^0.1 for it, the limit is 10^2.",
+            "odds ratio about 0 (0 to 33); e-value 10^-0.2 against it and 10^0.1 for it, the limit is 10^2.",
             "The alias was moved by somebody else, and nothing of theirs was touched: "
             "it serves version 9 since 12:04:51.",
         ),
@@ -69,7 +69,7 @@ from tests.rollout_stories import BEGAN, EVERY, policy, run, steady
             "stuck",
             "The rollout of version 8 is stuck",
             "Nothing is proved of version 8: 0 of 60 calls failed (0 %) against 18 of 5,940 (0.30 %); "
-            "odds ratio about 0 (0 to 33); e-value 10^-0.1 against it and 10^0.1 for it, the limit is 10^2.",
+            "odds ratio about 0 (0 to 33); e-value 10^-0.2 against it and 10^0.1 for it, the limit is 10^2.",
             "A person must look; the alias may serve both versions: the alarm greeting-5xx turned red; "
             "going back failed: UpdateAlias: the role of CI may not change this alias.",
         ),
@@ -77,7 +77,7 @@ from tests.rollout_stories import BEGAN, EVERY, policy, run, steady
             "approved",
             "Version 8 was promoted",
             "Version 8 is no worse than tolerated (2 times the odds): 34 of 11,460 calls failed (0.30 %) against "
-            "110 of 36,540 (0.30 %); odds ratio about 0.98 (at most 2.2); e-value 10^2.2 against its being worse "
+            "110 of 36,540 (0.30 %); odds ratio about 0.98 (at most 2.2); e-value 10^2.1 against its being worse "
             "than that, the limit is 10^2.",
             "Version 8 serves everything.",
         ),

@@ -378,7 +378,9 @@ def end_state(shop: Shop) -> dict[str, Any]:
             "rollouts": [
                 (each.rollout.baseline, each.rollout.canary, type(each.rollout.state).__name__) for each in rollouts
             ],
-            "blind": [each for each in rollouts if "nothing could be measured" in getattr(each.rollout.state, "why", "")],
+            "blind": [
+                each for each in rollouts if "nothing could be measured" in getattr(each.rollout.state, "why", "")
+            ],
             "told": [story_of(ledger, each).outcome for each in rollouts],
             "moves": [(each.was, each.version) for each in ledger.moves(FunctionArn.parse(ARN), "PROD")],
             "unfinished": getattr(ledger.unfinished(), "id", None),
