@@ -265,7 +265,7 @@ def test_markdown_has_the_numbers_in_tables() -> None:
     assert (
         "| errors | 21 of 660 (3.2 %) | 4 of 11,340 (0.035 %) | 90 (9.6–∞) | 10^17.4 of 10^2.3 | ❌ worse |\n" in told
     )
-    assert "| 12:04:00 | 10 % | 19 | 600 | 3.2 % | 2 | 5,400 | 0.037 % | 10^17.4 | 10^-3.6 | 90 (9.6–∞) |\n" in told
+    assert "| 12:04:00 | 10 % | 19 | 600 | 3.2 % | 2 | 5,400 | 0.037 % | 10^17.4 | 10^-2.5 | 90 (9.6–∞) |\n" in told
     assert "> [!NOTE]\n> the alarm greeting-5xx was red before, and is ignored\n" in told
 
 
