@@ -220,8 +220,8 @@ class SmallAws:
                 self._held[name] = wanted
                 wanted = replace(wanted, canary=was.version, weight=1.0)
             kept.ready, kept.modified = self.clock.time + self.starts_s, f"moved {self._next()}"
-            if asked["FunctionVersion"] in self.fails_to_start:
-                kept.failed = "FUNCTION_ERROR_INIT_FAILURE"
+            reached = {asked["FunctionVersion"], canary}
+            kept.failed = "FUNCTION_ERROR_INIT_FAILURE" if reached & self.fails_to_start else ""
         self.point(name, wanted, asked.get("Description"))
         return self._alias(name)
 

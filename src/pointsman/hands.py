@@ -314,9 +314,8 @@ class _Record:
 
     def moved(self, function: FunctionArn, alias: AliasName, version: Version, was: Version | None) -> None:
         session, world = self.session, self.session.world
-        moves = session.ledger.moves(function, alias)
-        if moves and moves[-1].version == version and moves[-1].release in rolling.chain(session.ledger, session.run):
-            return  # by the run that this one resumes, which was killed right after
+        if session.rollout and rolling.told(session.ledger, function, alias, version, str(session.rollout["id"])):
+            return  # by a watcher that was killed, or overtaken, right after
         move = Move(
             alias=alias,
             version=version,

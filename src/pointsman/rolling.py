@@ -259,6 +259,12 @@ def begun_by(ledger: Ledger, run: str) -> Known | None:
     return next(there, None)
 
 
+def told(ledger: Ledger, arn: FunctionArn, alias: str, version: Version, rollout: str) -> bool:
+    """Whether the ledger has the move already with which this rollout ended."""
+    moves, there = ledger.moves(arn, alias), called(ledger, rollout)
+    return bool(moves and there and moves[-1].version == version and moves[-1].at >= there.opened.at)
+
+
 def unfinished(ledger: Ledger, there: Known) -> Run | None:
     """The newest run that can be gone on with of those that carried this rollout, or what it is part of, through."""
     own = {there.opened.id, there.opened.release}
@@ -385,8 +391,29 @@ def shift(session: Session, arn: FunctionArn, asked: Asked) -> Alias:
         return follow(session, mine)
     if there is None or not there.open or there.canary != asked.version:
         refuse_third(session, there)
-        there = _open(session, arn, asked)
-    return follow(session, there)
+    with _watching(session, arn, asked.alias) as lease:
+        there = known(session.ledger, arn, asked.alias)  # from here on nobody else begins one
+        if there is None or not there.open:
+            with beating(session.ledger, lease, BEAT_S):
+                there = _open(session, arn, asked)
+            _still_first(session, there, lease)
+        elif there.canary != asked.version:
+            raise _under_way(there)
+        watch = Watch(session, there, lease)
+        watch.run()
+    return watch.ending()
+
+
+def _still_first(session: Session, there: Known, lease: Lease) -> None:
+    """Who slept through the lease while it looked may have begun this on top of another's: it is taken back."""
+    if _renewed(session.ledger, lease) is not None:
+        return
+    opened, what = there.opened, "another release of it was at work"
+    signal = machine.DriftSeen(at=session.world.clock.now(), what=what)
+    ended, _ = machine.advance(there.rollout, signal)
+    facts: dict[str, Any] = {"rollout": ended, "signal": signal, "heard": there.heard, "token": lease.token}
+    session.ledger.append(session.run, "rollout-state", function=there.arn, subject=opened.id, ended=True, **facts)
+    raise LostRace(what, where=f"beginning a rollout of {opened.alias}", next="Nothing was moved.")
 
 
 def refuse_third(session: Session, there: Known | None) -> None:
@@ -399,8 +426,12 @@ def refuse_third(session: Session, there: Known | None) -> None:
         _must_be_back(ended, there.opened.alias)
         settle(session, there, "restored", "superseded by another release")
         return
+    raise _under_way(there)
+
+
+def _under_way(there: Known) -> LostRace:
     opened = there.opened
-    raise LostRace(
+    return LostRace(
         f"a rollout of {opened.alias} to version {there.canary} is under way (by {opened.by}, run {opened.id})",
         where=f"releasing to {opened.alias}",
         next=f"`pointsman rollout watch {opened.alias}` shows it; `--supersede` ends it first, "
@@ -415,6 +446,12 @@ def _open(session: Session, arn: FunctionArn, asked: Asked) -> Known:
     alias = gateway.alias(asked.name, asked.alias)
     if alias is None:
         raise LostRace(f"{asked.alias} is gone", where=f"beginning a rollout of {asked.alias}")
+    if alias.routing != Routing(version=asked.was):
+        raise LostRace(
+            f"somebody else moved it meanwhile: it serves {alias.routing}",
+            where=f"beginning a rollout of {asked.alias}",
+            next="Nothing was overwritten. `pointsman status` shows what is live.",
+        )
     baseline = gateway.function(asked.name, asked.was)
     canary = gateway.function(asked.name, asked.version)
     if baseline is None or canary is None:
@@ -564,14 +601,10 @@ def _red_already(session: Session, policy: Declared, notes: list[str]) -> dict[s
 
 def follow(session: Session, there: Known) -> Alias:
     """Carry a rollout through to its end, from wherever it is. The alias as it is then; raises where it went back."""
-    with _watching(session, there) as lease:
+    with _watching(session, FunctionArn.parse(there.arn), there.opened.alias) as lease:
         watch = Watch(session, there, lease)
         watch.run()
-    try:
-        return watch.ending()
-    except (GateRefused, LostRace, NotRestored) as error:
-        error.rollout = session.rollout
-        raise
+    return watch.ending()
 
 
 def end_first(session: Session, there: Known, *, why: str) -> Rollout:
@@ -590,7 +623,7 @@ def end_first(session: Session, there: Known, *, why: str) -> Rollout:
             )
         world.clock.sleep(0.5)
         world.refresh()
-    with _watching(session, there) as lease:
+    with _watching(session, FunctionArn.parse(there.arn), there.opened.alias) as lease:
         watch = Watch(session, there, lease)
         watch.run()
         return watch.rollout
@@ -606,9 +639,9 @@ def ask(world: World, there: Known, what: Ask, *, why: str = "", run: str = "") 
 
 
 @contextmanager
-def _watching(session: Session, there: Known) -> Iterator[Lease]:
-    """Nobody else acts for the rollout meanwhile."""
-    ledger, name = session.ledger, lease_name(there.arn, there.opened.alias)
+def _watching(session: Session, arn: FunctionArn, alias: AliasName) -> Iterator[Lease]:
+    """Nobody else acts for the alias's rollout, or begins one, meanwhile."""
+    ledger, name = session.ledger, lease_name(arn, alias)
     other = ledger.holder(name)
     if other and _dead(other.holder):
         ledger.release(other)
@@ -617,9 +650,8 @@ def _watching(session: Session, there: Known) -> Iterator[Lease]:
         other = ledger.holder(name)
         raise LostRace(
             f"it is being watched already, by {other.holder if other else 'somebody'}",
-            where=f"the rollout of {there.opened.alias}",
-            next=f"`pointsman rollout watch {there.opened.alias}` shows it. A watcher that died is replaced after "
-            f"{LEASE_S:g} s.",
+            where=f"the rollout of {alias}",
+            next=f"`pointsman rollout watch {alias}` shows it. A watcher that died is replaced after {LEASE_S:g} s.",
         )
     try:
         yield lease
@@ -1003,6 +1035,14 @@ class Watch:
     # The end
 
     def ending(self) -> Alias:
+        """The alias where all of it serves the canary; an error of its own kind for each other end."""
+        try:
+            return self._ending()
+        except (GateRefused, LostRace, NotRestored) as error:
+            error.rollout = self.session.rollout
+            raise
+
+    def _ending(self) -> Alias:
         opened, rollout = self.opened, self.rollout
         where = f"rollout of {opened.alias} to version {rollout.canary}"
         look = f"`pointsman rollout report {opened.alias}` tells why, with the numbers"
