@@ -788,5 +788,5 @@ def _blind_s(policy: Policy) -> float:
 def _time(seconds: float) -> str:
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
-            return f"{seconds / size:g} {unit}"
+            return f"{seconds / size:.3g} {unit}"
     return f"{seconds:g} s"
