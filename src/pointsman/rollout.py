@@ -726,7 +726,7 @@ def affordable(
 
 def _planned(budget: float) -> float:
     """What is planned with. Harm is estimated, and estimates of so many calls err by about their root."""
-    return max(budget / 3, budget - 1.5 * math.sqrt(budget))
+    return max(budget / 3, budget - 1.75 * math.sqrt(budget))
 
 
 def _harm(judged: Judgement) -> float:
