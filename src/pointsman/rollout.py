@@ -743,7 +743,7 @@ def affordable(
 
 def _planned(budget: float) -> float:
     """What is planned with. Harm is estimated, and estimates of so many calls err by about their root."""
-    return max(budget / 3, budget - 1.5 * math.sqrt(budget))
+    return max(budget / 3, budget - 1.75 * math.sqrt(budget))
 
 
 def _harm(judged: Judgement) -> float:
@@ -805,5 +805,5 @@ def _blind_s(policy: Policy) -> float:
 def _time(seconds: float) -> str:
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
-            return f"{seconds / size:g} {unit}"
+            return f"{seconds / size:.3g} {unit}"
     return f"{seconds:g} s"
