@@ -301,7 +301,8 @@ def _stratify(
 def judge(evidence: Evidence, *, alpha: float, minimum: int = 0) -> Judgement:
     """The verdict at `alpha`, this metric's share of the error allowed; to pass, the canary had `minimum` calls.
 
-    FAIL: it is worse, and not proven to be within what is tolerated. PASS: it is proven to be. Else INCONCLUSIVE.
+    FAIL: it is worse, by more than is tolerated as far as can be seen, and not proven to be within that. PASS: it is
+    proven to be. Else INCONCLUSIVE. (What is tolerated narrows FAIL only: α holds with it as without.)
     Raises ValueError for an alpha outside [0.00001, 1).
     """
     if not LEAST_ALPHA <= alpha < 1:
@@ -310,13 +311,14 @@ def judge(evidence: Evidence, *, alpha: float, minimum: int = 0) -> Judgement:
     worse = _log_sum((*evidence.worse, log(_kept(evidence.seconds))))
     no_worse = _no_worse(evidence)
     proven = no_worse >= limit
-    if worse >= limit and not proven:
+    up, down, shift, weight = evidence.strata
+    extra, ratio = shift / weight if weight else 0.0, up / down if down else None
+    if worse >= limit and not proven and beyond(evidence.metric, extra, ratio):
         verdict = Verdict.FAIL
     elif proven and evidence.canary.calls >= minimum:
         verdict = Verdict.PASS
     else:
         verdict = Verdict.INCONCLUSIVE
-    up, down, shift, weight = evidence.strata
     low, high = _interval(evidence, limit)
     judged = Judgement(
         metric=evidence.metric.name,
@@ -326,10 +328,10 @@ def judge(evidence: Evidence, *, alpha: float, minimum: int = 0) -> Judgement:
         worse=worse / LN10,
         no_worse=no_worse / LN10,
         limit=limit / LN10,
-        ratio=up / down if down else None,
+        ratio=ratio,
         low=low,
         high=high,
-        extra=shift / weight if weight else 0.0,
+        extra=extra,
         extra_high=_extra_high(evidence, limit),
         needed=None,
         why="",
@@ -337,6 +339,12 @@ def judge(evidence: Evidence, *, alpha: float, minimum: int = 0) -> Judgement:
     needed = _needed(evidence, judged, minimum) if verdict is Verdict.INCONCLUSIVE else 0
     judged = msgspec.structs.replace(judged, needed=needed)
     return msgspec.structs.replace(judged, why=_why(evidence.metric, judged, minimum))
+
+
+def beyond(metric: Metric, extra: float, ratio: float | None) -> bool:
+    """Whether the estimates exceed what was said to be tolerated (both, where both were); true where nothing was."""
+    over = metric.difference is None or extra > metric.difference
+    return over and (metric.ratio is None or ratio is None or ratio > metric.ratio)
 
 
 def _no_worse(evidence: Evidence) -> float:

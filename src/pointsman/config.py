@@ -1018,6 +1018,12 @@ def _rollout(values: dict[str, Any], _at: _At, _root: Path) -> _Problems:
             yield "steps", f"is {toml(steps)}; must go up, each step above the one before"
         if steps and ramp:
             yield "type", "stands beside `steps`; must go, or `steps` must"
+    if isinstance(values["slow"], str) and re.search(r"\* ?0+(\.0+)?$", values["slow"]):
+        yield "slow", f"is {_shown(values['slow'])}, by which every call is slow; must be times more than 0"
+    waits = [values[each] for each in ("bake", "hold", "limit")]
+    if _BROKEN not in waits and max(waits[:2]) >= waits[2]:
+        which = "bake" if waits[0] >= waits[2] else "hold"
+        yield "limit", f"is over before `{which}` is; must be longer than that"
     metrics = values["metrics"] if isinstance(values["metrics"], tuple) else ()
     taken = {"errors", "slow", "throttles"}
     for i, each in enumerate(metrics):

@@ -123,7 +123,7 @@ class _Gates:
             return Ruling(verdict="pass", by=given.by, facts={"how": given.how, "until": given.until})
         late = since + standing.expires_s
         if session.world.clock.now() >= late:
-            return Ruling(verdict="fail", why=f"nobody approved within {standing.expires_s / 3600:g} h")
+            return Ruling(verdict="fail", why=f"nobody approved within {_lasts(standing.expires_s)}")
         what = f"let version {self.version} of {function} pass on {alias} ({told(self.moment, self.weight)})"
         try:
             said = approving.approval(session, what, watching=0 < self.weight < 1)
@@ -134,7 +134,7 @@ class _Gates:
         by, how = said
         now = session.world.clock.now()
         if now >= late:  # the question stood on the terminal for that long
-            return Ruling(verdict="fail", why=f"nobody approved within {standing.expires_s / 3600:g} h")
+            return Ruling(verdict="fail", why=f"nobody approved within {_lasts(standing.expires_s)}")
         approval = self.approval(by, how, now, now + standing.expires_s)
         _write(session, self.rollout, approval)
         return Ruling(verdict="pass", by=by, facts={"how": how, "until": approval.until})
@@ -173,7 +173,7 @@ class _Gates:
         alias = self.session.environment.alias
         if standing.gate.approve:
             return (
-                f"waits {standing.expires_s / 3600:g} h for an approval, {told(self.moment, self.weight)}: "
+                f"waits {_lasts(standing.expires_s)} for an approval, {told(self.moment, self.weight)}: "
                 f"`pointsman rollout approve {alias}`"
             )
         return f"paused {told(self.moment, self.weight)}: `pointsman rollout resume {alias}` lets it go on"
@@ -243,6 +243,10 @@ def told(moment: Moment, weight: float) -> str:
             return "before it gets all traffic"
         case "after":
             return "after it got all traffic"
+
+
+def _lasts(seconds: float) -> str:
+    return f"{seconds / 3600:g} h" if seconds >= 3600 else f"{seconds:g} s"
 
 
 def _told(ruling: Ruling) -> str:

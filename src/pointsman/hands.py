@@ -137,7 +137,7 @@ class Work:
         session, made, done = self.session, self.made, self.execution.done
         _remember(session, made, done)
         url = _furnished(session, made, done)
-        session.outcome = "done" if made.steps else "unchanged"
+        session.outcome = "done" if made.steps or session.went_back else "unchanged"
         return Released(
             command=made.kind,
             function=made.function,
@@ -147,9 +147,9 @@ class Work:
             outcome=session.outcome,
             build=made.build,
             version=done.version,
-            was=done.was,
+            was=session.went_back or done.was,
             published=done.published,
-            moved=done.moved,
+            moved=done.moved or bool(session.went_back),
             why=made.why_nothing,
             sha256=made.artifact.sha256 if made.artifact else None,
             run=session.run,

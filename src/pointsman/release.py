@@ -271,8 +271,10 @@ def planned_rollback(session: Session, to: str | None, *, asked: BuildId | None 
     catch_up(session, arn, alias)
     shifting = alias.routing.canary is not None  # then the way back is to the baseline, and no further
     if session.run:
+        tried = str(alias.routing.canary.version) if alias.routing.canary else ""
         session.alias, ended = rolling.end_for_rollback(session, arn, alias)
         alias, shifting = session.alias, shifting or ended
+        session.went_back = (tried or "the canary") if ended else ""
     approve = False  # going back must never wait for a signature
     if to is not None:
         version, build = resolve(session, arn, to)
@@ -289,7 +291,7 @@ def planned_rollback(session: Session, to: str | None, *, asked: BuildId | None 
         version, build = alias.version, None
     else:
         version, build = previous_deployment(session, arn, alias)
-    return plan_move(
+    made = plan_move(
         "rollback",
         function=session.function.name,
         environment=session.environment.name,
@@ -301,6 +303,10 @@ def planned_rollback(session: Session, to: str | None, *, asked: BuildId | None 
         approve=approve,
         branch=session.environment.branch,
     )
+    if session.went_back and not made.steps:
+        why = f"the rollout was ended, and {alias_name} serves version {version} alone"
+        made = msgspec.structs.replace(made, why_nothing=why)
+    return made
 
 
 def _must_be_proved(session: Session, arn: FunctionArn, version: Version, where: str) -> None:

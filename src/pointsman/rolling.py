@@ -51,6 +51,7 @@ from pointsman.errors import (
 )
 from pointsman.ledger import ENDED, Entry, Lease, Ledger, Run, born
 from pointsman.model import (
+    AlarmState,
     Alias,
     AliasName,
     FunctionArn,
@@ -79,8 +80,8 @@ class Opened(Value, frozen=True, kw_only=True):
     """What the ledger keeps of a rollout from its beginning on. `rollout` is how it began; `id` is its run's.
 
     `description` is what the alias gets with the canary, `described` what it had before. `slow_ms`: what counts as
-    slow. `red`: alarms that were red already, since when. `shares`: so many environments the alias itself keeps ready,
-    which AWS takes from version to version. `notes`: what the person should know.
+    slow. `alarms`, and those that were `red` already, since when. `shares`: environments that the alias itself keeps
+    ready, which AWS takes from version to version. `notes`: what the person should know.
     """
 
     id: str
@@ -94,6 +95,7 @@ class Opened(Value, frozen=True, kw_only=True):
     rollout: Rollout
     series: tuple[Series, ...] = ()
     slow_ms: float | None = None
+    alarms: tuple[str, ...] = ()
     red: dict[str, float] = {}  # noqa: RUF012 (msgspec copies it)
     described: str = ""
     shares: int = 0
@@ -222,6 +224,14 @@ def prologue(ledger: Ledger, there: Known) -> story.Story:
         rollout=opened.rollout,
         notes=opened.notes,
     )
+
+
+def pauses(world: World, there: Known) -> bool:
+    """Whether what it waits for now is a pause, which `rollout resume` ends."""
+    state, environment = there.rollout.state, world.environment(there.opened.environment)
+    if not isinstance(state, machine.Gating):
+        return False
+    return any(each.gate.pause for each in gates.standing(environment, state.moment, state.weight))
 
 
 # What stands in the way
@@ -463,6 +473,8 @@ def _open(session: Session, arn: FunctionArn, asked: Asked) -> Known:
             where=f"a rollout of {asked.alias} from version {asked.was} to version {asked.version}",
             next="Nothing was moved.",
         )
+    if ramp.traffic:
+        synthetic.events(session.source, *ramp.traffic.events)  # raises where there are none
     footing.ready(session, arn, asked.version)
     notes = list(sharing.differences(baseline, canary))
     prepared = footing.prepare(session, alias, canary)
@@ -510,6 +522,7 @@ def _open(session: Session, arn: FunctionArn, asked: Asked) -> Known:
         rollout=began,
         series=series,
         slow_ms=slow_ms,
+        alarms=ramp.alarms,
         red=red,
         described=alias.description,
         shares=prepared.shares,
@@ -701,7 +714,9 @@ class Watch:
         self.heard = self.known.heard
         self.checks = gating.Checks(session, arn=self.arn, version=self.rollout.canary)
         self.alias: Alias | None = None
-        self.calls = self._calls()
+        self.calls: synthetic.Synthetic | None = None
+        self.gone: set[str] = set()  # alarms that are not there any more
+        self.blind: float | None = None  # since when alarms cannot be read
         self.clock = _Steady(session.world.clock)
         self.ahead: float | None = None  # AWS's clock, of ours; None: not looked at yet
 
@@ -713,8 +728,8 @@ class Watch:
         try:
             signal = self.heed()
             action = self.take(signal) if signal else machine.due(self.rollout)
-            if self.calls and self.rollout.weight > 0 and not self.rollout.ended:
-                self.calls.start()
+            if self.rollout.weight > 0 and not self.rollout.ended:
+                self.call()
             self.tell()
             while not self.rollout.ended:
                 action = self.take(self.heed() or self.carry_out(action))
@@ -828,20 +843,25 @@ class Watch:
             case machine.Nothing():
                 return machine.Tick(at=self.now)
 
-    def _calls(self) -> synthetic.Synthetic | None:
-        """Calls of our own, where the file asks for them."""
+    def call(self) -> None:
+        """Calls of our own, where the file asks for them. Without their events, on another machine say, it goes on."""
         declared, rollout = self.session.environment.rollout, self.rollout
-        if declared is None or declared.traffic is None:
-            return None
-        return synthetic.traffic(
-            self.session,
-            self.arn,
-            rollout.baseline,
-            rollout.canary,
-            patterns=declared.traffic.events,
-            rate=declared.traffic.rate,
-            period_s=rollout.policy.period_s,
-        )
+        if declared is None or declared.traffic is None or isinstance(rollout.state, machine.RollingBack):
+            return
+        try:
+            self.calls = synthetic.traffic(
+                self.session,
+                self.arn,
+                rollout.baseline,
+                rollout.canary,
+                patterns=declared.traffic.events,
+                rate=declared.traffic.rate,
+                period_s=rollout.policy.period_s,
+            )
+        except UsageError as error:
+            self.session.world.show(f"no calls of our own are made: {error.what}")
+        else:
+            self.calls.start()
 
     def ready(self) -> machine.CallFailed | None:
         """What the canary needs before it has calls; None once it has that."""
@@ -856,8 +876,7 @@ class Watch:
                     footing.provision(self.session, alias, canary)
             except (FunctionFailed, UsageError) as error:
                 return machine.CallFailed(at=self.now, what=error.what)
-        if self.calls:
-            self.calls.start()
+        self.call()
         if self.ahead is None and not self.session.world.local and self.opened.series:
             with suppress(AwsError):  # told when it is measured in earnest
                 self._tallies(self.now - rollout.policy.period_s)
@@ -1023,14 +1042,40 @@ class Watch:
         return read
 
     def turned_red(self) -> str:
-        """The first alarm that is red and was not from the beginning; one that clears counts from then on."""
-        declared = self.session.environment.rollout
-        if declared is None or not declared.alarms:
+        """The first alarm that is red and was not from the beginning; one that clears counts from then on.
+
+        One that is gone is told, and watched no longer: what is compared goes on. Alarms that cannot be read for as
+        long as measurements may fail are a reason to go back.
+        """
+        names = [each for each in self.opened.alarms if each not in self.gone]
+        if not names:
             return ""
-        for each in self.session.gateway.alarms(declared.alarms):
+        try:
+            found = self._alarms(names)
+        except AwsError as error:
+            self.blind = self.now if self.blind is None else self.blind
+            if self.now - self.blind > self.rollout.policy.hold_s:
+                return f"alarms could not be read for {self.rollout.policy.hold_s:g} s: {error.what}"
+            self.session.say(f"alarms cannot be read: {error.what}")
+            return ""
+        self.blind = None
+        for each in found:
             if each.state == "ALARM" and self.opened.red.get(each.name) != each.since:
                 return f"alarm {each.name} turned red: {each.reason}"
         return ""
+
+    def _alarms(self, names: list[str]) -> tuple[AlarmState, ...]:
+        try:
+            return self.session.gateway.alarms(names)
+        except NotFound:
+            found: list[AlarmState] = []
+            for name in names:
+                try:
+                    found += self.session.gateway.alarms([name])
+                except NotFound:
+                    self.gone.add(name)
+                    self.session.world.show(f"alarm {name} is gone, and is watched no longer")
+            return tuple(found)
 
     # The end
 

@@ -104,12 +104,14 @@ class Ready(Value, frozen=True, kw_only=True, tag_field="state"):
 
 
 class Gating(Value, frozen=True, kw_only=True, tag_field="state"):
-    """`weight`: of a step's gates, the one they stand behind. `waiting`: somebody was asked, and has not answered."""
+    """`weight`: of a step's gates, the one they stand behind. `asked`: somebody was, and has not answered; `waiting`:
+    it is not time yet to look again whether they have."""
 
     moment: Moment
     since: float
     weight: float = 0.0
     waiting: bool = False
+    asked: bool = False
 
 
 class Shifting(Value, frozen=True, kw_only=True, tag_field="state"):
@@ -523,7 +525,11 @@ def _measured(rollout: Rollout, signal: Measured) -> Rollout:
         if signal.at - rollout.measured > rollout.policy.hold_s:
             return _back(rollout, f"nothing could be measured for {_time(rollout.policy.hold_s)}: {signal.error}")
         # The next attempt is a period later: what is not there yet is asked for again, from the same time on.
-        return _overdue(_again(rollout), signal.at)
+        blind = _again(rollout)
+        if isinstance(blind.state, Baking | Judging):
+            since = blind.state.since if isinstance(blind.state, Judging) else signal.at
+            blind = _state(blind, Judging(since=since, why=f"nothing can be measured: {signal.error}"))
+        return _overdue(blind, signal.at)
     after = _taken(rollout, signal)
     judgements = after.judgements
     worst = next((each for each in judgements if each.verdict is Verdict.FAIL), None)
@@ -581,18 +587,19 @@ def _judged(rollout: Rollout, at: float, judgements: tuple[Judgement, ...]) -> R
     if policy.early and judgements and analysis.combine(judgements) is Verdict.PASS:
         return _gate(rollout, "full", at)
     short = policy.metrics and rollout.fresh < policy.minimum
+    held = _unproved(rollout) or _suspect(rollout, judgements)
     if rollout.settled and not short:
         if (weight := _affordable(rollout, judgements)) < policy.steps[rollout.step].weight:
             if weight > rollout.weight * 1.25:
                 return _state(rollout, Shifting(to=weight))
         elif rollout.weight < policy.steps[rollout.step].weight:
             return _state(rollout, Shifting(to=policy.steps[rollout.step].weight))
-        elif rollout.baked * policy.period_s >= policy.steps[rollout.step].bake_s and not _unproved(rollout):
+        elif rollout.baked * policy.period_s >= policy.steps[rollout.step].bake_s and not held:
             return _onward(rollout, at)
     if isinstance(state, Baking) and at < state.until:
         return rollout
     since = state.since if isinstance(state, Judging) else at
-    if at - since > policy.hold_s and (short or _unproved(rollout)):
+    if at - since > policy.hold_s and (short or held):
         return _quiet(rollout, at)
     return _state(rollout, Judging(since=since, why=_why_waiting(rollout)))
 
@@ -600,6 +607,14 @@ def _judged(rollout: Rollout, at: float, judgements: tuple[Judgement, ...]) -> R
 def _unproved(rollout: Rollout) -> bool:
     """The last step, where all traffic wants a proof. (Had it been given, the rollout would have gone on already.)"""
     return rollout.policy.proof and rollout.step + 1 >= len(rollout.policy.steps)
+
+
+def _suspect(rollout: Rollout, judgements: Sequence[Judgement]) -> bool:
+    """Half-way to being proven worse: that is no time to give it more. Of a healthy one this is rare, and passes."""
+    pairs = zip(rollout.policy.metrics, judgements, strict=False)
+    return any(
+        each.worse >= each.limit / 2 and analysis.beyond(metric, each.extra, each.ratio) for metric, each in pairs
+    )
 
 
 def _why_waiting(rollout: Rollout) -> str:
@@ -612,9 +627,15 @@ def _why_waiting(rollout: Rollout) -> str:
     step = rollout.policy.steps[rollout.step]
     if rollout.weight >= step.weight and rollout.baked * rollout.policy.period_s < step.bake_s:
         return "the bake time is over, and its last counts are not complete yet"
+    if suspect := max((each for each in rollout.judgements if each.worse >= each.limit / 2), key=_worse, default=None):
+        return f"the evidence that it is worse is 10^{suspect.worse:.1f} of 10^{suspect.limit:.1f} already"
     if _unproved(rollout) and rollout.weight >= rollout.policy.steps[rollout.step].weight:
         return "it is not shown yet that the canary is no worse than tolerated"
     return "the risk budget does not allow more yet"
+
+
+def _worse(judgement: Judgement) -> float:
+    return judgement.worse - judgement.limit
 
 
 def _quiet(rollout: Rollout, at: float) -> Rollout:
@@ -692,7 +713,7 @@ def _gated(rollout: Rollout, signal: GatePassed | GateRefused | GateWaiting) -> 
         case GateRefused(why=why):
             return _back(rollout, why)
         case GateWaiting(at=at):
-            return _overdue(_state(rollout, replace(state, waiting=True)), at)
+            return _overdue(_state(rollout, replace(state, waiting=True, asked=True)), at)
         case _:
             assert_never(signal)
 

@@ -228,7 +228,7 @@ def _signalled(before: Rollout, signal: AnySignal) -> list[Event]:
             return event("gate", f"refused {_moment(moment, before)}: {why}")
         case GateWaiting(moment=moment):
             waits = event("gate", f"waits for an answer: {_moment(moment, before)}")
-            return [] if isinstance(before.state, Gating) and before.state.waiting else waits
+            return [] if isinstance(before.state, Gating) and before.state.asked else waits
         case PauseAsked(by=by):
             return event("pause", f"held at {per_cent(before.weight)}", by)
         case ResumeAsked(by=by):
@@ -253,7 +253,7 @@ def _followed(before: Rollout, signal: AnySignal, after: Rollout) -> tuple[Kind,
         case RollingBack(why=why) | RolledBack(why=why) if isinstance(signal, Measured):
             return "verdict", f"goes back: {_reason(after, why)}"
         case Judging(why=why) if isinstance(signal, Measured):
-            return "measure", f"waits: {why}"
+            return None if signal.error else ("measure", f"waits: {why}")  # the error was told
         case Promoting() | Gating(moment="full") if isinstance(signal, Measured):
             passed = any(each.verdict is Verdict.PASS for each in after.judgements)
             return ("verdict", f"version {after.canary} is no worse than tolerated") if passed else None
@@ -276,10 +276,12 @@ def state_sentence(rollout: Rollout) -> str:
     match rollout.state:
         case Ready():
             return f"Nothing has moved: version {baseline} serves everything."
-        case Gating(moment=moment, waiting=waiting):
+        case Gating(moment=moment, asked=asked):
             person = moment in ("quiet", "spent")
-            asks = "Waits for an answer:" if waiting else "Asks" if person else "Looks at what must pass"
-            return f"{asks} {_moment(moment, rollout)}."
+            if asked:
+                how = "`rollout approve`" if person else "`rollout approve`, at a pause `rollout resume`"
+                return f"Waits for an answer: {_moment(moment, rollout)} ({how}; `rollout abort` goes back)."
+            return f"{'Asks' if person else 'Looks at what must pass'} {_moment(moment, rollout)}."
         case Shifting(to=0.0):
             return f"Version {canary} is being given no more traffic: the budget is spent."
         case Shifting(to=to):
@@ -536,7 +538,7 @@ def share(counts: Counts) -> str:
 
 def per_cent(part: float) -> str:
     """A share of 1 in per cent, as short as it can be said: "10 %", "0.1 %"."""
-    return f"{part * 100:.12g} %" if part >= 1e-6 or part == 0 else f"{part * 100:.2g} %"
+    return f"{part * 100:.4g} %" if part >= 1e-6 or part == 0 else f"{part * 100:.2g} %"
 
 
 def number(value: float | None) -> str:

@@ -542,6 +542,7 @@ class Session:
     outcome: str = "done"
     arn: FunctionArn | None = None  # as seen when looking at the world
     alias: Alias | None = None
+    went_back: str = ""  # the version whose rollout this run ended: the alias is back where it was
     proved_latest: bool = False  # the integration tests passed on $LATEST in this run
     role: str = ""  # of the version that is to be served, where that is published already
     roles: dict[str, Role] = field(default_factory=dict)  # by ARN, with their policies, as looked at in this run

@@ -48,8 +48,8 @@ def test_no_text_holds_what_moves_a_cursor() -> None:
 BAD_TEXT = """\
 Version 8 was rolled back: greeting → PROD
 
-Version 8 is worse: 21 of 660 calls failed (3.2 %) against 4 of 11,340 (0.035 %); odds ratio about 90 (at least \
-9.6); e-value 10^17.4, the limit is 10^2.3.
+Version 8 is worse: 4 of 120 calls failed (3.3 %) against 5 of 11,880 (0.042 %); odds ratio about 82 (at least \
+2.3); e-value 10^3.9, the limit is 10^2.3.
 Version 7 serves everything: version 8 is worse by its errors.
 
   function     greeting (greeting-prod on AWS)
@@ -57,31 +57,31 @@ Version 7 serves everything: version 8 is worse by its errors.
   canary       version 8 (build 101, commit 8a3be41)
   baseline     version 7 (build 100, commit 1f0c9d2)
   began        2026-03-02 12:00:00 UTC, by ann
-  ended        2026-03-02 12:06:01 UTC, after 6 min 1 s
+  ended        2026-03-02 12:04:01 UTC, after 4 min 1 s
   steps        1 % for 1 min, 10 % for 3 min, 50 % for 3 min
   rollout      r-20260302-120000
 
-  METRIC  VERSION   CALLS  BAD    SHARE      ODDS RATIO          E-VALUE   LIMIT  VERDICT
-  errors        8     660   21    3.2 %      90 (9.6–∞)  10^17.4 against  10^2.3  worse
-                7  11,340    4  0.035 %                      10^-2.5 for  10^2.3
-  slow          8     660    7    1.1 %  1.1 (0.17–3.7)  10^-0.5 against  10^2.3  not proved
-                7  11,340  113    1.0 %                         10^0 for  10^2.3
+  METRIC  VERSION   CALLS  BAD    SHARE              ODDS RATIO          E-VALUE   LIMIT  VERDICT
+  errors        8     120    4    3.3 %              82 (2.3–∞)   10^3.9 against  10^2.3  worse
+                7  11,880    5  0.042 %                              10^-1.1 for  10^2.3
+  slow          8     120    1   0.83 %  0.83 (under 0.001–8.4)  10^-0.3 against  10^2.3  not proved
+                7  11,880  119    1.0 %                                 10^0 for  10^2.3
 
 errors, bucket by bucket (tolerated: 2 times the odds)
-      FROM  WEIGHT  CANARY BAD   OF  SHARE  BASELINE BAD     OF    SHARE  E-VALUE      FOR    ODDS RATIO
-  12:01:00     1 %           2   60  3.3 %             2  5,940  0.034 %   10^1.7  10^-0.6  102 (0.35–∞)
-  12:04:00    10 %          19  600  3.2 %             2  5,400  0.037 %  10^17.4  10^-2.5    90 (9.6–∞)
+      FROM  WEIGHT  CANARY BAD  OF  SHARE  BASELINE BAD     OF    SHARE  E-VALUE      FOR    ODDS RATIO
+  12:01:00     1 %           2  60  3.3 %             2  5,940  0.034 %   10^1.7  10^-0.6  102 (0.35–∞)
+  12:02:00     1 %           2  60  3.3 %             3  5,940  0.051 %   10^3.9  10^-1.1    82 (2.3–∞)
 
 slow, bucket by bucket (tolerated: 1.5 times the odds)
-      FROM  WEIGHT  CANARY BAD   OF  SHARE  BASELINE BAD     OF   SHARE  E-VALUE      FOR       ODDS RATIO
-  12:01:00     1 %           1   60  1.7 %            59  5,940  0.99 %  10^-0.1  10^-0.1  1.7 (0.0017–18)
-  12:04:00    10 %           6  600  1.0 %            54  5,400   1.0 %  10^-0.5     10^0   1.1 (0.17–3.7)
+      FROM  WEIGHT  CANARY BAD  OF  SHARE  BASELINE BAD     OF   SHARE  E-VALUE      FOR              ODDS RATIO
+  12:01:00     1 %           1  60  1.7 %            59  5,940  0.99 %  10^-0.1  10^-0.1         1.7 (0.0017–18)
+  12:02:00     1 %           0  60    0 %            60  5,940   1.0 %  10^-0.3     10^0  0.83 (under 0.001–8.4)
 
 What happened
   12:00:01  version 8 serves 1 %
-  12:03:01  version 8 serves 10 %
-  12:06:00  goes back: version 8 is worse by its errors
-  12:06:01  version 7 serves everything again
+  12:03:00  waits: the evidence that it is worse is 10^1.7 of 10^2.3 already
+  12:04:00  goes back: version 8 is worse by its errors
+  12:04:01  version 7 serves everything again
 
 Note: the alarm greeting-5xx was red before, and is ignored
 """
@@ -246,14 +246,14 @@ def test_piped_only_what_changed_is_written() -> None:
 
     assert out.getvalue() == (
         "12:00:01  version 8 serves 1 %\n"
-        "12:03:01  version 8 serves 10 %\n"
-        "12:03:01  10 % to version 8; errors: 2 of 60 (3.3 %), baseline 2 of 5,940 (0.034 %), e-value 10^1.7 of "
-        "10^2.3; slow: 1 of 60 (1.7 %), baseline 59 of 5,940 (0.99 %), e-value 10^-0.1 of 10^2.3; "
-        "Version 8 serves 10 %, and is watched there until 12:08:00 at least.\n"
-        "12:06:00  goes back: version 8 is worse by its errors\n"
-        "12:06:01  version 7 serves everything again\n"
-        "12:06:01  0 % to version 8; errors: 21 of 660 (3.2 %), baseline 4 of 11,340 (0.035 %), e-value 10^17.4 of "
-        "10^2.3; slow: 7 of 660 (1.1 %), baseline 113 of 11,340 (1.0 %), e-value 10^-0.5 of 10^2.3; "
+        "12:03:00  waits: the evidence that it is worse is 10^1.7 of 10^2.3 already\n"
+        "12:04:00  goes back: version 8 is worse by its errors\n"
+        "12:04:00  1 % to version 8; errors: 4 of 120 (3.3 %), baseline 5 of 11,880 (0.042 %), e-value 10^3.9 of "
+        "10^2.3; slow: 1 of 120 (0.83 %), baseline 119 of 11,880 (1.0 %), e-value 10^-0.3 of 10^2.3; "
+        "Goes back to version 7: version 8 is worse by its errors.\n"
+        "12:04:01  version 7 serves everything again\n"
+        "12:04:01  0 % to version 8; errors: 4 of 120 (3.3 %), baseline 5 of 11,880 (0.042 %), e-value 10^3.9 of "
+        "10^2.3; slow: 1 of 120 (0.83 %), baseline 119 of 11,880 (1.0 %), e-value 10^-0.3 of 10^2.3; "
         "Version 7 serves everything: version 8 is worse by its errors.\n"
     )
 
@@ -261,11 +261,9 @@ def test_piped_only_what_changed_is_written() -> None:
 def test_markdown_has_the_numbers_in_tables() -> None:
     told = reporting.markdown(stories.bad())
 
-    assert told.startswith("### ❌ Version 8 was rolled back: greeting → PROD\n\n**Version 8 is worse: 21 of 660 calls")
-    assert (
-        "| errors | 21 of 660 (3.2 %) | 4 of 11,340 (0.035 %) | 90 (9.6–∞) | 10^17.4 of 10^2.3 | ❌ worse |\n" in told
-    )
-    assert "| 12:04:00 | 10 % | 19 | 600 | 3.2 % | 2 | 5,400 | 0.037 % | 10^17.4 | 10^-2.5 | 90 (9.6–∞) |\n" in told
+    assert told.startswith("### ❌ Version 8 was rolled back: greeting → PROD\n\n**Version 8 is worse: 4 of 120 calls")
+    assert "| errors | 4 of 120 (3.3 %) | 5 of 11,880 (0.042 %) | 82 (2.3–∞) | 10^3.9 of 10^2.3 | ❌ worse |\n" in told
+    assert "| 12:02:00 | 1 % | 2 | 60 | 3.3 % | 3 | 5,940 | 0.051 % | 10^3.9 | 10^-1.1 | 82 (2.3–∞) |\n" in told
     assert "> [!NOTE]\n> the alarm greeting-5xx was red before, and is ignored\n" in told
 
 
@@ -426,10 +424,10 @@ def test_what_comes_from_outside_stays_text_on_the_page() -> None:
 def test_the_page_has_the_numbers_beside_the_plots() -> None:
     page = Page(report_page.html(stories.bad()))
 
-    assert "Version 8 is worse: 21 of 660 calls failed (3.2 %)" in page.text
+    assert "Version 8 is worse: 4 of 120 calls failed (3.3 %)" in page.text
     assert sum(tag == "svg" for tag, _ in page.tags) == 1 + 2 * 3
-    assert "12:04:0010 %196003.2 %25,4000.037 %" in page.text
-    assert "In all 21 of 660 calls failed (3.2 %) against 4 of 11,340 (0.035 %)." in page.text
+    assert "12:02:001 %2603.3 %35,9400.051 %" in page.text
+    assert "In all 4 of 120 calls failed (3.3 %) against 5 of 11,880 (0.042 %)." in page.text
 
 
 def test_a_long_rollout_makes_no_endless_page() -> None:

@@ -146,6 +146,7 @@ NEXT: dict[str, dict[str, type]] = {
         "call failed": RollingBack,
     },
     "baking": {
+        "not measured": Judging,
         "failed": RollingBack,
         "pause": Paused,
         "skip": Shifting,
@@ -288,6 +289,22 @@ def test_too_few_calls_hold_and_then_do_as_the_policy_says(quiet: Any, expected:
     assert held.count(Judging) >= 9, "for ten minutes it waits"
 
 
+def test_half_way_to_being_proven_worse_it_is_given_no_more() -> None:
+    rollout = at(Baking(since=T0, until=T0 + 120))
+    rollout, _ = advance(rollout, measured(rollout, canary=600, bad=5, baseline=5400, baseline_bad=8))
+    (judged,) = rollout.judgements
+    assert judged.limit / 2 < judged.worse < judged.limit
+
+    for _minute in range(3):
+        rollout, _ = advance(rollout, measured(rollout, canary=0, baseline=5400, baseline_bad=8))
+        assert isinstance(rollout.state, Judging | Baking)
+    assert isinstance(rollout.state, Judging)
+    assert "already" in rollout.state.why
+    tolerant = replace(rollout, policy=replace(PLAIN, metrics=(Metric(name="errors", difference=0.05),)))
+    after, _ = advance(tolerant, measured(tolerant, canary=0, baseline=5400, baseline_bad=8))
+    assert isinstance(after.state, Shifting), "what is tolerated is no reason to wait"
+
+
 def test_no_data_at_all_never_passes() -> None:
     rollout = at(Baking(since=T0, until=T0 + 120), policy=replace(PLAIN, quiet="ask"))
 
@@ -303,7 +320,8 @@ def test_what_cannot_be_measured_for_too_long_goes_back() -> None:
     held, _ = advance(rollout, Measured(at=T0 + 1000, until=T0, error="AccessDenied"))
     gone, _ = advance(held, Measured(at=T0 + 1900, until=T0, error="AccessDenied"))
 
-    assert isinstance(held.state, Baking)
+    assert isinstance(held.state, Judging)
+    assert "AccessDenied" in held.state.why
     assert isinstance(gone.state, RollingBack)
     assert "AccessDenied" in gone.state.why
 

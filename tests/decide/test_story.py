@@ -47,15 +47,15 @@ from tests.rollout_stories import BEGAN, EVERY, policy, run, steady
         (
             "bad",
             "Version 8 was rolled back",
-            "Version 8 is worse: 21 of 660 calls failed (3.2 %) against 4 of 11,340 (0.035 %); "
-            "odds ratio about 90 (at least 9.6); e-value 10^17.4, the limit is 10^2.3.",
+            "Version 8 is worse: 4 of 120 calls failed (3.3 %) against 5 of 11,880 (0.042 %); "
+            "odds ratio about 82 (at least 2.3); e-value 10^3.9, the limit is 10^2.3.",
             "Version 7 serves everything: version 8 is worse by its errors.",
         ),
         (
             "quiet",
             "Version 8 is at 1 %",
             "No call of version 8 has been counted, so nothing speaks for it or against it.",
-            "Asks whether to go on with too few calls to judge by.",
+            "Waits for an answer: whether to go on with too few calls to judge by (`rollout approve`; `rollout abort` goes back).",
         ),
         (
             "superseded",

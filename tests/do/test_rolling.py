@@ -489,7 +489,7 @@ class Counted:
 
 @pytest.mark.parametrize("name", JOURNEYS)
 def test_whichever_call_fails_it_ends_the_same(folder: Path, name: str) -> None:
-    """What was read, and did not arrive, is asked for again: there only a network that stays away makes a difference."""
+    """What was read, and did not arrive, is asked for again: there only a network that stays away tells."""
     journey = JOURNEYS[name]
     shop = begun(folder / "undisturbed", journey)
     counted = Counted(shop.aws, {})

@@ -42,6 +42,7 @@ class Typed:
         self._wrap = wrap
         self._clock = clock
         self._world: World | None = None
+        self._show: Callable[[str], None] | None = None
 
     def file(self) -> Path:
         return Path(self.asked.file) if self.asked.file else config.find(Path.cwd())
@@ -81,10 +82,8 @@ class Typed:
             )
             if self.screen.lively:
                 world.board = self.screen.board
-            if len(self.asked.__dict__.get("function") or project.functions) == 1 and self.screen.progress:
-                from pointsman.cli import rollout
-
-                world.watched = rollout.shown_live(self.screen, world)
+            if len(getattr(self.asked, "function", None) or project.functions) == 1 and not self.screen.json:
+                world.watched = self._watched
             if self._wrap:
                 world.wrap = self._wrap
             if self._clock:
@@ -93,6 +92,14 @@ class Typed:
             self.screen.ledger = world.ledger_costs
             self._world = world
         return self._world
+
+    def _watched(self, rollout: str) -> None:
+        """Shows a rollout that this command carries through. Brought in when there is one: it starts slowly."""
+        if self._show is None:
+            from pointsman.cli.rollout import shown_live
+
+            self._show = shown_live(self.screen, self.world)
+        self._show(rollout)
 
     @property
     def functions(self) -> tuple[Function, ...]:

@@ -11,8 +11,9 @@ from pointsman import report_page, reporting, rolling
 from pointsman.cli import rollout_view
 from pointsman.cli.rollout_view import View
 from pointsman.cli.terminal import at
-from pointsman.errors import LostRace, PointsmanError, UsageError
+from pointsman.errors import PointsmanError, UsageError
 from pointsman.model import plain
+from pointsman.rollout import Gating
 from pointsman.story import Story, state_sentence, tell, verdict
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ def _watch(typed: Typed) -> int:
             break
         if rolling.watcher(world.ledger, there) is None:
             if alone:  # looked at twice: one who has just ended it has written that down by now
-                raise LostRace(
+                raise PointsmanError(
                     f"nobody carries the rollout of {there.opened.alias} through",
                     next=f"`pointsman rollout resume {there.opened.alias}` does, from where it is; "
                     f"`pointsman rollout abort {there.opened.alias}` ends it.",
@@ -207,6 +208,8 @@ def _ended(typed: Typed, story: Story) -> int:
 
 def _report(typed: Typed) -> int:
     screen, asked = typed.screen, typed.asked
+    if screen.json and "-" in (asked.html, asked.markdown):
+        raise UsageError("--json and a report on standard output exclude each other", next="Give a file's name.")
     there = found(typed)
     telling = Telling(typed.world, there)
     telling.more()
@@ -215,7 +218,10 @@ def _report(typed: Typed) -> int:
         if path == "-":
             screen.print(text(telling.story))
         elif path:
-            Path(path).write_text(text(telling.story), encoding="utf-8")
+            try:
+                Path(path).write_text(text(telling.story), encoding="utf-8")
+            except OSError as error:
+                raise UsageError(f"cannot write {path}: {error.strerror}") from error
             if not screen.json:
                 screen.print(f"wrote {path}")
         wrote = wrote or bool(path)
@@ -228,6 +234,8 @@ def _report(typed: Typed) -> int:
 def _ask(typed: Typed, what: rolling.Ask) -> int:
     world, screen = typed.world, typed.screen
     there = open_one(typed)
+    if what == "skip":
+        _must_not_wait_for_a_person(there)
     lease = rolling.watcher(world.ledger, there)
     rolling.ask(world, there, what, why=getattr(typed.asked, "why", ""))
     heard = "" if lease else f" Nobody carries it through now: `pointsman rollout resume {there.opened.alias}` does."
@@ -238,12 +246,23 @@ def _ask(typed: Typed, what: rolling.Ask) -> int:
     return 0
 
 
+def _must_not_wait_for_a_person(there: rolling.Known) -> None:
+    state = there.rollout.state
+    if isinstance(state, Gating) and state.asked:
+        raise UsageError(
+            f"the rollout of {there.opened.alias} waits for a person",
+            next=f"`pointsman rollout approve {there.opened.alias}` lets it go on, `rollout abort` ends it.",
+        )
+
+
 def _resume(typed: Typed) -> int:
     world, screen = typed.world, typed.screen
     there = found(typed)
     if not there.open and rolling.unfinished(world.ledger, there) is None:
         there = open_one(typed)  # says that it has ended, and how
     if there.open:
+        if rolling.watcher(world.ledger, there) and not rolling.pauses(world, there):
+            _must_not_wait_for_a_person(there)
         rolling.ask(world, there, "resume")
     if lease := rolling.watcher(world.ledger, there):
         if not screen.json:
@@ -303,7 +322,7 @@ def _perhaps(typed: Typed) -> rolling.Known | None:
 def _abort_alone(typed: Typed, there: rolling.Known | None) -> int:
     """By the alias alone: what it serves beside its version is taken from it."""
     world, screen, asked = typed.world, typed.screen, typed.asked
-    if not asked.name:
+    if not asked.name and there is None:
         raise UsageError("which alias?", where="rollout abort", next="`pointsman rollout abort PROD`.")
     from pointsman import release
 
@@ -322,7 +341,6 @@ def _abort_alone(typed: Typed, there: rolling.Known | None) -> int:
 def _approve(typed: Typed) -> int:
     from pointsman import gating
     from pointsman.model import FunctionArn
-    from pointsman.rollout import Gating
 
     world, screen = typed.world, typed.screen
     there = open_one(typed)
