@@ -28,9 +28,10 @@ from pointsman import config, rolling
 from pointsman.aws.operation import Operation, R, Transport
 from pointsman.aws.transports import Faults
 from pointsman.cli import main
-from pointsman.errors import Ambiguous, AwsError, Unreachable
+from pointsman.errors import Ambiguous, AwsError, PreconditionFailed, Unreachable
 from pointsman.ledger import Ledger
 from pointsman.model import FunctionArn
+from pointsman.rollout import DriftSeen, advance
 from pointsman.story import Story, tell
 from pointsman.world import World
 from tests.fakes import FakeClock
@@ -929,6 +930,65 @@ def test_two_watchers_never_both_act(folder: Path, monkeypatch: pytest.MonkeyPat
         assert answer.code in (0, 2, 3, 4), answer
         why = ("watche", "under way", "another release of it was at work", "somebody else moved it meanwhile")
         assert answer.code != 4 or any(each in answer.err for each in why), answer
+
+
+def test_who_slept_through_the_lease_does_nothing_more(folder: Path) -> None:
+    """A process stands still within any call; meanwhile another carries it all through."""
+    for k in range(15, calls_of(folder / "undisturbed"), 2):
+        shop = Shop(folder / f"{k}")
+
+        def sleep(shop: Shop = shop) -> None:
+            shop.clock.time += 60
+            assert shop.run("resume").code == 0
+
+        answer = shop.run(*PROMOTE, wrap=Beside(shop.aws, {k: sleep}).wrap)
+
+        assert answer.code == 4, f"call {k}: {answer}"
+        assert "another watcher goes on with it" in answer.err
+        assert len(shop.aws.updates) == 3, f"call {k}"
+        found = end_state(shop)
+        assert (found["told"], found["unfinished"], found["leases"]) == (["promoted"], None, ()), f"call {k}"
+
+
+def test_what_an_overtaken_watcher_still_wrote_counts_for_nothing(shop: Shop) -> None:
+    """It held the lease when it looked, and not any more when it wrote."""
+    shop.half_way()
+    ledger = Ledger(shop.ledger, now=lambda: shop.clock.time)
+    (there,) = rolling.listed(ledger)
+    state = next(iter(ledger.all_of("rollout-state")))
+    ledger.append("them", "rollout-watched", subject=there.opened.id, token=state.body["token"] + 1, holder="them")
+    drift = DriftSeen(at=shop.clock.time, what="the other watcher")
+    late, _ = advance(there.rollout, drift)
+
+    def write(token: int) -> tuple[bool, str]:
+        body: dict[str, Any] = {"rollout": late, "signal": drift, "heard": there.heard, "token": token, "ended": True}
+        ledger.append("it", "rollout-state", function=there.arn, subject=there.opened.id, **body)
+        (now,) = rolling.listed(ledger)
+        return now.open, story_of(ledger, there).outcome
+
+    assert write(state.body["token"]) == (True, "under way")
+    assert write(state.body["token"] + 1) == (False, "superseded")
+    ledger.close()
+
+
+def test_a_call_that_lands_late_moves_nothing_any_more(shop: Shop) -> None:
+    """No answer came to the first shift, and it was aborted; then the call arrives, with the revision it had seen."""
+    held: list[Operation[Any]] = []
+
+    class Slow(Beside):
+        def send(self, operation: Operation[R]) -> R:
+            if operation.action == "UpdateAlias" and not held:
+                held.append(operation)
+                asked(shop, "abort")
+                raise Ambiguous("read timed out")
+            return super().send(operation)
+
+    answer = shop.run(*PROMOTE, wrap=Slow(shop.aws, {}).wrap)
+
+    assert answer.code == 3, answer
+    with pytest.raises(PreconditionFailed):
+        shop.aws.send(held[0])
+    assert shop.aws.shown() == (Served("1"), "101")
 
 
 def test_the_second_is_told_who_watches(shop: Shop) -> None:
