@@ -934,7 +934,7 @@ def test_two_watchers_never_both_act(folder: Path, monkeypatch: pytest.MonkeyPat
 
 def test_who_slept_through_the_lease_does_nothing_more(folder: Path) -> None:
     """A process stands still within any call; meanwhile another carries it all through."""
-    for k in range(15, calls_of(folder / "undisturbed"), 2):
+    for k in range(15, calls_of(folder / "undisturbed"), 3):
         shop = Shop(folder / f"{k}")
 
         def sleep(shop: Shop = shop) -> None:
