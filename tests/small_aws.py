@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import random
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -29,6 +30,10 @@ from tests.fakes import FakeClock
 
 ARN = "arn:aws:lambda:eu-west-1:123456789012:function:greeting"
 Parameters = Mapping[str, Any]
+
+
+def _called(action: str) -> str:
+    return re.sub("(?<!^)(?=[A-Z])", "_", action).lower()
 
 
 def digest(code: bytes) -> str:
@@ -125,7 +130,7 @@ class SmallAws:
             raise error
         if operation.service == "iam":
             raise AccessDenied("User is not authorized to perform: iam")
-        answer: Callable[[Parameters], Mapping[str, Any]] = getattr(self, f"_{operation.action}")
+        answer: Callable[[Parameters], Mapping[str, Any]] = getattr(self, _called(operation.action))
         date = {"HTTPHeaders": {"date": formatdate(self.clock.time, usegmt=True)}}
         return operation.read({**answer(operation.parameters), "ResponseMetadata": date})
 
@@ -142,7 +147,7 @@ class SmallAws:
 
     # Lambda
 
-    def _GetFunction(self, asked: Parameters) -> Mapping[str, Any]:
+    def get_function(self, asked: Parameters) -> Mapping[str, Any]:
         return {"Configuration": self._configuration(asked.get("Qualifier", "$LATEST"))}
 
     def _configuration(self, qualifier: str) -> dict[str, Any]:
@@ -158,13 +163,13 @@ class SmallAws:
             **self.settings.get(qualifier, {}),
         }  # fmt: skip
 
-    def _UpdateFunctionCode(self, asked: Parameters) -> Mapping[str, Any]:
+    def update_function_code(self, asked: Parameters) -> Mapping[str, Any]:
         if asked["RevisionId"] != f"$LATEST {self.latest}":
             raise PreconditionFailed("The Revision Id provided does not match the latest Revision Id.")
         self.latest = digest(asked["ZipFile"])
         return self._configuration("$LATEST")
 
-    def _PublishVersion(self, asked: Parameters) -> Mapping[str, Any]:
+    def publish_version(self, asked: Parameters) -> Mapping[str, Any]:
         if asked["CodeSha256"] != self.latest:
             raise InvalidRequest("CodeSHA256 is different from the current CodeSHA256 in $LATEST.")
         last = max(self.versions, key=int, default="")
@@ -172,10 +177,10 @@ class SmallAws:
         self.settings.setdefault(number, {"Description": asked.get("Description", "")})
         return self._configuration(number)
 
-    def _ListVersionsByFunction(self, _asked: Parameters) -> Mapping[str, Any]:
+    def list_versions_by_function(self, _asked: Parameters) -> Mapping[str, Any]:
         return {"Versions": [self._configuration(each) for each in ("$LATEST", *self.versions)]}
 
-    def _GetAccountSettings(self, _asked: Parameters) -> Mapping[str, Any]:
+    def get_account_settings(self, _asked: Parameters) -> Mapping[str, Any]:
         return {
             "AccountUsage": {"TotalCodeSize": 1},
             "AccountLimit": {
@@ -196,13 +201,13 @@ class SmallAws:
             "RoutingConfig": {"AdditionalVersionWeights": {served.canary: served.weight} if served.canary else {}},
         }  # fmt: skip
 
-    def _GetAlias(self, asked: Parameters) -> Mapping[str, Any]:
+    def get_alias(self, asked: Parameters) -> Mapping[str, Any]:
         return self._alias(asked["Name"])
 
-    def _ListAliases(self, _asked: Parameters) -> Mapping[str, Any]:
+    def list_aliases(self, _asked: Parameters) -> Mapping[str, Any]:
         return {"Aliases": [self._alias(each) for each in self.aliases]}
 
-    def _UpdateAlias(self, asked: Parameters) -> Mapping[str, Any]:
+    def update_alias(self, asked: Parameters) -> Mapping[str, Any]:
         name = asked["Name"]
         self._alias(name)
         alias = self.aliases[name]
@@ -243,24 +248,24 @@ class SmallAws:
         failed = "FUNCTION_ERROR_INIT_FAILURE" if qualifier in self.fails_to_start else ""
         self.kept[qualifier] = Kept(number, self.clock.time + self.starts_s, f"asked {self._next()}", failed)
 
-    def _GetProvisionedConcurrencyConfig(self, asked: Parameters) -> Mapping[str, Any]:
+    def get_provisioned_concurrency_config(self, asked: Parameters) -> Mapping[str, Any]:
         return self._config(asked["Qualifier"])
 
-    def _ListProvisionedConcurrencyConfigs(self, _asked: Parameters) -> Mapping[str, Any]:
+    def list_provisioned_concurrency_configs(self, _asked: Parameters) -> Mapping[str, Any]:
         return {"ProvisionedConcurrencyConfigs": [self._config(each) for each in self.kept]}
 
-    def _PutProvisionedConcurrencyConfig(self, asked: Parameters) -> Mapping[str, Any]:
+    def put_provisioned_concurrency_config(self, asked: Parameters) -> Mapping[str, Any]:
         self.keep(asked["Qualifier"], asked["ProvisionedConcurrentExecutions"])
         return self._config(asked["Qualifier"])
 
-    def _DeleteProvisionedConcurrencyConfig(self, asked: Parameters) -> Mapping[str, Any]:
+    def delete_provisioned_concurrency_config(self, asked: Parameters) -> Mapping[str, Any]:
         self._config(asked["Qualifier"])
         del self.kept[asked["Qualifier"]]
         return {}
 
     # CloudWatch
 
-    def _DescribeAlarms(self, asked: Parameters) -> Mapping[str, Any]:
+    def describe_alarms(self, asked: Parameters) -> Mapping[str, Any]:
         found = [
             {
                 "AlarmName": name,
@@ -273,7 +278,7 @@ class SmallAws:
         ]
         return {"MetricAlarms": found, "CompositeAlarms": []}
 
-    def _GetMetricData(self, asked: Parameters) -> Mapping[str, Any]:
+    def get_metric_data(self, asked: Parameters) -> Mapping[str, Any]:
         trouble = self.dark(self.clock.time)
         if isinstance(trouble, AwsError):
             raise trouble

@@ -413,8 +413,6 @@ def resume(world: World, run: Run) -> Released:
     before = told(world, run)
     with world.running(run.command, function, environment, {**run.request, "resumes": run.id}) as session:
         session.approved = before.approved
-        if ended := run.request.get("rollout"):
-            return _aborted(session, str(ended), str(run.request.get("why", "")))
         if run.request.get("alone"):
             return _restored(session, rolling.restore_by_alias(session))
         if before.planned and (there := rolling.begun_by(world.ledger, run.id)):
@@ -461,18 +459,13 @@ def abort(world: World, there: rolling.Known, *, why: str) -> Released:
     """End a rollout by whoever carries it through, or here. Raises NotRestored where the alias may be half-way still,
     LostRace where it is somebody else's by now, UsageError where it was promoted before that was heard."""
     function, environment = world.functions(there.opened.function)[0], world.environment(there.opened.environment)
-    with world.running("rollback", function, environment, {"rollout": there.opened.id, "why": why}) as session:
-        return _aborted(session, there.opened.id, why)
-
-
-def _aborted(session: Session, rollout: str, why: str) -> Released:
-    there = rolling.called(session.ledger, rollout)
-    assert there is not None, "its beginning is in this ledger"
-    session.arn = FunctionArn.parse(there.arn)
-    session.check_account(session.arn)
-    rolling.abort(session, there, why=why)
-    baseline = rolling.Restored(alias=there.opened.alias, version=there.rollout.baseline, was=there.canary)
-    return _restored(session, baseline, name=there.opened.name)
+    # Killed, it goes on as a rollback: of a rollout that was to end that goes back to its baseline, and no further.
+    with world.running("rollback", function, environment, {"target": None, "rollout": there.opened.id}) as session:
+        session.arn = FunctionArn.parse(there.arn)
+        session.check_account(session.arn)
+        rolling.abort(session, there, why=why)
+        baseline = rolling.Restored(alias=there.opened.alias, version=there.rollout.baseline, was=there.canary)
+        return _restored(session, baseline, name=there.opened.name)
 
 
 def restore_alone(world: World, function: Function, environment: Environment) -> tuple[rolling.Restored, Released]:

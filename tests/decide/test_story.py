@@ -55,7 +55,8 @@ from tests.rollout_stories import BEGAN, EVERY, policy, run, steady
             "quiet",
             "Version 8 is at 1 %",
             "No call of version 8 has been counted, so nothing speaks for it or against it.",
-            "Waits for an answer: whether to go on with too few calls to judge by (`rollout approve`; `rollout abort` goes back).",
+            "Waits for an answer: whether to go on with too few calls to judge by (`rollout approve`; `rollout abort` "
+            "goes back).",
         ),
         (
             "superseded",

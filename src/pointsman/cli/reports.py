@@ -61,7 +61,8 @@ def _tell(
 ) -> None:
     try:
         if path := environ.get("GITHUB_STEP_SUMMARY"):
-            _append(path, summary(document) + _rollouts(document))
+            _append(path, summary(document))
+            _append(path, _rollouts(document))
         if path := environ.get("GITHUB_OUTPUT"):
             _append(path, "".join(_output(name, value) for name, value in outputs.items()))
         if path := environ.get("POINTSMAN_OUTPUT"):
