@@ -5,7 +5,6 @@ is a seeded world: each second has so many calls, and each version its share by 
 fake clock's, the Date of the answers too.
 """
 
-# ruff: noqa: N802 (its methods are called as AWS's operations are)
 from __future__ import annotations
 
 import base64
