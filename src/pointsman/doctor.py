@@ -12,7 +12,16 @@ from pointsman.aws import permissions
 from pointsman.aws.gateway import Caller
 from pointsman.aws.permissions import Target
 from pointsman.config import Branches, CloudFormation, Direct, Environment, Function, Terraform
-from pointsman.errors import AccessDenied, AccountMismatch, AwsError, NotFound, NotYet, PointsmanError, UsageError
+from pointsman.errors import (
+    AccessDenied,
+    AccountMismatch,
+    AwsError,
+    LedgerError,
+    NotFound,
+    NotYet,
+    PointsmanError,
+    UsageError,
+)
 from pointsman.model import Alias, Configuration, FunctionArn, FunctionName, Value, counted, role_name, size, to_json
 from pointsman.role_guard import looked
 from pointsman.roles import Served, changed, is_clone, shared
@@ -33,6 +42,10 @@ class Check(Value, frozen=True, kw_only=True):
 def examine(world: World, functions: tuple[Function, ...], only: Environment | None) -> list[Check]:
     """Every check of these functions; with `only`, in that environment alone."""
     found = [*_tools(world, functions)]
+    if world.shared:
+        found.append(ledger := _ledger(world))
+        if ledger.verdict == "problem":
+            return found  # all else stands on it
     for function in functions:
         for session, environments in places(world, function):
             if only is None or only.name in {each.name for each in environments}:
@@ -102,6 +115,14 @@ def _program(command: str) -> str:
         return ""
     first = words[0] if words else ""
     return first if first.replace("-", "").replace("_", "").isalnum() else ""
+
+
+def _ledger(world: World) -> Check:
+    """Whether the team's ledger answers."""
+    try:
+        return _ok("ledger", f"{world.ledger.place} answers, and holds {world.ledger.count()} entries")
+    except (LedgerError, AwsError, UsageError) as error:
+        return _problem("ledger", f"{error.where}: {error.what}" if error.where else error.what, error.next)
 
 
 # AWS
@@ -274,6 +295,10 @@ def _parts(session: Session, environments: Iterable[Environment]) -> set[str]:
     found |= {"others" if each.startswith("arn:") else "layers" for each in named}
     if function.build == "image":
         found.add("images")
+    if any(each.rollout for each in environments):
+        found.add("rollout")
+    if any(each.rollout and each.rollout.traffic for each in environments):
+        found.add("traffic")
     if any(each.bucket for each in environments):
         found.add("bucket")
     if project.branches.role_guard != "off":
@@ -288,6 +313,8 @@ def _parts(session: Session, environments: Iterable[Environment]) -> set[str]:
         found.add("together")
     if function.test.integration:
         found.add("tests")
+    if session.world.shared and not (project.ledger.profile or project.ledger.role_arn):
+        found.add("ledger")
     return found
 
 
@@ -305,6 +332,8 @@ def _arns(session: Session, environments: Iterable[Environment], account: str) -
     named = getattr(provision, "layers", ())
     built = [session.world.project.layers[each] for each in named if each in session.world.project.layers]
     own = [f"arn:aws:lambda:{region}:{account}:layer:{each.published_as or each.name}" for each in built]
+    kept = session.world.project.ledger
+    table = kept.url.removeprefix("dynamodb://").partition("/")[0]
     stacks = f"arn:aws:cloudformation:{region}:{account}:stack/{stack}/*"
     return {
         "function": (function, f"{function}:*"),
@@ -318,6 +347,7 @@ def _arns(session: Session, environments: Iterable[Environment], account: str) -
         "images": (images.arn(function_.image),) if function_.image else (),
         "policies": (f"arn:aws:iam::{account}:policy/*", "arn:aws:iam::aws:policy/*"),
         "mappings": (f"arn:aws:lambda:{region}:{account}:event-source-mapping:*",),
+        "table": (f"arn:aws:dynamodb:{kept.region or region}:{account}:table/{table}",),
     }
 
 

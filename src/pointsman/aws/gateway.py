@@ -11,7 +11,9 @@ from typing import Any
 
 from pointsman.aws.belongings import Belonging
 from pointsman.aws.images import Images
+from pointsman.aws.invoking import Invoking
 from pointsman.aws.layers import Layers
+from pointsman.aws.metrics import Metrics
 from pointsman.aws.objects import Objects
 from pointsman.aws.packages import Packages
 from pointsman.aws.roles import Roles
@@ -64,7 +66,7 @@ class Quotas(Value, frozen=True, kw_only=True):
     unreserved: int
 
 
-class Gateway(Stacks, Belonging, Objects, Packages, Layers, Images, Roles, Trials):
+class Gateway(Stacks, Belonging, Images, Invoking, Layers, Metrics, Objects, Packages, Roles, Trials):
     # Functions and versions
 
     def function(self, name: str, qualifier: str | None = None) -> Configuration | None:
@@ -175,8 +177,8 @@ class Gateway(Stacks, Belonging, Objects, Packages, Layers, Images, Roles, Trial
             Description=description,
         )
 
-    def point(self, alias: Alias, routing: Routing, *, expecting: str, description: str) -> Alias:
-        """Weights are always said, empty ones too: what UpdateAlias is not given it keeps."""
+    def point(self, alias: Alias, routing: Routing, *, expecting: str, description: str | None) -> Alias:
+        """Weights are always said, empty ones too: what UpdateAlias is not given it keeps, as the description here."""
         canary = routing.canary
         weights = {str(canary.version): float(canary.weight)} if canary else {}
         return self._send(
