@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from pointsman.artifact import build, check
+from pointsman.artifact.dependencies import Tools, _version
 from pointsman.errors import BuildFailed, UsageError
 from pointsman.model import Artifact
 
-from .test_artifact import lay, make, names
+from .test_artifact import ENVIRONMENT, lay, make, names
 
 UV = str(Path(sys.executable).with_name("uv"))
 
@@ -201,6 +203,23 @@ def test_without_production_dependencies_npm_is_not_even_looked_for(tmp_path: Pa
         )
 
 
+def test_a_tool_that_is_as_it_was_is_not_asked_for_its_version_again(tmp_path: Path) -> None:
+    """It is asked before every build, to tell whether what is installed still fits: 50 ms of node."""
+    node = Path(os.path.realpath(shutil.which("node") or ""))
+    if node.name != "node" or node.read_bytes()[:4] != b"\x7fELF":
+        pytest.skip("node is not a binary here, and its version may depend on more")
+    tools = Tools(tmp_path, ENVIRONMENT, lambda line: None)
+    expected = _version("node", tools)
+    (note,) = tmp_path.iterdir()
+
+    note.write_text(note.read_text().replace(expected.strip(), "v99.0.0"))
+    assert _version("node", tools).strip() == "v99.0.0", "taken from the note"
+
+    for broken in (note.read_text().replace("/node", "/other"), "[]", "{", ""):
+        note.write_text(broken)
+        assert _version("node", tools) == expected
+
+
 def test_a_failing_npm_is_quoted_and_leaves_no_cache_entry(tmp_path: Path) -> None:
     source = locked(lay(tmp_path / "src", {"package.json": package_json(dependencies={"ms": "2.1.3"})}))
     lay(source, {"package.json": package_json(dependencies={"ms": "2.0.0"})})
@@ -211,7 +230,7 @@ def test_a_failing_npm_is_quoted_and_leaves_no_cache_entry(tmp_path: Path) -> No
         make(source, tmp_path, build="node")
 
     assert len(str(caught.value).splitlines()) < 25
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert {path.suffix for path in (tmp_path / "cache").iterdir()} <= {".version"}
 
 
 @pytest.mark.parametrize(
@@ -367,7 +386,7 @@ def test_a_package_without_a_wheel_is_named_with_what_to_do(tmp_path: Path) -> N
 
     assert caught.value.next.startswith("uwsgi has no wheel for python3.13 on x86_64-manylinux_2_34. Ask for a version")
     assert "`uv pip install " in caught.value.what
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert {path.suffix for path in (tmp_path / "cache").iterdir()} <= {".version"}
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def check(
     files = notes.modes(artifact)
     if not files:
         raise BuildFailed("it is empty", where=where, next="Look at `source`, `include` and `exclude`.")
-    _refuse_too_large(((name, size) for name, (size, _) in files.items()), where)
+    _refuse_too_large([(name, size) for name, (size, _) in files.items()], where)
     if artifact.size > ZIPPED and not bucket:
         raise BuildFailed(
             f"{artifact.size:,} bytes zipped are more than the {ZIPPED:,} that fit into a request",
@@ -179,7 +179,7 @@ def _gather(
     if not members:
         raise BuildFailed(f"{source} has no file to package", next="Look at `include` and `exclude`.")
     closed(members)
-    _refuse_too_large((member.name, member.seen[0] if member.seen else 0) for member in members)
+    _refuse_too_large([(member.name, member.seen[0] if member.seen else 0) for member in members])
     return members
 
 
@@ -261,10 +261,10 @@ def _pack_beside(function: str, out: Path, members: list[Member], note: Note | N
 @contextlib.contextmanager
 def _part(out: Path, function: str) -> Iterator[Path]:
     """The name of a file that nobody reads, and that is gone afterwards."""
-    import secrets
+    import os
 
     out.mkdir(parents=True, exist_ok=True)
-    part = out / f".{function}-{secrets.token_hex(8)}.part"
+    part = out / f".{function}-{os.urandom(8).hex()}.part"
     try:
         yield part
     finally:
@@ -342,20 +342,22 @@ def _modified(path: Path) -> float:
         return 0.0
 
 
-def _refuse_too_large(sizes: Iterable[tuple[str, int]], where: str = "") -> None:
+def _refuse_too_large(sizes: list[tuple[str, int]], where: str = "") -> None:
     import collections
 
+    unzipped = sum(size for _, size in sizes)
+    if unzipped <= UNZIPPED:
+        return
     total: collections.Counter[str] = collections.Counter()
     for name, size in sizes:
         parts = name.split("/")
         total["/".join(parts[: 2 if parts[0] == "node_modules" else 1])] += size
-    if total.total() > UNZIPPED:
-        largest = ", ".join(f"{name} {size / 1e6:.0f} MB" for name, size in total.most_common(3))
-        raise BuildFailed(
-            f"{total.total():,} bytes unzipped are more than Lambda's {UNZIPPED:,}; the largest: {largest}",
-            where=where,
-            next="`exclude` what the function does not need, or deploy it as a container image.",
-        )
+    largest = ", ".join(f"{name} {size / 1e6:.0f} MB" for name, size in total.most_common(3))
+    raise BuildFailed(
+        f"{unzipped:,} bytes unzipped are more than Lambda's {UNZIPPED:,}; the largest: {largest}",
+        where=where,
+        next="`exclude` what the function does not need, or deploy it as a container image.",
+    )
 
 
 def _find_handler(files: Mapping[str, tuple[int, int]], handler: str, runtime: str, where: str) -> None:

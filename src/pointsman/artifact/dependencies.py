@@ -69,7 +69,7 @@ def install_python(source: Path, tools: Tools, *, runtime: str | None, architect
         _tidy_python(tree)
         return tree
 
-    major = ".".join(_output([uv, "--version"], tools.environment).split()[1].split(".")[:2])
+    major = ".".join(_version(uv, tools).split()[1].split(".")[:2])
     return _once(tools.cache, "python", [texts, runtime, platform, f"uv {major}"], install)
 
 
@@ -125,7 +125,7 @@ def install_node(source: Path, tools: Tools, *, architecture: str, above: tuple[
         return tree
 
     decides = {key: manifest[key] for key in (*SECTIONS, "devDependencies", "overrides") if key in manifest}
-    node = _output(["node", "--version"], tools.environment).split(".")[0]
+    node = _version("node", tools).split(".")[0]
     key = [decides, files, _digests(local), node, sys.platform, os.uname().machine, cpu]
     return _once(tools.cache, "node", key, install)
 
@@ -446,6 +446,36 @@ def _output(command: list[str], environment: Mapping[str, str], cwd: Path | None
         shown = " ".join([Path(command[0]).name, *command[1:]])
         raise BuildFailed(f"`{shown}` ended with exit code {done.returncode}:\n{done.stderr.strip()}")
     return done.stdout
+
+
+def _version(command: str, tools: Tools) -> str:
+    """What `command --version` says. A binary that is what it was is not asked again: that takes longer than a build.
+
+    Of a script, or of one binary under many names, what it says may depend on more than itself (version managers).
+    """
+    found = Path(os.path.realpath(shutil.which(command, path=tools.environment.get("PATH")) or ""))
+    try:
+        stat = found.stat()
+        with found.open("rb") as file:
+            binary = file.read(4) in (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
+        identity = [str(found), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+    except OSError:
+        binary, identity = False, []
+    if not binary or found.name != Path(command).name:
+        return _output([command, "--version"], tools.environment)
+    notes = tools.cache / f"{found.name}.version"
+    try:
+        known = json.loads(notes.read_bytes())
+        if known["of"] == identity:
+            return str(known["said"])
+    except (OSError, ValueError, LookupError, TypeError):  # there is none, or none that can be read
+        pass
+    said = _output([command, "--version"], tools.environment)
+    tools.cache.mkdir(parents=True, exist_ok=True)
+    part = tools.cache / f".{notes.name}-{os.urandom(8).hex()}.part"
+    part.write_text(json.dumps({"of": identity, "said": said}))
+    part.replace(notes)
+    return said
 
 
 def _machine(architecture: str, intel: str, arm: str) -> str:

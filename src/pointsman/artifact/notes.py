@@ -42,11 +42,9 @@ class Held(NamedTuple):
 
 def keep(made: Artifact, entries: list[Entry]) -> None:
     """Note what a package holds. Raises OSError."""
-    import secrets
-
     path = _beside(Path(made.path))
     data = msgspec.msgpack.encode(_Written(MAKER, to_json(made), entries))
-    part = path.with_name(f".{path.stem}-{secrets.token_hex(8)}.part")
+    part = path.with_name(f".{path.stem}-{os.urandom(8).hex()}.part")
     try:
         part.write_bytes(data + hashlib.sha256(data).digest())
         part.replace(path)

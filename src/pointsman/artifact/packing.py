@@ -58,7 +58,7 @@ class Earlier:
     def read(self, start: int, end: int) -> Iterator[bytes]:
         for place in range(start, end, BLOCK):
             data = os.pread(self._file.fileno(), min(BLOCK, end - place), place)
-            if not data:
+            if len(data) < min(BLOCK, end - place):
                 raise NotAsNoted
             yield data
 

@@ -75,7 +75,7 @@ def choose(
         naming.append(f"{top}/**")
     included = None if include and set(include) <= EVERYTHING else matcher(include)
     choice = _Choice(root, naming, included, _excluded(root, exclude, never), kind)
-    choice.walk("", ())
+    choice.walk("", (), kind == "installed")
     if left_out is not None:
         left_out += choice.left_out
     if refused := sorted(choice.refused):
@@ -118,16 +118,16 @@ class _Choice:
         self.included, self.excluded = included, excluded
         self.named = functools.cache(self._named)
         self.by_name = tuple(f"/{text.strip('/')}" for text in naming)
-        self.any_rule = _any_rule(kind)
+        self.by_last, self.by_path = _any_rule(kind)
         self.members: list[Member] = []
         self.refused: list[str] = []
         self.left_out: list[str] = []
 
-    def walk(self, at: str, conditions: tuple[Matches, ...], *, foreign: bool = False) -> None:
+    def walk(self, at: str, conditions: tuple[Matches, ...], foreign: bool) -> None:
         """`conditions`: the includes that brought this folder back; a file in it must be meant by them too.
         `foreign`: it is within a package, which may bring keys for its tests."""
         try:
-            entries = list(os.scandir(self.root / at))
+            entries = list(os.scandir(f"{self.root}/{at}"))
         except OSError as error:
             raise _unreadable(at or str(self.root), error) from error
         for entry in entries:  # of thousands of files each passes here: what most do not need is asked last
@@ -139,7 +139,7 @@ class _Choice:
             if self.excluded and self.excluded(f"{name}/" if folder else name):
                 continue
             meant = conditions
-            if self.any_rule(last) or self.any_rule(name):
+            if self.by_last(last) or (at and self.by_path and self.by_path(name)):
                 back = {rule: self.named(rule.strip("/")) for rule in _rules(self.kind, name, folder)}
                 meant = (*conditions, *filter(None, back.values()))
                 if None in back.values():
@@ -147,11 +147,13 @@ class _Choice:
                         self.left_out.append(f"{name}/" if folder else name)
                     continue
             if folder:
-                self.walk(f"{name}/", meant, foreign=foreign or self.kind == "installed" or last == "node_modules")
-            elif (self.included is None or self.included(name)) and all(matches(name) for matches in meant):
-                self._add(entry, name, foreign=foreign or self.kind == "installed")
+                self.walk(f"{name}/", meant, foreign or last == "node_modules")
+            elif (self.included is None or self.included(name)) and (
+                not meant or all(matches(name) for matches in meant)
+            ):
+                self._add(entry, name, foreign)
 
-    def _add(self, entry: os.DirEntry[str], name: str, *, foreign: bool) -> None:
+    def _add(self, entry: os.DirEntry[str], name: str, foreign: bool) -> None:
         try:
             if entry.is_symlink():
                 self.members.append(Member(name, entry.path, link=_target(self.root, name)))
@@ -230,9 +232,11 @@ def _rules(kind: Kind, name: str, folder: bool) -> list[str]:
 
 
 @functools.cache
-def _any_rule(kind: Kind) -> Callable[[str], object]:
-    """Whether some default rule might be meant by a name or a path."""
-    return _any(rule.strip("/") for rule in RULES[kind])
+def _any_rule(kind: Kind) -> tuple[Callable[[str], object], Callable[[str], object] | None]:
+    """Whether some default rule might be meant by an entry's own name; and by its path, where there are such rules."""
+    rules = [rule.strip("/") for rule in RULES[kind]]
+    paths = [rule for rule in rules if "/" in rule]
+    return _any(rule for rule in rules if "/" not in rule), _any(paths) if paths else None
 
 
 def _any(globs: Iterable[str]) -> Callable[[str], object]:
