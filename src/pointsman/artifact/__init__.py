@@ -241,7 +241,7 @@ def _pack_beside(function: str, out: Path, members: list[Member], note: Note | N
         part = until_named.enter_context(_part(out, function))
         earlier = None
         if note and file:
-            earlier = until_named.enter_context(packing.Earlier(file, _raw(note.made.sha256), note.entries))
+            earlier = packing.Earlier(file, _raw(note.made.sha256), note.entries)
         with contextlib.ExitStack() as until_written:
             entries, written = packing.pack(members, earlier, lambda: until_written.enter_context(part.open("xb")))
         if written:

@@ -1,4 +1,4 @@
-"""Members into a zip, in parallel and with bounded memory; what an earlier zip holds already is copied out of it.
+"""Members into a zip, on all cores and with bounded memory; what an earlier zip holds already is copied out of it.
 
 A file is read once, hashed, and deflated only if the earlier zip has no such content. One whose size, times and inode
 are what they were is not even read, unless it was so young when it was read that a later change could look the same.
@@ -7,14 +7,19 @@ are what they were is not even read, unless it was so young when it was read tha
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import itertools
+import marshal
 import os
+import select
+import signal
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from queue import SimpleQueue
-from typing import BinaryIO, NamedTuple, TypeAlias
+from typing import Any, BinaryIO, NamedTuple, Protocol, TypeAlias
 
 import deflate
 
@@ -42,13 +47,14 @@ class Earlier:
         self._by_digest: dict[bytes, int] | None = None
         self._file, self._digest, self._found = file, digest, b""
         self._hashing = threading.Thread(target=self._hash, daemon=True)
+
+    @contextlib.contextmanager
+    def being_hashed(self) -> Iterator[None]:
         self._hashing.start()
-
-    def __enter__(self) -> Earlier:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._hashing.join()  # it reads a file that is closed next
+        try:
+            yield
+        finally:
+            self._hashing.join()  # it reads a file that is closed next
 
     def by_digest(self, digest: bytes) -> int | None:
         if self._by_digest is None:
@@ -97,10 +103,19 @@ def pack(members: Iterable[Member], earlier: Earlier | None, begin: Callable[[],
     """
     jobs = _jobs(sorted(members, key=_name), earlier)
     young = time.time_ns() - YOUNG
+
+    def do(batch: Batch) -> _Result:
+        return _packed(batch, earlier, young)
+
+    with _crew(jobs, do) as crew, earlier.being_hashed() if earlier else contextlib.nullcontext():
+        return _written(_in_order(jobs, crew, do), earlier, begin)
+
+
+def _written(results: Iterator[_Result], earlier: Earlier | None, begin: Callable[[], BinaryIO]) -> Packed:
     entries: list[Entry] = []
     same: Range | None = (0, 0) if earlier else None  # so far it is the earlier zip's beginning, of this length
     zipped: Zip | None = None
-    for result in _in_order(jobs, lambda batch: _packed(batch, earlier, young)):
+    for result in results:
         entries += result.entries
         for piece in result.pieces:
             if zipped is None and same and isinstance(piece, tuple) and piece[0] == same[1]:
@@ -157,6 +172,7 @@ class _Result(NamedTuple):
 
 
 Batch: TypeAlias = "list[tuple[Member, int | None]]"  # with the place of the earlier entry that a member surely is
+Do: TypeAlias = Callable[[Batch], _Result]
 
 
 def _packed(batch: Batch, earlier: Earlier | None, young: int) -> _Result:
@@ -231,19 +247,17 @@ def _content(member: Member) -> bytes:
         ) from error
 
 
-# All batches, in all threads
+# All batches, on all cores
 
 
 class _Job:
-    """A batch, what it costs (bytes to read; 0: nothing), and its result when `done` can be taken."""
+    """A batch, what it costs (bytes to read; 0: nothing), and what became of it."""
 
     def __init__(self, batch: Batch, cost: int) -> None:
         self.batch, self.cost = batch, cost
         self.begun = False
         self.result: _Result | None = None
         self.error: BaseException | None = None
-        self.done = threading.Lock()
-        self.done.acquire()
 
 
 def _jobs(members: list[Member], earlier: Earlier | None) -> list[_Job]:
@@ -265,61 +279,176 @@ def _jobs(members: list[Member], earlier: Earlier | None) -> list[_Job]:
     return jobs
 
 
-def _in_order(jobs: Sequence[_Job], do: Callable[[Batch], _Result]) -> Iterator[_Result]:
-    """The jobs' results, in their order, though done in threads; not more than FLYING at a time, or one larger job."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if cores == 1 or sum(job.cost for job in jobs) < WORTH:
+def _in_order(jobs: list[_Job], crew: _Crew | None, do: Do) -> Iterator[_Result]:
+    """The jobs' results, in their order, whoever does them; not more than FLYING at a time, or one larger job."""
+    if crew is None:
         yield from (do(job.batch) for job in jobs)
         return
-    todo: SimpleQueue[_Job | None] = SimpleQueue()
-    stopped = threading.Event()
-
-    def work() -> None:
-        while (job := todo.get()) is not None:
-            if not stopped.is_set():
-                _do(job, do)
-
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(cores, 8))]
-    for thread in threads:
-        thread.start()
     flying = ahead = 0
 
-    def begin(job: _Job) -> None:
+    def begin(place: int) -> None:
         nonlocal flying
+        job = jobs[place]
         job.begun = True
         flying += job.cost
         if job.cost:
-            todo.put(job)
+            crew.begin(place)
         else:  # there is nothing to wait for in it
             _do(job, do)
 
-    try:
-        for job in sorted((job for job in jobs if job.cost >= LARGE), key=lambda job: -job.cost):
-            if flying + job.cost <= EARLY:
-                begin(job)
-        for place, job in enumerate(jobs):
-            while ahead < len(jobs) and (ahead <= place or flying + jobs[ahead].cost <= FLYING):
-                if not jobs[ahead].begun:
-                    begin(jobs[ahead])
-                ahead += 1
-            job.done.acquire()
-            if job.error:
-                raise job.error
-            assert job.result
-            yield job.result
-            flying -= job.cost
-            job.result = None
-    finally:
-        stopped.set()
-        for _ in threads:
-            todo.put(None)
-        for thread in threads:
-            thread.join()
+    large = sorted((place for place, job in enumerate(jobs) if job.cost >= LARGE), key=lambda place: -jobs[place].cost)
+    for place in large:
+        if flying + jobs[place].cost <= EARLY:
+            begin(place)
+    for place, job in enumerate(jobs):
+        while ahead < len(jobs) and (ahead <= place or flying + jobs[ahead].cost <= FLYING):
+            if not jobs[ahead].begun:
+                begin(ahead)
+            ahead += 1
+        while job.result is None and job.error is None:
+            crew.wait()
+        if job.error:
+            raise job.error
+        assert job.result
+        yield job.result
+        flying -= job.cost
+        job.result = None
 
 
-def _do(job: _Job, do: Callable[[Batch], _Result]) -> None:
+def _do(job: _Job, do: Do) -> None:
     try:
         job.result = do(job.batch)
     except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
         job.error = error
-    job.done.release()
+
+
+@contextlib.contextmanager
+def _crew(jobs: list[_Job], do: Do) -> Iterator[_Crew | None]:
+    """Who does the jobs: nobody but the caller where it is not worth more, else as many as there are cores.
+
+    Processes are faster for small files: two threads lose a third of their time in handing the interpreter's lock to
+    and fro. But a process with threads (several functions are built side by side) must not fork, nor one on macOS.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if cores == 1 or sum(job.cost for job in jobs) < WORTH:
+        yield None
+        return
+    fork = sys.platform == "linux" and threading.active_count() == 1
+    crew = (_Processes if fork else _Threads)(jobs, do, min(cores, 8))
+    try:
+        yield crew
+    finally:
+        crew.end()
+
+
+class _Crew(Protocol):
+    def begin(self, place: int) -> None: ...
+    def wait(self) -> None: ...  # until one job more is done
+    def end(self) -> None: ...  # whatever is done or not
+
+
+class _Threads:
+    def __init__(self, jobs: list[_Job], do: Do, count: int) -> None:
+        self._todo: SimpleQueue[int | None] = SimpleQueue()
+        self._done: SimpleQueue[None] = SimpleQueue()
+        self._stopped = False
+
+        def work() -> None:
+            while (place := self._todo.get()) is not None:
+                if not self._stopped:
+                    _do(jobs[place], do)
+                self._done.put(None)
+
+        self._threads = [threading.Thread(target=work, daemon=True) for _ in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def begin(self, place: int) -> None:
+        self._todo.put(place)
+
+    def wait(self) -> None:
+        self._done.get()
+
+    def end(self) -> None:
+        self._stopped = True
+        for _ in self._threads:
+            self._todo.put(None)
+        for thread in self._threads:
+            thread.join()
+
+
+class _Processes:
+    """Forks, which know all jobs: each takes a number from one pipe and answers into one of its own.
+
+    An answer is the job's number, its length, and marshalled (entries, pieces), or (what, next) of what went wrong.
+    """
+
+    def __init__(self, jobs: list[_Job], do: Do, count: int) -> None:
+        self._jobs = jobs
+        take, self._give = os.pipe()
+        self._answers: dict[int, bytearray] = {}
+        self._processes: list[int] = []
+        self._poll = select.poll()
+        for _ in range(count):
+            read, write_ = os.pipe()
+            process = os.fork()
+            if process == 0:
+                try:
+                    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, whose end is theirs
+                    gc.disable()
+                    for other in (self._give, read, *self._answers):
+                        os.close(other)
+                    _answer(jobs, do, take, write_)
+                finally:
+                    os._exit(0)
+            os.close(write_)
+            self._answers[read] = bytearray()
+            self._processes.append(process)
+            self._poll.register(read, select.POLLIN)
+        os.close(take)
+
+    def begin(self, place: int) -> None:
+        os.write(self._give, place.to_bytes(4, "little"))
+
+    def wait(self) -> None:
+        for read, _ in self._poll.poll():
+            data = os.read(read, BLOCK)
+            if not data:
+                raise BuildFailed("a process that compresses was ended from outside", next="Build again.")
+            answer = self._answers[read]
+            answer += data
+            while len(answer) >= 12 and len(answer) >= (end := 12 + int.from_bytes(answer[4:12], "little")):
+                with memoryview(answer) as whole:
+                    self._take(int.from_bytes(whole[:4], "little"), *marshal.loads(whole[12:end]))
+                del answer[:end]
+
+    def _take(self, place: int, first: Any, second: Any) -> None:
+        job = self._jobs[place]
+        if isinstance(first, str):
+            job.error = BuildFailed(first, next=second)
+        else:
+            job.result = _Result(list(itertools.starmap(Entry, first)), second)
+
+    def end(self) -> None:
+        os.close(self._give)
+        for read in self._answers:
+            os.close(read)  # whoever still writes to it ends, too
+        for process in self._processes:
+            os.waitpid(process, 0)
+
+
+def _answer(jobs: list[_Job], do: Do, take: int, to: int) -> None:
+    """The life of a forked process."""
+    while place := os.read(take, 4):
+        job = jobs[int.from_bytes(place, "little")]
+        _do(job, do)
+        if job.result:
+            answer = marshal.dumps(([tuple(entry) for entry in job.result.entries], job.result.pieces))
+        elif isinstance(job.error, BuildFailed):
+            answer = marshal.dumps((job.error.what, job.error.next))
+        else:
+            answer = marshal.dumps((f"compressing failed: {job.error!r}", ""))
+        job.result = None
+        whole = memoryview(place + len(answer).to_bytes(8, "little") + answer)
+        while whole:
+            whole = whole[os.write(to, whole) :]
