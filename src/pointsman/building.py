@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal
 
 from pointsman import artifact as packaging
 from pointsman.config import Function, Project
@@ -32,6 +31,11 @@ def build(
         exclude=function.exclude,
         command=function.command,
         artifact=str((project.root / function.artifact).resolve()) if function.artifact else None,
+        root=str(project.root.resolve()),
+        shared=function.shared,
+        sdk=function.sdk,
+        bundle=function.bundle,
+        target=function.target,
         never=tuple(path for test in tests if test for path in test.junit),
     )
     home = project.root / ".pointsman"
@@ -42,7 +46,7 @@ def build(
     return made
 
 
-def _buildable(function: Function) -> Literal["python", "node", "command", "zip"]:
+def _buildable(function: Function) -> packaging.Kind:
     if function.build == "image":
         raise NotYet(
             f'function.{function.name}.build = "image": container images are not deployed by this version',

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pointsman.artifact import build, check
-from pointsman.artifact.dependencies import Tools, _version
+from pointsman.artifact.tools import Tools, version as _version
 from pointsman.errors import BuildFailed, UsageError
 from pointsman.model import Artifact
 

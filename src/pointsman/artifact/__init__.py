@@ -6,32 +6,40 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal, assert_never
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
+from pointsman.config import Bundle
 from pointsman.errors import BuildFailed, UsageError
 from pointsman.model import Artifact, CodeSha256, Value
 
 if TYPE_CHECKING:
     from pointsman.artifact.archive import Member, Written
-    from pointsman.artifact.dependencies import Tools
+    from pointsman.artifact.contents import Contents, Difference, Listing
     from pointsman.artifact.notes import Held, Note
+    from pointsman.artifact.tools import Tools
 
-__all__ = ["Recipe", "build", "check", "inspect", "inventory", "place"]
+__all__ = ["Kind", "Recipe", "build", "check", "explain", "inspect", "inventory", "last", "listing", "place"]
 
 ZIPPED = 50 * 1024 * 1024  # in a request; more goes through S3
 UNZIPPED = 262_144_000
 KEPT = 5
 
 
+Kind = Literal["python", "node", "ruby", "java", "go", "dotnet", "rust", "make", "command", "zip"]
+
+
 class Recipe(Value, frozen=True, kw_only=True):
     """What to package. `source` is absolute, `artifact` (what `command` makes, or the zip) and `never` relative to it.
-    `include` and `exclude` have .gitignore's rules. `never`: what must not decide a package, like test reports."""
+    `include` and `exclude` have .gitignore's rules. `never`: what must not decide a package, like test reports.
+    `root`, absolute, holds all that a build may look at beside `source`: locks of workspaces, and `shared` code, which
+    is relative to it. `target`: make's is build-TARGET, cargo's a binary."""
 
     function: str
     source: str
-    build: Literal["python", "node", "command", "zip"]
+    build: Kind
     handler: str | None = None
     runtime: str | None = None
     architecture: str = "x86_64"
@@ -40,6 +48,11 @@ class Recipe(Value, frozen=True, kw_only=True):
     command: str | None = None
     artifact: str | None = None
     never: tuple[str, ...] = ()
+    root: str | None = None
+    shared: tuple[str, ...] = ()
+    sdk: Literal["keep", "leave-out"] = "keep"
+    bundle: Bundle | None = None
+    target: str | None = None
 
 
 def build(
@@ -55,7 +68,7 @@ def build(
 
     Equal sources and locks give equal bytes. `cached`: that zip was there already. The newest five of a function stay.
     """
-    from pointsman.artifact.dependencies import Tools
+    from pointsman.artifact.tools import Tools
 
     try:
         return _build(recipe, out.resolve(), Tools(cache.resolve(), environment, say, halted))
@@ -65,29 +78,45 @@ def build(
 
 
 def _build(recipe: Recipe, out: Path, tools: Tools) -> Artifact:
-    from pointsman.artifact import dependencies
+    import tempfile
+
+    from pointsman.artifact import contents, gathering, notes
 
     source = Path(recipe.source).resolve()
     if not source.is_dir():
         raise BuildFailed(f"there is no folder {source}", next="Correct `source`.")
     never = [str(source / path) for path in recipe.never] + [str(out), str(tools.cache)]
-    installed = None
-    match recipe.build:
-        case "node":
-            installed = dependencies.install_node(source, tools, architecture=recipe.architecture)
-        case "python":
-            installed = dependencies.install_python(
-                source, tools, runtime=recipe.runtime, architecture=recipe.architecture
-            )
-        case "command" | "zip":
-            source = _ready(recipe, source, tools)
-            if source.is_file():
-                seen = inspect(source, recipe.function)
-                with _part(out, recipe.function) as part:
-                    return _keep(recipe.function, out, part, _copied(seen, part))
-        case _:
-            assert_never(recipe.build)
-    return _pack(recipe.function, out, _gather(recipe, source, installed, never, tools.say))
+    if recipe.build in ("command", "zip"):
+        source = _ready(recipe, source, tools)
+        if source.is_file():
+            return _taken(recipe, source, out, tools.say)
+    with contextlib.ExitStack() as until_packed:
+
+        @functools.cache
+        def scratch() -> Path:
+            tools.cache.mkdir(parents=True, exist_ok=True)
+            folder = tempfile.TemporaryDirectory(dir=tools.cache, prefix=".making-", ignore_cleanup_errors=True)
+            return Path(until_packed.enter_context(folder)).resolve()
+
+        note = notes.newest(out, recipe.function)
+        members, about = gathering.gather(recipe, source, tools, scratch, never=never, earlier=note)
+        _refuse_too_large([(member.name, member.seen[0] if member.seen else 0) for member in members])
+        made = _pack(recipe.function, out, members, note)
+    contents.keep(made, about)
+    return made
+
+
+def _taken(recipe: Recipe, zipped: Path, out: Path, say: Callable[[str], None]) -> Artifact:
+    """A ready zip, as it is."""
+    from pointsman.artifact import contents, gathering, notes
+
+    seen = inspect(zipped, recipe.function)
+    if found := gathering.secret_names([*notes.modes(seen)]):
+        say(f"{zipped.name} holds {', '.join(found)}: is that meant for the function?")
+    with _part(out, recipe.function) as part:
+        made = _keep(recipe.function, out, part, _copied(seen, part))
+    contents.keep(made, contents.About(settings=gathering.settings(recipe)))
+    return made
 
 
 def inspect(path: Path, function: str) -> Artifact:
@@ -148,6 +177,38 @@ def check(
         _find_handler(files, handler, runtime, where)
 
 
+def last(out: Path, function: str) -> Contents | None:
+    """What the function's newest package holds, to be compared with the next; None where there is none to be read."""
+    import re
+    import zipfile
+
+    from pointsman.artifact import contents
+
+    mine = re.compile(rf"{re.escape(function)}-[0-9a-f]{{16}}.zip")
+    found = [each for each in out.iterdir() if mine.fullmatch(each.name)] if out.is_dir() else []
+    for path in sorted(found, key=_modified, reverse=True):
+        with contextlib.suppress(OSError, zipfile.BadZipFile):
+            sha256 = _digest_of(path)
+            return contents.contents(
+                Artifact(function=function, path=str(path), sha256=sha256, size=0, unzipped=0, files=0)
+            )
+    return None
+
+
+def explain(before: Contents | None, made: Artifact) -> Difference:
+    """Why a package is not the one before it."""
+    from pointsman.artifact import contents
+
+    return contents.compare(made.function, before, contents.contents(made))
+
+
+def listing(made: Artifact) -> Listing:
+    """What a package holds, and what was left out of it."""
+    from pointsman.artifact import contents
+
+    return contents.listing(made)
+
+
 def inventory(artifact: Artifact) -> dict[str, Held]:
     """What a package holds, by name: the SHA-256 of each file, its size and mode. At once for one that we made."""
     from pointsman.artifact import notes
@@ -155,37 +216,9 @@ def inventory(artifact: Artifact) -> dict[str, Held]:
     return notes.inventory(artifact)
 
 
-def _gather(
-    recipe: Recipe, source: Path, installed: Path | None, never: list[str], say: Callable[[str], None]
-) -> list[Member]:
-    """The files of the sources over those of the dependencies."""
-    from pointsman.artifact.source import choose, closed
-
-    left: list[str] = []
-    chosen = choose(
-        source,
-        include=recipe.include,
-        exclude=recipe.exclude,
-        never=never,
-        handler=recipe.handler,
-        kind="sources" if recipe.build in ("python", "node") else "made",
-        left_out=left,
-    )
-    if left:
-        shown = sorted({f"{name.partition('/')[0]}/…" if "/" in name.rstrip("/") else name for name in left})
-        say(f"left out: {', '.join(shown)} (`include` brings back what it names)")
-    lower = choose(installed, exclude=recipe.exclude, kind="installed") if installed else []
-    members = list({member.name: member for member in (*lower, *chosen)}.values())
-    if not members:
-        raise BuildFailed(f"{source} has no file to package", next="Look at `include` and `exclude`.")
-    closed(members)
-    _refuse_too_large([(member.name, member.seen[0] if member.seen else 0) for member in members])
-    return members
-
-
 def _ready(recipe: Recipe, source: Path, tools: Tools) -> Path:
     """The zip or folder that `artifact` names; by build = "command", made by this very run of the command."""
-    from pointsman.artifact.dependencies import run
+    from pointsman.artifact.tools import run
 
     if not recipe.artifact:
         raise UsageError(f'build = "{recipe.build}" needs `artifact`, the zip or folder to package')
@@ -214,12 +247,10 @@ def _identity(path: Path) -> frozenset[tuple[str, int, int, int, int]]:
     return frozenset((name, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for name, s in stats)
 
 
-def _pack(function: str, out: Path, members: list[Member]) -> Artifact:
+def _pack(function: str, out: Path, members: list[Member], note: Note | None) -> Artifact:
     """Pack the members, with the newest earlier package at hand."""
-    from pointsman.artifact import notes
     from pointsman.artifact.packing import NotAsNoted
 
-    note = notes.newest(out, function)
     if note:
         try:
             with Path(note.made.path).open("rb") as file:
@@ -332,7 +363,8 @@ def _forget_oldest(folder: Path, function: str, newest: Path) -> None:
     kept = [each for each in folder.iterdir() if mine.fullmatch(each.name) and each != newest]
     for old in sorted(kept, key=_modified, reverse=True)[KEPT - 1 :]:
         old.unlink(missing_ok=True)
-        old.with_suffix(".note").unlink(missing_ok=True)
+        for beside in (".note", ".about"):
+            old.with_suffix(beside).unlink(missing_ok=True)
 
 
 def _modified(path: Path) -> float:
