@@ -182,7 +182,8 @@ def test_all_problems_are_told_at_once_and_each_in_one_line(folder: Path) -> Non
         'function.greeting.runtime is "nodejs20"; must be a runtime such as "nodejs22.x", "python3.13" or '
         '"provided.al2023"; did you mean "nodejs20.x"?',
         'function.greeting.include[1] is ""; must be a string that is not empty',
-        'function.greeting.build is "pyton"; must be "command", "image", "node", "python" or "zip"; '
+        'function.greeting.build is "pyton"; must be "command", "dotnet", "go", "image", '
+        '"java", "make", "node", "python", "ruby", "rust" or "zip"; '
         'did you mean "python"?',
         "function.greeting.alias is unknown; must be one of source, handler, runtime, architecture, include, exclude, "
         "build, command, artifact, image, provision, test (`alias` belongs in [environment.*])",
