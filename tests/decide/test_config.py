@@ -186,7 +186,7 @@ def test_all_problems_are_told_at_once_and_each_in_one_line(folder: Path) -> Non
         '"java", "make", "node", "python", "ruby", "rust" or "zip"; '
         'did you mean "python"?',
         "function.greeting.alias is unknown; must be one of source, handler, runtime, architecture, include, exclude, "
-        "build, command, artifact, image, provision, test (`alias` belongs in [environment.*])",
+        "shared, sdk, build, target, command, artifact, image, bundle, provision, test (`alias` belongs in [environment.*])",
         'function.greeting.provision.with is "cloudfront"; must be "cloudformation", "terraform", "direct" or '
         '"existing"; did you mean "cloudformation"?',
         "function.greeting.test.integration.run is 3; must be a string that is not empty",

@@ -16,6 +16,7 @@ from packaging.markers import InvalidMarker, Marker
 from packaging.requirements import Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name as canonical
+from packaging.version import Version
 
 from pointsman.errors import BuildFailed
 
@@ -88,35 +89,66 @@ def _in_main(package: Mapping[str, Any], target: Mapping[str, str]) -> bool:
     return _holds(markers.get("main", "") if isinstance(markers, dict) else markers, target)
 
 
+UNLOCKED = {"pip", "setuptools", "distribute", "wheel"}  # never in locks of Poetry before 1.2
+
+
 def _reached(
     packages: list[dict[str, Any]], manifest: Mapping[str, Any], target: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """By walking from the project's dependencies: what an older lock does not say."""
+    """By walking from the project's dependencies: what an older lock does not say. Where a lock holds several releases
+    of one package, the newest counts that all who ask for it allow: so the walk begins anew when one is ruled out."""
     by_name: dict[str, list[dict[str, Any]]] = {}
     for each in packages:
         by_name.setdefault(canonical(each["name"]), []).append(each)
-    found: dict[str, dict[str, Any]] = {}
-    seen: set[tuple[str, str]] = set()
-    todo = list(_main(manifest))
-    while todo:
-        name, said = todo.pop()
-        if not _wanted(said, target):
-            continue
-        package = found.get(name) or _of_several(name, by_name.get(name, []), said, target)
-        found[name] = package
-        extras = said.get("extras", ()) if isinstance(said, dict) else ()
-        for extra in ("", *map(str.lower, extras)):
-            if (name, extra) in seen:
+    for several in by_name.values():
+        several.sort(key=lambda package: Version(package["version"]), reverse=True)
+    table = manifest.get("tool", {}).get("poetry", {})
+    itself = canonical(str(table.get("name") or manifest.get("project", {}).get("name") or ""))
+    while True:
+        found: dict[str, dict[str, Any]] = {}
+        seen: set[tuple[str, str]] = set()
+        todo = list(_main(manifest))
+        while todo:
+            name, said = todo.pop()
+            if not _wanted(said, target) or name == itself or (name in UNLOCKED and name not in by_name):
                 continue
-            seen.add((name, extra))
-            listed = package.get("extras", {}).get(extra, ()) if extra else ()
-            named = {canonical(Requirement(each.replace("(", "").replace(")", "")).name) for each in listed}
-            for other, specs in package.get("dependencies", {}).items():
-                for spec in specs if isinstance(specs, list) else [specs]:
-                    optional = isinstance(spec, dict) and spec.get("optional")
-                    if (canonical(other) in named) if extra else not optional:
-                        todo.append((canonical(other), spec if not extra else _without_extra(spec)))
-    return [found[name] for name in sorted(found)]
+            package = _fitting(name, by_name, said, target)
+            if found.get(name, package) is not package:
+                break  # the one chosen before is ruled out
+            found[name] = package
+            todo += _asked(name, package, said, seen)
+        else:
+            return [found[name] for name in sorted(found)]
+
+
+def _fitting(
+    name: str, by_name: dict[str, list[dict[str, Any]]], said: Any, target: Mapping[str, str]
+) -> dict[str, Any]:
+    """The newest release that may be meant. Those that may not be are taken from `by_name`."""
+    if name not in by_name:
+        raise BuildFailed(f"poetry.lock does not know {name}", next="Run `poetry lock`, and commit the file.")
+    allowed = _specifiers(str(said.get("version", "*") if isinstance(said, dict) else said))
+    there = by_name[name]
+    fitting = [each for each in there if _for_python(each, target) and (not allowed or each["version"] in allowed)]
+    by_name[name] = fitting or there
+    return by_name[name][0]
+
+
+def _asked(name: str, package: Mapping[str, Any], said: Any, seen: set[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
+    """What a package asks for, with the extras that are asked of it; each once."""
+    for extra in ("", *(each.lower() for each in (said.get("extras", ()) if isinstance(said, dict) else ()))):
+        if (name, extra) in seen:
+            continue
+        seen.add((name, extra))
+        listed = package.get("extras", {}).get(extra, ()) if extra else ()
+        named = {canonical(Requirement(each.replace("(", "").replace(")", "")).name) for each in listed}
+        for other, specs in package.get("dependencies", {}).items():
+            for spec in specs if isinstance(specs, list) else [specs]:
+                optional = isinstance(spec, dict) and spec.get("optional")
+                if extra and canonical(other) in named:
+                    yield canonical(other), _without_extra(spec)
+                elif not extra and not optional:
+                    yield canonical(other), spec
 
 
 def _main(manifest: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -146,22 +178,6 @@ def _wanted(said: Any, target: Mapping[str, str]) -> bool:
     if python and (allowed := _specifiers(python)) is not None and target["python_version"] not in allowed:
         return False
     return _holds(said.get("markers", ""), target)
-
-
-def _of_several(name: str, packages: list[dict[str, Any]], said: Any, target: Mapping[str, str]) -> dict[str, Any]:
-    if not packages:
-        raise BuildFailed(f"poetry.lock does not know {name}", next="Run `poetry lock`, and commit the file.")
-    fitting = [each for each in packages if _for_python(each, target)] or packages
-    version = said.get("version", "*") if isinstance(said, dict) else said
-    if len(fitting) > 1 and (allowed := _specifiers(str(version))) is not None:
-        fitting = [each for each in fitting if each["version"] in allowed] or fitting
-    if len(fitting) > 1:
-        raise BuildFailed(
-            f"poetry.lock holds {name} {' and '.join(each['version'] for each in fitting)}, and does not tell which is"
-            f" for Python {target['python_version']}",
-            next="Write the lock anew by Poetry 2 (`poetry lock`), which notes that.",
-        )
-    return fitting[0]
 
 
 def _for_python(package: Mapping[str, Any], target: Mapping[str, str]) -> bool:
