@@ -166,7 +166,7 @@ def test_all_problems_are_told_at_once_and_each_in_one_line(folder: Path) -> Non
         provision = { with = "cloudfront" }
         test.integration = { run = 3, against = "lastest", timeout = "5 minutes" }
         [function.b]
-        runtime = "java21"
+        runtime = "provided.al2023"
         [environment.staging]
         alias = "12"
         account = 123456789012
@@ -186,7 +186,8 @@ def test_all_problems_are_told_at_once_and_each_in_one_line(folder: Path) -> Non
         '"java", "make", "node", "python", "ruby", "rust" or "zip"; '
         'did you mean "python"?',
         "function.greeting.alias is unknown; must be one of source, handler, runtime, architecture, include, exclude, "
-        "shared, sdk, build, target, command, artifact, image, bundle, provision, test (`alias` belongs in [environment.*])",
+        "shared, sdk, build, target, command, artifact, image, bundle, provision, test "
+        "(`alias` belongs in [environment.*])",
         'function.greeting.provision.with is "cloudfront"; must be "cloudformation", "terraform", "direct" or '
         '"existing"; did you mean "cloudformation"?',
         "function.greeting.test.integration.run is 3; must be a string that is not empty",
@@ -196,7 +197,7 @@ def test_all_problems_are_told_at_once_and_each_in_one_line(folder: Path) -> Non
         "(seconds), of 30 days at most",
         'function.greeting.source is "nowhere"; must be a folder, and there is none of this name beside the file',
         'function.b.build is missing, and neither the runtime nor the source tells it; must be "python", "node", '
-        '"command", "zip" or "image"',
+        '"ruby", "java", "go", "dotnet", "rust", "make", "command", "zip" or "image"',
         'environment.staging.alias is "12"; must be an alias name: 1 to 128 letters, digits, hyphens and underscores, '
         "not digits only",
         "environment.staging.account is 123456789012; must be an account id: 12 digits, in quotes",

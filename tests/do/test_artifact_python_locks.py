@@ -101,7 +101,7 @@ def test_a_lock_is_installed_as_it_stands_without_the_tool_that_wrote_it(tmp_pat
 def test_another_hash_than_the_locks_is_refused(tmp_path: Path) -> None:
     lock = LOCKS["Pipfile.lock"].replace(SIX, SIX[:-4] + "0000")
 
-    with pytest.raises(BuildFailed, match="(?i)hash mismatch"):
+    with pytest.raises(BuildFailed, match=r"(?i)hash mismatch"):
         make(lay(tmp_path / "src", {"app.py": "", "Pipfile.lock": lock}), ".", tmp_path)
 
 
@@ -228,7 +228,7 @@ def test_a_newer_lock_says_itself_what_is_for_production() -> None:
 
 
 def test_a_lock_that_does_not_know_a_dependency_is_out_of_step() -> None:
-    with pytest.raises(BuildFailed, match="poetry.lock does not know flask\nRun `poetry lock`"):
+    with pytest.raises(BuildFailed, match=r"poetry.lock does not know flask\nRun `poetry lock`"):
         locked(OLD, manifest=poetry(flask="*"))
 
 
@@ -278,13 +278,13 @@ def test_a_member_of_a_uv_workspace_is_installed_from_the_lock_above(tmp_path: P
 
 
 def test_a_local_package_with_compiled_code_is_refused(tmp_path: Path) -> None:
-    setup = "from setuptools import Extension, setup\nsetup(name='fast', version='1', ext_modules=[Extension('f', ['f.c'])])"
+    setup = "from setuptools import *\nsetup(name='fast', version='1', ext_modules=[Extension('f', ['f.c'])])"
     source = lay(
         tmp_path / "src",
         {"app.py": "", "requirements.txt": "./fast\n", "fast/setup.py": setup, "fast/f.c": "int PyInit_f(void);\n"},
     )
 
-    with pytest.raises(BuildFailed, match="fast has compiled code: fast-1-.* is for this machine"):
+    with pytest.raises(BuildFailed, match=r"fast has compiled code: fast-1-.* is for this machine"):
         make(source, ".", tmp_path)
 
 
@@ -294,7 +294,7 @@ def test_sources_of_uv_without_a_lock_are_refused(tmp_path: Path) -> None:
         tmp_path, {"pyproject.toml": f'{manifest}[tool.uv.sources]\ncommon = {{ path = "libs/common" }}\n', **COMMON}
     )
 
-    with pytest.raises(BuildFailed, match="local package common, and there is no uv.lock\nRun `uv lock`"):
+    with pytest.raises(BuildFailed, match=r"local package common, and there is no uv.lock\nRun `uv lock`"):
         make_here(source, tmp_path / "home", runtime="python3.13")
 
 

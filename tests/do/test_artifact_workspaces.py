@@ -240,7 +240,7 @@ def test_packages_may_need_each_other_and_what_is_missing_is_told(tmp_path: Path
     root = tree(tmp_path / "from", {"node_modules/a": {"b": "1"}, "node_modules/b": {"a": "1"}})
 
     assert set(laid_out(root, tmp_path / "to", ["a"])) == {"node_modules/a", "node_modules/b"}
-    with pytest.raises(BuildFailed, match="c was not installed, though package.json asks for it"):
+    with pytest.raises(BuildFailed, match=r"c was not installed, though package.json asks for it"):
         laid_out(root, tmp_path / "more", ["c"])
 
 

@@ -77,9 +77,7 @@ def compiled(
         tree = scratch / "tree"
         tree.mkdir(parents=True)
         tools.say(f"building {manifest.name} by aws-lambda-builders")
-        _call(
-            language, way, manifest, project, tree, scratch / "scratch", tools, function, runtime, architecture, target
-        )
+        _call(language, way, manifest, project, tree, tools, function, runtime, architecture, target)
         if not any(tree.iterdir()):
             raise BuildFailed(
                 f"{manifest.name} was built, but put nothing into the package", next=_NOTHING.get(language, "")
@@ -118,9 +116,7 @@ def gems(source: Path, tools: Tools, *, runtime: str | None, architecture: str) 
         for path in files:
             copy(path, project / path.relative_to(source), kind="made")
         tools.say(f"bundle install for {runtime} in a scratch folder")
-        _call(
-            "ruby", way, project / "Gemfile", project, tree, scratch / "scratch", tools, "", runtime, architecture, None
-        )
+        _call("ruby", way, project / "Gemfile", project, tree, tools, "", runtime, architecture, None)
         found = [path for path in tree.rglob("*.so") if path.is_file()]
         for path in found:
             _refuse_foreign(path, tree, architecture)
@@ -188,7 +184,6 @@ def _call(  # noqa: PLR0917
     manifest: Path,
     project: Path,
     tree: Path,
-    scratch: Path,
     tools: Tools,
     function: str,
     runtime: str | None,
@@ -213,23 +208,27 @@ def _call(  # noqa: PLR0917
             "capability": {"language": way.language, "dependency_manager": way.manager, "application_framework": None},
             "source_dir": str(project),
             "artifacts_dir": str(tree),
-            "scratch_dir": str(scratch),
+            # Some build in here: beside the sources' copy, so that `../common` is there too.
+            "scratch_dir": str(project.with_name(f".{project.name}-scratch")),
             "manifest_path": str(manifest),
             "runtime": "provided" if provided and language in ("go", "rust", "make") else runtime,
             "optimizations": {},
             "options": options,
             "architecture": architecture,
+            **({"build_in_source": True} if language == "make" else {}),  # which is a copy already
         },
     }
     said: list[str] = []
 
     def hear(line: str) -> None:
-        said.append(line)
-        if not line.startswith("{"):
-            tools.say(line)
+        said.append(line := re.sub(r"\x1b\[[0-9;]*m", "", line))
+        if not line.startswith("{") and (language != "java" or line.lstrip().startswith("Running ")):
+            tools.say(line.strip())
 
     command = [sys.executable, "-m", "aws_lambda_builders", json.dumps(request)]
     environment = {**tools.environment, **_settled(language, project, tools.environment)}
+    if language == "java":  # what Maven and Gradle say against the sources is told at this level only
+        environment["LAMBDA_BUILDERS_LOG_LEVEL"] = "10"
     try:
         run(command, cwd=project, environment=environment, say=hear, halted=tools.halted)
     except BuildFailed as error:
@@ -240,7 +239,9 @@ def _failed(language: Language, said: list[str]) -> PointsmanError:
     """In the builder's words, which come last, and the compiler's before them."""
     message, before = "", said[-20:]
     if said and said[-1].startswith("{"):
-        message, before = str(json.loads(said[-1]).get("error", {}).get("message", "")), said[-21:-1]
+        message, before = str(json.loads(said[-1]).get("error", {}).get("message", "")), said[:-1]
+    message = re.sub(r"\x1b\[[0-9;]*m", "", message)
+    before = [line for line in before if re.search(r"\bERROR\b|\berror:|FAILED", line)][:20] or before[-20:]
     shown = "\n".join(f"  {line}" for line in before)
     return BuildFailed(f'build = "{language}" failed: {message.strip()}' + (f"\n{shown}" if shown else ""))
 
