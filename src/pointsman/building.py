@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from pointsman import artifact as packaging
 from pointsman.config import Function, Project
 from pointsman.errors import NotYet
 from pointsman.model import Artifact, counted, size
+
+if TYPE_CHECKING:
+    from pointsman.artifact.contents import Contents
 
 
 def build(
@@ -44,6 +48,11 @@ def build(
     )
     say(f"packaged {function.name}: {counted(made.files, 'file')}, {size(made.size)}, {made.sha256.short}…")
     return made
+
+
+def last(project: Project, function: Function) -> Contents | None:
+    """What its newest package holds: to be asked before the next one is built."""
+    return packaging.last(project.root / ".pointsman" / "artifacts", function.name)
 
 
 def _buildable(function: Function) -> packaging.Kind:

@@ -1,4 +1,4 @@
-"""Functions that are compiled, by aws-lambda-builders: for real where the tools are here, else up to a stand-in's call."""
+"""Functions that are compiled, by aws-lambda-builders: for real where the tools are, else up to a stand-in's call."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """An installed tree of node_modules → the part of it that one package needs, laid out anew. Knows no package manager.
 
-Workspaces are installed as a whole, into one tree that all their members share: with links, with the development tools of
-all, and with what other members need. A package gets what can be reached from its dependencies by Node's search
+Workspaces are installed as a whole, into one tree that all their members share: with links, with all development tools,
+and with what other members need. A package gets what can be reached from its own dependencies by Node's search
 (https://nodejs.org/api/modules.html#loading-from-node_modules-folders), at places where that search finds it.
 """
 

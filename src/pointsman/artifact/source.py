@@ -184,8 +184,9 @@ class _Choice:
                 meant = (*conditions, *filter(None, back.values()))
                 if None in back.values():
                     rule = next(rule for rule, found in back.items() if found is None)
-                    missed = any(rule in MISSED or rule in SECRETS for rule in back)
-                    self.left_out.append(LeftOut(f"{name}/" if folder else name, rule, missed))
+                    why = f"a secret by its name: {rule}" if rule in SECRETS else f"by default: {rule}"
+                    missed = rule in MISSED or rule in SECRETS
+                    self.left_out.append(LeftOut(f"{name}/" if folder else name, why, missed))
                     continue
             if folder:
                 self.walk(f"{name}/", meant, foreign or last == "node_modules")

@@ -255,20 +255,34 @@ def _looked_up(typed: Typed, found: adoption.Found, path: Path) -> adoption.Foun
 
 
 def _build(typed: Typed) -> int:
-    from pointsman import building
+    from pointsman import artifact, building
+    from pointsman.cli import packages
 
-    screen = typed.screen
-    made = [
-        building.build(project, function, environ=typed.environ, say=screen.say)
-        for project, function in _buildable(typed)
-    ]
+    screen, asked = typed.screen, typed.asked
+    made = []
+    results: list[dict[str, object]] = []
+    for project, function in _buildable(typed):
+        before = building.last(project, function) if asked.explain else None
+        made.append(building.build(project, function, environ=typed.environ, say=screen.say))
+        results.append(
+            {
+                **plain(made[-1]),
+                **({"listing": artifact.listing(made[-1])} if asked.list else {}),
+                **({"explanation": artifact.explain(before, made[-1])} if asked.explain else {}),
+            }
+        )
     if not screen.json:
         rows = [
             (each.function, each.path, size(each.size), str(each.files), each.sha256, "yes" if each.cached else "no")
             for each in made
         ]
         screen.table(("function", "path", "size", "files", "sha256", "cached"), rows)
-    screen.result(made)
+        for each in results:
+            if isinstance(listing := each.get("listing"), packages.Listing):
+                packages.show_listing(screen, listing)
+            if isinstance(explanation := each.get("explanation"), packages.Difference):
+                packages.show_difference(screen, explanation)
+    screen.result(results)
     return 0
 
 
