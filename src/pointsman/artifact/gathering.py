@@ -197,10 +197,9 @@ def _dependencies(job: _Job, installed: Installed | None) -> list[Member]:
         for name in _SDK_OF_PYTHON:
             job.packages.pop(name, None)
     elif sdk and installed.made_now and recipe.sdk == "keep":
-        bytes_ = sum(path.lstat().st_size for name in sdk for path in (installed.tree / name).rglob("*"))
-        job.tools.say(
-            f'{recipe.runtime} has {sdk[0].removeprefix("node_modules/")} too: sdk = "leave-out" would save {size(bytes_)} of the package'
-        )
+        saved = size(sum(path.lstat().st_size for name in sdk for path in (installed.tree / name).rglob("*")))
+        name = sdk[0].removeprefix("node_modules/")
+        job.tools.say(f'{recipe.runtime} has {name} too: sdk = "leave-out" would save {saved} of the package')
     return choose(installed.tree, exclude=exclude, kind="installed")
 
 
