@@ -83,7 +83,7 @@ AWS = "aws_access_key_id = AKIAQWERTYUIOPASDFGH\naws_secret_access_key = abcdEFG
     [
         ("settings.py", AWS, "an access key of AWS's"),
         ("config/keys.yaml", "k: |\n  -----BEGIN RSA PRIVATE KEY-----\n  " + "Ab3/" * 16, "a private key"),
-        ("npm.conf", "//registry.npmjs.org/:_authToken=12345678-abcd-1234-abcd-123456789012\n", "an npm token"),
+        ("npm.conf", "//registry.example/:_authToken=12345678-abcd-1234-abcd-123456789012\n", "an npm token"),
         ("client.js", "const token = 'ghp_" + "a1B2" * 9 + "'", "a GitHub token"),
         ("pay.rb", "KEY = 'sk_live_" + "a1B2" * 6 + "'", "a key of Stripe's"),
     ],

@@ -376,13 +376,24 @@ def test_a_local_wheel_is_installed_and_known_by_its_bytes(tmp_path: Path, line:
         make(source, tmp_path, runtime="python3.13")
 
 
+def test_a_package_without_a_wheel_is_built_where_that_needs_no_compiler(tmp_path: Path) -> None:
+    """As of many small old ones there are sources only."""
+    source = lay(tmp_path / "src", {"app.py": "", "requirements.txt": "docopt==0.6.2\n"})
+    said: list[str] = []
+
+    made = make(source, tmp_path, said, runtime="python3.13")
+
+    assert "docopt.py" in names(made)
+    assert "docopt has no wheel: building one, in case it is for any machine" in said
+
+
 def test_a_package_without_a_wheel_is_named_with_what_to_do(tmp_path: Path) -> None:
-    source = lay(tmp_path / "src", {"app.py": "", "requirements.txt": "uWSGI==2.0.21\n"})
+    source = lay(tmp_path / "src", {"app.py": "", "requirements.txt": "ujson==1.35\n"})
 
     with pytest.raises(BuildFailed) as caught:
         make(source, tmp_path, runtime="python3.13")
 
-    assert caught.value.next.startswith("uwsgi has no wheel for python3.13 on x86_64-manylinux_2_34. Ask for a version")
+    assert caught.value.next.startswith("ujson has no wheel for python3.13 on x86_64-manylinux_2_34. Ask for a version")
     assert "`uv pip install " in caught.value.what
     assert {path.suffix for path in (tmp_path / "cache").iterdir()} <= {".version"}
 

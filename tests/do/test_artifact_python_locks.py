@@ -71,7 +71,7 @@ LOCKS = {
         """,
     "Pipfile.lock": json.dumps(
         {
-            "_meta": {"sources": [{"name": "pypi", "url": "https://pypi.org/simple"}]},
+            "_meta": {"sources": [{"name": "pypi", "url": "https://index.example/simple"}]},
             "default": {
                 "six": {"version": "==1.17.0", "hashes": [SIX]},
                 "colorama": {"version": "==0.4.6", "hashes": [], "markers": "sys_platform == 'win32'"},

@@ -159,6 +159,18 @@ def test_a_package_alone_is_installed_by_its_own_manager_too(tmp_path: Path, man
         assert call(made, tmp_path / f"there of {manager}") == "1ms"
 
 
+def test_a_source_below_its_package_json_gets_the_packages_of_that(tmp_path: Path) -> None:
+    """As Node finds it; it may say what kind of modules these are."""
+    asked = package_json(dependencies={"ms": "2.1.3"}, type="module")
+    root = lay(tmp_path / "src", {"package.json": asked, "src/index.js": "", "elsewhere/package.json": "{}"})
+    said: list[str] = []
+
+    made = make(root, "src", tmp_path, ENVIRONMENT, said)
+
+    assert {"index.js", "package.json", "node_modules/ms/index.js"} <= set(names(made))
+    assert f"the packages are those of {root / 'package.json'}" in said
+
+
 def test_a_lock_that_is_out_of_step_is_refused_in_words(tmp_path: Path, managers: dict[str, str]) -> None:
     for manager in ("npm", "pnpm", "yarn 4"):
         environment = with_path(managers[manager])

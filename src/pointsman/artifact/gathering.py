@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from pointsman.artifact.archive import MAKER, Member
 from pointsman.artifact.contents import About
-from pointsman.artifact.source import EVERYTHING, SECRETS, Kind, LeftOut, choose, closed
+from pointsman.artifact.source import EVERYTHING, SECRETS, Kind, LeftOut, choose, closed, member
 from pointsman.artifact.tools import Installed, Tools, copy
 from pointsman.errors import BuildFailed, UsageError
 from pointsman.model import size
@@ -106,11 +106,16 @@ def _layers(job: _Job) -> _Layers:
         case "node":
             from pointsman.artifact import node
 
-            installed = node.install(source, tools, architecture=recipe.architecture, root=job.root)
+            home = node.home(source, job.root)
+            installed = node.install(home, tools, architecture=recipe.architecture, root=job.root)
             if installed and recipe.sdk == "leave-out" and (sdk := _sdk_of_node(recipe.runtime)):
-                installed = node.without(installed, source, lambda name: fnmatchcase(name, sdk), sdk, tools)
+                installed = node.without(installed, home, lambda name: fnmatchcase(name, sdk), sdk, tools)
                 job.left.append(LeftOut(f"node_modules/{sdk}", 'sdk = "leave-out"'))
-            return _Layers(_dependencies(job, installed), _shared(job), _chosen(job, source, "sources"))
+            lower = _dependencies(job, installed)
+            if home != source and installed:
+                tools.say(f"the packages are those of {home / 'package.json'}")
+                lower.append(member("package.json", home / "package.json"))  # tells Node what kind of modules these are
+            return _Layers(lower, _shared(job), _chosen(job, source, "sources"))
         case "ruby":
             from pointsman.artifact import builders
 
@@ -286,19 +291,17 @@ def _shared(job: _Job) -> list[Member]:
     found: list[Member] = []
     for path, name in _sharing(job):
         if path.is_file():
-            stat = path.stat()
-            seen = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
-            members = [Member(name or path.name, str(path), bool(stat.st_mode & 0o100), None, seen)]
+            members = [member(name or path.name, path)]
         else:
             left: list[LeftOut] = []
             prefix = f"{name}/" if name else ""
             members = [each._replace(name=prefix + each.name) for each in choose(path, never=job.never, left_out=left)]
             job.left.extend(each._replace(name=prefix + each.name) for each in left)
-        for member in members:
-            if excluded(member.name):
-                job.left.append(LeftOut(member.name, "exclude"))
+        for each in members:
+            if excluded(each.name):
+                job.left.append(LeftOut(each.name, "excluded"))
             else:
-                found.append(member)
+                found.append(each)
     return found
 
 

@@ -49,9 +49,10 @@ def install(
 ) -> Installed | None:
     """What holds `node_modules`, or None without production dependencies.
 
-    `root`: where to stop looking upwards for the workspace of which `source` is a member. `development`: with the tools
-    for bundling, for this machine rather than for Lambda.
+    `root`: where to stop looking upwards for package.json and the workspace it is a member of. `development`: with the
+    tools for bundling, for this machine rather than for Lambda.
     """
+    source = home(source, root or source)
     manifest = package_json(source)
     sections = (*SECTIONS, "devDependencies") if development else SECTIONS
     if not any(manifest.get(section) for section in sections):
@@ -60,6 +61,16 @@ def install(
     if workspace.manager == "npm" and workspace.members == (source,):
         return _by_npm(source, tools, architecture, development=development)
     return _from_workspace(workspace, source, tools, architecture, development=development)
+
+
+def home(source: Path, root: Path) -> Path:
+    """The folder of the package that the sources are part of: where the nearest package.json is, as Node has it."""
+    for folder in (source, *source.parents):
+        if (folder / "package.json").is_file():
+            return folder
+        if folder == root or not folder.is_relative_to(root):
+            break
+    return source
 
 
 # Which manager

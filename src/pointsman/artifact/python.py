@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,11 +68,15 @@ def install(
             *(["--no-deps"] if wanted.closed else ()),
             *(f"--extra-index-url={each}" for each in wanted.indexes),
         ]
-        command = [uv, "pip", "install", "--target", str(tree), *options, "-r", str(asked)]
-        explain = functools.partial(_missing_wheels, f"{runtime} on {platform}")
-        run(command, cwd=source, environment=tools.environment, explain=explain, halted=tools.halted)
+        built = _install(
+            [uv, "pip", "install", "--target", str(tree), *options, "-r", str(asked)],
+            source,
+            tree,
+            tools,
+            functools.partial(_missing_wheels, f"{runtime} on {platform}"),
+        )
         tree.mkdir(exist_ok=True)
-        _tidy(tree, [path for path in paths if path.suffix == ".whl"])
+        _tidy(tree, [*built, *(path.name.split("-")[0] for path in paths if path.suffix == ".whl")])
         return Installed(tree, _packages(tree))
 
     tool = "uv " + ".".join(version(uv, tools).split()[1].split(".")[:2])
@@ -80,6 +84,42 @@ def install(
     settings = _uv_settings(source)  # its indexes and overrides are asked too
     key = [wanted.file, wanted.lines, local, wanted.closed, wanted.indexes, settings, runtime, platform, tool]
     return once(tools, "python", key, make)
+
+
+def _install(command: list[str], source: Path, tree: Path, tools: Tools, explain: Callable[[str], str]) -> list[str]:
+    """Install wheels into `tree`. What has none is built, and refused if that needs a compiler: it would be for this
+    machine. Returns the packages that were built."""
+    refused: dict[str, BuildFailed] = {}
+    while True:
+        build = [f"--no-binary={name}" for name in refused]
+        try:
+            run([*command, *build], cwd=source, environment=tools.environment, explain=explain, halted=tools.halted)
+            break
+        except BuildFailed as error:
+            more = [name for name in _without_wheel(str(error)) if name not in refused]
+            if not more:
+                raise next(iter(refused.values()), error) from error
+            tools.say(f"{', '.join(more)} has no wheel: building one, in case it is for any machine")
+            refused |= dict.fromkeys(more, error)
+    for name, why in refused.items():
+        if not _is_pure(tree, name):
+            raise why
+    return list(refused)
+
+
+def _about(tree: Path, name: str) -> Path | None:
+    """The WHEEL file of an installed package."""
+    wanted = re.sub(r"[-_.]+", "-", name).lower()
+    for each in tree.glob("*.dist-info"):
+        if re.sub(r"[-_.]+", "-", each.name.partition("-")[0]).lower() == wanted:
+            return each / "WHEEL"
+    return None
+
+
+def _is_pure(tree: Path, name: str) -> bool:
+    about = _about(tree, name)
+    tags = re.findall(r"(?m)^Tag: (.*)$", about.read_text()) if about and about.is_file() else []
+    return bool(tags) and all(tag.strip().endswith("-none-any") for tag in tags)
 
 
 def _wanted(source: Path, tools: Tools, root: Path, python: str | None, arch: str) -> Wanted | None:
@@ -271,16 +311,15 @@ def _as_wheel(path: Path, scratch: Path, uv: str, tools: Tools) -> Path:
     return wheel
 
 
-def _tidy(tree: Path, wheels: list[Path]) -> None:
+def _tidy(tree: Path, built: list[str]) -> None:
     """Leave out what tells of the install, not of the package: it differs between machines. METADATA stays."""
     shutil.rmtree(tree / "bin", ignore_errors=True)  # scripts whose first line is the path of this machine's Python
     (tree / ".lock").unlink(missing_ok=True)
     for name in ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json"):
         for file in tree.glob(f"*.dist-info/{name}"):
             file.unlink()
-    for wheel in wheels:
-        about = tree / f"{'-'.join(wheel.name.split('-')[:2])}.dist-info" / "WHEEL"
-        if about.is_file():  # whichever release of its back end built it here
+    for name in built:
+        if (about := _about(tree, name)) and about.is_file():  # whichever release of its back end built it here
             about.write_text(re.sub(r"(?m)^Generator:.*\n", "", about.read_text()))
 
 
@@ -291,14 +330,18 @@ def _packages(tree: Path) -> dict[str, list[str]]:
 
 def _missing_wheels(target: str, said: str) -> str:
     """What to do about the packages uv found no wheel of, or nothing if that was not why it failed."""
-    found = re.findall(r"Wheels are required for `([^`]+)`|attempted to build `([^`]+)`", said)
-    if not found:
+    names = _without_wheel(said)
+    if not names:
         return ""
-    names = ", ".join(dict.fromkeys(first or second for first, second in found))
     return (
-        f"{names} has no wheel for {target}. Ask for a version that has one (see its files on PyPI),"
+        f"{', '.join(names)} has no wheel for {target}. Ask for a version that has one (see its files on PyPI),"
         f' or build it in a container: build = "command".'
     )
+
+
+def _without_wheel(said: str) -> list[str]:
+    found = re.findall(r"Wheels are required for `([^`]+)`|attempted to build `([^`]+)`", said)
+    return list(dict.fromkeys(first or second for first, second in found))
 
 
 def _uv(environment: Mapping[str, str]) -> str:

@@ -222,6 +222,16 @@ class _Choice:
         return matcher(texts) if texts else None
 
 
+def member(name: str, path: Path) -> Member:
+    """One file, by another name than it has."""
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise _unreadable(name, error) from error
+    seen = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+    return Member(name, str(path), bool(stat.st_mode & 0o100), None, seen)
+
+
 def closed(members: Iterable[Member]) -> None:
     """Refuse what would not unzip: links to what is not in the package, and a name that is a file and a folder."""
     links: dict[str, str] = {}
