@@ -326,10 +326,10 @@ class Function(Value, frozen=True, kw_only=True):
         ),
     ]
     target: Annotated[
-        Name | None,
+        Annotated[str, _shape("[A-Za-z0-9_./-]{1,128}", "a name or path of letters, digits, _, ., / and -")] | None,
         _about(
             'With build = "make": NAME of its target, build-NAME. Default: the table\'s name. With "rust": the binary, '
-            "of several.",
+            'of several. With "go": the folder of the program, where it is not the source.',
             "greeting",
             aside=True,
         ),
@@ -745,7 +745,7 @@ _GIVEN = {"command": "command", "artifact": "zip", "image": "image"}
 _USED_BY = {  # the builds that a key is for
     "bundle": ("node",),
     "sdk": ("python", "node"),
-    "target": ("make", "rust"),
+    "target": ("make", "rust", "go"),
     "shared": ("python", "node", "ruby", "java", "go", "dotnet", "rust", "make"),
 }
 

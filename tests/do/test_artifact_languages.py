@@ -223,6 +223,29 @@ def test_go_is_called_for_the_functions_architecture_without_paths_or_this_machi
     assert zipfile.ZipFile(made.path).read("bootstrap") == b"linux arm64 0 yes\n"
 
 
+def test_a_program_below_the_module_is_named_by_target(tmp_path: Path) -> None:
+    """As in SAM, where the handler names it. The module's root has no program: the first call fails."""
+    script = """
+        case "$1" in version) echo go version go1.99; exit;; esac
+        while [ $# -gt 1 ]; do case "$1" in -o) out=$2;; esac; shift; done
+        case "$1" in */cmd/api) echo built > "$out"; chmod +x "$out";; *) exit 1;; esac
+    """
+    environment = stand_in(tmp_path / "bin", "go", script)
+    source = lay(tmp_path / "src", {"go.mod": "module hello\n", "cmd/api/main.go": "package main\n"})
+
+    assert names(make(source, tmp_path, build="go", target="cmd/api", environment=environment)) == ["bootstrap"]
+
+
+def test_another_ruby_than_the_runtimes_is_refused(tmp_path: Path) -> None:
+    """It would install gems where the runtime's Ruby does not look."""
+    stand_in(tmp_path / "bin", "ruby", "echo ruby 3.1.2p20")
+    environment = stand_in(tmp_path / "bin", "bundle", "exit 1")
+    source = lay(tmp_path / "src", {"Gemfile": "gem 'rack'\n", "app.rb": ""})
+
+    with pytest.raises(BuildFailed, match=r"the ruby on PATH is 3.1, .*: not for ruby3.4"):
+        make(source, tmp_path, build="ruby", runtime="ruby3.4", environment=environment)
+
+
 def test_gems_lie_below_the_sources_and_are_installed_once_for_a_lock(tmp_path: Path) -> None:
     """Bundler is called in a folder with nothing in it but what it reads."""
     bundle = """

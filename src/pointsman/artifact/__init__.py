@@ -78,8 +78,6 @@ def build(
 
 
 def _build(recipe: Recipe, out: Path, tools: Tools) -> Artifact:
-    import tempfile
-
     from pointsman.artifact import contents, gathering, notes
 
     source = Path(recipe.source).resolve()
@@ -94,6 +92,8 @@ def _build(recipe: Recipe, out: Path, tools: Tools) -> Artifact:
 
         @functools.cache
         def scratch() -> Path:
+            import tempfile  # 20 ms, so only for those who compile
+
             tools.cache.mkdir(parents=True, exist_ok=True)
             folder = tempfile.TemporaryDirectory(dir=tools.cache, prefix=".making-", ignore_cleanup_errors=True)
             return Path(until_packed.enter_context(folder)).resolve()

@@ -102,6 +102,12 @@ def gems(source: Path, tools: Tools, *, runtime: str | None, architecture: str) 
     way = WAYS["ruby"]
     for program in way.programs:
         on_path(program, tools, why='build = "ruby"', next=way.get)
+    found = re.match(r"ruby (\d+\.\d+)", version("ruby", tools))
+    if runtime and found and runtime != f"ruby{found[1]}":
+        raise BuildFailed(
+            f"the ruby on PATH is {found[1]}, and gems are installed for that: not for {runtime}",
+            next=way.get,
+        )
     named = re.findall(r"""\bpath:?\s*(?:=>)?\s*["']([^"']+)["']""", gemfile.read_text())
     files = [path for name in ("Gemfile.lock", ".ruby-version", *named) if (path := source / name).exists()]
     files = [gemfile, *files, *sorted(source.glob("*.gemspec"))]
@@ -196,7 +202,7 @@ def _call(  # noqa: PLR0917
         case "make":
             options = {"build_logical_id": target or function}
         case "go":
-            options = {"artifact_executable_name": "bootstrap", "trim_go_path": True}
+            options = {"artifact_executable_name": target or "bootstrap", "trim_go_path": True}
         case "rust":
             options = {"artifact_executable_name": target, "cargo_lambda_flags": _glibc(runtime, architecture)}
     request = {
