@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -13,6 +14,9 @@ from pointsman import artifact as packaging
 from pointsman.artifact import Under
 from pointsman.config import Direct, Function, Layer, Project
 from pointsman.model import Artifact, BuiltLayer, CodeSha256, counted, size
+
+if TYPE_CHECKING:
+    from pointsman.artifact.contents import Contents
 
 
 def build(
@@ -40,6 +44,11 @@ def build(
         exclude=function.exclude,
         command=function.command,
         artifact=str((project.root / function.artifact).resolve()) if function.artifact else None,
+        root=str(project.root.resolve()),
+        shared=function.shared,
+        sdk=function.sdk,
+        bundle=function.bundle,
+        target=function.target,
         never=tuple(path for test in tests if test for path in test.junit),
     )
     home = project.root / ".pointsman"
@@ -77,6 +86,7 @@ def layer(
         exclude=layer.exclude,
         command=layer.command,
         artifact=str((project.root / layer.artifact).resolve()) if layer.artifact else None,
+        root=str(project.root.resolve()),
         under=_under(layer.build, runtimes),
     )
     home = project.root / ".pointsman"
@@ -133,3 +143,9 @@ def intact(made: Artifact) -> bool:
         if not Path(each.path).exists() or packaging.inspect(Path(each.path), each.function).sha256 != each.sha256:
             return False
     return True
+
+
+def last(project: Project, built: Function | Layer) -> Contents | None:
+    """What its newest package holds: to be asked before the next one is built."""
+    folder = project.root / ".pointsman" / "artifacts"
+    return packaging.last(folder / "layers" if isinstance(built, Layer) else folder, built.name)

@@ -143,7 +143,7 @@ LedgerUrl = Annotated[
         '"sqlite:PATH" or "dynamodb://TABLE"',
     ),
 ]
-BuildKind = Literal["python", "node", "command", "zip", "image"]
+BuildKind = Literal["python", "node", "ruby", "java", "go", "dotnet", "rust", "make", "command", "zip", "image"]
 LayerKind = Literal["python", "node", "command", "zip", "folder"]
 Architecture = Literal["x86_64", "arm64"]
 Belonging = Literal["policy", "event-invoke", "event-sources", "provisioned-concurrency"]
@@ -324,6 +324,22 @@ class Existing(Value, frozen=True, kw_only=True, tag_field="with", tag="existing
 Provision: TypeAlias = CloudFormation | Terraform | Direct | Existing
 
 
+class Bundle(Value, frozen=True, kw_only=True):
+    """One file of JavaScript out of the handler and all it imports, by the project's own esbuild (`bundle = true`)."""
+
+    minify: Annotated[bool, _about("Make it small: without comments, with short names.")] = True
+    sourcemap: Annotated[bool, _about("Package a map beside it, for stack traces: set NODE_OPTIONS too.")] = False
+    external: Annotated[
+        tuple[Filled, ...],
+        _about("Packages that are not bundled but installed beside it, such as those with native code.", ["sharp"]),
+    ] = ()
+    target: Annotated[
+        Filled | None, _about("What the code is written down to. Default: the runtime's Node.", "node20")
+    ] = None
+    format: Annotated[Literal["cjs", "esm"], _about("CommonJS, or an ECMAScript module (.mjs).")] = "cjs"
+    options: Annotated[tuple[Filled, ...], _about("More for esbuild.", ["--keep-names"])] = ()
+
+
 class ImageConfig(Value, frozen=True, kw_only=True):
     """What a container image says of how it is started, said otherwise. For functions that are provisioned directly."""
 
@@ -389,15 +405,37 @@ class Function(Value, frozen=True, kw_only=True):
     exclude: Annotated[
         tuple[Filled, ...], _about("What of that stays out, in .gitignore's patterns.", ["docs/", "*.test.js"])
     ] = ()
+    shared: Annotated[
+        tuple[Filled, ...],
+        _about(
+            'Folders beside the source that go into the package too, under their own name or another ("PATH as NAME"). '
+            "Where code is compiled or bundled, they lie beside it.",
+            ["libs/common", "libs/util as util"],
+            aside=True,
+        ),
+    ] = ()
+    sdk: Annotated[
+        Literal["keep", "leave-out"],
+        _about("The AWS SDK that Python's and Node's runtimes bring: package your own, or leave it out."),
+    ] = "keep"
     build: Annotated[
         BuildKind,
         _about(
-            "How the package is made: with Python's or Node's dependencies, by a command, or elsewhere. Default: by "
-            "what is given of command, artifact and image; else by runtime; else by what the source holds.",
+            "How the package is made: by a language's own tools, by a command, or elsewhere. Default: by what is given "
+            "of command, artifact and image; else by runtime; else by what the source holds.",
             "node",
             derived=True,
         ),
     ]
+    target: Annotated[
+        Annotated[str, _shape("[A-Za-z0-9_./-]{1,128}", "a name or path of letters, digits, _, ., / and -")] | None,
+        _about(
+            'With build = "make": NAME of its target, build-NAME. Default: the table\'s name. With "rust": the binary, '
+            'of several. With "go": the folder of the program, where it is not the source.',
+            "greeting",
+            aside=True,
+        ),
+    ] = None
     command: Annotated[
         Filled | None, _about('With build = "command": the shell command that makes it.', "make package", aside=True)
     ] = None
@@ -413,6 +451,7 @@ class Function(Value, frozen=True, kw_only=True):
             aside=True,
         ),
     ] = None
+    bundle: Annotated[Bundle | None, _about("Instead of packages as they are.", aside=True)] = None
     image_config: Annotated[
         ImageConfig | None, _about('With build = "image".', {"command": ["app.handler"]}, aside=True)
     ] = None
@@ -860,6 +899,11 @@ def _tables(kind: mi.Type) -> tuple[mi.StructType, ...]:
             return ()
 
 
+def _may_be_true(struct: mi.StructType) -> bool:
+    """Whether `true` means the table with all its defaults, and `false` none."""
+    return struct.cls is Bundle
+
+
 def _default(field: mi.Field) -> Any:
     return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
 
@@ -877,6 +921,8 @@ class _Reader:
         kind, extra = _bare(kind)
         match kind:
             case mi.StructType():
+                if isinstance(raw, bool) and _may_be_true(kind):
+                    return self.table(kind, {}, at, {}) if raw else None
                 return self.table(kind, raw, at, {})
             case mi.UnionType():
                 return self.choice({str(each.tag): each for each in _tables(kind)}, raw, at)
@@ -995,11 +1041,23 @@ def _no_rules(_values: dict[str, Any], _at: _At, _root: Path) -> _Problems:
 _NEEDS: dict[str, tuple[str, ...]] = {
     "python": (),
     "node": (),
+    "ruby": (),
+    "java": (),
+    "go": (),
+    "dotnet": (),
+    "rust": (),
+    "make": (),
     "command": ("command", "artifact"),
     "zip": ("artifact",),
     "image": ("image",),
 }
 _GIVEN = {"command": "command", "artifact": "zip", "image": "image"}
+_USED_BY = {  # the builds that a key is for
+    "bundle": ("node",),
+    "sdk": ("python", "node"),
+    "target": ("make", "rust", "go"),
+    "shared": ("python", "node", "ruby", "java", "go", "dotnet", "rust", "make"),
+}
 
 
 def _function(values: dict[str, Any], at: _At, root: Path) -> _Problems:
@@ -1028,6 +1086,9 @@ def _function(values: dict[str, Any], at: _At, root: Path) -> _Problems:
         yield "image_config", f'has no use with build = "{values["build"]}"; must go'
     if values["image_config"] is not None and not isinstance(values.get("provision"), Direct):
         yield "image_config", 'has no use where somebody else has the settings; must go, or provision be "direct"'
+    for key, builds in _USED_BY.items():
+        if values["build"] in _NEEDS and values["build"] not in builds and values[key] not in (None, (), "keep"):
+            yield key, f'has no use with build = "{values["build"]}"; must go (or be for build = {_or(builds)})'
     if (
         isinstance(handler, str)
         and str(runtime).startswith(("python", "nodejs"))
@@ -1036,6 +1097,20 @@ def _function(values: dict[str, Any], at: _At, root: Path) -> _Problems:
         yield "handler", f"is {_shown(handler)}; must be FILE.FUNCTION for {runtime}, such as index.handler"
     if "provision" not in values:
         values["provision"] = Existing(name=_own_name(at[-1]))
+
+
+_FAMILIES = {"python": "python", "nodejs": "node", "ruby": "ruby", "java": "java", "go1": "go", "dotnet": "dotnet"}
+_MARKS = (  # what a source holds, and how it is built then, where the runtime does not say
+    ("node", ("package.json", "index.js", "index.mjs", "index.cjs")),
+    ("python", ("requirements.txt", "pyproject.toml", "Pipfile", "*.py")),
+    ("java", ("pom.xml", "build.gradle", "build.gradle.kts")),
+    ("ruby", ("Gemfile",)),
+    ("go", ("go.mod",)),
+    ("rust", ("Cargo.toml",)),
+    ("dotnet", ("*.csproj", "*.fsproj", "*.vbproj")),
+    ("make", ("Makefile",)),
+)
+_PROVIDED = ("go", "rust", "dotnet", "make")  # what becomes a program, for runtimes that run any
 
 
 _LAYER_NEEDS: dict[str, tuple[str, ...]] = {
@@ -1078,16 +1153,15 @@ def _made_of(source: Path) -> str:
 
 def _built(root: Path, source: Any, runtime: Any) -> str | None:
     """How to build by the runtime, else by what the source holds; None where neither tells."""
-    for family, build in (("python", "python"), ("nodejs", "node")):
+    for family, build in _FAMILIES.items():
         if isinstance(runtime, str) and runtime.startswith(family):
             return build
     if _BROKEN in (source, runtime) or not _exists(root, source, Path.is_dir):
         return "python"  # the problem is said already, and nothing is built
-    for build, patterns in (
-        ("node", ("package.json", "index.js", "index.mjs", "index.cjs")),
-        ("python", ("requirements.txt", "pyproject.toml", "*.py")),
-    ):
-        if runtime is None and any(next((root / source).glob(pattern), None) for pattern in patterns):
+    for build, patterns in _MARKS:
+        if runtime is not None and build not in _PROVIDED:
+            continue
+        if any(next((root / source).glob(pattern), None) for pattern in patterns):
             return build
     return None
 
@@ -1590,20 +1664,10 @@ def _schema(kind: mi.Type) -> dict[str, object]:
     match kind:
         case _ if "read" in extra:
             return {**said, "type": ["string", "number"], "pattern": r"^\s*([0-9]+(\.[0-9]+)?[dhms]\s*)+$"}
+        case mi.StructType() if _may_be_true(kind):
+            return {**said, "oneOf": [{"type": "boolean"}, _schema_of_table(kind)]}
         case mi.StructType():
-            fields = _fields(kind)
-            tag = {kind.tag_field: {"const": kind.tag}} if kind.tag_field else {}
-            return {
-                "description": str(kind.cls.__doc__),
-                **said,
-                "type": "object",
-                "properties": {**tag, **{key: _schema_with_default(field) for key, (field, *_) in fields.items()}},
-                "required": [
-                    *tag,
-                    *(k for k, (field, _, more) in fields.items() if field.required > ("derived" in more)),
-                ],
-                "additionalProperties": False,
-            }
+            return {**_schema_of_table(kind), **said}
         case mi.UnionType(types=types):
             return {**said, "oneOf": [_schema(each) for each in types]}
         case mi.DictType(key_type=keys, value_type=values, min_length=least):
@@ -1632,6 +1696,18 @@ def _schema(kind: mi.Type) -> dict[str, object]:
             raise TypeError(f"no schema for {kind}")
 
 
+def _schema_of_table(kind: mi.StructType) -> dict[str, object]:
+    fields = _fields(kind)
+    tag = {kind.tag_field: {"const": kind.tag}} if kind.tag_field else {}
+    return {
+        "description": str(kind.cls.__doc__),
+        "type": "object",
+        "properties": {**tag, **{key: _schema_with_default(field) for key, (field, *_) in fields.items()}},
+        "required": [*tag, *(k for k, (field, _, more) in fields.items() if field.required > ("derived" in more))],
+        "additionalProperties": False,
+    }
+
+
 def _schema_with_default(field: mi.Field) -> dict[str, object]:
     plain = field.default not in (None, msgspec.NODEFAULT) and not isinstance(field.default, msgspec.Struct)
     return {**_schema(field.type), **({"default": field.default} if plain else {})}
@@ -1640,6 +1716,7 @@ def _schema_with_default(field: mi.Field) -> dict[str, object]:
 __all__ = [
     "NAME",
     "Branches",
+    "Bundle",
     "Check",
     "CloudFormation",
     "Direct",

@@ -169,7 +169,7 @@ def test_all_problems_are_told_at_once_and_each_in_one_line(folder: Path) -> Non
         provision = { with = "cloudfront" }
         test.integration = { run = 3, against = "lastest", timeout = "5 minutes" }
         [function.b]
-        runtime = "java21"
+        runtime = "provided.al2023"
         [environment.staging]
         alias = "12"
         account = 123456789012
@@ -185,10 +185,12 @@ def test_all_problems_are_told_at_once_and_each_in_one_line(folder: Path) -> Non
         'function.greeting.runtime is "nodejs20"; must be a runtime such as "nodejs22.x", "python3.13" or '
         '"provided.al2023"; did you mean "nodejs20.x"?',
         'function.greeting.include[1] is ""; must be a string that is not empty',
-        'function.greeting.build is "pyton"; must be "command", "image", "node", "python" or "zip"; '
+        'function.greeting.build is "pyton"; must be "command", "dotnet", "go", "image", '
+        '"java", "make", "node", "python", "ruby", "rust" or "zip"; '
         'did you mean "python"?',
         "function.greeting.alias is unknown; must be one of source, handler, runtime, architecture, include, exclude, "
-        "build, command, artifact, image, image_config, provision, test (`alias` belongs in [environment.*])",
+        "shared, sdk, build, target, command, artifact, image, bundle, image_config, provision, test "
+        "(`alias` belongs in [environment.*])",
         'function.greeting.provision.with is "cloudfront"; must be "cloudformation", "terraform", "direct" or '
         '"existing"; did you mean "cloudformation"?',
         "function.greeting.test.integration.run is 3; must be a string that is not empty",
@@ -198,7 +200,7 @@ def test_all_problems_are_told_at_once_and_each_in_one_line(folder: Path) -> Non
         "(seconds), of 30 days at most",
         'function.greeting.source is "nowhere"; must be a folder, and there is none of this name beside the file',
         'function.b.build is missing, and neither the runtime nor the source tells it; must be "python", "node", '
-        '"command", "zip" or "image"',
+        '"ruby", "java", "go", "dotnet", "rust", "make", "command", "zip" or "image"',
         'environment.staging.alias is "12"; must be an alias name: 1 to 128 letters, digits, hyphens and underscores, '
         "not digits only",
         "environment.staging.account is 123456789012; must be an account id: 12 digits, in quotes",

@@ -415,7 +415,9 @@ def test_the_newest_five_of_a_function_are_kept_and_others_left_alone(tmp_path: 
 
     left = {path.name for path in (tmp_path / "out").iterdir()}
     kept = {made[2], *made[3:]}
-    expected = {path.name for path in (*kept, *(path.with_suffix(".note") for path in kept))} | {
+    expected = {
+        path.name for path in (*kept, *(path.with_suffix(end) for path in kept for end in (".note", ".about")))
+    } | {
         "greeting-other-0123456789abcdef.zip",
         "notes.txt",
     }

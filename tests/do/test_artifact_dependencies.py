@@ -15,7 +15,7 @@ import pytest
 
 from pointsman.artifact import build
 from pointsman.artifact.checks import check
-from pointsman.artifact.dependencies import Tools, _version
+from pointsman.artifact.tools import Tools, version
 from pointsman.errors import BuildFailed, UsageError
 from pointsman.model import Artifact
 
@@ -210,15 +210,15 @@ def test_a_tool_that_is_as_it_was_is_not_asked_for_its_version_again(tmp_path: P
     if node.name != "node" or node.read_bytes()[:4] != b"\x7fELF":
         pytest.skip("node is not a binary here, and its version may depend on more")
     tools = Tools(tmp_path, ENVIRONMENT, lambda line: None)
-    expected = _version("node", tools)
+    expected = version("node", tools)
     (note,) = tmp_path.iterdir()
 
     note.write_text(note.read_text().replace(expected.strip(), "v99.0.0"))
-    assert _version("node", tools).strip() == "v99.0.0", "taken from the note"
+    assert version("node", tools).strip() == "v99.0.0", "taken from the note"
 
     for broken in (note.read_text().replace("/node", "/other"), "[]", "{", ""):
         note.write_text(broken)
-        assert _version("node", tools) == expected
+        assert version("node", tools) == expected
 
 
 def test_a_failing_npm_is_quoted_and_leaves_no_cache_entry(tmp_path: Path) -> None:
@@ -237,11 +237,9 @@ def test_a_failing_npm_is_quoted_and_leaves_no_cache_entry(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("files", "why"),
     [
-        ({"yarn.lock": ""}, r"yarn\.lock cannot be installed from yet.*build = \"command\""),
-        ({"pnpm-lock.yaml": ""}, r"pnpm-lock\.yaml cannot be installed from yet"),
         ({"package.json": "{"}, "it is not JSON"),
         ({"package.json": "[]"}, "it is not a JSON object"),
-        ({"package.json": package_json(dependencies={"a": "1"}, workspaces=["x"])}, "npm workspaces cannot"),
+        ({"package.json": package_json(dependencies={"a": "1"}), "bun.lock": ""}, "bun.lock cannot be installed from"),
     ],
 )
 def test_what_npm_could_not_install_alike_is_said_in_words(tmp_path: Path, files: dict[str, str], why: str) -> None:
@@ -265,7 +263,7 @@ def test_two_builds_at_once_end_with_one_entry_and_equal_bytes(tmp_path: Path) -
     assert made[0].sha256 == made[1].sha256
     assert len(list((tmp_path / "cache").glob("node-*"))) == 1
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        Path(made[0].path).with_suffix(end).name for end in (".zip", ".note")
+        Path(made[0].path).with_suffix(end).name for end in (".zip", ".note", ".about")
     }
 
 
@@ -375,17 +373,28 @@ def test_a_local_wheel_is_installed_and_known_by_its_bytes(tmp_path: Path, line:
     assert set(names(first)) == {"app.py", "shared.py", "shared-1.dist-info/METADATA", "shared-1.dist-info/WHEEL"}
 
     (source / "wheels" / "shared-1-py3-none-any.whl").unlink()
-    with pytest.raises(BuildFailed, match=r"shared-1-py3-none-any.whl cannot be read: No such file"):
+    with pytest.raises(BuildFailed, match=r"asks for the local package .*shared-1-py3-none-any.whl, and there is none"):
         make(source, tmp_path, runtime="python3.13")
 
 
+def test_a_package_without_a_wheel_is_built_where_that_needs_no_compiler(tmp_path: Path) -> None:
+    """As of many small old ones there are sources only."""
+    source = lay(tmp_path / "src", {"app.py": "", "requirements.txt": "docopt==0.6.2\n"})
+    said: list[str] = []
+
+    made = make(source, tmp_path, said, runtime="python3.13")
+
+    assert "docopt.py" in names(made)
+    assert "docopt has no wheel: building one, in case it is for any machine" in said
+
+
 def test_a_package_without_a_wheel_is_named_with_what_to_do(tmp_path: Path) -> None:
-    source = lay(tmp_path / "src", {"app.py": "", "requirements.txt": "uWSGI==2.0.21\n"})
+    source = lay(tmp_path / "src", {"app.py": "", "requirements.txt": "ujson==1.35\n"})
 
     with pytest.raises(BuildFailed) as caught:
         make(source, tmp_path, runtime="python3.13")
 
-    assert caught.value.next.startswith("uwsgi has no wheel for python3.13 on x86_64-manylinux_2_34. Ask for a version")
+    assert caught.value.next.startswith("ujson has no wheel for python3.13 on x86_64-manylinux_2_34. Ask for a version")
     assert "`uv pip install " in caught.value.what
     assert {path.suffix for path in (tmp_path / "cache").iterdir()} <= {".version"}
 
@@ -393,12 +402,15 @@ def test_a_package_without_a_wheel_is_named_with_what_to_do(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("files", "why"),
     [
-        ({"requirements.txt": "-e ./lib\n"}, "requirements.txt asks for the local package `-e ./lib`"),
-        ({"requirements.txt": "idna\n../shared\n"}, "asks for the local package `../shared`"),
+        ({"requirements.txt": "-e ./lib\n"}, "requirements.txt asks for the local package ./lib, and"),
+        ({"requirements.txt": "idna\n../shared\n"}, r"asks for the local package \.\./shared, and there is none"),
         ({"requirements.txt": "-r gone.txt\n"}, "gone.txt cannot be read: No such file"),
         ({"pyproject.toml": "[project\n"}, "pyproject.toml: "),
         ({"pyproject.toml": '[project]\nname="a"\nversion="1"\ndynamic=["dependencies"]\n'}, "requirements.txt"),
-        ({"poetry.lock": ""}, r"poetry.lock cannot be installed from yet\nExport it to requirements.txt"),
+        ({"poetry.lock": "["}, "poetry.lock: "),
+        ({"pyproject.toml": '[tool.poetry.dependencies]\npython = "^3.9"\nidna = "*"\n'}, "Run `poetry lock`"),
+        ({"Pipfile": ""}, "Run `pipenv lock`"),
+        ({"pdm.lock": '[[package]]\nname = "idna"\nversion = "3.10"\n'}, "pdm lock -S inherit_metadata"),
     ],
 )
 def test_what_uv_could_not_install_alike_is_said_in_words(tmp_path: Path, files: dict[str, str], why: str) -> None:

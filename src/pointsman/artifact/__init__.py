@@ -6,22 +6,28 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal, assert_never
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
+from pointsman.config import Bundle
 from pointsman.errors import BuildFailed, UsageError
 from pointsman.model import Artifact, CodeSha256, Value
 
 if TYPE_CHECKING:
     from pointsman.artifact.archive import Member, Written
-    from pointsman.artifact.dependencies import Tools
+    from pointsman.artifact.contents import Contents, Difference, Listing
     from pointsman.artifact.notes import Held, Note
+    from pointsman.artifact.tools import Tools
 
-__all__ = ["Recipe", "build", "inspect", "inventory", "place"]
+__all__ = ["Kind", "Recipe", "Under", "build", "explain", "inspect", "inventory", "last", "listing", "place"]
 
 UNZIPPED = 262_144_000  # with all layers
 KEPT = 5
+
+
+Kind = Literal["python", "node", "ruby", "java", "go", "dotnet", "rust", "make", "command", "zip", "folder"]
 
 
 class Under(Value, frozen=True, kw_only=True):
@@ -34,13 +40,15 @@ class Under(Value, frozen=True, kw_only=True):
 class Recipe(Value, frozen=True, kw_only=True):
     """What to package. `source` is absolute, `artifact` (what `command` makes, or the zip) and `never` relative to it.
     `include` and `exclude` have .gitignore's rules. `never`: what must not decide a package, like test reports.
+    `root`, absolute, holds all that a build may look at beside `source`: locks of workspaces, and `shared` code, which
+    is relative to it. `target`: make's is build-TARGET, cargo's a binary.
 
     `under`: the folders that everything goes into, of a layer; of Python's dependencies one for each runtime.
     """
 
     function: str
     source: str
-    build: Literal["python", "node", "command", "zip", "folder"]
+    build: Kind
     handler: str | None = None
     runtime: str | None = None
     architecture: str = "x86_64"
@@ -49,6 +57,11 @@ class Recipe(Value, frozen=True, kw_only=True):
     command: str | None = None
     artifact: str | None = None
     never: tuple[str, ...] = ()
+    root: str | None = None
+    shared: tuple[str, ...] = ()
+    sdk: Literal["keep", "leave-out"] = "keep"
+    bundle: Bundle | None = None
+    target: str | None = None
     under: tuple[Under, ...] = ()
 
 
@@ -65,7 +78,7 @@ def build(
 
     Equal sources and locks give equal bytes. `cached`: that zip was there already. The newest five of a function stay.
     """
-    from pointsman.artifact.dependencies import Tools
+    from pointsman.artifact.tools import Tools
 
     try:
         return _build(recipe, out.resolve(), Tools(cache.resolve(), environment, say, halted))
@@ -75,37 +88,45 @@ def build(
 
 
 def _build(recipe: Recipe, out: Path, tools: Tools) -> Artifact:
-    from pointsman.artifact import dependencies
+    from pointsman.artifact import checks, contents, gathering, notes
 
     source = Path(recipe.source).resolve()
     if not source.is_dir():
         raise BuildFailed(f"there is no folder {source}", next="Correct `source`.")
     never = [str(source / path) for path in recipe.never] + [str(out), str(tools.cache)]
-    places = recipe.under or (Under(folder="", runtime=recipe.runtime),)
-    installed: list[tuple[str, Path | None]] = []
-    match recipe.build:
-        case "node":
-            tree = dependencies.install_node(source, tools, architecture=recipe.architecture)
-            installed = [(places[0].folder, tree)]
-        case "python":
-            installed = [
-                (
-                    place.folder,
-                    dependencies.install_python(source, tools, runtime=place.runtime, architecture=recipe.architecture),
-                )
-                for place in places
-            ]
-        case "folder":
-            installed = []
-        case "command" | "zip":
-            source = _ready(recipe, source, tools)
-            if source.is_file():
-                seen = inspect(source, recipe.function)
-                with _part(out, recipe.function) as part:
-                    return _keep(recipe.function, out, part, _copied(seen, part))
-        case _:
-            assert_never(recipe.build)
-    return _pack(recipe.function, out, _gather(recipe, source, installed, never, tools.say))
+    if recipe.build in ("command", "zip"):
+        source = _ready(recipe, source, tools)
+        if source.is_file():
+            return _taken(recipe, source, out, tools.say)
+    with contextlib.ExitStack() as until_packed:
+
+        @functools.cache
+        def scratch() -> Path:
+            import tempfile  # 20 ms, so only for those who compile
+
+            tools.cache.mkdir(parents=True, exist_ok=True)
+            folder = tempfile.TemporaryDirectory(dir=tools.cache, prefix=".making-", ignore_cleanup_errors=True)
+            return Path(until_packed.enter_context(folder)).resolve()
+
+        note = notes.newest(out, recipe.function)
+        members, about = gathering.gather(recipe, source, tools, scratch, never=never, earlier=note)
+        checks.refuse(checks.too_large((member.name, member.seen[0] if member.seen else 0) for member in members))
+        made = _pack(recipe.function, out, members, note)
+    contents.keep(made, about)
+    return made
+
+
+def _taken(recipe: Recipe, zipped: Path, out: Path, say: Callable[[str], None]) -> Artifact:
+    """A ready zip, as it is."""
+    from pointsman.artifact import contents, gathering, notes
+
+    seen = inspect(zipped, recipe.function)
+    if found := gathering.secret_names([*notes.modes(seen)]):
+        say(f"{zipped.name} holds {', '.join(found)}: is that meant for the function?")
+    with _part(out, recipe.function) as part:
+        made = _keep(recipe.function, out, part, _copied(seen, part))
+    contents.keep(made, contents.About(settings=gathering.settings(recipe)))
+    return made
 
 
 def inspect(path: Path, function: str) -> Artifact:
@@ -145,6 +166,38 @@ def inspect(path: Path, function: str) -> Artifact:
     )
 
 
+def last(out: Path, function: str) -> Contents | None:
+    """What the function's newest package holds, to be compared with the next; None where there is none to be read."""
+    import re
+    import zipfile
+
+    from pointsman.artifact import contents
+
+    mine = re.compile(rf"{re.escape(function)}-[0-9a-f]{{16}}.zip")
+    found = [each for each in out.iterdir() if mine.fullmatch(each.name)] if out.is_dir() else []
+    for path in sorted(found, key=_modified, reverse=True):
+        with contextlib.suppress(OSError, zipfile.BadZipFile):
+            sha256 = _digest_of(path)
+            return contents.contents(
+                Artifact(function=function, path=str(path), sha256=sha256, size=0, unzipped=0, files=0)
+            )
+    return None
+
+
+def explain(before: Contents | None, made: Artifact) -> Difference:
+    """Why a package is not the one before it."""
+    from pointsman.artifact import contents
+
+    return contents.compare(made.function, before, contents.contents(made))
+
+
+def listing(made: Artifact) -> Listing:
+    """What a package holds, and what was left out of it."""
+    from pointsman.artifact import contents
+
+    return contents.listing(made)
+
+
 def inventory(artifact: Artifact) -> dict[str, Held]:
     """What a package holds, by name: the SHA-256 of each file, its size and mode. At once for one that we made."""
     from pointsman.artifact import notes
@@ -152,58 +205,9 @@ def inventory(artifact: Artifact) -> dict[str, Held]:
     return notes.inventory(artifact)
 
 
-def _gather(
-    recipe: Recipe,
-    source: Path,
-    installed: list[tuple[str, Path | None]],
-    never: list[str],
-    say: Callable[[str], None],
-) -> list[Member]:
-    """The files of the sources over those of the dependencies."""
-    from pointsman.artifact import checks
-    from pointsman.artifact.source import choose, closed
-
-    left: list[str] = []
-    chosen = choose(
-        source,
-        include=recipe.include,
-        exclude=recipe.exclude,
-        never=never,
-        handler=recipe.handler,
-        kind="sources" if recipe.build in ("python", "node") else "made",
-        left_out=left,
-    )
-    if left:
-        shown = sorted({f"{name.partition('/')[0]}/…" if "/" in name.rstrip("/") else name for name in left})
-        say(f"left out: {', '.join(shown)} (`include` brings back what it names)")
-    above = _shared(recipe.under)
-    lower = [
-        _into(folder, each)
-        for folder, tree in installed
-        if tree
-        for each in choose(tree, exclude=recipe.exclude, kind="installed")
-    ]
-    members = list({member.name: member for member in (*lower, *(_into(above, each) for each in chosen))}.values())
-    if not members:
-        raise BuildFailed(f"{source} has no file to package", next="Look at `include` and `exclude`.")
-    closed(members)
-    checks.refuse(checks.too_large((member.name, member.seen[0] if member.seen else 0) for member in members))
-    return members
-
-
-def _into(folder: str, member: Member) -> Member:
-    return member._replace(name=folder + member.name) if folder else member
-
-
-def _shared(under: tuple[Under, ...]) -> str:
-    """Where the sources of a layer go: into the first folder that all its places have in common."""
-    folders = {each.folder for each in under}
-    return next(iter(folders)) if len(folders) == 1 else f"{under[0].folder.partition('/')[0]}/" if under else ""
-
-
 def _ready(recipe: Recipe, source: Path, tools: Tools) -> Path:
     """The zip or folder that `artifact` names; by build = "command", made by this very run of the command."""
-    from pointsman.artifact.dependencies import run
+    from pointsman.artifact.tools import run
 
     if not recipe.artifact:
         raise UsageError(f'build = "{recipe.build}" needs `artifact`, the zip or folder to package')
@@ -232,12 +236,10 @@ def _identity(path: Path) -> frozenset[tuple[str, int, int, int, int]]:
     return frozenset((name, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for name, s in stats)
 
 
-def _pack(function: str, out: Path, members: list[Member]) -> Artifact:
+def _pack(function: str, out: Path, members: list[Member], note: Note | None) -> Artifact:
     """Pack the members, with the newest earlier package at hand."""
-    from pointsman.artifact import notes
     from pointsman.artifact.packing import NotAsNoted
 
-    note = notes.newest(out, function)
     if note:
         try:
             with Path(note.made.path).open("rb") as file:
@@ -350,7 +352,8 @@ def _forget_oldest(folder: Path, function: str, newest: Path) -> None:
     kept = [each for each in folder.iterdir() if mine.fullmatch(each.name) and each != newest]
     for old in sorted(kept, key=_modified, reverse=True)[KEPT - 1 :]:
         old.unlink(missing_ok=True)
-        old.with_suffix(".note").unlink(missing_ok=True)
+        for beside in (".note", ".about"):
+            old.with_suffix(beside).unlink(missing_ok=True)
 
 
 def _modified(path: Path) -> float:

@@ -97,6 +97,16 @@ def modes(made: Artifact) -> dict[str, tuple[int, int]]:
         return {info.filename: (info.file_size, _mode(info)) for info in zipped.infolist() if not info.is_dir()}
 
 
+def sizes(made: Artifact) -> dict[str, tuple[int, int]]:
+    """(size, bytes in the zip) of each file in it."""
+    if note := of(Path(made.path), made.sha256):
+        return {entry.name: (entry.size, entry.packed) for entry in note.entries}
+    import zipfile
+
+    with zipfile.ZipFile(made.path) as zipped:
+        return {info.filename: (info.file_size, info.compress_size) for info in zipped.infolist() if not info.is_dir()}
+
+
 def _mode(info: Any) -> int:
     # A zip from Windows has no permissions: Lambda lets everything in it be executed.
     return info.external_attr >> 16 if info.create_system == 3 else 0o100755

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase, translate
 from pathlib import Path
 from posixpath import dirname, isabs, join, normpath, realpath
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pointsman.artifact.archive import Member
 from pointsman.errors import BuildFailed
@@ -21,7 +21,11 @@ NOISE = (
     *(".pointsman", "/pointsman.toml", *BYTECODE, ".DS_Store", "Thumbs.db", "*.sw[op]", "*~"),
     *(".venv", "venv/", ".tox", ".nox", "*.egg-info/", ".*_cache", ".hypothesis", ".eslintcache", ".nyc_output"),
     *(".idea", ".vscode", ".editorconfig", ".terraform*", ".serverless", ".aws-sam", "/cdk.out/"),
-    *(".env*", ".npmrc", ".pypirc", ".netrc", ".aws", ".ssh"),
+    *(".env.example", ".env.sample", ".env.template", ".envrc"),
+)
+SECRETS = (  # by their very names: left out aloud, also of what a command made
+    *(".env", ".env.*", ".npmrc", ".pypirc", ".netrc", ".git-credentials", ".dockercfg", ".pgpass", ".boto", ".s3cfg"),
+    *(".aws/", ".ssh/", ".gnupg/", ".docker/", "*.kdbx"),
 )
 MANIFESTS = (  # for tools, not for functions; package.json goes in, for Node asks it what kind of modules these are
     *(
@@ -33,7 +37,9 @@ MANIFESTS = (  # for tools, not for functions; package.json goes in, for Node as
         "/npm-shrinkwrap.json",
         "/yarn.lock",
     ),
-    *("/pnpm-lock.yaml", "/requirements*.txt", "/pyproject.toml", "/uv.lock", "/tsconfig*.json", "/Makefile"),
+    *("/pnpm-lock.yaml", "/pnpm-workspace.yaml", "/.yarn/", "/.yarnrc*", "/.pnp.*", "/.pnpmfile.cjs"),
+    *("/requirements*.txt", "/pyproject.toml", "/uv.lock", "/poetry.lock", "/pdm.lock", "/pylock.toml", "/Pipfile*"),
+    *("/tsconfig*.json", "/Makefile"),
     *("/Dockerfile", "/serverless.y*ml", "/samconfig.toml", "/cdk.json", "*.tf", "*.tfvars", "*.tfstate*"),
 )
 MISSED = (  # what somebody might expect to find in the package
@@ -41,15 +47,32 @@ MISSED = (  # what somebody might expect to find in the package
     *("/test/", "/tests/", "__tests__/", "/integration-test/", "/integration-tests/", "/integration_test/"),
     *("/integration_tests/", "/itest/", "/e2e/"),
 )
-RULES = {"sources": NOISE + MANIFESTS + MISSED, "made": NOISE, "installed": BYTECODE}
+REMADE = (  # by the build itself, in the scratch folder that sources are copied to
+    *(".git", ".hg", ".svn", ".pointsman", ".aws-sam", ".serverless", ".terraform", "/cdk.out/", "/target/", ".gradle"),
+    *("node_modules/", ".venv", "venv/", ".tox", ".nox", *BYTECODE),
+)
+RULES = {
+    "sources": NOISE + SECRETS + MANIFESTS + MISSED,
+    "made": NOISE + SECRETS,
+    "copied": REMADE,
+    "installed": BYTECODE,
+}
 TEMPLATES = (".template", ".yaml", ".yml", ".json")  # at the root, when they are CloudFormation's by their content
 KEYS = ("*.p12", "*.pfx", "*.jks", "*.keystore", "*.ppk", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519")
 PERHAPS_KEYS = ("*.pem", "*.key", "*.json")  # a .pem may also be a certificate: its content tells
 
 EVERYTHING = {"*", "**", "/**", "**/*"}
 
-Kind = Literal["sources", "made", "installed"]
+Kind = Literal["sources", "made", "copied", "installed"]
 Matches = Callable[[str], bool]
+
+
+class LeftOut(NamedTuple):
+    """A file, or a folder (its name ends in `/`) with all in it; `rule` is why. `missed`: somebody might expect it."""
+
+    name: str
+    rule: str
+    missed: bool = False
 
 
 def choose(
@@ -60,30 +83,46 @@ def choose(
     never: Iterable[str] = (),
     handler: str | None = None,
     kind: Kind = "sources",
-    left_out: list[str] | None = None,
+    left_out: list[LeftOut] | None = None,
 ) -> list[Member]:
     """The files of `root` to package, in no order. Raises BuildFailed naming what cannot or must not be packaged.
 
     What a default leaves out comes back when an `include` names it (`tests/**` names `tests/`, `**` names nothing);
     the handler's top folder counts as named. `exclude` and `never` have the last word. No link is followed.
-    Of a folder `made` to be packaged only noise is left out, of `installed` dependencies only bytecode.
-    `left_out` collects what a user might miss.
+    Of a folder `made` to be packaged only noise and secrets are left out, of one to be `copied` for a build what that
+    makes itself, of `installed` dependencies only bytecode. `left_out` collects what is left out, and by which rule.
     """
-    naming = [text for text in include if not text.startswith("!")]
+    naming = _naming(include)
     top = re.split(r"[./]", (handler or "").removeprefix("./"))[0]  # of src/index.handler, or tests.echo.handler
     if top and top != "node_modules":
         naming.append(f"{top}/**")
     included = None if include and set(include) <= EVERYTHING else matcher(include)
     choice = _Choice(root, naming, included, _excluded(root, exclude, never), kind)
-    choice.walk("", (), kind == "installed")
+    choice.walk("", (), kind in ("installed", "copied"))
     if left_out is not None:
-        left_out += choice.left_out
+        patterns = [(each, matcher([each])) for each in exclude if not each.startswith("!")]
+        left_out += (each if each.rule else each._replace(rule=_pattern(patterns, each)) for each in choice.left_out)
     if refused := sorted(choice.refused):
         raise BuildFailed(
             f"private keys would be packaged: {', '.join(refused)}",
             next=f'Leave them out (exclude = ["{refused[0]}"]), or name them (include = ["**", "{refused[0]}"]).',
         )
     return choice.members
+
+
+def _naming(include: Sequence[str]) -> list[str]:
+    return [text for text in include if not text.startswith("!")]
+
+
+def _pattern(patterns: Sequence[tuple[str, Matches]], left: LeftOut) -> str:
+    """Which pattern of `exclude` it was: the last one that matches decides, as in .gitignore."""
+    own = next((text for text, matches in reversed(patterns) if matches(left.name)), None)
+    return f'exclude = "{own}"' if own else "made by the build or its tests"
+
+
+def named(include: Sequence[str], name: str) -> bool:
+    """Whether an include means this very file: how the user says that it is no mistake."""
+    return f"/{name}".endswith(tuple(f"/{text.strip('/')}" for text in _naming(include)))
 
 
 def _excluded(root: Path, exclude: Sequence[str], never: Iterable[str]) -> Matches | None:
@@ -121,7 +160,7 @@ class _Choice:
         self.by_last, self.by_path = _any_rule(kind)
         self.members: list[Member] = []
         self.refused: list[str] = []
-        self.left_out: list[str] = []
+        self.left_out: list[LeftOut] = []
 
     def walk(self, at: str, conditions: tuple[Matches, ...], foreign: bool) -> None:
         """`conditions`: the includes that brought this folder back; a file in it must be meant by them too.
@@ -137,14 +176,17 @@ class _Choice:
             if not last.isascii() and not _is_utf8(name):
                 raise BuildFailed(f"the name of {name!r} is not UTF-8", next="Rename it.")
             if self.excluded and self.excluded(f"{name}/" if folder else name):
+                self.left_out.append(LeftOut(f"{name}/" if folder else name, ""))
                 continue
             meant = conditions
             if self.by_last(last) or (at and self.by_path and self.by_path(name)):
                 back = {rule: self.named(rule.strip("/")) for rule in _rules(self.kind, name, folder)}
                 meant = (*conditions, *filter(None, back.values()))
                 if None in back.values():
-                    if any(rule in MISSED for rule in back):
-                        self.left_out.append(f"{name}/" if folder else name)
+                    rule = next(rule for rule, found in back.items() if found is None)
+                    why = f"a secret by its name: {rule}" if rule in SECRETS else f"by default: {rule}"
+                    missed = rule in MISSED or rule in SECRETS
+                    self.left_out.append(LeftOut(f"{name}/" if folder else name, why, missed))
                     continue
             if folder:
                 self.walk(f"{name}/", meant, foreign or last == "node_modules")
@@ -152,6 +194,8 @@ class _Choice:
                 not meant or all(matches(name) for matches in meant)
             ):
                 self._add(entry, name, foreign)
+            else:
+                self.left_out.append(LeftOut(name, "not in `include`"))
 
     def _add(self, entry: os.DirEntry[str], name: str, foreign: bool) -> None:
         try:
@@ -165,7 +209,7 @@ class _Choice:
                     self.refused.append(name)
                     return
                 if self.kind == "sources" and "/" not in name and _is_template(entry):
-                    self.left_out.append(name)
+                    self.left_out.append(LeftOut(name, "a CloudFormation template", missed=True))
                     return
             stat = entry.stat()
             seen = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
@@ -176,6 +220,16 @@ class _Choice:
     def _named(self, glob: str) -> Matches | None:
         texts = [text for text in self.naming if _names(text, glob)]
         return matcher(texts) if texts else None
+
+
+def member(name: str, path: Path) -> Member:
+    """One file, by another name than it has."""
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise _unreadable(name, error) from error
+    seen = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+    return Member(name, str(path), bool(stat.st_mode & 0o100), None, seen)
 
 
 def closed(members: Iterable[Member]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pointsman import config
 from pointsman.cli.terminal import Screen, ago, at
 from pointsman.errors import ConfigInvalid, Interrupted, PointsmanError, UsageError
-from pointsman.model import counted, plain, size
+from pointsman.model import Artifact, BuiltLayer, counted, plain, size
 
 if TYPE_CHECKING:
     from pointsman import adoption
@@ -277,31 +277,60 @@ def _looked_up(typed: Typed, found: adoption.Found, path: Path) -> adoption.Foun
 
 
 def _build(typed: Typed) -> int:
-    from pointsman import building
+    from pointsman import artifact, building
+    from pointsman.cli import packages
 
     screen, asked = typed.screen, typed.asked
+    if asked.layer and asked.function:
+        raise UsageError("--layer and --function both say what to build", next="Leave one of them out.")
+    made: list[Artifact | BuiltLayer] = []
+    results: list[dict[str, object]] = []
+
+    def add(project: config.Project, built: config.Function | config.Layer) -> None:
+        before = building.last(project, built) if asked.explain else None
+        if isinstance(built, config.Layer):
+            layer = building.layer(project, built, environ=typed.environ, say=screen.say)
+            made.append(layer)
+            package = layer.package
+        else:
+            package = building.build(project, built, environ=typed.environ, say=screen.say)
+            made.append(package)
+        results.append(
+            {
+                **plain(made[-1]),
+                **({"listing": artifact.listing(package)} if asked.list else {}),
+                **({"explanation": artifact.explain(before, package)} if asked.explain else {}),
+            }
+        )
+
     if asked.layer:
-        if asked.function:
-            raise UsageError("--layer and --function both say what to build", next="Leave one of them out.")
-        made: list[Any] = [
-            building.layer(project, layer, environ=typed.environ, say=screen.say)
-            for project, layer in _buildable_layers(typed)
-        ]
+        for project, layer in _buildable_layers(typed):
+            add(project, layer)
     else:
-        made = [
-            building.build(project, function, environ=typed.environ, say=screen.say)
-            for project, function in _buildable(typed)
-            if not _is_image(typed, function)
-        ]
+        for project, function in _buildable(typed):
+            if not _is_image(typed, function):
+                add(project, function)
     if not screen.json:
-        packages = [(each.layer, each.package) if asked.layer else (each.function, each) for each in made]
-        packages += [(f"layer {one.layer}", one.package) for each in made for one in getattr(each, "layers", ())]
+        shown: dict[str, Artifact] = {}
+        for each in made:
+            if isinstance(each, BuiltLayer):
+                shown[each.layer] = each.package
+            else:
+                shown[each.function] = each
+        for each in made:
+            for one in each.layers if isinstance(each, Artifact) else ():
+                shown[f"layer {one.layer}"] = one.package
         rows = [
             (name, each.path, size(each.size), str(each.files), each.sha256, "yes" if each.cached else "no")
-            for name, each in dict(packages).items()
+            for name, each in shown.items()
         ]
         screen.table(("layer" if asked.layer else "function", "path", "size", "files", "sha256", "cached"), rows)
-    screen.result(made)
+        for result in results:
+            if isinstance(listing := result.get("listing"), packages.Listing):
+                packages.show_listing(screen, listing)
+            if isinstance(explanation := result.get("explanation"), packages.Difference):
+                packages.show_difference(screen, explanation)
+    screen.result(results)
     return 0
 
 

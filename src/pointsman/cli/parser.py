@@ -186,9 +186,15 @@ def _function(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return parser
 
 
-def _building(parser: argparse.ArgumentParser) -> None:
+def _build(parser: Parser, _shared: Parser) -> None:
     _function(parser)
     parser.add_argument("--layer", metavar="NAME", action="append", help="one of the file's layers instead")
+    parser.add_argument(
+        "--list", action="store_true", help="what is in the package, the twenty largest files first, and what is not"
+    )
+    parser.add_argument(
+        "--explain", action="store_true", help="why it is not the last one: which files, dependencies, settings"
+    )
 
 
 def _to(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -692,7 +698,7 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[Parser, Parser], object]]] = {
         "AWS_ACCESS_KEY_ID …) it looks at the functions on AWS, too: which aliases there are, what the packages hold.",
         _init,
     ),
-    "build": ("pointsman build --json", "", lambda parser, _shared: _building(parser)),
+    "build": ("pointsman build --list --explain", "", _build),
     "deploy": ("pointsman deploy --to STAGE --build-id 101", "", _deploy),
     "promote": (
         "pointsman promote 101 --to PROD",

@@ -1,0 +1,96 @@
+"""One file of JavaScript out of the handler and all it imports, by the project's own esbuild. In a scratch folder."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pointsman.artifact import node_tree
+from pointsman.artifact.tools import Tools, run
+from pointsman.errors import BuildFailed, UsageError
+
+if TYPE_CHECKING:
+    from pointsman.config import Bundle
+
+ENTRIES = (".ts", ".mts", ".cts", ".tsx", ".js", ".mjs", ".cjs", ".jsx")
+
+
+def bundle(
+    how: Bundle,
+    project: Path,
+    source: Path,
+    tools: Tools,
+    out: Path,
+    *,
+    handler: str | None,
+    runtime: str | None,
+    external: tuple[str, ...],
+    modules: Path | None,
+) -> None:
+    """Write the bundle into `out`, where the handler will be looked for.
+
+    `project` is a copy of `source` that may be written to. `modules`: what holds the node_modules to bundle from.
+    """
+    entry, place = _entry(project, handler)
+    if modules:
+        shutil.rmtree(project / "node_modules", ignore_errors=True)
+        # As a copy, by hard links: a link to the cache would leave the cache's path in what is written.
+        shutil.copytree(modules / "node_modules", project / "node_modules", symlinks=True, copy_function=node_tree.link)
+    target = how.target or _target(runtime)
+    command = [*_esbuild(project, source, tools), entry, "--bundle", "--platform=node", "--log-level=warning"]
+    command += [f"--format={how.format}", f"--outfile={out / place}{'.mjs' if how.format == 'esm' else '.js'}"]
+    command += [*([f"--target={target}"] if target else ()), *(["--minify"] if how.minify else ())]
+    command += [*(["--sourcemap"] if how.sourcemap else ()), *(f"--external:{each}" for each in external), *how.options]
+    tools.say(f"esbuild {entry}")
+    run(command, cwd=project, environment=tools.environment, explain=_unresolved, halted=tools.halted)
+
+
+def _entry(project: Path, handler: str | None) -> tuple[str, str]:
+    """(the file that holds the handler, its place without an ending)."""
+    if not handler:
+        raise UsageError("`bundle` needs `handler`, the file to begin with", next='Set handler = "index.handler".')
+    name = handler.removeprefix("./")
+    folder, slash, last = name.rpartition("/")
+    place = f"{folder}{slash}{last.partition('.')[0]}"
+    for end in ENTRIES:
+        if (project / f"{place}{end}").is_file():
+            return f"{place}{end}", place
+    raise BuildFailed(
+        f'handler = "{handler}" would be bundled from {place}.ts or .js, and there is neither',
+        next="Look at `handler` and `source`.",
+    )
+
+
+def _target(runtime: str | None) -> str | None:
+    found = re.fullmatch(r"nodejs(\d+)\.x", runtime or "")
+    return f"node{found[1]}" if found else None
+
+
+def _esbuild(project: Path, source: Path, tools: Tools) -> list[str]:
+    """The project's own, as its lock has it; else one that is installed beside the sources; else that on PATH."""
+    if (own := project / "node_modules" / "esbuild" / "bin" / "esbuild").is_file():
+        return [str(own)]
+    for folder in (source, *source.parents):
+        if (beside := folder / "node_modules" / ".bin" / "esbuild").is_file():
+            return [str(beside)]
+    if found := shutil.which("esbuild", path=tools.environment.get("PATH")):
+        return [found]
+    raise BuildFailed(
+        "there is no esbuild: neither in package.json, nor installed, nor on PATH",
+        next="`npm install --save-dev esbuild`, and commit the lock file.",
+    )
+
+
+def _unresolved(said: str) -> str:
+    if "Could not resolve" in said:
+        return "Add the package to package.json, or, if the runtime or a layer brings it, to `external` of [….bundle]."
+    return ""
+
+
+def kept_outside(installed: list[str], external: tuple[str, ...]) -> list[str]:
+    """Of the installed packages those that stay packages: the bundle imports them at run time."""
+    wanted = {"/".join(each.split("/")[: 2 if each.startswith("@") else 1]) for each in external}
+    return [name for name in installed if any(fnmatchcase(name, each) for each in wanted)]

@@ -1,0 +1,265 @@
+"""Lock files of Python's tools → pinned requirements with hashes, as uv installs them. Pure: text in, lines out.
+
+What a lock pins is installed as it stands (`--no-deps`): nothing is resolved again, and the tool that wrote the lock is
+not needed. Formats: https://python-poetry.org/docs (poetry.lock 1.x and 2.x), https://pdm-project.org (pdm.lock 4.x),
+https://github.com/pypa/pipfile (Pipfile.lock 6).
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from packaging.markers import InvalidMarker, Marker
+from packaging.requirements import Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name as canonical
+from packaging.version import Version
+
+from pointsman.errors import BuildFailed
+
+
+class Pin(NamedTuple):
+    """One requirement: `line` is uv's, or `path` a local folder or archive, relative to the lock's folder."""
+
+    line: str
+    path: str | None = None
+
+
+class Locked(NamedTuple):
+    pins: list[Pin]
+    indexes: list[str]
+
+
+def environment(python: str, machine: str) -> dict[str, str]:
+    """PEP 508's, of CPython on Lambda. python: "3.13"; machine: "x86_64" or "aarch64"."""
+    return {
+        "implementation_name": "cpython",
+        "implementation_version": f"{python}.0",
+        "os_name": "posix",
+        "platform_machine": machine,
+        "platform_python_implementation": "CPython",
+        "platform_release": "",
+        "platform_system": "Linux",
+        "platform_version": "",
+        "python_full_version": f"{python}.0",
+        "python_version": python,
+        "sys_platform": "linux",
+        "extra": "",
+    }
+
+
+def poetry(lock: str, manifest: Mapping[str, Any], target: Mapping[str, str]) -> Locked:
+    """What the project's main dependencies come to. Groups and extras of its own are left out."""
+    document = _toml(lock, "poetry.lock")
+    packages = document.get("package", [])
+    old_hashes = document.get("metadata", {}).get("files", {})  # lock-version 1.0
+    if any("groups" in each for each in packages):  # 2.1: the lock itself says what belongs to what
+        chosen = [each for each in packages if not each.get("optional") and _in_main(each, target)]
+    else:
+        chosen = _reached(packages, manifest, target)
+    indexes: list[str] = []
+    pins = []
+    for each in chosen:
+        name, version = each["name"], each["version"]
+        source = each.get("source", {})
+        match source.get("type", ""):
+            case "directory" | "file":
+                pins.append(Pin(name, source["url"]))
+                continue
+            case "git":
+                pins.append(Pin(f"{name} @ git+{source['url']}@{source['resolved_reference']}"))
+                continue
+            case "url":
+                pins.append(Pin(f"{name} @ {source['url']}"))
+                continue
+            case "legacy":
+                indexes.append(source["url"])
+        hashes = [file["hash"] for file in each.get("files") or old_hashes.get(name, ())]
+        pins.append(Pin(_pinned(f"{name}=={version}", hashes)))
+    return Locked(pins, list(dict.fromkeys(indexes)))
+
+
+def _in_main(package: Mapping[str, Any], target: Mapping[str, str]) -> bool:
+    if "main" not in package["groups"]:
+        return False
+    markers = package.get("markers", "")
+    return _holds(markers.get("main", "") if isinstance(markers, dict) else markers, target)
+
+
+UNLOCKED = {"pip", "setuptools", "distribute", "wheel"}  # never in locks of Poetry before 1.2
+
+
+def _reached(
+    packages: list[dict[str, Any]], manifest: Mapping[str, Any], target: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """By walking from the project's dependencies: what an older lock does not say. Where a lock holds several releases
+    of one package, the newest counts that all who ask for it allow: so the walk begins anew when one is ruled out."""
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    for each in packages:
+        by_name.setdefault(canonical(each["name"]), []).append(each)
+    for several in by_name.values():
+        several.sort(key=lambda package: Version(package["version"]), reverse=True)
+    table = manifest.get("tool", {}).get("poetry", {})
+    itself = canonical(str(table.get("name") or manifest.get("project", {}).get("name") or ""))
+    while True:
+        found: dict[str, dict[str, Any]] = {}
+        seen: set[tuple[str, str]] = set()
+        todo = list(_main(manifest))
+        while todo:
+            name, said = todo.pop()
+            if not _wanted(said, target) or name == itself or (name in UNLOCKED and name not in by_name):
+                continue
+            package = _fitting(name, by_name, said, target)
+            if found.get(name, package) is not package:
+                break  # the one chosen before is ruled out
+            found[name] = package
+            todo += _asked(name, package, said, seen)
+        else:
+            return [found[name] for name in sorted(found)]
+
+
+def _fitting(
+    name: str, by_name: dict[str, list[dict[str, Any]]], said: Any, target: Mapping[str, str]
+) -> dict[str, Any]:
+    """The newest release that may be meant. Those that may not be are taken from `by_name`."""
+    if name not in by_name:
+        raise BuildFailed(f"poetry.lock does not know {name}", next="Run `poetry lock`, and commit the file.")
+    allowed = _specifiers(str(said.get("version", "*") if isinstance(said, dict) else said))
+    there = by_name[name]
+    fitting = [each for each in there if _for_python(each, target) and (not allowed or each["version"] in allowed)]
+    by_name[name] = fitting or there
+    return by_name[name][0]
+
+
+def _asked(name: str, package: Mapping[str, Any], said: Any, seen: set[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
+    """What a package asks for, with the extras that are asked of it; each once."""
+    for extra in ("", *(each.lower() for each in (said.get("extras", ()) if isinstance(said, dict) else ()))):
+        if (name, extra) in seen:
+            continue
+        seen.add((name, extra))
+        listed = package.get("extras", {}).get(extra, ()) if extra else ()
+        named = {canonical(Requirement(each.replace("(", "").replace(")", "")).name) for each in listed}
+        for other, specs in package.get("dependencies", {}).items():
+            for spec in specs if isinstance(specs, list) else [specs]:
+                optional = isinstance(spec, dict) and spec.get("optional")
+                if extra and canonical(other) in named:
+                    yield canonical(other), _without_extra(spec)
+                elif not extra and not optional:
+                    yield canonical(other), spec
+
+
+def _main(manifest: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """(name, version or table) of what the project needs in production."""
+    for text in manifest.get("project", {}).get("dependencies", ()):
+        asked = Requirement(text)
+        said = {"version": str(asked.specifier), "extras": sorted(asked.extras), "markers": str(asked.marker or "")}
+        yield canonical(asked.name), said
+    for name, specs in manifest.get("tool", {}).get("poetry", {}).get("dependencies", {}).items():
+        if canonical(name) != "python":
+            for spec in specs if isinstance(specs, list) else [specs]:
+                if not (isinstance(spec, dict) and spec.get("optional")):
+                    yield canonical(name), spec
+
+
+def _without_extra(spec: Any) -> Any:
+    """A dependency of an extra that was asked for: its marker `extra == "…"` is met."""
+    if isinstance(spec, dict) and "extra" in str(spec.get("markers", "")):
+        return {**spec, "markers": ""}
+    return spec
+
+
+def _wanted(said: Any, target: Mapping[str, str]) -> bool:
+    if not isinstance(said, dict):
+        return True
+    python = said.get("python")
+    if python and (allowed := _specifiers(python)) is not None and target["python_version"] not in allowed:
+        return False
+    return _holds(said.get("markers", ""), target)
+
+
+def _for_python(package: Mapping[str, Any], target: Mapping[str, str]) -> bool:
+    allowed = _specifiers(package.get("python-versions", "*"))
+    return allowed is None or target["python_version"] in allowed
+
+
+def _specifiers(text: str) -> SpecifierSet | None:
+    """Of Poetry's constraints those that are PEP 440's too, and ^ and ~; None for others."""
+    parts = []
+    for part in (each.strip() for each in text.split(",")):
+        numbers = part[1:].split(".")
+        if part in ("", "*"):
+            continue
+        if part[0] in "^~" and part[1:2] != "=" and all(each.isdigit() for each in numbers):
+            least = [int(each) for each in numbers]
+            kept = next((i for i, each in enumerate(least) if each), len(least) - 1) if part[0] == "^" else 0
+            kept = kept if part[0] == "^" else min(1, len(least) - 1)
+            above = [*least[:kept], least[kept] + 1]
+            parts += [f">={part[1:]}", f"<{'.'.join(map(str, above))}"]
+        else:
+            parts.append(f"=={part}" if part[0].isdigit() else part)
+    try:
+        return SpecifierSet(",".join(parts), prereleases=True)
+    except InvalidSpecifier:
+        return None
+
+
+def pdm(lock: str) -> Locked:
+    """The default group. uv judges the markers."""
+    document = _toml(lock, "pdm.lock")
+    packages = document.get("package", [])
+    if packages and not any("groups" in each for each in packages):
+        raise BuildFailed(
+            "pdm.lock does not tell which packages are for production",
+            next="Write it with `pdm lock -S inherit_metadata`, and commit it.",
+        )
+    pins = []
+    for each in packages:
+        if "default" not in each.get("groups", ()) or each.get("extras"):  # an entry with extras repeats one without
+            continue
+        if "path" in each:
+            pins.append(Pin(each["name"], each["path"]))
+        elif "git" in each:
+            pins.append(Pin(f"{each['name']} @ git+{each['git']}@{each['revision']}"))
+        else:
+            marker = each.get("marker", "")
+            pins.append(Pin(_pinned(f"{each['name']}=={each['version']}", [f["hash"] for f in each["files"]], marker)))
+    return Locked(pins, [])
+
+
+def pipfile(lock: str) -> Locked:
+    """The default section. uv judges the markers."""
+    try:
+        document = json.loads(lock)
+    except ValueError as error:
+        raise BuildFailed(str(error), where="Pipfile.lock") from error
+    pins = []
+    for name, each in document.get("default", {}).items():
+        if "path" in each or "file" in each:
+            pins.append(Pin(name, each.get("path") or each["file"]))
+        elif "git" in each:
+            pins.append(Pin(f"{name} @ git+{each['git']}@{each['ref']}"))
+        else:
+            pins.append(Pin(_pinned(f"{name}{each['version']}", each.get("hashes", ()), each.get("markers", ""))))
+    sources = [each["url"] for each in document.get("_meta", {}).get("sources", ()) if each.get("name") != "pypi"]
+    return Locked(pins, sources)
+
+
+def _pinned(pin: str, hashes: Iterable[str], marker: str = "") -> str:
+    return " ".join([pin, *([f"; {marker}"] if marker else ()), *(f"--hash={each}" for each in sorted(hashes))])
+
+
+def _holds(marker: str, target: Mapping[str, str]) -> bool:
+    try:
+        return not marker or Marker(marker).evaluate(dict(target))
+    except InvalidMarker as error:
+        raise BuildFailed(f"the marker {marker!r} is not one: {error}", where="poetry.lock") from error
+
+
+def _toml(text: str, name: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BuildFailed(str(error), where=name) from error

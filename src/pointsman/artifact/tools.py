@@ -1,0 +1,305 @@
+"""The tools that install and compile, run as a build needs them; and the cache of what they made.
+
+Each set of dependencies is one folder in the cache, named by what decides its content and renamed into place when
+complete: an interrupted install leaves nothing that could be taken for a set, and of two at once one wins.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from pointsman.artifact.source import Kind, choose
+from pointsman.errors import BuildFailed, UsageError
+
+if TYPE_CHECKING:
+    import subprocess
+
+Say = Callable[[str], None]
+Halted = Callable[[], bool]
+
+FORMAT = 2  # of an entry: a new number leaves those of an older Pointsman to be forgotten
+IN_USE = 3600.0  # seconds since its last use after which an entry may be forgotten
+LEFT_BEHIND = 86_400.0  # seconds after which a scratch folder must be that of a build that was killed
+
+
+class Tools(NamedTuple):
+    """Where installs are kept, the whole environment of the tools, whom to tell of progress, and when to stop.
+
+    `limit`: the bytes that the cache may hold before what was not used for longest is forgotten.
+    """
+
+    cache: Path
+    environment: Mapping[str, str]
+    say: Say
+    halted: Halted | None = None
+    limit: int = 2 << 30
+
+
+class Installed(NamedTuple):
+    """`tree` lies under the package's root, read only. `packages`: name → versions (Node may hold several of one)."""
+
+    tree: Path
+    packages: dict[str, list[str]]
+    made_now: bool = False
+
+
+def once(tools: Tools, kind: str, key: object, install: Callable[[Path], Installed]) -> Installed:
+    """The cache's entry for `key`; made by `install(scratch)`, whose `tree` is kept, if there is none."""
+    import tempfile
+
+    digest = hashlib.sha256(json.dumps([FORMAT, key], sort_keys=True).encode()).hexdigest()[:32]
+    entry = tools.cache / f"{kind}-{digest}"
+    if found := _entry(entry):
+        return found
+    tools.cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=tools.cache, prefix=".making-") as scratch:
+        made = install(Path(scratch).resolve())
+        complete = Path(scratch) / "complete"
+        complete.mkdir()
+        made.tree.rename(complete / "tree")
+        about = {"packages": made.packages, "size": _size(complete)}
+        (complete / "about.json").write_text(json.dumps(about, sort_keys=True))
+        try:
+            complete.rename(entry)
+        except OSError:
+            if not entry.is_dir():  # or another build was first: its entry is as good
+                raise
+    _forget_oldest(tools, entry)
+    return Installed(entry / "tree", made.packages, made_now=True)
+
+
+def _entry(entry: Path) -> Installed | None:
+    try:
+        os.utime(entry)  # used: not to be forgotten now
+        about = json.loads((entry / "about.json").read_bytes())
+    except FileNotFoundError:
+        return None
+    return Installed(entry / "tree", about["packages"])
+
+
+def _size(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_symlink() or path.is_file())
+
+
+def _forget_oldest(tools: Tools, newest: Path) -> None:
+    """Keep the cache below its limit. What another build may be reading is left alone."""
+    import time
+
+    now = time.time()
+    entries: list[tuple[float, int, Path]] = []
+    gone: list[Path] = []
+    for each in tools.cache.iterdir():
+        try:
+            used = each.stat().st_mtime
+        except FileNotFoundError:  # forgotten by another build meanwhile
+            continue
+        try:
+            if each.name.startswith((".making-", ".gone-")):
+                gone += [each] if now - used > LEFT_BEHIND else []
+            elif each.is_dir():
+                entries.append((used, json.loads((each / "about.json").read_bytes())["size"], each))
+        except FileNotFoundError:  # of an older Pointsman, or gone as well
+            if each.is_dir() and now - used > IN_USE:
+                gone.append(each)
+    total = sum(size for _, size, _ in entries)
+    forgotten = 0
+    for used, size, entry in sorted(entries):
+        if total <= tools.limit or now - used < IN_USE:
+            break
+        if entry != newest:
+            total -= size
+            forgotten += size
+            gone.append(entry)
+    for entry in gone:
+        aside = entry.with_name(f".gone-{os.urandom(8).hex()}")  # at once, so that nobody finds half of it
+        try:
+            entry.rename(aside)
+        except OSError:
+            continue
+        shutil.rmtree(aside, ignore_errors=True)
+    if forgotten:
+        tools.say(f"the cache passed {tools.limit / 1e9:.1f} GB: forgot {forgotten / 1e6:.0f} MB unused for longest")
+
+
+def run(
+    command: list[str] | str,
+    *,
+    cwd: Path,
+    environment: Mapping[str, str],
+    say: Say = lambda _: None,
+    explain: Callable[[str], str] = lambda _: "",
+    halted: Halted | None = None,
+) -> None:
+    """Run a tool (a text: through the shell). Raises BuildFailed with its exit code and last lines; `explain` adds what
+    to do about them. Interrupted, it ends the tool and all that the tool started; so it does once `halted` says so,
+    which is asked ten times a second (in threads, where no Ctrl-C arrives)."""
+    import collections
+    import contextlib
+    import signal
+    import subprocess
+
+    tail: collections.deque[str] = collections.deque(maxlen=20)
+    shown = command if isinstance(command, str) else " ".join([Path(command[0]).name, *command[1:]])
+    process = subprocess.Popen(
+        command,
+        shell=isinstance(command, str),
+        cwd=cwd,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    assert process.stdout
+    if halted:
+        _end_once(halted, process)
+    try:
+        usage = False
+        for line in process.stdout:
+            usage = usage or line.startswith("npm error Usage:")  # 60 lines, after the two that say what is wrong
+            if not usage:
+                tail.append(line.rstrip())
+            say(line.rstrip())
+        code = process.wait()
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
+    finally:
+        process.stdout.close()
+    if code:
+        output = "\n".join(f"  {line}" for line in tail) or "  (it printed nothing)"
+        raise BuildFailed(f"`{shown}` ended with exit code {code}:\n{output}", next=explain("\n".join(tail)))
+
+
+def _end_once(halted: Halted, process: subprocess.Popen[str]) -> None:
+    """Watches from beside, for the run itself waits for the tool's next line."""
+    import signal
+    import threading
+    import time
+
+    def watch() -> None:
+        while process.poll() is None:
+            if halted():
+                os.killpg(process.pid, signal.SIGKILL)
+                return
+            time.sleep(0.1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def output(command: list[str], environment: Mapping[str, str], cwd: Path | None = None) -> str:
+    """What a tool that only answers prints. Raises BuildFailed."""
+    import subprocess
+
+    try:
+        done = subprocess.run(
+            command,
+            cwd=cwd,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise BuildFailed(f"{command[0]} is not on PATH") from error
+    if done.returncode:
+        shown = " ".join([Path(command[0]).name, *command[1:]])
+        raise BuildFailed(f"`{shown}` ended with exit code {done.returncode}:\n{done.stderr.strip()}")
+    return done.stdout
+
+
+def on_path(name: str, tools: Tools, *, why: str, next: str) -> str:
+    """Where a tool is. Raises BuildFailed that says what needs it and how to get it."""
+    if found := shutil.which(name, path=tools.environment.get("PATH")):
+        return found
+    raise BuildFailed(f"{name} is not on PATH{f', and {why} needs it' if why else ''}", next=next)
+
+
+def version(command: str, tools: Tools) -> str:
+    """What `command --version` says. A binary that is what it was is not asked again: that takes longer than a build.
+
+    Of a script, or of one binary under many names, what it says may depend on more than itself (version managers).
+    """
+    found = Path(os.path.realpath(shutil.which(command, path=tools.environment.get("PATH")) or ""))
+    try:
+        stat = found.stat()
+        with found.open("rb") as file:
+            binary = file.read(4) in (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
+        identity = [str(found), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+    except OSError:
+        binary, identity = False, []
+    if not binary or found.name != Path(command).name:
+        return output([command, "--version"], tools.environment)
+    notes = tools.cache / f"{found.name}.version"
+    try:
+        known = json.loads(notes.read_bytes())
+        if known["of"] == identity:
+            return str(known["said"])
+    except (OSError, ValueError, LookupError, TypeError):  # there is none, or none that can be read
+        pass
+    said = output([command, "--version"], tools.environment)
+    tools.cache.mkdir(parents=True, exist_ok=True)
+    part = tools.cache / f".{notes.name}-{os.urandom(8).hex()}.part"
+    part.write_text(json.dumps({"of": identity, "said": said}))
+    part.replace(notes)
+    return said
+
+
+def machine(architecture: str, intel: str, arm: str) -> str:
+    match architecture:
+        case "x86_64":
+            return intel
+        case "arm64":
+            return arm
+    raise UsageError(f'architecture = "{architecture}" is neither x86_64 nor arm64')
+
+
+def mirrored(mirror: Path, path: Path) -> Path:
+    """Where an absolute path lies in a scratch folder that mirrors them: `../lib` means there what it means here."""
+    return mirror / path.relative_to("/")
+
+
+def copy(path: Path, to: Path, *, kind: Kind = "sources", never: Iterable[str] = ()) -> None:
+    """A folder, without what is left out of that kind of folder; or a file. What a tool may write over is writable."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_file():
+        shutil.copyfile(path, to)
+        return
+    to.mkdir(exist_ok=True)
+    for member in choose(path, kind=kind, never=never):
+        goal = to / member.name
+        goal.parent.mkdir(parents=True, exist_ok=True)
+        if member.link is not None:
+            goal.symlink_to(member.link)
+        else:
+            shutil.copyfile(member.path, goal)
+            goal.chmod(0o755 if member.executable else 0o644)
+
+
+def digest(path: Path, *, kind: Kind = "sources") -> str:
+    """Of a file, or of what `copy` would copy of a folder: names, modes and content, not where it lies."""
+    if path.is_file():
+        return sha256(path)
+    found = hashlib.sha256()
+    for member in sorted(choose(path, kind=kind)):
+        found.update(f"{member.name}\0{member.executable}\0{member.link}\0".encode())
+        found.update(b"" if member.link is not None else bytes.fromhex(sha256(Path(member.path))))
+    return found.hexdigest()
+
+
+def sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise BuildFailed(f"{path} cannot be read: {error.strerror}") from error
