@@ -274,7 +274,7 @@ def test_uv_brings_the_wheels_of_the_functions_python_and_architecture(tmp_path:
     source = lay(
         tmp_path / "src",
         {
-            "app.py": "import markupsafe, idna",
+            "app.py": "import markupsafe, idna\nhandler = print",
             "requirements.txt": "# pinned\n-r more.txt\nmarkupsafe==3.0.2\n",
             "more.txt": "idna==3.10  # text\ncolorama==0.4.6 ; sys_platform == 'win32'\n",
         },
