@@ -255,7 +255,15 @@ def trying(session: Session, arn: FunctionArn, alias: Alias | None) -> Version |
 
 def chain(ledger: Ledger, run: str) -> tuple[str, ...]:
     """The run, that which it resumed, and so on."""
-    resumed = {each.run: str(each.body["run"]["request"].get("resumes") or "") for each in ledger.all_of("run")}
+    return _chain(_resumptions(ledger), run)
+
+
+def _resumptions(ledger: Ledger) -> dict[str, str]:
+    """Each run, and that which it resumed."""
+    return {each.run: str(each.body["run"]["request"].get("resumes") or "") for each in ledger.all_of("run")}
+
+
+def _chain(resumed: dict[str, str], run: str) -> tuple[str, ...]:
     found = [run]
     while earlier := resumed.get(found[-1]):
         found.append(earlier)
@@ -277,9 +285,9 @@ def told(ledger: Ledger, arn: FunctionArn, alias: str, version: Version, rollout
 
 def unfinished(ledger: Ledger, there: Known) -> Run | None:
     """The newest run that can be gone on with of those that carried this rollout, or what it is part of, through."""
-    own = {there.opened.id, there.opened.release}
+    own, resumed = {there.opened.id, there.opened.release}, _resumptions(ledger)
     for run in ledger.runs():
-        if not run.part_of and own & {*chain(ledger, run.id)} and ledger.unfinished(run.id) is not None:
+        if not run.part_of and own & {*_chain(resumed, run.id)} and ledger.unfinished(run.id) is not None:
             return run
     return None
 
@@ -290,9 +298,10 @@ def settle(session: Session, there: Known, outcome: str, why: str) -> None:
     A release of several functions has: the others go where this one went.
     """
     own, ledger = {there.opened.id, there.opened.release}, session.ledger
+    resumed = _resumptions(ledger)
     for run in ledger.runs():
         mine = run.id in (session.run, session.part_of) or run.members or run.part_of
-        if not mine and run.outcome not in ENDED and own & {*chain(ledger, run.id)}:
+        if not mine and run.outcome not in ENDED and own & {*_chain(resumed, run.id)}:
             ledger.end(run.id, outcome, why)
 
 
@@ -1205,7 +1214,7 @@ def report(session: Session, there: Known) -> dict[str, Any]:
             path = folder / f"rollout.{_SUFFIXES.get(kind, kind)}"
             path.write_text(write(told), encoding="utf-8")
             kept[kind] = str(path)
-    except OSError as error:  # a full disk, say: what moved has moved
+    except (OSError, ValueError) as error:  # a full disk, say: what moved has moved
         session.say(f"the report could not be written: {error}")
     return {"id": there.opened.id, "outcome": told.outcome, "reports": kept}
 

@@ -379,7 +379,7 @@ def test_both_versions_are_called_by_their_number_and_counted(rolling: Rolling) 
         shop.write(f"events/{number}.json", f'{{"order": {number}}}')
 
     with rolling.session() as session:
-        sending = traffic(session, rolling.arn, ONE, Version("3"), pattern="events/*.json", rate=40, period_s=0.25)
+        sending = traffic(session, rolling.arn, ONE, Version("3"), patterns=("events/*.json",), rate=40, period_s=0.25)
         before = len(session.world.calls)
         sent = collected(sending, 20)
 

@@ -431,7 +431,7 @@ provision = {{ with = "direct", name = "{second}", {settings} }}
     (rolling.folder / "pointsman.toml").write_text(text.replace("[environment.staging]", extra, 1))
     rolling.write("second/index.py", handler(0.0, "1"))
     rolling.ok("deploy", "--build-id", "1b")
-    rolling.ok("promote", "1b", "--to", "PROD", "--approve")
+    rolling.ok("promote", "1b", "--to", "PROD", "--approve", "--all-at-once")  # nobody calls it yet
     before = routing(rolling)
     rolling.write("index.py", handler(0.0, "2"))
     rolling.write("second/index.py", handler(0.4, "2"))
