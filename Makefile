@@ -14,7 +14,7 @@ demo: setup  ## a function's whole way to production and back, on the local AWS 
 
 # Four at a time: they wait more than they work, for the local AWS takes as few calls a second as AWS does.
 test:  ## every test
-	@tools/setup curl jq unzip zip
+	@tools/setup $(if $(shell command -v google-chrome),,chromium) curl jq unzip zip
 	@$(BIN)/pytest -n 4
 
 lint: setup  ## style, types, architecture, and what no file may name

@@ -81,11 +81,11 @@ def main(rounds: int) -> None:
         launcher.write_text(TIMED.format(terraform=terraform))
         launcher.chmod(0o755)
         watched = {**environment, "PATH": f"{launcher.parent}:{environment['PATH']}"}
-        by_hand, ours = project(home / "by-hand", "by-hand"), project(home / "ours", "ours")
-        kinds = [("first deploy", 1), ("changed code", rounds), ("unchanged", rounds)]
-        for kind, times in kinds:
+        for kind in ("first deploy", "changed code", "unchanged"):
             rows = []
-            for n in range(times):
+            for n in range(rounds):
+                if kind == "first deploy":
+                    by_hand, ours = (project(home / f"{name}-{n}", f"{name}-{n}") for name in ("by-hand", "ours"))
                 if kind == "changed code":
                     for folder in (by_hand, ours):
                         routes = folder / "src" / "routes.js"

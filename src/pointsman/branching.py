@@ -19,7 +19,7 @@ from pointsman.config import Environment, Function
 from pointsman.errors import Ambiguous, Conflict, LostRace, NotFound, PointsmanError, UsageError
 from pointsman.ledger import Run, under_way
 from pointsman.model import Alias, AliasName, Configuration, FunctionArn, Url, Value, Version, role_name
-from pointsman.world import Session, World
+from pointsman.world import UNGUARDED, Session, World
 
 COMMAND = "branch delete"
 
@@ -310,7 +310,7 @@ def _environment(world: World, branch: str, alias: AliasName) -> Environment:
     """A branch's, also one whose name is known by halves only."""
     name = branch if branches.pull_request(branch) else f"branch:{branch}"
     known = branch if branches.alias_name(branch) == alias else ""
-    return msgspec.structs.replace(world.model, name=name, alias=alias, branch=known, approve=False, rollout=None)
+    return msgspec.structs.replace(world.model, name=name, alias=alias, branch=known, **UNGUARDED)
 
 
 def _forget(session: Session, arn: FunctionArn, alias: AliasName) -> None:

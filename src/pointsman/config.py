@@ -7,9 +7,12 @@ down.
 
 from __future__ import annotations
 
+import functools
 import re
 import tomllib
+import zoneinfo
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import date
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -40,6 +43,20 @@ def _seconds(raw: object) -> float:
     return float(total)
 
 
+def _seconds_or_none(raw: object) -> float:
+    """The same, or 0."""
+    return 0.0 if raw in (0, "0", "0s") and not isinstance(raw, bool) else _seconds(raw)
+
+
+def _duration(seconds: float) -> str:
+    """As a duration is written: "1h30m"."""
+    parts: list[str] = []
+    for unit, size in _UNITS.items():
+        count, seconds = divmod(seconds, size) if size > 1 else (seconds, 0.0)
+        parts += [f"{count:g}{unit}"] if count else []
+    return "".join(parts) or "0s"
+
+
 def _about(description: str, *examples: object, **extra: object) -> Meta:
     """What a key is for, and how it may look. extra: derived (filled in when left out), aside (an alternative)."""
     return Meta(description=description, examples=list(examples) or None, extra=extra or None)
@@ -58,6 +75,20 @@ Duration = Annotated[
     float,
     Meta(extra={"read": _seconds, "rule": 'a duration such as "5m", "1h30m" or 90 (seconds), of 30 days at most'}),
 ]
+Lateness = Annotated[
+    float, Meta(extra={"read": _seconds_or_none, "rule": 'a duration such as "2m", or 0, of 30 days at most'})
+]
+PerCent = Annotated[float, Meta(gt=0, le=100)]
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+_CLOCK = "([01][0-9]|2[0-3]):[0-5][0-9]"
+Opening = Annotated[str, _shape(_CLOCK, 'a time from "00:00" to "23:59"')]
+Closing = Annotated[str, _shape(f"{_CLOCK}|24:00", 'a time from "00:00" to "24:00"')]
+_DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+Frozen = Annotated[
+    str, _shape(rf"{_DATE}(\.\.{_DATE})?", 'a day such as "2026-12-24", or "FIRST..LAST" of several, in quotes')
+]
+HttpUrl = Annotated[str, _shape(r"https?://[^\s/]\S*", "a URL that begins with http:// or https://")]
+Status = Annotated[int, Meta(ge=100, le=599)]
 Account = Annotated[str, _shape("[0-9]{12}", "an account id: 12 digits, in quotes")]
 Region = Annotated[str, _shape("[a-z]+(-[a-z]+)+-[0-9]+", 'a region such as "eu-west-1"')]
 Bucket = Annotated[str, _shape("[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "a bucket: 3 to 63 small letters, digits, . and -")]
@@ -94,7 +125,11 @@ Slow = Annotated[
     ),
 ]
 LedgerUrl = Annotated[
-    str, _shape(r"sqlite:[^\s?#].*|dynamodb://[A-Za-z0-9_.-]{3,255}", '"sqlite:PATH" or "dynamodb://TABLE"')
+    str,
+    _shape(
+        r"sqlite:[^\s?#].*|dynamodb://[A-Za-z0-9_.-]{3,255}(/[A-Za-z0-9_.-]{1,255})?",
+        '"sqlite:PATH" or "dynamodb://TABLE"',
+    ),
 ]
 BuildKind = Literal["python", "node", "ruby", "java", "go", "dotnet", "rust", "make", "command", "zip", "image"]
 Belonging = Literal["policy", "event-invoke", "event-sources", "provisioned-concurrency"]
@@ -355,22 +390,80 @@ class Function(Value, frozen=True, kw_only=True):
     test: Tests = Tests()
 
 
+class Metric(Value, frozen=True, kw_only=True):
+    """A CloudWatch metric of your own, with counts, compared between the two versions as errors are."""
+
+    name: Annotated[Name, _about("What it is called in reports.", "declined")]
+    namespace: Annotated[Filled, _about("Its namespace.", "Shop")]
+    bad: Annotated[Filled, _about("The metric whose sum is what went wrong.", "PaymentsDeclined")]
+    calls: Annotated[Filled, _about("The metric whose sum is all that could go wrong.", "Payments")]
+    dimensions: Annotated[
+        dict[str, str],
+        _about(
+            "Their dimensions; one tells the versions apart. {version}, {alias} and {function} are filled in.",
+            {"Version": "{version}"},
+        ),
+    ]
+    extra: Annotated[
+        Annotated[float, Meta(ge=0, lt=1)] | None,
+        _about("The share of bad ones that is tolerated beyond the old version's.", 0.005),
+    ] = None
+    ratio: Annotated[
+        Annotated[float, Meta(gt=1, le=1000)] | None,
+        _about("Or how many times the old version's odds of a bad one are tolerated.", 1.5, aside=True),
+    ] = None
+
+
+class Check(Value, frozen=True, kw_only=True):
+    """Asked again and again while both versions serve: a URL or a command. {version}, {alias}, {function} are known."""
+
+    url: Annotated[
+        HttpUrl | None, _about("Must answer. One that redirects is followed.", "https://shop.example.com/healthy")
+    ] = None
+    status: Annotated[Status | None, _about("With this status. Default: any from 200 to 299.", 200)] = None
+    contains: Annotated[Filled | None, _about("With this in the first MB of what it answers.", "ok")] = None
+    run: Annotated[
+        Filled | None,
+        _about("Or a shell command, in the function's source folder: exit code 0 passes.", "./check.sh", aside=True),
+    ] = None
+    every: Annotated[Duration, _about("How often.")] = 30.0
+    timeout: Annotated[Duration, _about("After this it has failed.")] = 5.0
+    failures: Annotated[Annotated[int, Meta(ge=1, le=1000)], _about("So many failures in a row roll back.")] = 3
+
+
+class Traffic(Value, frozen=True, kw_only=True):
+    """Calls that Pointsman makes to the new version while it is watched, for functions with too few of their own."""
+
+    events: Annotated[
+        Annotated[tuple[Filled, ...], Meta(min_length=1)],
+        _about("Recorded events, a JSON file each, globs allowed. They are sent in turn.", "events/*.json"),
+    ]
+    rate: Annotated[Annotated[float, Meta(gt=0, le=1000)], _about("Calls a second.", 2)] = 1.0
+
+
 class Rollout(Value, frozen=True, kw_only=True):
-    """Traffic moves little by little, watched, and back by itself. Without this table it moves at once."""
+    """Traffic moves little by little, watched, and back by itself; without this table at once. Every key may go."""
 
     steps: Annotated[
-        tuple[Annotated[float, Meta(gt=0, le=100)], ...],
-        _about("The new version's share of traffic, step by step, in per cent.", [1, 5, 25, 50]),
+        tuple[PerCent, ...],
+        _about(
+            "The new version's share of traffic, step by step, in per cent. Default: 2, 50; with a budget, 50.",
+            [1, 5, 25, 50],
+        ),
     ] = ()
     type: Annotated[
-        Ramp | None, _about("One of CodeDeploy's ramps instead.", "Linear10PercentEvery1Minute", aside=True)
+        Ramp | None,
+        _about("One of CodeDeploy's ramps instead, with its own times.", "Linear10PercentEvery1Minute", aside=True),
     ] = None
-    bake: Annotated[Duration, _about("How long a step is watched once its weight is confirmed.")] = 300.0
+    bake: Annotated[Duration, _about("How much of each step's traffic is counted, in time, before the next.")] = 120.0
     errors: Annotated[
         Annotated[float, Meta(ge=0, lt=1)] | None,
         _about("The share of failed calls that is tolerated beyond the old version's: 0.001 is 1 in 1000.", 0.001),
     ] = None
     slow: Annotated[Slow | None, _about("A call slower than this counts as bad.", "p99 * 1.5")] = None
+    throttles: Annotated[
+        bool, _about("Compare throttled calls, too: where both versions have a concurrency of their own.")
+    ] = False
     alarms: Annotated[
         tuple[Filled, ...], _about("CloudWatch alarms; one that turns red rolls back.", ["greeting-5xx"])
     ] = ()
@@ -378,6 +471,121 @@ class Rollout(Value, frozen=True, kw_only=True):
         Annotated[int, Meta(ge=1, le=1_000_000_000)] | None,
         _about("How many more requests may fail for a bad release; weight then grows with the evidence.", 50),
     ] = None
+    alpha: Annotated[
+        Annotated[float, Meta(gt=0, le=0.2)],
+        _about("The chance, at most, that a version as good as the old one is rolled back by what is compared."),
+    ] = 0.01
+    minimum: Annotated[
+        Annotated[int, Meta(ge=1, le=1_000_000_000)],
+        _about("So many calls of the new version must have been measured at a step before its weight grows."),
+    ] = 50
+    early: Annotated[
+        bool, _about("End as soon as the new version is shown to be no worse than tolerated, whatever the step.")
+    ] = True
+    proof: Annotated[bool, _about("And not before that has been shown: steps and times alone do not do.")] = False
+    hold: Annotated[
+        Duration, _about("How long fewer calls than `minimum`, a proof, or a measurement that fails are waited for.")
+    ] = 1800.0
+    quiet: Annotated[
+        Literal["ask", "go-on", "roll-back"],
+        _about("What then: a person decides (`pointsman rollout approve`), or it goes on, or back."),
+    ] = "ask"
+    limit: Annotated[Duration, _about("The longest that all of it may take. What is undecided then goes back.")] = (
+        86_400.0
+    )
+    lag: Annotated[
+        Lateness,
+        _about(
+            "How late CloudWatch's counts of a minute are complete; the function's time-out, to a minute, is added. "
+            "The local AWS is never late."
+        ),
+    ] = 60.0
+    metrics: Annotated[
+        tuple[Metric, ...], _about("Compared beside errors.", {"dimensions": {"Version": "{version}"}})
+    ] = ()
+    checks: Annotated[
+        tuple[Check, ...],
+        _about("What no statistics are needed for.", {}, {"run": "./healthy.sh", "every": "1m", "failures": 2}),
+    ] = ()
+    traffic: Traffic | None = None
+
+    @property
+    def ramp(self) -> tuple[tuple[float, float], ...]:
+        """Each step's share of traffic, in per cent below 100, and for how long it is watched at least, in seconds."""
+        if self.type is not None:
+            return _ramp(self.type)
+        steps = self.steps or ((2.0, 50.0) if self.budget is None else (50.0,))
+        return tuple((each, self.bake) for each in steps if each < 100)
+
+
+def _ramp(name: Ramp) -> tuple[tuple[float, float], ...]:
+    """https://docs.aws.amazon.com/codedeploy/latest/userguide/deployment-configurations.html"""
+    found = re.fullmatch("(Canary|Linear)([0-9]+)Percent(?:Every)?([0-9]+)Minutes?", name)
+    if found is None:
+        return ()
+    kind, share, minutes = found[1], int(found[2]), int(found[3])
+    shares = range(share, 100, share) if kind == "Linear" else (share,)
+    return tuple((float(each), minutes * 60.0) for each in shares)
+
+
+class Gate(Value, frozen=True, kw_only=True):
+    """Something that must pass at one moment of a rollout: a command, a URL, an approval, or a pause."""
+
+    when: Annotated[
+        Literal["before", "traffic", "step", "full", "after"],
+        _about(
+            "before: before anything moves. traffic: before the new version has traffic (tests of it, by its number). "
+            "step: before the next step. full: before it has all traffic. after: once it has.",
+            "traffic",
+        ),
+    ]
+    at: Annotated[
+        PerCent | None, _about('With "step": behind which step, in per cent. Default: each.', 10, aside=True)
+    ] = None
+    run: Annotated[
+        Filled | None,
+        _about("A shell command, in the function's source folder; exit code 0 passes.", "npm run smoke"),
+    ] = None
+    junit: Annotated[
+        tuple[Filled, ...],
+        _about("JUnit or xunit files it writes, globs allowed. Without any, the exit code decides.", ["smoke.xml"]),
+    ] = ()
+    url: Annotated[
+        HttpUrl | None,
+        _about(
+            "Or a URL that must answer. {version}, {alias} and {function} are filled in.",
+            "https://shop.example.com/healthy?version={version}",
+            aside=True,
+        ),
+    ] = None
+    status: Annotated[Status | None, _about("With this status. Default: any from 200 to 299.", 200, aside=True)] = None
+    contains: Annotated[Filled | None, _about("With this in the first MB of what it answers.", "ok", aside=True)] = None
+    timeout: Annotated[
+        Duration | None, _about("After this it has failed. Default: 15m for a command, 10s for a URL.", "15m")
+    ] = None
+    approve: Annotated[bool, _about("Or a person must approve.", aside=True)] = False
+    expires: Annotated[
+        Duration | None,
+        _about("For how long one is asked for, and how long one counts. Default: 4h.", "4h", aside=True),
+    ] = None
+    pause: Annotated[bool, _about("Or `pointsman rollout resume` must be given.", aside=True)] = False
+
+
+class Window(Value, frozen=True, kw_only=True):
+    """When `deploy` and `promote` may move it. Going back is always allowed; `--outside-window` is, with a name."""
+
+    days: Annotated[
+        Annotated[tuple[Day, ...], Meta(min_length=1)],
+        _about("Days of the week. A window over midnight belongs to the day it opens.", ["mon", "tue", "wed", "thu"]),
+    ] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+    since: Annotated[Opening, _about("From when on, in the zone.", "09:00")] = msgspec.field(
+        name="from", default="00:00"
+    )
+    to: Annotated[Closing, _about("Until when. Before `from`: on the day after.", "16:00")] = "24:00"
+    zone: Annotated[Filled, _about("The time zone, of the IANA database.", "Europe/Stockholm")] = "UTC"
+    freeze: Annotated[
+        tuple[Frozen, ...], _about("Days without moves, in the zone.", ["2026-12-24..2027-01-02", "2026-06-19"])
+    ] = ()
 
 
 class Environment(Value, frozen=True, kw_only=True):
@@ -417,6 +625,11 @@ class Environment(Value, frozen=True, kw_only=True):
         ),
     ] = None
     rollout: Rollout | None = None
+    gates: Annotated[
+        tuple[Gate, ...],
+        _about("", {"when": "traffic", "run": "npm run smoke"}, {"when": "step", "approve": True}),
+    ] = ()
+    window: Window | None = None
     branch: Annotated[str, _KEY] = ""  # the git branch or pull request an alias is named after
 
 
@@ -467,9 +680,30 @@ class Retention(Value, frozen=True, kw_only=True):
 class Ledger(Value, frozen=True, kw_only=True):
     """The record of builds, releases and alias moves."""
 
-    url: Annotated[LedgerUrl, _about("A file for one machine; a DynamoDB table for a team.")] = (
-        "sqlite:.pointsman/ledger.db"
+    url: Annotated[
+        LedgerUrl,
+        _about(
+            "A file for one machine; a DynamoDB table for a team. A table takes several ledgers: dynamodb://TABLE/NAME."
+        ),
+    ] = "sqlite:.pointsman/ledger.db"
+    region: Annotated[
+        Region | None, _about("The table's. Default: AWS_REGION, or the profile's.", "eu-west-1", aside=True)
+    ] = None
+    profile: Annotated[Filled | None, _about("Whose credentials reach it, of ~/.aws/config.", "tools", aside=True)] = (
+        None
     )
+    role_arn: Annotated[
+        RoleArn | None,
+        _about("A role to assume with them.", "arn:aws:iam::123456789012:role/ledger", aside=True),
+    ] = None
+    keep_days: Annotated[
+        Annotated[int, Meta(ge=30, le=36_500)] | None,
+        _about(
+            "In a table, outcomes of calls and what rollouts went through go after so long. Default: never.",
+            400,
+            aside=True,
+        ),
+    ] = None
 
 
 class Project(Value, frozen=True, kw_only=True):
@@ -550,6 +784,7 @@ _BROKEN: Any = object()
 _At: TypeAlias = tuple[str, ...]
 
 
+@functools.cache
 def _root() -> mi.StructType:
     kind = mi.type_info(Project)
     assert isinstance(kind, mi.StructType)
@@ -580,8 +815,10 @@ def _fields(struct: mi.StructType) -> dict[str, tuple[mi.Field, mi.Type, dict[st
 def _tables(kind: mi.Type) -> tuple[mi.StructType, ...]:
     """The tables that may stand under a key; none under a plain value."""
     match kind:
-        case mi.StructType():
-            return (kind,)
+        case mi.StructType() as only:
+            return (only,)
+        case mi.VarTupleType(item_type=mi.StructType() as entry):
+            return (entry,)
         case mi.DictType(value_type=mi.StructType() as entry):
             return (entry,)
         case mi.UnionType(types=types):
@@ -619,7 +856,8 @@ class _Reader:
                 return self.choice({str(each.tag): each for each in _tables(kind)}, raw, at)
             case mi.DictType(min_length=least) if isinstance(raw, dict) and len(raw) >= (least or 0):
                 return self.named(kind, raw, at)
-            case mi.VarTupleType(item_type=item_type) if isinstance(raw, str):  # one is a list of one
+            case mi.VarTupleType(item_type=item_type) if isinstance(raw, dict if _tables(kind) else str):
+                # One is a list of one.
                 return self.all_good([self.value(item_type, raw, at)])
             case mi.VarTupleType(item_type=item_type, min_length=least, max_length=most):
                 if isinstance(raw, list) and (least or 0) <= len(raw) <= (most or len(raw)):
@@ -849,20 +1087,98 @@ def _existing(values: dict[str, Any], at: _At, _root: Path) -> _Problems:
 
 def _rollout(values: dict[str, Any], _at: _At, _root: Path) -> _Problems:
     steps, ramp = values["steps"], values["type"]
-    if _BROKEN in (steps, ramp):
-        return
-    if any(later <= earlier for earlier, later in pairwise(steps)):
-        yield "steps", f"is {toml(steps)}; must go up, each step above the one before"
-    if steps and ramp:
-        yield "type", "stands beside `steps`; must go, or `steps` must"
-    if not steps and not ramp and values["budget"] is None:
-        yield "steps", "is missing; must be given, or `type` or `budget` instead"
+    if _BROKEN not in (steps, ramp):
+        if any(later <= earlier for earlier, later in pairwise(steps)):
+            yield "steps", f"is {toml(steps)}; must go up, each step above the one before"
+        if steps and ramp:
+            yield "type", "stands beside `steps`; must go, or `steps` must"
+    if isinstance(values["slow"], str) and re.search(r"\* ?0+(\.0+)?$", values["slow"]):
+        yield "slow", f"is {_shown(values['slow'])}, by which every call is slow; must be times more than 0"
+    waits = [values[each] for each in ("bake", "hold", "limit")]
+    if _BROKEN not in waits and max(waits[:2]) >= waits[2]:
+        which = "bake" if waits[0] >= waits[2] else "hold"
+        yield "limit", f"is over before `{which}` is; must be longer than that"
+    metrics = values["metrics"] if isinstance(values["metrics"], tuple) else ()
+    taken = {"errors", "slow", "throttles"}
+    for i, each in enumerate(metrics):
+        if each.name in taken:
+            yield f"metrics[{i}]", "name", f"is {_shown(each.name)}, which is another signal's; must be another"
+        taken |= {each.name} - {_BROKEN}
+
+
+def _metric(values: dict[str, Any], _at: _At, _root: Path) -> _Problems:
+    dimensions = values["dimensions"]
+    if isinstance(dimensions, dict) and not any("{version}" in each for each in dimensions.values()):
+        yield "dimensions", "tell no version apart; must have one with {version}"
+    if values["extra"] is not None and values["ratio"] is not None:
+        yield "ratio", "stands beside `extra`; must go, or `extra` must"
+
+
+_KINDS = {  # what a gate or check may be → what else only that may say
+    "run": ("junit", "timeout"),
+    "url": ("status", "contains", "timeout"),
+    "approve": ("expires",),
+    "pause": (),
+}
+
+
+def _gate(values: dict[str, Any], _at: _At, _root: Path) -> _Problems:
+    kinds = [key for key in _KINDS if values.get(key) not in (None, False)]
+    if len(kinds) != 1:
+        choice = " or ".join(f"`{key}`" for key in _KINDS if key in values)
+        what = f"stands beside `{kinds[0]}`; must go, or that must" if kinds else "is missing; must be given"
+        yield kinds[1] if kinds else "run", what + ("" if kinds else f": exactly one of {choice}")
+    elif values[kinds[0]] is not _BROKEN:
+        for key in ("junit", "status", "contains", "timeout", "expires"):
+            users = [kind for kind, own in _KINDS.items() if key in own]
+            if kinds[0] not in users and values.get(key) not in (None, (), _BROKEN):
+                yield key, f"has no use with `{kinds[0]}`; must go (it belongs to {_or(users)})"
+    if values.get("at") is not None and values["when"] not in ("step", _BROKEN):
+        yield "at", f'has no use with when = "{values["when"]}"; must go, or `when` be "step"'
+
+
+def _window(values: dict[str, Any], _at: _At, _root: Path) -> _Problems:
+    if isinstance(zone := values["zone"], str):
+        try:
+            zoneinfo.ZoneInfo(zone)
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+            guess = _guess(zone, zoneinfo.available_timezones())
+            yield "zone", f'is {_shown(zone)}; must be a time zone such as "Europe/Stockholm"{guess}'
+    if values["since"] is not _BROKEN and values["since"] == values["to"]:
+        yield "to", f"is {_shown(values['to'])}, as `from`; must be another time"
+    for i, each in enumerate(values["freeze"] if isinstance(values["freeze"], tuple) else ()):
+        try:
+            first, last = (date.fromisoformat(day) for day in (each.split("..") * 2)[:2])
+        except ValueError:
+            yield f"freeze[{i}]", f"is {_shown(each)}; must be days that there are"
+        else:
+            if last < first:
+                yield f"freeze[{i}]", f"is {_shown(each)}; must end after it begins"
 
 
 def _environment(values: dict[str, Any], _at: _At, _root: Path) -> _Problems:
     account, role = values["account"], values["role_arn"]
     if isinstance(account, str) and isinstance(role, str) and _account(role) != account:
         yield "role_arn", f"is a role of account {_account(role)}; must be one of `account`, {account}"
+    rollout = values["rollout"]
+    if rollout is _BROKEN or (rollout and _BROKEN in (rollout.steps, rollout.type, rollout.budget)):
+        return
+    if rollout is None and isinstance(values["gates"], tuple) and values["gates"]:
+        yield (
+            "gates",
+            'stand without a rollout; must have one: `rollout = { type = "AllAtOnce" }` moves at once, by them',
+        )
+        return
+    ramp = [share for share, _ in rollout.ramp] if rollout else []
+    for i, each in enumerate(values["gates"] if isinstance(values["gates"], tuple) else ()):
+        if each.when == "step" and not ramp:
+            yield (
+                f"gates[{i}]",
+                "when",
+                'is "step", and there are no steps; must be another, or `rollout` must have some',
+            )
+        elif each.when == "step" and isinstance(each.at, float) and each.at not in ramp:
+            yield f"gates[{i}]", "at", f"is {toml(each.at)}; must be one of the rollout's steps, {toml(ramp)}"
 
 
 def _account(role_arn: str) -> str:
@@ -908,6 +1224,12 @@ def _entries(table: Any) -> Iterable[tuple[str, Any]]:
     return table.items() if isinstance(table, dict) else ()
 
 
+def _ledger(values: dict[str, Any], _at: _At, _root: Path) -> _Problems:
+    for key in ("region", "profile", "role_arn", "keep_days"):
+        if values[key] is not None and str(values["url"]).startswith("sqlite:"):
+            yield key, "has no use with a ledger in a file; must go (or url must be a table)"
+
+
 _RULES: dict[type, Callable[[dict[str, Any], _At, Path], _Problems]] = {
     Function: _function,
     CloudFormation: _cloudformation,
@@ -915,7 +1237,12 @@ _RULES: dict[type, Callable[[dict[str, Any], _At, Path], _Problems]] = {
     Direct: _direct,
     Existing: _existing,
     Rollout: _rollout,
+    Metric: _metric,
+    Check: _gate,
+    Gate: _gate,
+    Window: _window,
     Environment: _environment,
+    Ledger: _ledger,
     Project: _project,
 }
 
@@ -944,6 +1271,8 @@ def _words(kind: mi.Type, extra: Mapping[str, Any], at: _At) -> str:
             return f"a string of {most} characters at most"
         case mi.StrType(min_length=least):
             return "a string that is not empty" if least else "a string"
+        case mi.VarTupleType(item_type=mi.StructType()):
+            return f"a list of tables, [[{_dotted(at)}]]"
         case mi.VarTupleType(item_type=item_type, min_length=least, max_length=most):
             size = f", {most} at most" if most else ", one at least" if least else ""
             return f"a list{size}, each {_words(*_bare(item_type), at)}"
@@ -1089,10 +1418,19 @@ def _piece(path: _At, struct: mi.StructType, key: str) -> str:
 
 
 def _block(
-    struct: mi.StructType, at: _At, *, about: str = "", sample: Any = None, aside: bool = False, terse: bool = False
+    struct: mi.StructType,
+    at: _At,
+    *,
+    about: str = "",
+    sample: Any = None,
+    aside: bool = False,
+    terse: bool = False,
+    listed: bool = False,
 ) -> str:
-    """A table as annotated TOML, then its sub-tables. aside: commented out; terse: without what was said already."""
+    """A table as annotated TOML, then its sub-tables. aside: commented out; terse: without what was said already;
+    listed: one of a list."""
     mark = "#" if aside else ""
+    head = f"[[{_dotted(at)}]]" if listed else f"[{_dotted(at)}]"
     lines = [f'{mark}{struct.tag_field} = "{struct.tag}"'] if struct.tag_field else []
     below: list[str] = []
     seen: set[type] = set()
@@ -1105,7 +1443,7 @@ def _block(
     if not at:
         return "\n".join(below)
     said = [f"# {line}" for line in (about, "" if terse else struct.cls.__doc__) if line]
-    return "\n".join((*said, *([f"{mark}[{_dotted(at)}]", *lines] if lines else ()), "", *below))
+    return "\n".join((*said, *([f"{mark}{head}", *lines] if lines else ()), "", *below))
 
 
 def _subtables(struct: mi.StructType, key: str, at: _At, *, aside: bool = False, terse: bool = False) -> str:
@@ -1116,6 +1454,16 @@ def _subtables(struct: mi.StructType, key: str, at: _At, *, aside: bool = False,
         (entry,) = _tables(kind)
         return _block(entry, (*at, key, str(sample)), aside=aside)
     about = str(extra.get("description", ""))
+    if isinstance(kind, mi.VarTupleType):
+        (entry,) = _tables(kind)
+        _, *more = extra.get("examples", ({},))
+        first = _block(entry, (*at, key), about=about, sample=sample, aside=aside, terse=terse, listed=True)
+        heads = [f"{'#' if aside else ''}[[{_dotted((*at, key))}]]"] * len(more)
+        others = [
+            "\n".join((head, *(f"{head[: head.index('[')]}{name} = {toml(each)}" for name, each in other.items()), ""))
+            for head, other in zip(heads, more, strict=True)
+        ]
+        return "\n".join((first, *others))
     return "\n".join(
         _block(each, (*at, key), about="" if i else about, sample=sample, aside=aside or i > 0, terse=terse)
         for i, each in enumerate(_tables(kind))
@@ -1134,7 +1482,9 @@ def _lines(
     from textwrap import wrap
 
     field, kind, extra = _fields(struct)[key]
-    default = f"{field.default / 60:g}m" if "read" in extra else _default(field)
+    default = _default(field)
+    if "read" in extra and default is not None:
+        default = _duration(default)
     about = str(extra["description"])
     if field.required and "derived" not in extra:
         about += " Required."
@@ -1215,13 +1565,16 @@ __all__ = [
     "NAME",
     "Branches",
     "Bundle",
+    "Check",
     "CloudFormation",
     "Direct",
     "Environment",
     "Existing",
     "Function",
+    "Gate",
     "Inputs",
     "Ledger",
+    "Metric",
     "Outputs",
     "Project",
     "Provision",
@@ -1230,6 +1583,8 @@ __all__ = [
     "Terraform",
     "Test",
     "Tests",
+    "Traffic",
+    "Window",
     "explain",
     "find",
     "load",

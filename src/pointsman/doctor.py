@@ -13,7 +13,16 @@ from pointsman.aws import permissions
 from pointsman.aws.gateway import Caller
 from pointsman.aws.permissions import Target
 from pointsman.config import Branches, CloudFormation, Direct, Environment, Function, Terraform
-from pointsman.errors import AccessDenied, AccountMismatch, AwsError, NotFound, NotYet, PointsmanError, UsageError
+from pointsman.errors import (
+    AccessDenied,
+    AccountMismatch,
+    AwsError,
+    LedgerError,
+    NotFound,
+    NotYet,
+    PointsmanError,
+    UsageError,
+)
 from pointsman.model import Alias, Configuration, FunctionArn, FunctionName, Value, counted, role_name, size, to_json
 from pointsman.role_guard import looked
 from pointsman.roles import Served, changed, is_clone, shared
@@ -73,6 +82,10 @@ class Check(Value, frozen=True, kw_only=True):
 def examine(world: World, functions: tuple[Function, ...], only: Environment | None) -> list[Check]:
     """Every check of these functions; with `only`, in that environment alone."""
     found = [*_tools(world, functions)]
+    if world.shared:
+        found.append(ledger := _ledger(world))
+        if ledger.verdict == "problem":
+            return found  # all else stands on it
     for function in functions:
         for session, environments in places(world, function):
             if only is None or only.name in {each.name for each in environments}:
@@ -139,6 +152,14 @@ def _program(command: str) -> str:
         return ""
     first = words[0] if words else ""
     return first if first.replace("-", "").replace("_", "").isalnum() else ""
+
+
+def _ledger(world: World) -> Check:
+    """Whether the team's ledger answers."""
+    try:
+        return _ok("ledger", f"{world.ledger.place} answers, and holds {world.ledger.count()} entries")
+    except (LedgerError, AwsError, UsageError) as error:
+        return _problem("ledger", f"{error.where}: {error.what}" if error.where else error.what, error.next)
 
 
 # AWS
@@ -292,6 +313,10 @@ def _parts(session: Session, environments: Iterable[Environment]) -> set[str]:
         found |= {"create", "settings"}
     if isinstance(function.provision, CloudFormation):
         found.add("stack")
+    if any(each.rollout for each in environments):
+        found.add("rollout")
+    if any(each.rollout and each.rollout.traffic for each in environments):
+        found.add("traffic")
     if any(each.bucket for each in environments):
         found.add("bucket")
     if project.branches.role_guard != "off":
@@ -306,6 +331,8 @@ def _parts(session: Session, environments: Iterable[Environment]) -> set[str]:
         found.add("together")
     if function.test.integration:
         found.add("tests")
+    if session.world.shared and not (project.ledger.profile or project.ledger.role_arn):
+        found.add("ledger")
     return found
 
 
@@ -319,6 +346,8 @@ def _arns(session: Session, environments: Iterable[Environment], account: str) -
     function = f"arn:aws:lambda:{region}:{account}:function:{name or f'{stack}-*' if stack else name or '*'}"
     path = role.rpartition("/")[0]
     head = (name or "*")[:24] + ("*" if name and len(name) > 24 else "")
+    kept = session.world.project.ledger
+    table = kept.url.removeprefix("dynamodb://").partition("/")[0]
     stacks = f"arn:aws:cloudformation:{region}:{account}:stack/{stack}/*"
     return {
         "function": (function, f"{function}:*"),
@@ -329,6 +358,7 @@ def _arns(session: Session, environments: Iterable[Environment], account: str) -
         "bucket": tuple(f"arn:aws:s3:::{each.bucket}/pointsman/*" for each in environments if each.bucket),
         "policies": (f"arn:aws:iam::{account}:policy/*", "arn:aws:iam::aws:policy/*"),
         "mappings": (f"arn:aws:lambda:{region}:{account}:event-source-mapping:*",),
+        "table": (f"arn:aws:dynamodb:{kept.region or region}:{account}:table/{table}",),
     }
 
 

@@ -52,6 +52,7 @@ class PointsmanError(Exception):
         self.where = where
         self.next = next
         self.release: dict[str, object] | None = None  # of several functions: how it stands
+        self.rollout: dict[str, object] | None = None  # that ended so: its id, its outcome, where its reports lie
 
     def __str__(self) -> str:
         head = f"{self.where}: {self.what}" if self.where else self.what
@@ -59,8 +60,9 @@ class PointsmanError(Exception):
 
     def facts(self) -> dict[str, object]:
         """The error as `--json` shows it."""
-        release = {"release": self.release} if self.release else {}
-        return {"code": self.code, "where": self.where, "what": self.what, "next": self.next, **release}
+        more = {"release": self.release, "rollout": self.rollout}
+        facts = {name: each for name, each in more.items() if each}
+        return {"code": self.code, "where": self.where, "what": self.what, "next": self.next, **facts}
 
 
 class UsageError(PointsmanError):

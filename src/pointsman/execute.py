@@ -65,6 +65,7 @@ from pointsman.plan import (
     RestoreAlias,
     ReturnRole,
     RunGate,
+    ShiftTraffic,
     Step,
     UpdateCode,
     UpdateConfiguration,
@@ -116,6 +117,7 @@ class Hands:
     clone_role: Callable[[CloneRole], None]
     must_be_assumable: Callable[[str], None]  # raises where Lambda cannot act as a role, however long one waits
     apply_terraform: Callable[[ApplyTerraform], Applied]
+    shift: Callable[[ShiftTraffic, FunctionArn, Version, str, str], Alias]  # + version, description, alias's revision
     say: Callable[[str], None]
     wait_s: float = 300
 
@@ -221,7 +223,7 @@ class Execution:
             url=self.url,
         )
 
-    def carry_out(self, step: Step) -> None:
+    def carry_out(self, step: Step) -> None:  # noqa: PLR0915 (a line for each kind of step)
         match step:
             case ApplyStack():
                 self.name = self.hands.apply_stack(step)
@@ -251,6 +253,8 @@ class Execution:
                 self.create_alias(step)
             case PointAlias():
                 self.point_alias(step)
+            case ShiftTraffic():
+                self.shift_traffic(step)
             case RestoreAlias():
                 self.restore_alias(step)
             case RemoveAlias():
@@ -562,6 +566,19 @@ class Execution:
             return
         moved = self.route(step.alias, step.was, routing, self.description(), f"moving {step.alias}")
         self.arrived(moved, was=step.was)
+
+    def shift_traffic(self, step: ShiftTraffic) -> None:
+        if self.expects.alias_routing is None:  # the function was replaced, and has none of its aliases
+            self.create_alias(CreateAlias(alias=step.alias, version=step.version, reason=step.reason))
+            return
+        version = self.served(step.version)
+        if step.was == version and self.expects.alias_routing == str(Routing(version=version)):
+            self.hands.say(f"{step.alias} serves version {version} already")
+            return
+        arn = self.arn
+        assert arn is not None, "what is looked at, or published, tells it"
+        revision = self.expects.alias_revision or ""
+        self.arrived(self.hands.shift(step, arn, version, self.description(), revision), was=step.was)
 
     def restore_alias(self, step: RestoreAlias) -> None:
         back = self.route(step.alias, step.now, step.routing, step.description, f"putting {step.alias} back")

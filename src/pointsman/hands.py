@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from pointsman import branch_roles, furnishing, owners, role_guard
+from pointsman import approving, branch_roles, furnishing, owners, role_guard, rolling
 from pointsman.aws.gateway import Package
 from pointsman.belongings import RemoveUrl
 from pointsman.config import Direct, Function, Test
@@ -69,6 +69,7 @@ class Released(Value, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     tests: dict[str, TestReport]
     warnings: tuple[str, ...] = ()
+    rollout: dict[str, Any] | None = None  # where traffic moved step by step: id, outcome, reports
 
 
 def carry_out(session: Session, made: Plan, *, tests: dict[str, TestReport] | None = None) -> Released:
@@ -99,6 +100,19 @@ class Work:
             clone_role=lambda step: branch_roles.clone(session, step),
             must_be_assumable=lambda role: branch_roles.must_be_assumable(session, role),
             apply_terraform=lambda step: _apply_terraform(session, made, step),
+            shift=lambda step, arn, version, description, revision: rolling.shift(
+                session,
+                arn,
+                rolling.Asked(
+                    alias=step.alias,
+                    was=step.was,
+                    version=version,
+                    name=arn.name,
+                    description=description,
+                    revision=revision,
+                    build=made.build or "",
+                ),
+            ),
             say=session.say,
             wait_s=session.world.options.wait_s,
         )
@@ -123,7 +137,7 @@ class Work:
         session, made, done = self.session, self.made, self.execution.done
         _remember(session, made, done)
         url = _furnished(session, made, done)
-        session.outcome = "done" if made.steps else "unchanged"
+        session.outcome = "done" if made.steps or session.went_back else "unchanged"
         return Released(
             command=made.kind,
             function=made.function,
@@ -133,9 +147,9 @@ class Work:
             outcome=session.outcome,
             build=made.build,
             version=done.version,
-            was=done.was,
+            was=session.went_back or done.was,
             published=done.published,
-            moved=done.moved,
+            moved=done.moved or bool(session.went_back),
             why=made.why_nothing,
             sha256=made.artifact.sha256 if made.artifact else None,
             run=session.run,
@@ -145,6 +159,7 @@ class Work:
             notes=made.notes,
             tests=self.reports,
             warnings=tuple(session.warnings),
+            rollout=session.rollout,
         )
 
 
@@ -298,7 +313,9 @@ class _Record:
             )
 
     def moved(self, function: FunctionArn, alias: AliasName, version: Version, was: Version | None) -> None:
-        world = self.session.world
+        session, world = self.session, self.session.world
+        if session.rollout and rolling.told(session.ledger, function, alias, version, str(session.rollout["id"])):
+            return  # by a watcher that was killed, or overtaken, right after
         move = Move(
             alias=alias,
             version=version,
@@ -307,9 +324,9 @@ class _Record:
             at=world.clock.now(),
             by=world.actor.by,
             build=self.made.build,
-            release=self.session.release or self.session.run,
+            release=session.release or session.run,
         )
-        self.session.ledger.moved(self.session.run, function, move)
+        session.ledger.moved(session.run, function, move)
 
     def removed(self, function: FunctionArn, alias: AliasName, version: Version) -> None:
         session, actor = self.session, self.session.world.actor
@@ -400,29 +417,8 @@ def _gate(
 def _approve(session: Session, step: AskApproval, version: Version) -> None:
     # What is resumed was approved for this very version, and nobody has to be asked twice.
     by = session.approved.get(f"{step.alias} {version}", "")
-    by = by or approver(session, f"move {step.alias} of {session.function.name} to version {version}")
+    by = by or approving.approver(session, f"move {step.alias} of {session.function.name} to version {version}")
     session.ledger.append(
         session.run, "approved", function=session.function.name, subject=step.alias, by=by, version=version
     )
     session.say(f"approved by {by}")
-
-
-def approver(session: Session, what: str) -> str:
-    """Who approves of it: said beforehand, or asked now. Raises GateRefused where nobody does."""
-    world = session.world
-    by = world.environ.get("POINTSMAN_APPROVED_BY", "")
-    if not by and world.options.approve:
-        by = world.actor.by
-    if not by and world.ask is not None:
-        if not world.ask(f"{what[0].upper()}{what[1:]}?"):
-            raise GateRefused(
-                f"{world.actor.by} did not approve to {what}", where="approval", next="Nothing was moved."
-            )
-        by = world.actor.by
-    if not by:
-        raise GateRefused(
-            f"environment {session.environment.name} wants an approval to {what}, and there is no terminal to ask on",
-            where="approval",
-            next="Add `--approve`, or set POINTSMAN_APPROVED_BY to the name of who approved.",
-        )
-    return by

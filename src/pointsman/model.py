@@ -359,6 +359,18 @@ class Belongings(Value, frozen=True, kw_only=True):
     provisioned: int | None = None
 
 
+class KeptReady(Value, frozen=True, kw_only=True):
+    """A provisioned concurrency configuration: so many environments asked for, and what became of that.
+
+    `status` is READY, IN_PROGRESS, or FAILED for a `reason`; `modified` when somebody last asked, in AWS's words.
+    """
+
+    number: int
+    status: str
+    reason: str = ""
+    modified: str = ""
+
+
 def counted(number: int, what: str) -> str:
     """ "1 file", "3 files"."""
     return f"{number} {what}{'' if number == 1 else 's'}"
@@ -407,3 +419,64 @@ def from_json(data: bytes | str, kind: type[T]) -> T:
 def plain(value: object) -> Any:
     """The value as dicts, lists, strings and numbers."""
     return msgspec.to_builtins(value, enc_hook=_encode, str_keys=True)
+
+
+class Query(Value, frozen=True, kw_only=True):
+    """One metric as CloudWatch is asked for it: `stat` in its words ("Sum", "SampleCount", "TC(812.5:)").
+
+    Dimensions may hold {function}, {alias} and {version}: filled in for each version that is measured.
+    """
+
+    namespace: str
+    metric: str
+    stat: str
+    dimensions: dict[str, str] = {}
+
+
+class Series(Value, frozen=True, kw_only=True):
+    """How one metric of a rollout is counted: `bad` of `calls`; `apart`: the bad ones are not among the calls.
+
+    Both must tell the versions apart: a number for all of them together says nothing about the canary.
+    """
+
+    name: str
+    calls: Query
+    bad: Query
+    apart: bool = False
+
+    def __post_init__(self) -> None:
+        for query in (self.calls, self.bad):
+            if not any("{version}" in value for value in query.dimensions.values()):
+                raise ValueError(f"{self.name}: {query.metric} has no dimension with {{version}} in it")
+
+
+class Tally(Value, frozen=True, kw_only=True):
+    """What one version did in the period that begins `at` (epoch seconds, AWS's). Nothing happened: no Tally."""
+
+    at: float
+    calls: int
+    bad: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.bad <= self.calls or not self.calls:
+            raise ValueError(f"{self.bad} of {self.calls} calls cannot be bad")
+
+
+class Measured(Value, frozen=True, kw_only=True):
+    """All that is settled of [since, until): metric → version → its tallies, oldest first.
+
+    Ask again from `until` on, and no period is ever counted twice. `now` is AWS's clock when it answered.
+    """
+
+    tallies: dict[str, dict[str, tuple[Tally, ...]]]
+    until: float
+    now: float
+
+
+class AlarmState(Value, frozen=True, kw_only=True):
+    """`state` in CloudWatch's words: OK, ALARM, INSUFFICIENT_DATA; since when (epoch seconds), and why."""
+
+    name: str
+    state: str
+    since: float
+    reason: str = ""

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from pointsman import branch_roles, branches, furnishing, owners
+from pointsman import branch_roles, branches, furnishing, owners, rolling
 from pointsman.config import CloudFormation, Direct, Existing
 from pointsman.deployments import deployments, previous
 from pointsman.errors import (
@@ -81,6 +81,8 @@ def observe(session: Session, made: Artifact, build: BuildId, *, gates: tuple[Ga
         owners.remember(session, found.template, function.arn)
     alias_name = session.environment.alias
     alias = session.gateway.alias(function.arn.name, alias_name) if function else None
+    if function and alias:
+        alias = rolling.clear_way(session, function.arn.unqualified, alias, None)
     session.arn, session.alias = (function.arn.unqualified if function else None), alias
     if not (found.terraform and found.terraform.brings):  # it brings this very zip, as its plan says
         made = taken_over(session, made, function)
@@ -104,6 +106,7 @@ def observe(session: Session, made: Artifact, build: BuildId, *, gates: tuple[Ga
         stack_makes_alias=found.makes_alias,
         home=chosen.home,
         role=chosen.role,
+        ramp=ramp(session),
     )
     seen = Seen(
         function=function,
@@ -115,11 +118,52 @@ def observe(session: Session, made: Artifact, build: BuildId, *, gates: tuple[Ga
         terraform=found.terraform,
         furnishing=furnishing.look(session, function.arn.name if function else None, alias),
         stack_changes=found.changes,
+        rolling=_rolling(session, wanted, function, alias) if function and alias else None,
     )
+    if function and alias and seen.rolling is None and session.run:
+        rolling.must_be_free(session, function.arn.unqualified, alias)
     served = function is not None and seen.serving == bits(wanted, function)
     if not served and (seen.published is None or any(gate.against == "latest" for gate in gates)):
         wanted = msgspec.structs.replace(wanted, clone=branch_roles.step(session, chosen))
     return wanted, seen
+
+
+def _rolling(session: Session, wanted: Wanted, function: Configuration, alias: Alias) -> Version | None:
+    """The version that an interrupted rollout of ours is trying, where it is what is wanted again."""
+    arn = function.arn.unqualified
+    version = rolling.trying(session, arn, alias)
+    if version is None:
+        return None
+    build = session.ledger.build(arn, wanted.build)
+    same = session.ledger.bits(arn, version) == bits(wanted, function)
+    return version if same or (build and build.version == version) else None
+
+
+def ramp(session: Session) -> tuple[str, ...]:
+    """How the environment's alias is moved step by step, in words; none where it moves at once."""
+    declared = rolling.declared(session)
+    if declared is None:
+        return ()
+    steps = [f"{share:g} %" for share, _bake in declared.ramp]
+    compared = [
+        f"errors (to {declared.errors:g} more is tolerated)" if declared.errors else "errors",
+        *([f"calls slower than {declared.slow}"] if declared.slow else ()),
+        *(["throttles"] if declared.throttles else ()),
+        *(each.name for each in declared.metrics),
+    ]
+    watched = [*declared.alarms, *(each.url or each.run or "" for each in declared.checks)]
+    bake = sorted({seconds for _share, seconds in declared.ramp})
+    return (
+        ", ".join([*steps, "then all" if steps else "all at once"]),
+        *([f"each step watched for {bake[0]:g} s at least"] if len(bake) == 1 else ()),
+        f"compared with the old version: {', '.join(compared)}",
+        *([f"rolled back by: {', '.join(watched)}"] if watched else ()),
+        *(
+            [f"at most {declared.budget} more failed calls: the weight grows with the evidence"]
+            if declared.budget
+            else ()
+        ),
+    )
 
 
 def _missing(session: Session, found: owners.Found) -> Configuration | None:

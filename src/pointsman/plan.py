@@ -150,6 +150,20 @@ class PointAlias(Value, frozen=True, kw_only=True, tag_field="step"):
     version: Version | None = None
 
 
+class ShiftTraffic(Value, frozen=True, kw_only=True, tag_field="step"):
+    """Move the alias step by step, watched, and back where the new version is worse. `ramp` says how, a line each.
+
+    `goes_on`: an interrupted rollout to this version is gone on with.
+    """
+
+    alias: AliasName
+    was: Version
+    reason: str
+    ramp: tuple[str, ...]
+    version: Version | None = None
+    goes_on: bool = False
+
+
 class RestoreAlias(Value, frozen=True, kw_only=True, tag_field="step"):
     """Back to what the alias was before this release moved it: versions, weights and description."""
 
@@ -181,6 +195,7 @@ Step: TypeAlias = (
     | AskApproval
     | CreateAlias
     | PointAlias
+    | ShiftTraffic
     | RestoreAlias
     | RemoveAlias
     | GrantPermission
@@ -192,7 +207,7 @@ Step: TypeAlias = (
     | ChangeUrl
     | RemoveUrl
 )
-MOVES = (CreateAlias, PointAlias, RestoreAlias, RemoveAlias)
+MOVES = (CreateAlias, PointAlias, ShiftTraffic, RestoreAlias, RemoveAlias)
 BELONG = (
     *(GrantPermission, RevokePermission, ConfigureEvents, MapEventSource, ProvisionConcurrency),
     *(GiveUrl, ChangeUrl, RemoveUrl),
@@ -273,6 +288,7 @@ class Wanted(Value, frozen=True, kw_only=True):
     home: str = ""
     role: str = ""
     clone: CloneRole | None = None
+    ramp: tuple[str, ...] = ()  # how the alias is to be moved step by step; none: at once
 
 
 class Seen(Value, frozen=True, kw_only=True):
@@ -290,15 +306,20 @@ class Seen(Value, frozen=True, kw_only=True):
     terraform: ApplyTerraform | None = None
     furnishing: Furnishing = belongings.NOTHING  # what the alias lacks
     stack_changes: tuple[str, ...] = ()
+    rolling: Version | None = None  # an interrupted rollout of ours is trying this version, made of the wanted bits
 
 
 def plan_deploy(wanted: Wanted, seen: Seen) -> Plan:
     """Raises LostRace when the alias is in the middle of somebody's traffic shift."""
+    if seen.alias and seen.rolling:
+        move = _move(wanted.alias, seen.rolling, seen.alias, approve=False, build=wanted.build, ramp=wanted.ramp)
+        return _plan(wanted, seen, (*move, *seen.furnishing.steps), version=seen.rolling)
     if seen.alias and seen.alias.routing.canary:
         raise LostRace(
             f"{seen.alias.name} is half-way through a shift: it serves {seen.alias.routing}",
             where=f"planning a deploy to {wanted.alias}",
-            next=f"End it first: `pointsman rollback {wanted.alias}`, or promote one of the two versions.",
+            next=f"`pointsman rollout status {wanted.alias}` tells more. End it first: `pointsman rollout abort "
+            f"{wanted.alias}`, or `--supersede`.",
         )
     steps: list[Step] = [_gate(gate) for gate in wanted.gates if gate.against == "source"]
     function = seen.function
@@ -335,7 +356,7 @@ def plan_deploy(wanted: Wanted, seen: Seen) -> Plan:
         role = wanted.role
     steps += _return(wanted, role)
     steps += [_gate(gate, version) for gate in wanted.gates if gate.against == "version"]
-    steps += _move(wanted.alias, version, seen.alias, approve=wanted.approve, build=wanted.build)
+    steps += _move(wanted.alias, version, seen.alias, approve=wanted.approve, build=wanted.build, ramp=wanted.ramp)
     steps += seen.furnishing.steps
     return _plan(wanted, seen, tuple(steps), version=version)
 
@@ -395,10 +416,17 @@ def plan_move(
     approve: bool,
     branch: str = "",
     furnishing: Furnishing = belongings.NOTHING,
+    ramp: tuple[str, ...] = (),
+    rolling: Version | None = None,
 ) -> Plan:
-    """Point an alias at a version that exists. A half-shifted alias is ended by it, whichever version is asked for."""
+    """Point an alias at a version that exists, or move it there by `ramp`, step by step.
+
+    Without a ramp a half-shifted alias is ended by it, whichever version is asked for. `rolling`: the version that an
+    interrupted rollout is trying: it was approved then.
+    """
     there = seen is not None and seen.routing.version == version and not seen.routing.canary
-    steps: list[Step] = [] if there else _move(alias, version, seen, approve=approve, build=build)
+    approve = approve and (rolling is None or rolling != version)
+    steps: list[Step] = [] if there else _move(alias, version, seen, approve=approve, build=build, ramp=ramp)
     steps += furnishing.steps
     why = "" if steps else f"{alias} serves version {version} already"
     return Plan(
@@ -449,6 +477,10 @@ def describe(step: Step) -> str:
             return f"create alias {step.alias} for {_version(step.version)}"
         case PointAlias():
             return f"move alias {step.alias} from version {step.was} to {_version(step.version)} ({step.reason})"
+        case ShiftTraffic():
+            begins = "go on moving" if step.goes_on else "move"
+            how = f"{step.reason}; {', '.join(step.ramp[:1])}" if step.ramp else step.reason
+            return f"{begins} alias {step.alias} from version {step.was} to {_version(step.version)} ({how})"
         case RestoreAlias():
             return f"put alias {step.alias} back from version {step.now} to {step.routing} ({step.reason})"
         case RemoveAlias():
@@ -464,6 +496,8 @@ def details(step: Step) -> tuple[str, ...]:
             return (*step.changes, *(f"needs --allow: {line}" for line in step.losses), *step.notes)
         case ApplyStack():
             return step.changes
+        case ShiftTraffic():
+            return step.ramp[1:]
         case _:
             return ()
 
@@ -603,7 +637,13 @@ def _gate(gate: Gate, version: Version | None = None) -> RunGate:
 
 
 def _move(
-    alias: AliasName, version: Version | None, seen: Alias | None, *, approve: bool, build: BuildId | None
+    alias: AliasName,
+    version: Version | None,
+    seen: Alias | None,
+    *,
+    approve: bool,
+    build: BuildId | None,
+    ramp: tuple[str, ...] = (),
 ) -> list[Step]:
     reason = f"build {build}" if build else "as asked"
     steps: list[Step] = []
@@ -611,6 +651,11 @@ def _move(
         steps.append(AskApproval(alias=alias, version=version, reason="approve = true"))
     if seen is None:
         steps.append(CreateAlias(alias=alias, version=version, reason="there is none yet"))
+    elif ramp and seen.version.published:
+        goes_on = seen.routing.canary is not None and seen.routing.canary.version == version
+        steps.append(
+            ShiftTraffic(alias=alias, version=version, was=seen.version, reason=reason, ramp=ramp, goes_on=goes_on)
+        )
     else:
         steps.append(PointAlias(alias=alias, version=version, was=seen.version, reason=reason))
     return steps

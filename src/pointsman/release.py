@@ -10,8 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
+
 from pointsman import artifact as packaging
-from pointsman import building, furnishing, owners
+from pointsman import building, furnishing, owners, rolling
 from pointsman.config import Direct, Environment, Function
 from pointsman.errors import (
     BuildFailed,
@@ -19,7 +21,6 @@ from pointsman.errors import (
     GateRefused,
     LostRace,
     NotFound,
-    NotYet,
     StalePlan,
     UnknownTarget,
     UsageError,
@@ -44,6 +45,7 @@ from pointsman.observe import (
     hex_of,
     observe,
     previous_deployment,
+    ramp,
     resolve,
     same_build,
     search_descriptions,
@@ -53,6 +55,7 @@ from pointsman.plan import (
     Plan,
     PublishVersion,
     Seen,
+    ShiftTraffic,
     Wanted,
     differences,
     plan_deploy,
@@ -148,7 +151,6 @@ def proposed(
 
 def plan(world: World, function: Function, environment: Environment, *, given: str | None) -> Plan:
     """The deploy as it would be carried out now; nothing is changed, and nothing but the package is made."""
-    rollout_not_yet(world, environment)
     at = commit(world)
     made = build(world, function)
     return planned_deploy(world, function, environment, made, build_id(world, made, given, at))
@@ -196,7 +198,6 @@ def _move(session: Session, made: Plan) -> Released:
 
 
 def plan_promote(world: World, function: Function, environment: Environment, target: str) -> Plan:
-    rollout_not_yet(world, environment)
     return planned_promotion(world.session(function, environment), target)
 
 
@@ -228,6 +229,7 @@ def planned_promotion(session: Session, target: str, *, asked: BuildId | None = 
         )
     if sound(found).state == "Inactive":
         session.say(f"version {version} is Inactive: Lambda took back its resources, and its first calls wake it up")
+    session.alias = alias = rolling.clear_way(session, arn, alias, version)
     return plan_move(
         "promote",
         function=session.function.name,
@@ -240,6 +242,8 @@ def planned_promotion(session: Session, target: str, *, asked: BuildId | None = 
         approve=session.environment.approve,
         branch=session.environment.branch,
         furnishing=furnishing.look(session, name, alias),
+        ramp=ramp(session),
+        rolling=rolling.trying(session, arn, alias),
     )
 
 
@@ -265,6 +269,12 @@ def planned_rollback(session: Session, to: str | None, *, asked: BuildId | None 
     session.arn = arn = alias.arn.unqualified
     session.alias = alias
     catch_up(session, arn, alias)
+    shifting = alias.routing.canary is not None  # then the way back is to the baseline, and no further
+    if session.run:
+        tried = str(alias.routing.canary.version) if alias.routing.canary else ""
+        session.alias, ended = rolling.end_for_rollback(session, arn, alias)
+        alias, shifting = session.alias, shifting or ended
+        session.went_back = (tried or "the canary") if ended else ""
     approve = False  # going back must never wait for a signature
     if to is not None:
         version, build = resolve(session, arn, to)
@@ -277,11 +287,11 @@ def planned_rollback(session: Session, to: str | None, *, asked: BuildId | None 
             # The alias never served it: this is no way back, and asks for what a promotion asks for.
             _must_be_proved(session, arn, version, f"rolling {alias_name} back to {to}")
             approve = session.environment.approve
-    elif alias.routing.canary:
-        version, build = alias.version, None  # half-way through a shift: back to the baseline alone
+    elif shifting:
+        version, build = alias.version, None
     else:
         version, build = previous_deployment(session, arn, alias)
-    return plan_move(
+    made = plan_move(
         "rollback",
         function=session.function.name,
         environment=session.environment.name,
@@ -293,6 +303,10 @@ def planned_rollback(session: Session, to: str | None, *, asked: BuildId | None 
         approve=approve,
         branch=session.environment.branch,
     )
+    if session.went_back and not made.steps:
+        why = f"the rollout was ended, and {alias_name} serves version {version} alone"
+        made = msgspec.structs.replace(made, why_nothing=why)
+    return made
 
 
 def _must_be_proved(session: Session, arn: FunctionArn, version: Version, where: str) -> None:
@@ -303,14 +317,6 @@ def _must_be_proved(session: Session, arn: FunctionArn, version: Version, where:
             f"version {version} {what}",
             where=where,
             next="Deploy that build again: its tests run again, and if they pass it can be promoted.",
-        )
-
-
-def rollout_not_yet(world: World, environment: Environment) -> None:
-    if environment.rollout is not None and not world.options.all_at_once:
-        raise NotYet(
-            f"environment.{environment.name}.rollout: moving traffic step by step is not built yet",
-            next="`--all-at-once` moves all of it now; or take the key out of the file.",
         )
 
 
@@ -401,11 +407,16 @@ def resume(world: World, run: Run) -> Released:
     Raises LostRace where it is still under way, Drift where somebody else moved on since.
     """
     must_have_ended(run)
+    world.as_asked(run)
     function = world.functions(run.function)[0]
     environment = world.environment(run.environment)
     before = told(world, run)
     with world.running(run.command, function, environment, {**run.request, "resumes": run.id}) as session:
         session.approved = before.approved
+        if run.request.get("alone"):
+            return _restored(session, rolling.restore_by_alias(session))
+        if before.planned and (there := rolling.begun_by(world.ledger, run.id)):
+            return _resumed_rollout(session, before.planned, there)
         if run.command == "deploy":
             return _resumed_deploy(session, run, before)
         if before.planned:
@@ -442,6 +453,68 @@ def repackaged(session: Session, run: Run, before: Told) -> tuple[Artifact, Buil
         return made, BuildId(packaged["build"]), tests
     made = build(world, session.function)
     return made, build_id(world, made, packaged["build"] if packaged else run.request.get("build"), at), tests
+
+
+def abort(world: World, there: rolling.Known, *, why: str) -> Released:
+    """End a rollout by whoever carries it through, or here. Raises NotRestored where the alias may be half-way still,
+    LostRace where it is somebody else's by now, UsageError where it was promoted before that was heard."""
+    function, environment = world.functions(there.opened.function)[0], world.environment(there.opened.environment)
+    # Killed, it goes on as a rollback: of a rollout that was to end that goes back to its baseline, and no further.
+    with world.running("rollback", function, environment, {"target": None, "rollout": there.opened.id}) as session:
+        session.arn = FunctionArn.parse(there.arn)
+        session.check_account(session.arn)
+        rolling.abort(session, there, why=why)
+        baseline = rolling.Restored(alias=there.opened.alias, version=there.rollout.baseline, was=there.canary)
+        return _restored(session, baseline, name=there.opened.name)
+
+
+def restore_alone(world: World, function: Function, environment: Environment) -> tuple[rolling.Restored, Released]:
+    """An alias that is half-way, and no ledger tells how it came to that: by itself alone."""
+    with world.running("rollback", function, environment, {"alone": True}) as session:
+        restored = rolling.restore_by_alias(session)
+        return restored, _restored(session, restored)
+
+
+def _restored(session: Session, back: rolling.Restored, *, name: str = "") -> Released:
+    return Released(
+        command="rollback",
+        function=session.function.name,
+        name=name or owners.name(session),
+        environment=session.environment.name,
+        alias=back.alias,
+        outcome=session.outcome,
+        build=None,
+        version=back.version,
+        was=back.was or None,
+        published=False,
+        moved=bool(back.was),
+        why="" if back.was else f"{back.alias} serves version {back.version} alone already",
+        run=session.run,
+        release=session.release or session.run,
+        tests={},
+        rollout=session.rollout,
+    )
+
+
+def _resumed_rollout(session: Session, then: Plan, there: rolling.Known) -> Released:
+    """What led to it is done; the rollout goes on from its last state, and what was to follow it follows.
+
+    Where it ends otherwise than promoted, there is nothing left of the run that began it, either.
+    """
+    session.arn = FunctionArn.parse(there.arn)
+    session.alias = session.gateway.alias(there.opened.name, then.alias)
+    session.check_account(session.arn)
+    steps = list(then.steps)
+    while steps and not isinstance(steps[0], ShiftTraffic):
+        steps.pop(0)
+    now = msgspec.structs.replace(then, steps=tuple(steps), version=there.canary, name=there.opened.name)
+    announce(session, now)
+    try:
+        return carry_out(session, now)
+    except (GateRefused, LostRace) as error:
+        if not rolling.again(session.ledger, there).open:
+            rolling.settle(session, there, "refused" if isinstance(error, GateRefused) else "lost", error.what)
+        raise
 
 
 def resumed_move(session: Session, then: Plan) -> Plan:

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from pointsman import furnishing, release, role_guard
+from pointsman import approving, furnishing, release, role_guard, rolling
 from pointsman.belongings import NOTHING
 from pointsman.config import Environment, Function
 from pointsman.errors import (
@@ -34,10 +34,11 @@ from pointsman.errors import (
     PointsmanError,
     UnknownTarget,
 )
-from pointsman.hands import Released, Work, announce, approver, unit_tests
+from pointsman.hands import Released, Work, announce, unit_tests
 from pointsman.interrupted import Told, not_overtaken, told
 from pointsman.ledger import Run
 from pointsman.model import Alias, Artifact, BuildId, CodeSha256, TestReport, from_json, to_json
+from pointsman.observe import ramp
 from pointsman.plan import MOVES, Plan, plan_move
 from pointsman.restoration import Left, Shift, last_release, restoration
 from pointsman.world import Progress, Session, World
@@ -51,7 +52,6 @@ def deploy(
     world: World, functions: tuple[Function, ...], environment: Environment, *, given: str | None
 ) -> list[Released]:
     """All of them, or none: see above. One function alone is deployed as ever."""
-    release.rollout_not_yet(world, environment)
     _finish(world, functions, environment)
     if len(functions) == 1:
         return [release.deploy(world, functions[0], environment, given=given)]
@@ -61,7 +61,6 @@ def deploy(
 
 def promote(world: World, functions: tuple[Function, ...], environment: Environment, target: str) -> list[Released]:
     """Every function must have the target before the first alias moves."""
-    release.rollout_not_yet(world, environment)
     _finish(world, functions, environment)
     if len(functions) == 1:
         return [release.promote(world, functions[0], environment, target)]
@@ -112,7 +111,6 @@ def plan(
     world: World, functions: tuple[Function, ...], environment: Environment, *, given: str | None
 ) -> tuple[Plan, ...]:
     """The deploys as they would be carried out now, in that order; nothing is changed but that packages are made."""
-    release.rollout_not_yet(world, environment)
     at = release.commit(world)
     made = [release.build(world, each) for each in functions]
     name = release.build_id(world, _all_of(made), given, at)
@@ -135,6 +133,7 @@ def resume(world: World, run: Run, *, back: bool = False) -> list[Released]:
     if not run.members:
         return [release.resume(world, run)]
     release.must_have_ended(run)
+    world.as_asked(run)
     functions = tuple(world.functions(name)[0] for name in run.members)
     environment = world.environment(run.environment)
     decided = _decided(world, run)
@@ -316,7 +315,7 @@ class ReleaseSet:
         if unasked:
             session = movers[0].session
             self._show()
-            by = approver(session, f"move {', '.join(unasked)}")
+            by = approving.approver(session, f"move {', '.join(unasked)}")
             for member, key, _what in due:
                 member.session.approved = {key: by, **member.session.approved}
         for member in movers:
@@ -345,7 +344,9 @@ class ReleaseSet:
         def look(member: Member) -> None:
             shift = todo[member]
             alias = self._alias(member, shift)
-            if not shift.may_go_on(alias):
+            session = member.session
+            trying = rolling.trying(session, session.arn, alias) if session.arn else None
+            if trying != shift.version and not shift.may_go_on(alias):
                 raise Drift(
                     f"{shift.alias} of {member.name} is at {alias.routing if alias else 'nothing'} now",
                     where="resuming the release",
@@ -363,7 +364,9 @@ class ReleaseSet:
                 seen=alias,
                 build=shift.build,
                 approve=False,
-                furnishing=furnishing.look(member.session, shift.name, alias) if shift.before is None else NOTHING,
+                furnishing=furnishing.look(session, shift.name, alias) if shift.before is None else NOTHING,
+                ramp=ramp(session),
+                rolling=trying,
             )
             again = {"steps": now.steps, "expects": now.expects, "why_nothing": now.why_nothing}
             member.takes(
@@ -388,7 +391,11 @@ class ReleaseSet:
         failed: dict[str, BaseException] = {}
         for shift in shifts:
             try:
-                present[shift.function] = self._alias(by_name[shift.function], shift)
+                member = by_name[shift.function]
+                alias, arn = self._alias(member, shift), member.session.arn
+                if alias and arn:  # a rollout of ours that was interrupted goes back first
+                    alias, _ended = rolling.end_for_rollback(member.session, arn, alias)
+                present[shift.function] = alias
             except (PointsmanError, OSError) as error:
                 failed[shift.function] = error
         seen = [shift for shift in shifts if shift.function in present]

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pointsman import branch_roles
 from pointsman.errors import AccessDenied, AwsError, GateRefused
 from pointsman.model import FunctionArn, role_name
-from pointsman.plan import CreateAlias, Plan, PointAlias, PublishVersion
+from pointsman.plan import CreateAlias, Plan, PointAlias, PublishVersion, ShiftTraffic
 from pointsman.roles import Finding, Parts, Served, changed, is_clone, other, parts, shared
 from pointsman.world import Session
 
@@ -18,7 +18,7 @@ from pointsman.world import Session
 def check(session: Session, made: Plan) -> None:
     """Adds a warning to the session for each finding. Raises GateRefused where `role_guard` or common sense refuses."""
     publishes = next((step for step in made.steps if isinstance(step, PublishVersion)), None)
-    moves = any(isinstance(step, CreateAlias | PointAlias) for step in made.steps)
+    moves = any(isinstance(step, CreateAlias | PointAlias | ShiftTraffic) for step in made.steps)
     if not publishes and not moves:
         return
     arn, guard = session.arn, session.world.project.branches.role_guard

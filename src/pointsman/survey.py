@@ -61,6 +61,7 @@ class FunctionStatus(Value, frozen=True, kw_only=True):
     aliases: tuple[AliasStatus, ...]
     missing: tuple[str, ...]
     unfinished: str = ""
+    rollouts: tuple[str, ...] = ()  # those under way, and aliases that are half-way without one, a sentence each
 
 
 class VersionRow(Value, frozen=True, kw_only=True):
@@ -121,6 +122,25 @@ def status_of(session: Session, environments: tuple[Environment, ...]) -> Functi
         aliases=tuple(rows),
         missing=tuple(str(each.alias) for each in environments if each.alias not in there),
         unfinished=_unfinished(session),
+        rollouts=tuple(_rolling(session, arn, each) for each in aliases if _rolling(session, arn, each)),
+    )
+
+
+def _rolling(session: Session, arn: FunctionArn, alias: Alias) -> str:
+    from pointsman import rolling, story
+
+    if alias.routing.canary is None and not session.ledger.newest("rollout", alias.name):
+        return ""
+    there = rolling.known(session.ledger, arn, alias.name)
+    if there and there.open:
+        lease = rolling.watcher(session.ledger, there)
+        who = f"watched by {lease.holder}" if lease else f"nobody watches it: `pointsman rollout resume {alias.name}`"
+        return f"rollout of {alias.name} to version {there.canary}: {story.state_sentence(there.rollout)} ({who})"
+    if alias.routing.canary is None:
+        return ""
+    return (
+        f"{alias.name} is half-way through a shift that this ledger does not know: {alias.routing}; "
+        f"`pointsman rollout abort {alias.name}` puts it back to version {alias.version}"
     )
 
 
@@ -317,6 +337,10 @@ def _told(kind: str, subject: str, body: dict[str, Any], run: Run | None) -> str
             was = f" (was {move['was']})" if move.get("was") else ""
             build = f", build {move['build']}" if move.get("build") else ""
             return f"{move['kind']}: {subject} → version {move['version']}{was}{build}"
+        case "gate" if "moment" in body:
+            what = f"window of {subject}" if body["moment"] == "window" else f"gate {body['gate']} ({body['moment']})"
+            by = f" by {body['by']}" if body["by"] else ""
+            return f"{what}: {body['verdict']}{by}" + (f", {body['problem']}" if body["problem"] else "")
         case "gate":
             counts = body.get("report") or {}
             tests = f" ({counted(counts['tests'], 'test')})" if counts else ""
@@ -334,12 +358,42 @@ def _told(kind: str, subject: str, body: dict[str, Any], run: Run | None) -> str
                     return "" if run.part_of else f"{command}: nothing to do"  # the whole release tells
                 case outcome:
                     return f"{command} ended {outcome}: {_short(run.error)}"
+        case "rollout":
+            begun = body["opened"]["rollout"]
+            return f"rollout: {subject} from version {begun['baseline']} to version {begun['canary']} begins"
+        case "rollout-state":
+            return _rolled(body)
+        case "rollout-asked":
+            return f"rollout: asked to {body['ask']} by {body['by']}" + (f", {body['why']}" if body["why"] else "")
+        case "approval":
+            return f"rollout: approved by {body['approval']['by']}"
         case "cleared":
             return f"deleted alias {subject.rpartition(':')[2]} of a branch"
         case "provisioned" if body.get("replaces"):
             return f"{body['name']} replaces {body['replaces'].rpartition(':')[2]}, whose versions and aliases are gone"
         case "rebuilt":
             return f"ledger rebuilt from Lambda: {body['versions']} versions, {body['aliases']} aliases"
+        case _:
+            return ""
+
+
+def _rolled(body: dict[str, Any]) -> str:
+    """What a rollout's state is worth telling of: weights, and how it ended; not each bucket."""
+    rollout, confirmed = body["rollout"], body["signal"]["signal"] == "WeightConfirmed"
+    state = rollout["state"]
+    match state["state"]:
+        case "Baking" if confirmed:
+            return f"rollout: version {rollout['canary']} serves {rollout['weight'] * 100:g} %"
+        case "Promoted":
+            return f"rollout: version {rollout['canary']} promoted"
+        case "RolledBack":
+            return f"rollout: version {rollout['canary']} rolled back: {_short(state['why'])}"
+        case "Superseded":
+            return f"rollout: superseded: {_short(state['what'])}"
+        case "Stuck":
+            return f"rollout: stuck: {_short(state['why'])}"
+        case "Paused":
+            return f"rollout: paused by {state['by']}"
         case _:
             return ""
 
@@ -357,7 +411,7 @@ def must_need_rebuilding(world: World) -> None:
         return
     if sound:
         raise UsageError(
-            f"{world.ledger_path} is sound, and knows more than Lambda: approvals, and builds that published nothing",
+            f"{world.ledger.place} is sound, and knows more than Lambda: approvals, and builds that published nothing",
             next="`pointsman history --rebuild --force` sets it aside all the same.",
         )
 
@@ -367,17 +421,7 @@ def rebuild(world: World, functions: tuple[Function, ...]) -> tuple[Path | None,
 
     Returns where the old file went (None if there was none), and how many versions and aliases were found.
     """
-    path = world.ledger_path
-    aside: Path | None = None
-    world.close()
-    if path.exists():
-        stamp = world.run_id()
-        aside = path.with_name(f"{path.name}.{stamp}.damaged")
-        path.rename(aside)
-        for suffix in ("-wal", "-shm"):
-            beside = path.with_name(path.name + suffix)
-            if beside.exists():
-                beside.rename(aside.with_name(aside.name + suffix))
+    aside = world.begin_ledger_anew()
     found, moved = 0, 0
     run = world.run_id()
     for function in functions:
@@ -406,6 +450,7 @@ def rebuild(world: World, functions: tuple[Function, ...]) -> tuple[Path | None,
                 if branch := told(alias.description, alias.name).branch:
                     world.ledger.append(run, "branch", subject=alias.name, branch=branch)
     world.ledger.append(run, "rebuilt", versions=found, aliases=moved)
+    world.ledger.flush()
     return aside, found, moved
 
 

@@ -5,17 +5,18 @@ A `World` is one command's; a `Session` is one function in one environment, with
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -29,17 +30,21 @@ from pointsman.errors import (
     GateRefused,
     LedgerError,
     LostRace,
-    NotYet,
     PointsmanError,
     UnknownTarget,
     UsageError,
 )
+from pointsman.gates import judge_window
 from pointsman.ledger import Ledger, Recorder, Run, born
 from pointsman.model import Alias, Artifact, FunctionArn, FunctionName, Role, Value
 
 if TYPE_CHECKING:
+    from pointsman.aws.dynamodb import Table
     from pointsman.aws.wire import Wire
     from pointsman.plan import Plan
+
+
+_TABLE = "dynamodb://"
 
 
 class SystemClock:
@@ -99,13 +104,25 @@ class Turns:
             yield before
 
 
+# What guards an environment of the file does not guard the aliases of branches that are like it.
+UNGUARDED: dict[str, Any] = {"approve": False, "rollout": None, "gates": (), "window": None}
+
+
 class Options(Value, frozen=True, kw_only=True):
     """What the command line adds to the file."""
 
     approve: bool = False
     allow_replace: bool = False
     all_at_once: bool = False
+    supersede: bool = False  # a rollout that is under way is ended first
+    outside_window: bool = False
     wait_s: float = 300
+
+    @property
+    def how(self) -> dict[str, object]:
+        """How it is to move, as the ledger keeps it: what is resumed moves the same way."""
+        asked = {"all_at_once": self.all_at_once, "supersede": self.supersede}
+        return {name: each for name, each in asked.items() if each}
 
 
 @dataclass
@@ -126,9 +143,13 @@ class World:
     staged: bool = False  # by `--local`: what the local AWS lacks may be supplied
     calls: list[Call] = field(default_factory=list)
     board: Callable[[Sequence[Progress], float], None] | None = None  # shows how far all are, at that time
+    watched: Callable[[str], None] | None = None  # shows how the rollout of this id stands
+    glance_s: float = 0.5  # how often a watcher that waits looks whether somebody wants something
     turns: Turns = field(default_factory=Turns)
     packages: dict[str, Artifact] = field(default_factory=dict)  # made by this command, by function
     halted: Callable[[], bool] | None = None  # asked before each call, where a Ctrl-C does not arrive by itself
+    _refreshed: float = 0.0
+    ledger_calls: list[Call] = field(default_factory=list)  # of a ledger in a table: not the release's
     _ledger: Ledger | None = None
     _wires: dict[tuple[str | None, ...], tuple[Wire, Transport]] = field(default_factory=dict)
 
@@ -158,21 +179,111 @@ class World:
                 raise LedgerError(f"cannot write {ignore}: {error.strerror}") from error
 
     @property
+    def shared(self) -> bool:
+        """Whether the ledger is a table, which others write to as well."""
+        return self.project.ledger.url.startswith(_TABLE)
+
+    @property
     def ledger_path(self) -> Path:
-        url = self.project.ledger.url
-        if not url.startswith("sqlite:"):
-            raise NotYet(
-                f"ledger.url = {url!r}: this version keeps the ledger in SQLite only",
-                next='Use url = "sqlite:.pointsman/ledger.db".',
-            )
-        return self.state / "ledger.db" if self.local else self.project.root / url.removeprefix("sqlite:")
+        """The ledger's file; of a table, the file of its mirror."""
+        kept = self.project.ledger
+        if not self.shared:
+            return self.state / "ledger.db" if self.local else self.project.root / kept.url.removeprefix("sqlite:")
+        # Where the same name is another table there is another mirror, for two commands may use both at once.
+        place = (kept.url, kept.region, kept.profile or self.environ.get("AWS_PROFILE"), kept.role_arn)
+        where = hashlib.sha256(repr((place, self.environ.get("AWS_REGION"))).encode()).hexdigest()[:10]
+        return self.state / f"mirror-{kept.url.removeprefix(_TABLE).replace('/', '.')}-{where}.db"
 
     @property
     def ledger(self) -> Ledger:
         if self._ledger is None:
-            self.make_home()
-            self._ledger = Ledger(self.ledger_path, now=self.clock.now)
+            self._ledger = self.open_ledger()
         return self._ledger
+
+    def open_ledger(self, url: str | None = None) -> Ledger:
+        """The file's ledger, or another by its url. In a rehearsal a table that is missing is created."""
+        self.make_home()
+        if url is not None and not url.startswith(_TABLE):
+            return Ledger(self.project.root / url.removeprefix("sqlite:"), now=self.clock.now)
+        if url is None and not self.shared:
+            return Ledger(self.ledger_path, now=self.clock.now)
+        from pointsman.ledger.team import NoTable, TeamLedger, create
+
+        table, name = self.ledger_table(url)
+
+        def opened() -> Ledger:
+            mirror = self.ledger_path
+            if url is not None:
+                mirror = mirror.with_name(f"mirror-of-{hashlib.sha256(url.encode()).hexdigest()[:10]}.db")
+            return TeamLedger(
+                *(table, name, mirror),
+                now=self.clock.now,
+                sleep=self.clock.sleep,
+                draw=self.draw,
+                keep_days=self.project.ledger.keep_days,
+            )
+
+        try:
+            return opened()
+        except NoTable:
+            if not self.local:
+                raise
+            for line in create(table, self.clock):
+                self.show(f"rehearsal: {line}")
+            return opened()
+
+    def ledger_table(self, url: str | None = None) -> tuple[Table, str]:
+        """(the table, which of its ledgers): reached by credentials of its own, beside the budget of Lambda's calls."""
+        from pointsman.aws.dynamodb import Table
+        from pointsman.aws.wire import Wire
+
+        kept = self.project.ledger
+        table, _, name = (url or kept.url).removeprefix(_TABLE).partition("/")
+        wire = Wire(
+            region=kept.region,
+            profile=None if self.local else kept.profile,
+            role_arn=None if self.local else kept.role_arn,
+            actor=self.actor.by,
+            timeout=float(self.environ.get("POINTSMAN_CALL_TIMEOUT", "60")),
+        )
+        count = Count(self.wrap(wire), time.perf_counter)
+        count.calls = self.ledger_calls
+        return Table(Retry(count, self.clock, self.draw), table), name or table
+
+    def ledger_costs(self) -> dict[str, int] | None:
+        """What this command has read from and written to the ledger's table; None where that is a file."""
+        if not self.shared:
+            return None
+        if self._ledger is not None:
+            with suppress(LedgerError):  # told by the command itself, where it matters
+                self._ledger.flush()
+        writes = sum(call.mutates for call in self.ledger_calls)
+        return {"reads": len(self.ledger_calls) - writes, "writes": writes}
+
+    def begin_ledger_anew(self) -> Path | None:
+        """Makes room for a ledger that is rebuilt: a file is set aside (returned, None where there was none).
+
+        Raises UsageError for a table that has entries: what is in there is never rewritten.
+        """
+        if self.shared:
+            if entries := self.ledger.count():
+                raise UsageError(
+                    f"{self.ledger.place} has {entries} entries, and what a table holds is never rewritten",
+                    next="Put it back to a moment before the damage by point-in-time recovery; or begin another ledger "
+                    f'in it, [ledger] url = "{_TABLE}TABLE/NAME", and rebuild that.',
+                )
+            return None
+        path = self.ledger_path
+        self.close()
+        if not path.exists():
+            return None
+        aside = path.with_name(f"{path.name}.{self.run_id()}.damaged")
+        path.rename(aside)
+        for suffix in ("-wal", "-shm"):
+            beside = path.with_name(path.name + suffix)
+            if beside.exists():
+                beside.rename(aside.with_name(aside.name + suffix))
+        return aside
 
     def beside(
         self, *, say: Callable[[str], None], echo: Callable[[str], None] | None, halted: Callable[[], bool]
@@ -180,6 +291,12 @@ class World:
         """The same world for one of several threads: one ledger, one budget of calls, but a voice of its own."""
         _ = self.ledger  # opened now, by one
         return replace(self, say=say, echo=echo, halted=halted)
+
+    def refresh(self) -> None:
+        """Learn what others wrote into the ledger, every few seconds at most: of a team's it is a paid read."""
+        if not 0 <= self.clock.now() - self._refreshed < 3.0:  # the clock may be set back
+            self._refreshed = self.clock.now()
+            self.ledger.sync()
 
     def close(self) -> None:
         if self._ledger is not None:
@@ -256,7 +373,7 @@ class World:
                 )
         name = branch if pull_request(branch) else f"branch:{branch}"
         model = self.model
-        return msgspec.structs.replace(model, name=name, alias=alias, branch=branch, approve=False, rollout=None)
+        return msgspec.structs.replace(model, name=name, alias=alias, branch=branch, **UNGUARDED)
 
     @property
     def model(self) -> Environment:
@@ -265,7 +382,7 @@ class World:
 
     def branch_called(self, text: str) -> str:
         """The branch that the ledger knows by this name or alias, "" where it knows none."""
-        if not self.ledger_path.exists():
+        if not self.shared and not self.ledger_path.exists():
             return ""
         known = self.ledger.remembered("branch", text) or self.ledger.remembered("branch", alias_name(text))
         return str(known["branch"]) if known and text in (known["branch"], alias_name(known["branch"])) else ""
@@ -333,14 +450,19 @@ class World:
         *,
         part_of: str = "",
     ) -> Run:
-        """A run of one function, or of several together, in the ledger from now on."""
+        """A run of one function, or of several together, in the ledger from now on.
+
+        Raises GateRefused where the environment's window is shut: for a deploy or promotion, once, when it begins.
+        """
+        begins = command in ("deploy", "promote") and not part_of and "resumes" not in request
+        overridden = self.outside_window(environment) if begins else ""
         run = Run(
             id=run_id,
             command=command,
             function=", ".join(functions),
             alias=environment.alias,
             environment=environment.name,
-            request=request,
+            request={**self.options.how, **request},
             by=self.actor.by,
             at=self.clock.now(),
             host=os.uname().nodename,
@@ -351,9 +473,35 @@ class World:
             part_of=part_of,
         )
         self.ledger.start(run)
+        if overridden:
+            facts = {"moment": "window", "verdict": "overridden", "problem": overridden, "by": run.by}
+            self.ledger.append(run.id, "gate", function=run.function, subject=run.alias, **facts)
+            self.say(f"moved outside the window, by {run.by}: {overridden}")
         if environment.branch and not self.ledger.remembered("branch", environment.alias):
             self.ledger.append(run.id, "branch", subject=environment.alias, branch=environment.branch)
         return run
+
+    def as_asked(self, run: Run) -> None:
+        """From now on as that run was told to move: what resumes it is typed without."""
+        asked = {name: bool(run.request[name]) for name in ("all_at_once", "supersede") if name in run.request}
+        self.options = msgspec.structs.replace(self.options, **asked)
+
+    def outside_window(self, environment: Environment) -> str:
+        """Why its window is shut, where `--outside-window` overrides that; "" where it is open or there is none.
+
+        Raises GateRefused where it is shut and nobody overrides it.
+        """
+        window = environment.window
+        refusal = judge_window(window, self.clock.now()) if window else None
+        if refusal is None:
+            return ""
+        if self.options.outside_window:
+            return refusal.why
+        raise GateRefused(
+            refusal.why,
+            where=f"environment {environment.name}",
+            next=f"Nothing was changed. {refusal.next} `--outside-window` moves now, under your name.",
+        )
 
     def end_badly(self, run: str, error: BaseException) -> None:
         """The run's end by an error: what kind of end it was, and why."""
@@ -394,12 +542,14 @@ class Session:
     outcome: str = "done"
     arn: FunctionArn | None = None  # as seen when looking at the world
     alias: Alias | None = None
+    went_back: str = ""  # the version whose rollout this run ended: the alias is back where it was
     proved_latest: bool = False  # the integration tests passed on $LATEST in this run
     role: str = ""  # of the version that is to be served, where that is published already
     roles: dict[str, Role] = field(default_factory=dict)  # by ARN, with their policies, as looked at in this run
     warnings: list[str] = field(default_factory=list)  # what the person asking should know, though it stops nothing
     saved: Plan | None = None  # the plan of a file that is being applied: what it decided is not decided again
     approved: Mapping[str, str] = field(default_factory=dict)  # by the run that is resumed: "ALIAS version" → by whom
+    rollout: dict[str, Any] | None = None  # the one that ended in this run: id, outcome, where its reports lie
 
     @property
     def ledger(self) -> Ledger:

@@ -20,10 +20,10 @@ import botocore.session
 import pytest
 from botocore.loaders import Loader
 
-from tests.conform.local_lambda import AWS, ENDPOINT, HERE, REGION, refused
+from tests.conform.local_lambda import ENDPOINT, HERE, REGION, refused
 
 Json = dict[str, Any]
-PATIENCE_S = 60 if AWS else 5  # AWS takes a while to show what it was told
+PATIENCE_S = 60  # AWS takes a while to show what it was told
 
 
 class _Quiet(WSGIRequestHandler):

@@ -53,7 +53,7 @@ def mapped(lambda_client: Any) -> Iterator[Map]:
 
 def settled(client: Any, uuid: str) -> dict[str, Any]:
     """Wait until nothing is under way; raises ResourceNotFoundException once it is deleted."""
-    deadline = time.monotonic() + (300 if AWS else 10)
+    deadline = time.monotonic() + (300 if AWS else 60)
     while True:
         found: dict[str, Any] = client.get_event_source_mapping(UUID=uuid)
         if found["State"] in ("Enabled", "Disabled"):

@@ -43,14 +43,15 @@ def sha256(zipped: bytes) -> str:
 
 
 def test_create_answers_pending_and_the_defaults(
-    *, lambda_client: Any, function: Create, role: str, runtime: str, account: str, region: str
+    *, lambda_client: Any, function: Create, role: str, runtime: str, account: str, region: str, held: Held
 ) -> None:
     name = function()  # cleans up; this test creates a second one to see the first answer
     lambda_client.delete_function(FunctionName=name)
 
-    made = lambda_client.create_function(
-        FunctionName=name, Role=role, Runtime=runtime, Handler="index.handler", Code={"ZipFile": package()}
-    )
+    with held():
+        made = lambda_client.create_function(
+            FunctionName=name, Role=role, Runtime=runtime, Handler="index.handler", Code={"ZipFile": package()}
+        )
 
     revision = made.pop("RevisionId")
     assert made.pop("ResponseMetadata")["HTTPStatusCode"] == 201
@@ -123,11 +124,14 @@ def test_an_update_is_in_progress_and_then_successful_under_changing_revision_id
     assert len({before["RevisionId"], update["RevisionId"], after["RevisionId"]}) == 3
 
 
-def test_a_redundant_update_runs_and_changes_the_revision_id_all_the_same(lambda_client: Any, function: Create) -> None:
+def test_a_redundant_update_runs_and_changes_the_revision_id_all_the_same(
+    lambda_client: Any, function: Create, held: Held
+) -> None:
     name = function(Description="same")
     before = lambda_client.get_function_configuration(FunctionName=name)
 
-    update = lambda_client.update_function_configuration(FunctionName=name, Description="same")
+    with held():
+        update = lambda_client.update_function_configuration(FunctionName=name, Description="same")
     after = settle(lambda_client, name)
 
     assert update["LastUpdateStatus"] == "InProgress"

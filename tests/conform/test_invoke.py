@@ -6,6 +6,8 @@ import base64
 import json
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from tests.conform.local_lambda import InProcess, package, refused, settle
 
 Create = Callable[..., str]
+Held = Callable[[], AbstractContextManager[None]]
 
 
 def invoke(client: Any, name: str, event: object = None, **given: Any) -> tuple[dict[str, Any], Any]:
@@ -168,15 +171,21 @@ def test_payloads_that_are_too_large(lambda_client: Any, function: Create) -> No
 
 
 def test_an_invocation_waits_for_a_function_that_is_being_created(
-    lambda_client: Any, function: Create, role: str, runtime: str
+    lambda_client: Any, function: Create, role: str, runtime: str, held: Held
 ) -> None:
     name = function()
     lambda_client.delete_function(FunctionName=name)
-    made = lambda_client.create_function(
-        FunctionName=name, Role=role, Runtime=runtime, Handler="index.handler", Code={"ZipFile": package("fresh")}
-    )
-
-    _, answer = invoke(lambda_client, name)
+    with ThreadPoolExecutor(1) as beside:
+        with held():
+            made = lambda_client.create_function(
+                FunctionName=name,
+                Role=role,
+                Runtime=runtime,
+                Handler="index.handler",
+                Code={"ZipFile": package("fresh")},
+            )
+            invoking = beside.submit(invoke, lambda_client, name)
+        _, answer = invoking.result()
 
     assert made["State"] == "Pending"
     assert answer["build"] == "fresh"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from tests.conform.local_lambda import package, refused, settle
 
 Create = Callable[..., str]
+Held = Callable[[], AbstractContextManager[None]]
 ABSENT, WRONG, CONFLICT = "ResourceNotFoundException", "InvalidParameterValueException", "ResourceConflictException"
 NONE = (
     "ProvisionedConcurrencyConfigNotFoundException",
@@ -74,18 +76,68 @@ def test_a_version_or_its_alias(lambda_client: Any, function: Create) -> None:
     assert not lambda_client.list_provisioned_concurrency_configs(FunctionName=name)["ProvisionedConcurrencyConfigs"]
 
 
-def test_weights_count(lambda_client: Any, function: Create) -> None:
+def two_versions(client: Any, function: Create) -> str:
     name = function(Publish=True)
-    lambda_client.update_function_code(FunctionName=name, ZipFile=package("two"))
-    settle(lambda_client, name)
-    lambda_client.publish_version(FunctionName=name)
+    client.update_function_code(FunctionName=name, ZipFile=package("two"))
+    settle(client, name)
+    client.publish_version(FunctionName=name)
+    return name
+
+
+def weights_cleared(client: Any, name: str, alias: str) -> dict[str, Any]:
+    while True:
+        got: dict[str, Any] = client.get_alias(FunctionName=name, Name=alias)
+        if not got.get("RoutingConfig", {}).get("AdditionalVersionWeights"):
+            return got
+        time.sleep(0.05)
+
+
+def test_weights_count(lambda_client: Any, function: Create) -> None:
+    """Documented: an alias with provisioned concurrency may have weights; it cannot be managed while they stand.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/provisioned-concurrency.html. The sentence is what users report
+    (hashicorp/terraform 24957, aws/serverless-application-model 1296).
+    """
+    name = two_versions(lambda_client, function)
     weights = {"AdditionalVersionWeights": {"2": 0.1}}
     lambda_client.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
     provision(lambda_client, name, "live")
     lambda_client.update_alias(FunctionName=name, Name="live", RoutingConfig=weights)
 
     assert refusal(lambda_client, name, "2")[:2] == (CONFLICT, 409)
-    assert refusal(lambda_client, name, "live", 2)[:2] == (CONFLICT, 409)
+    assert refusal(lambda_client, name, "live", 2) == (
+        WRONG,
+        400,
+        "Alias with weights can not be used with Provisioned Concurrency",
+    )
+
+
+def test_one_version_has_one_configuration(lambda_client: Any, function: Create) -> None:
+    """Documented, and either way round: its own, or one alias's that reaches it. The sentence is users'."""
+    name = two_versions(lambda_client, function)
+    for alias, version in (("live", "1"), ("next", "2")):
+        lambda_client.create_alias(FunctionName=name, Name=alias, FunctionVersion=version)
+    provision(lambda_client, name, "live")
+    moves = ({"FunctionVersion": "2"}, {"RoutingConfig": {"AdditionalVersionWeights": {"2": 0.1}}})
+    wrong = (WRONG, 400, "Invalid alias configuration for Provisioned Concurrency")
+
+    for other in ("2", "next"):
+        provision(lambda_client, name, other)
+        for move in moves:
+            assert refused(lambda_client.update_alias, FunctionName=name, Name="live", **move) == wrong
+        lambda_client.delete_provisioned_concurrency_config(FunctionName=name, Qualifier=other)
+    lambda_client.update_alias(FunctionName=name, Name="live", **moves[1])
+
+
+def test_two_versions_of_a_weighted_alias_have_their_own(lambda_client: Any, function: Create) -> None:
+    """Documented: the rule is about the alias's configuration, and this one has none."""
+    name = two_versions(lambda_client, function)
+    weights = {"AdditionalVersionWeights": {"2": 0.1}}
+    lambda_client.create_alias(FunctionName=name, Name="live", FunctionVersion="1", RoutingConfig=weights)
+
+    for version in ("1", "2"):
+        provision(lambda_client, name, version)
+        assert settled(lambda_client, name, version)["Status"] == "READY"
 
 
 def test_limits(lambda_client: Any, function: Create) -> None:
@@ -181,7 +233,8 @@ def test_what_cannot_be_initialised_fails(lambda_client: Any, function: Create) 
     assert lambda_client.invoke(FunctionName=name, Qualifier="1")["StatusCode"] == 200  # on demand
 
 
-def test_what_is_provisioned_goes_with_the_alias(lambda_client: Any, function: Create) -> None:
+def test_what_is_provisioned_goes_with_the_alias(lambda_client: Any, function: Create, held: Held) -> None:
+    """Recorded."""
     name = function(Publish=True)
     lambda_client.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
     before = lambda_client.get_function_configuration(FunctionName=name, Qualifier="live")
@@ -193,8 +246,9 @@ def test_what_is_provisioned_goes_with_the_alias(lambda_client: Any, function: C
     settle(lambda_client, name)
     lambda_client.publish_version(FunctionName=name)
 
-    lambda_client.update_alias(FunctionName=name, Name="live", FunctionVersion="2")
-    moving = lambda_client.get_provisioned_concurrency_config(FunctionName=name, Qualifier="live")
+    with held():
+        lambda_client.update_alias(FunctionName=name, Name="live", FunctionVersion="2")
+        moving = lambda_client.get_provisioned_concurrency_config(FunctionName=name, Qualifier="live")
     moved = settled(lambda_client, name, "live")
 
     counts = ("AvailableProvisionedConcurrentExecutions", "AllocatedProvisionedConcurrentExecutions")
@@ -205,3 +259,50 @@ def test_what_is_provisioned_goes_with_the_alias(lambda_client: Any, function: C
     lambda_client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=1)
     assert refused(lambda_client.invoke, FunctionName=name, Qualifier="1")[0] == "TooManyRequestsException"
     assert lambda_client.invoke(FunctionName=name, Qualifier="2")["ExecutedVersion"] == "2"
+
+
+def test_the_version_left_serves_until_the_next_is_ready(
+    lambda_client: Any, function: Create, held: Callable[[], AbstractContextManager[None]]
+) -> None:
+    """Reported (hashicorp/terraform-provider-aws 48116): AWS adds the weight by itself, and takes it away again."""
+    name = two_versions(lambda_client, function)
+    lambda_client.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
+    provision(lambda_client, name, "live")
+    settled(lambda_client, name, "live")
+
+    with held():
+        lambda_client.update_alias(FunctionName=name, Name="live", FunctionVersion="2")
+        moving = lambda_client.get_alias(FunctionName=name, Name="live")
+        served = lambda_client.invoke(FunctionName=name, Qualifier="live")["ExecutedVersion"]
+        back = refused(lambda_client.update_alias, FunctionName=name, Name="live", FunctionVersion="1")
+        changed = refusal(lambda_client, name, "live", 2)
+    moved = weights_cleared(lambda_client, name, "live")
+
+    assert (moving["FunctionVersion"], moving["RoutingConfig"]) == ("2", {"AdditionalVersionWeights": {"1": 1.0}})
+    assert (served, changed[2]) == ("1", "Alias with weights can not be used with Provisioned Concurrency")
+    assert back[2] == "Invalid function version 1. Function version 1 is already included in routing configuration."
+    assert moved["FunctionVersion"] == "2"
+    assert lambda_client.invoke(FunctionName=name, Qualifier="live")["ExecutedVersion"] == "2"
+
+
+def test_a_version_that_cannot_start_never_takes_over(lambda_client: Any, function: Create) -> None:
+    """Reported: the weight stays where it is, until somebody clears it. No caller ever sees the new version."""
+    name = function(Publish=True)
+    lambda_client.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
+    provision(lambda_client, name, "live")
+    settled(lambda_client, name, "live")
+    broken = package(**{"index.py": "raise RuntimeError('fails when provisioned')"})
+    lambda_client.update_function_code(FunctionName=name, ZipFile=broken)
+    settle(lambda_client, name)
+    lambda_client.publish_version(FunctionName=name)
+
+    lambda_client.update_alias(FunctionName=name, Name="live", FunctionVersion="2")
+    failed = settled(lambda_client, name, "live")
+    stuck = lambda_client.get_alias(FunctionName=name, Name="live")
+
+    assert (failed["Status"], failed["StatusReason"]) == ("FAILED", "FUNCTION_ERROR_INIT_FAILURE")
+    assert stuck["RoutingConfig"] == {"AdditionalVersionWeights": {"1": 1.0}}
+    assert lambda_client.invoke(FunctionName=name, Qualifier="live")["ExecutedVersion"] == "1"
+    clear = {"FunctionVersion": "1", "RoutingConfig": {"AdditionalVersionWeights": {}}}
+    lambda_client.update_alias(FunctionName=name, Name="live", **clear)
+    assert settled(lambda_client, name, "live")["Status"] == "READY"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from tests.conform.local_lambda import HERE, package, refused, settle
 
 Create = Callable[..., str]
+Held = Callable[[], AbstractContextManager[None]]
 
 
 def change(client: Any, name: str, **settings: Any) -> None:
@@ -92,18 +94,19 @@ def test_publishing_expects_the_code_it_is_told(lambda_client: Any, function: Cr
     assert lambda_client.publish_version(FunctionName=name, CodeSha256=current)["Version"] == "1"
 
 
-def test_publish_with_create(lambda_client: Any, function: Create, role: str, runtime: str) -> None:
+def test_publish_with_create(lambda_client: Any, function: Create, role: str, runtime: str, held: Held) -> None:
     name = function()
     lambda_client.delete_function(FunctionName=name)
 
-    made = lambda_client.create_function(
-        FunctionName=name,
-        Role=role,
-        Runtime=runtime,
-        Handler="index.handler",
-        Code={"ZipFile": package()},
-        Publish=True,
-    )
+    with held():
+        made = lambda_client.create_function(
+            FunctionName=name,
+            Role=role,
+            Runtime=runtime,
+            Handler="index.handler",
+            Code={"ZipFile": package()},
+            Publish=True,
+        )
     latest = settle(lambda_client, name)
     version = lambda_client.get_function_configuration(FunctionName=name, Qualifier=made["Version"])
 
@@ -115,10 +118,11 @@ def test_publish_with_create(lambda_client: Any, function: Create, role: str, ru
     assert lambda_client.publish_version(FunctionName=name)["Version"] == made["Version"]
 
 
-def test_publish_with_update_gives_a_pending_version(lambda_client: Any, function: Create) -> None:
+def test_publish_with_update_gives_a_pending_version(lambda_client: Any, function: Create, held: Held) -> None:
     name = function()
 
-    update = lambda_client.update_function_code(FunctionName=name, ZipFile=package("two"), Publish=True)
+    with held():
+        update = lambda_client.update_function_code(FunctionName=name, ZipFile=package("two"), Publish=True)
     version = lambda_client.get_function_configuration(FunctionName=name, Qualifier="1")
     lambda_client.get_waiter("published_version_active").wait(
         FunctionName=name, Qualifier="1", WaiterConfig={"Delay": 1 if not HERE else 0.02, "MaxAttempts": 300}

@@ -11,6 +11,9 @@ from pointsman.config import CloudFormation, Direct, Existing, Function, Project
 from pointsman.errors import ConfigInvalid, UsageError
 from pointsman.model import FunctionName
 
+METRIC = '{ name = "m", namespace = "n", bad = "b", calls = "c", dimensions = { Version = "{version}" } }'
+SLOW = METRIC.replace('"m"', '"slow"')
+BLIND = METRIC.replace("{version}", "1")
 FUNCTION = '[function.greeting]\nruntime = "python3.13"\n'
 
 
@@ -270,7 +273,62 @@ def test_a_function_is_refused(folder: Path, text: str, problem: str) -> None:
         ("rollout = { steps = [inf] }", "rollout.steps[0] is inf"),
         ("rollout = { steps = [true] }", "rollout.steps[0] is true"),
         ("rollout = { steps = [1], type = 'AllAtOnce' }", "rollout.type stands beside `steps`"),
-        ("rollout = { bake = 5 }", "rollout.steps is missing; must be given, or `type` or `budget` instead"),
+        ("rollout = { bake = 0 }", "rollout.bake is 0; must be a duration"),
+        ("rollout = { lag = -1 }", 'rollout.lag is -1; must be a duration such as "2m", or 0'),
+        ("rollout = { alpha = 0.5 }", "rollout.alpha is 0.5; must be a number above 0 and up to 0.2"),
+        ("rollout = { quiet = 'go on' }", 'rollout.quiet is "go on"; must be "ask", "go-on" or "roll-back"; did you'),
+        ("rollout = { metrics = 'a' }", 'rollout.metrics is "a"; must be a list of tables, [[environment.'),
+        (f"rollout = {{ metrics = [{METRIC}, {METRIC}] }}", 'metrics[1].name is "m", which is another'),
+        (f"rollout = {{ metrics = {BLIND} }}", "metrics.dimensions tell no version apart"),
+        (f"rollout = {{ metrics = {SLOW} }}", "which is another signal's"),
+        (f"rollout = {{ metrics = {METRIC[:-1]}, extra = 0.1, ratio = 2 }} }}", "ratio stands beside"),
+        (
+            "rollout = { checks = [{ every = '1m' }] }",
+            "checks[0].run is missing; must be given: exactly one of `run` or",
+        ),
+        ("rollout = { checks = [{ run = 'a', status = 200 }] }", "checks[0].status has no use with `run`; must go"),
+        ("rollout = { checks = [{ url = 'ftp://a' }] }", 'checks[0].url is "ftp://a"; must be a URL that begins'),
+        ("rollout = { traffic = { events = [] } }", "rollout.traffic.events is a list; must be a list, one at least"),
+        ("rollout = {}\ngates = [{ run = 'a' }]", "gates[0].when is missing"),
+        (
+            "rollout = {}\ngates = [{ when = 'full' }]",
+            "gates[0].run is missing; must be given: exactly one of `run` or `url` or",
+        ),
+        ("rollout = {}\ngates = [{ when = 'full', approve = false }]", "exactly one of"),
+        (
+            "rollout = {}\ngates = [{ when = 'full', run = 'a', pause = true }]",
+            "gates[0].pause stands beside `run`; must go, or",
+        ),
+        (
+            "rollout = {}\ngates = [{ when = 'full', pause = true, expires = '4h' }]",
+            "gates[0].expires has no use with `pause`",
+        ),
+        (
+            "rollout = {}\ngates = [{ when = 'full', url = 'http://a', junit = 'a' }]",
+            "gates[0].junit has no use with `url`",
+        ),
+        (
+            "rollout = {}\ngates = [{ when = 'full', approve = true, at = 10 }]",
+            'gates[0].at has no use with when = "full"',
+        ),
+        ("gates = { when = 'full', pause = true }", "production.gates stand without a rollout; must have one"),
+        (
+            "rollout = { type = 'AllAtOnce' }\ngates = { when = 'step', approve = true }",
+            'gates[0].when is "step", and there are no steps',
+        ),
+        (
+            "rollout = {}\ngates = [{ when = 'step', at = 5, pause = true }]",
+            "gates[0].at is 5; must be one of the roll",
+        ),
+        ("window = { from = '9:00' }", 'window.from is "9:00"; must be a time from'),
+        ("window = { from = '24:00' }", 'window.from is "24:00"; must be a time from'),
+        ("window = { from = '09:00', to = '09:00' }", 'window.to is "09:00", as `from`; must be another time'),
+        ("window = { days = 'sat sun' }", 'window.days is "sat sun"; must be "fri"'),
+        ("window = { zone = 'Europe/Stokholm' }", 'did you mean "Europe/Stockholm"?'),
+        ("window = { zone = '../UTC' }", 'window.zone is "../UTC"; must be a time zone'),
+        ("window = { freeze = ['2026-02-30'] }", 'window.freeze[0] is "2026-02-30"; must be days that there are'),
+        ("window = { freeze = '2026-12-24..2026-12-20' }", "window.freeze[0] is"),
+        ("window = { freeze = [2026-12-24] }", "window.freeze[0] is a date or time; must be a day such as"),
         ("rollout = { budget = 5, errors = 1 }", "rollout.errors is 1; must be a number from 0 to below 1"),
         ("rollout = { budget = 5, slow = 'p99 + 1' }", "rollout.slow is"),
         ("rollout = { budget = 5, slow = 'p999' }", "rollout.slow is"),
@@ -419,3 +477,74 @@ def test_a_repository_is_not_left(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match="pointsman init"):
         config.find(tmp_path / "repository" / "source")
+
+
+@pytest.mark.parametrize(
+    ("text", "ramp"),
+    [
+        ("", ((2, 120), (50, 120))),
+        ("steps = [5, 100]\nbake = '1m'", ((5, 60),)),
+        ("steps = [100]", ()),
+        ("budget = 20", ((50, 120),)),
+        ("type = 'AllAtOnce'", ()),
+        ("type = 'Canary10Percent5Minutes'", ((10, 300),)),
+        ("type = 'Linear10PercentEvery1Minute'", tuple((share, 60) for share in range(10, 100, 10))),
+    ],
+)
+def test_what_a_rollouts_steps_come_to(folder: Path, text: str, ramp: tuple[tuple[float, float], ...]) -> None:
+    rollout = (
+        read(folder, f"{FUNCTION}[environment.a]\nalias = 'A'\n[environment.a.rollout]\n{text}")
+        .environments["a"]
+        .rollout
+    )
+
+    assert rollout is not None
+    assert rollout.ramp == ramp
+
+
+def test_a_rollout_without_keys_has_every_default(folder: Path) -> None:
+    rollout = read(folder, f"{FUNCTION}[environment.a]\nalias = 'A'\nrollout = {{}}").environments["a"].rollout
+
+    assert rollout == config.Rollout()
+    assert (rollout.alpha, rollout.minimum, rollout.early, rollout.quiet) == (0.01, 50, True, "ask")
+    assert (rollout.hold, rollout.limit, rollout.lag) == (1800, 86_400, 60)
+
+
+def test_lists_of_tables(folder: Path) -> None:
+    environment = read(
+        folder,
+        FUNCTION
+        + """
+        [environment.a]
+        alias = "A"
+        [environment.a.window]
+        days = ["mon", "tue"]
+        from = "22:00"
+        to = "04:00"
+        zone = "Europe/Stockholm"
+        freeze = "2026-06-19"
+        [environment.a.rollout]
+        lag = 0
+        checks = { url = "https://example.com/{version}", contains = "ok" }
+        [[environment.a.gates]]
+        when = "traffic"
+        run = "npm run smoke"
+        junit = "smoke.xml"
+        [[environment.a.gates]]
+        when = "step"
+        at = 50
+        approve = true
+        expires = "1h"
+        """,
+    ).environments["a"]
+
+    assert [(each.when, each.run, each.at, each.approve, each.expires) for each in environment.gates] == [
+        ("traffic", "npm run smoke", None, False, None),
+        ("step", None, 50, True, 3600),
+    ]
+    assert environment.window == config.Window(
+        days=("mon", "tue"), since="22:00", to="04:00", zone="Europe/Stockholm", freeze=("2026-06-19",)
+    )
+    assert environment.rollout is not None
+    assert environment.rollout.lag == 0
+    assert environment.rollout.checks[0].failures == 3

@@ -67,10 +67,20 @@ def test_the_references_alternatives_are_accepted(folder: Path) -> None:
     assert rollout is not None
     assert rollout.type == "Linear10PercentEvery1Minute"
 
+    gates = REFERENCE.split("[[environment.production.gates]]")[1]
+    for keys in ((), ("url", "status", "contains"), ("approve", "expires"), ("pause",)):
+        one = re.sub(r"^(run|junit|timeout) = .*\n", "", gates, flags=re.MULTILINE) if keys else gates
+        for key in keys:
+            one = one.replace(f"\n#{key} = ", f"\n{key} = ")
+        (gate, *_) = (
+            config.parse(REFERENCE.replace(gates, one), file=folder / "pointsman.toml").environments["production"].gates
+        )
+        assert getattr(gate, keys[0] if keys else "run"), keys
+
 
 def test_every_key_stands_in_the_reference() -> None:
     written = set(re.findall(r"^#?([a-z_]+) = ", REFERENCE, re.MULTILINE))
-    written |= {part for table in re.findall(r"^#?\[(.*)\]", REFERENCE, re.MULTILINE) for part in table.split(".")}
+    written |= {part for table in re.findall(r"^#?\[+(.*?)\]+$", REFERENCE, re.MULTILINE) for part in table.split(".")}
 
     inside = {"file", "root", "name", "branch"}  # where the file lies; the table's name; whose alias it is
     for struct in STRUCTS:
@@ -88,9 +98,9 @@ def test_every_key_is_described_and_says_what_it_does() -> None:
 def test_explain_shows_one_key() -> None:
     assert config.explain("environment.*.rollout.bake") == (
         "# environment.*.rollout.bake\n"
-        '# How long a step is watched once its weight is confirmed. Default: "5m".\n'
+        '# How much of each step\'s traffic is counted, in time, before the next. Default: "2m".\n'
         '#   a duration such as "5m", "1h30m" or 90 (seconds), of 30 days at most\n'
-        'bake = "5m"\n'
+        'bake = "2m"\n'
     )
     assert config.explain("environment.production.rollout.bake") == config.explain("environment.*.rollout.bake")
 
@@ -99,6 +109,9 @@ def test_explain_shows_one_table() -> None:
     assert config.explain("[ledger]") in REFERENCE
     assert tomllib.loads(config.explain("environment"))["environment"]["production"]["alias"] == "PROD"
     assert config.explain("environment") == config.explain("environment.staging")
+    gates = tomllib.loads(config.explain("environment"))["environment"]["production"]["gates"]
+    assert [each["when"] for each in gates] == ["traffic", "step"]
+    assert "[[environment.*.rollout.checks]]" in config.explain("environment.production.rollout.checks")
     assert '#with = "terraform"' in config.explain("function.greeting.provision")
     assert 'with = "direct"' in config.explain("function.*.provision.role")
 
@@ -120,6 +133,21 @@ def test_the_schema_is_one_and_takes_the_reference() -> None:
 
 
 @pytest.mark.parametrize(
+    "gates",
+    [
+        "gates = [{ when = 'step', approve = true }, { when = 'full', pause = true }]",
+        "gates = { when = 'step', approve = true }",
+        "[[environment.b.gates]]\nwhen = 'step'\nrun = 'x'\n[[environment.b.gates]]\nwhen = 'full'\nurl = 'http://x'",
+    ],
+)
+def test_the_schema_takes_tables_of_a_list_in_every_form(folder: Path, gates: str) -> None:
+    text = f"[function.a]\nbuild = 'python'\n[environment.b]\nalias = 'B'\nrollout = {{}}\n{gates}"
+
+    jsonschema.Draft7Validator(config.schema()).validate(tomllib.loads(text))
+    assert config.parse(text, file=folder / "pointsman.toml").environments["b"].gates[0].when == "step"
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "",
@@ -132,6 +160,10 @@ def test_the_schema_is_one_and_takes_the_reference() -> None:
         "[function.a]\n[environment.b]\nalias = '12'",
         "[function.a]\n[environment.b]\nalias = 'B'\nrollout = { steps = [0] }",
         "[function.a]\n[retention]\nkeep_days = 1.5",
+        "[function.a]\n[[environment.b.gates]]\nrun = 'x'",
+        "[function.a]\n[environment.b]\nalias = 'B'\ngates = [{ when = 'sometimes', run = 'x' }]",
+        "[function.a]\n[environment.b]\nalias = 'B'\nwindow = { days = ['monday'] }",
+        "[function.a]\n[environment.b]\nalias = 'B'\nrollout = { metrics = [{ name = 'a' }] }",
     ],
 )
 def test_the_schema_refuses_what_parse_refuses(folder: Path, text: str) -> None:
@@ -220,9 +252,11 @@ def test_any_change_of_the_reference_is_parsed_or_refused_in_words(
     table: Any = document
     while True:
         key = data.draw(st.sampled_from(sorted(table)))
-        if not isinstance(table[key], dict) or not table[key] or data.draw(st.integers(0, 9)) == 0:
+        value = table[key]
+        tables = value if isinstance(value, list) and all(isinstance(each, dict) for each in value) else [value]
+        if not isinstance(tables[0], dict) or not tables[0] or data.draw(st.integers(0, 9)) == 0:
             break
-        table = table[key]
+        table = data.draw(st.sampled_from(tables))
     table[key] = data.draw(ANYTHING)
 
     settle(tmp_path_factory.getbasetemp(), "\n".join(f"{config.toml(k)} = {as_toml(v)}" for k, v in document.items()))

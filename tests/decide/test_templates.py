@@ -150,3 +150,35 @@ def test_a_runtime_this_machine_lacks_is_rehearsed_on_the_nearest() -> None:
     assert made["Globals"]["Function"]["Runtime"] == "python3.12"
     assert made["Resources"]["Bye"]["Properties"]["Runtime"] == "provided.al2023"
     assert [each.partition(": ")[2].partition(" wants")[0] for each in words] == ["Globals", "Bye"]
+
+
+def test_what_was_set_outside_the_stack_is_told_apart_from_what_the_template_says() -> None:
+    properties = {
+        "Timeout": 3,
+        "Role": {"Ref": "Role"},
+        "EphemeralStorage": {"Size": 512},
+        "TracingConfig": {"Mode": "Active"},
+        "Layers": ["arn:one", {"Ref": "Second"}],
+        "Architectures": ["arm64"],
+    }
+    document = {
+        "Parameters": {"Role": {"Type": "String"}, "Second": {"Type": "String", "Default": "arn:two"}},
+        "Resources": {"F": {"Type": "AWS::Lambda::Function", "Properties": properties}},
+    }
+    as_said = {
+        "Timeout": 3, "Role": "arn:role", "EphemeralStorage": 512, "TracingConfig": "Active",
+        "Layers": ["arn:one", "arn:two"], "Architectures": ["arm64"],
+    }  # fmt: skip
+
+    def told(**live: object) -> tuple[str, ...]:
+        return templates.overwritten(document, "F", as_said | live, {"Role": "arn:role"})
+
+    assert told() == ()
+    assert told(Role="arn:other") == (
+        "Role is arn:other, set outside the stack, whose template says arn:role: it may be set back",
+    )
+    assert told(EphemeralStorage=1024)[0].startswith("EphemeralStorage.Size is 1024, set outside the stack")
+    assert told(Layers=["arn:two", "arn:one"]) == ("Layers were set outside the stack: they may be set back",)
+    assert told(Architectures=["x86_64"], Layers=[])[1].startswith("Architectures were")
+    properties["Layers"] = [{"Fn::ImportValue": "known to CloudFormation alone"}]
+    assert told(Layers=["arn:any"]) == ()

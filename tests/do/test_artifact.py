@@ -495,7 +495,7 @@ build(recipe, out=Path({str(tmp_path / "out")!r}), cache=Path({str(tmp_path / "c
     assert [builder.stdout.readline() for _ in range(2)][1] == "ready\n"
 
     builder.send_signal(signal.SIGINT)
-    _, errors = builder.communicate(timeout=20)
+    _, errors = builder.communicate(timeout=60)
 
     assert "KeyboardInterrupt" in errors
     assert ends(int((source / "pid").read_text()))

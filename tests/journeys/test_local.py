@@ -6,9 +6,12 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import botocore.session
 import pytest
 
 from tests.journeys.conftest import Shop
@@ -41,6 +44,27 @@ def test_local_starts_one_when_there_is_none_and_down_leaves_nothing(alone: Shop
     assert alone.ok("local", "down").out == "The local AWS is down; its state stays.\n"
     assert not alive(facts["pid"])
     assert alone.ok("local", "down").out == "The local AWS was not up.\n"
+
+
+def test_logs_of_a_name_that_nobody_has_say_whose_there_are(alone: Shop) -> None:
+    alone.ok("--local", "deploy", "--build-id", "101")
+    until_logged(alone, invoked(alone))
+
+    answer = alone.ok("local", "logs", "greetings")
+
+    assert answer.out == ""
+    assert answer.err == f"warning: nothing is logged of greetings; there are lines of: {alone.name}\n"
+
+
+def test_the_nearest_local_aws_above_is_meant_where_there_is_no_project(alone: Shop) -> None:
+    (alone.folder / "pointsman.toml").unlink()
+    below = alone.folder / "deep" / "down"
+    below.mkdir(parents=True)
+    url = alone.ok("local", "up", "--json").result["url"]
+
+    status = replace(alone, folder=below).ok("local", "status", "--json").result
+
+    assert (status["up"], status["url"]) == (True, url)
 
 
 def test_a_function_of_somebody_else_is_rehearsed_on_a_stand_in(alone: Shop) -> None:
@@ -83,12 +107,10 @@ def test_nothing_of_the_users_own_aws_is_reached_from_a_rehearsal(alone: Shop) -
 
 
 def test_a_server_whose_folder_is_deleted_ends(alone: Shop) -> None:
-    import time
-
     pid = alone.ok("local", "up", "--json").result["pid"]
     shutil.rmtree(alone.folder / ".pointsman")
 
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while alive(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive(pid)
@@ -156,27 +178,27 @@ Resources:
     alone.greet("two")
     alone.ok("--local", "deploy", "--build-id", "102")
 
-    name = alone.ok("--local", "status", "--json").result[0]["name"]
-    given = alone.ok("local", "env", "--json").result
-    import botocore.session
-
-    session = botocore.session.Session()
-    session.set_credentials(given["AWS_ACCESS_KEY_ID"], given["AWS_SECRET_ACCESS_KEY"])
-    client = session.create_client("lambda", region_name="eu-west-1", endpoint_url=given["AWS_ENDPOINT_URL"])
-    client.invoke(FunctionName=name, Qualifier="STAGE", Payload=b"{}")
-    until_logged(alone, name)
+    until_logged(alone, invoked(alone))
 
     alone.ok("local", "reset")
     assert alone.ok("local", "status").out == "down\n"
     assert "The ledger is empty" in alone.ok("--local", "history").out
 
 
+def invoked(shop: Shop) -> str:
+    """Calls STAGE of the shop's function on the shop's own local AWS; the function's name."""
+    name: str = shop.ok("--local", "status", "--json").result[0]["name"]
+    given = shop.ok("local", "env", "--json").result
+    session = botocore.session.Session()
+    session.set_credentials(given["AWS_ACCESS_KEY_ID"], given["AWS_SECRET_ACCESS_KEY"])
+    client = session.create_client("lambda", region_name="eu-west-1", endpoint_url=given["AWS_ENDPOINT_URL"])
+    client.invoke(FunctionName=name, Qualifier="STAGE", Payload=b"{}")
+    return name
+
+
 def until_logged(shop: Shop, name: str) -> None:
     """Logs arrive in the background, a moment after the reply."""
-    import time
-
-    for _ in range(200):
-        if "REPORT RequestId" in shop.ok("local", "logs", name).out:
-            return
+    end = time.monotonic() + 60
+    while "REPORT RequestId" not in shop.ok("local", "logs", name).out:
+        assert time.monotonic() < end, shop.ok("local", "logs", "--server").out
         time.sleep(0.02)
-    raise AssertionError(shop.ok("local", "logs", "--server").out)

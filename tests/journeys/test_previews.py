@@ -27,7 +27,7 @@ def previewed(shop: Shop, auth: str = "NONE", more: str = "") -> Shop:
 
 
 def ask(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=20) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         return answer.read().decode()  # type: ignore[no-any-return]
 
 

@@ -367,7 +367,7 @@ class Throttling:
         class Stamped:
             def send(self, operation: Operation[R]) -> R:
                 with outer.lock:
-                    outer.at.append(time.time())
+                    outer.at.append(time.monotonic())
                 return inner.send(operation)
 
         return Stamped()
@@ -378,17 +378,17 @@ def test_all_threads_share_one_budget_of_calls(trio: Shop) -> None:
     write(trio, "two")
     stamps = Throttling()
 
+    began = time.monotonic()
     trio.ok("deploy", "--build-id", "2", wrap=stamps)
 
-    times = sorted(stamps.at)
-    assert len(times) > 15
-    most = max(sum(1 for later in times if at <= later < at + 0.98) for at in times)
-    assert most <= 16  # 15, and one whose thread was woken late
+    assert len(stamps.at) > 15
+    for number, at in enumerate(sorted(stamps.at)):  # late, if their thread was woken late; never early
+        assert at - began >= number // 15
 
 
 def until(look: Callable[[], R]) -> R:
     """What it finds, once it finds anything."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 100
     while not (found := look()):
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -409,7 +409,8 @@ class Killing:
         self.inner = inner
     def send(self, operation):
         global count
-        if only not in ("", operation.action):
+        # After a read everything is as before it: what is killed there is killed by "before" already.
+        if only not in ("", operation.action) or (when == "after" and not operation.mutates):
             return self.inner.send(operation)
         with lock:
             number, count = count, count + 1
@@ -432,8 +433,9 @@ def disturbed(shop: Shop, when: str, k: int | str, kind: str, *words: str) -> su
     return subprocess.run(command, cwd=shop.folder, env=environ, capture_output=True, text=True, check=False)
 
 
-def calls_of(shop: Shop, *words: str) -> int:
-    done = disturbed(shop, "before", -1, "SIGKILL", *words)
+def calls_of(shop: Shop, when: str, *words: str) -> int:
+    """How many calls there are to be killed before, or how many that change something to be killed after."""
+    done = disturbed(shop, when, -1, "SIGKILL", *words)
     assert done.returncode == 0, done.stderr
     return int(done.stderr.split()[-1])
 
@@ -443,8 +445,8 @@ def test_killed_at_any_call_resume_ends_with_all_new_or_all_as_before(trio: Shop
     """A deploy of three, killed with -9 at each of its calls in turn: `resume`, and never is there a mixture."""
     trio.ok("deploy", "--build-id", "b0")
     write(trio, "b1")
-    calls = calls_of(trio, "deploy", "--build-id", "b1")
-    assert calls >= 15
+    calls = calls_of(trio, when, "deploy", "--build-id", "b1")
+    assert calls >= {"before": 15, "after": 9}[when]
     build, outcomes = "b1", []
     for k in range(calls):
         old, build = build, f"{when}-{k}"
@@ -478,8 +480,8 @@ def test_a_promotion_or_rollback_killed_at_any_call_is_finished_by_resume(
     there, first, then = ("2", to_two, to_one) if words == to_two else ("1", to_one, to_two)
     if words == to_one:
         trio.ok(*to_two)
-    calls = calls_of(trio, *first)
-    assert calls >= 6
+    calls = calls_of(trio, when, *first)
+    assert calls >= {"before": 6, "after": 3}[when]
     for k in range(calls):
         trio.ok(*then)
 
@@ -559,7 +561,7 @@ def test_interrupted_while_it_proves_nothing_moved_and_resume_goes_on(trio: Shop
     trio.ok("deploy", "--build-id", "1")
     write(trio, "two")
 
-    done = disturbed(trio, "after", 8, "SIGINT", "deploy", "--build-id", "2")
+    done = disturbed(trio, "before", 9, "SIGINT", "deploy", "--build-id", "2")
 
     assert done.returncode == 130
     assert serves(trio) == dict.fromkeys(NAMES, "1")
@@ -711,7 +713,7 @@ def test_interrupted_while_it_builds_it_ends_at_once_and_so_do_the_commands(trio
     try:
         began = until(lambda: list((trio.folder / "second").glob("began-*")))
         process.send_signal(getattr(signal, kind))
-        _out, err = process.communicate(timeout=20)
+        _out, err = process.communicate(timeout=100)
     finally:
         process.kill()
 

@@ -42,7 +42,7 @@ def at_a_terminal(shop: Shop, *words: str, answer: str = "") -> tuple[int, str]:
             os.write(ours, f"{answer}\n".encode())
             answer = ""
     os.close(ours)
-    return process.wait(timeout=60), said.decode()
+    return process.wait(timeout=120), said.decode()
 
 
 def test_promote_asks_and_takes_no_for_an_answer(shop: Shop) -> None:

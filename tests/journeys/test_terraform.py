@@ -619,7 +619,7 @@ def test_killed_with_terraform_at_any_moment_resume_ends_as_undisturbed(stand_in
 
     environment = {**os.environ, **shop.variables, "PYTHONPATH": os.pathsep.join(sys.path)}
     words = [sys.executable, "-m", "pointsman", "deploy", "--build-id", "102"]
-    killed = subprocess.run(words, cwd=shop.folder, env=environment, capture_output=True, timeout=60, check=False)
+    killed = subprocess.run(words, cwd=shop.folder, env=environment, capture_output=True, timeout=120, check=False)
     assert killed.returncode == -signal.SIGKILL
     launcher.write_text(whole)
     assert shop.serves("STAGE") == "1"
@@ -654,11 +654,11 @@ def test_ctrl_c_reaches_terraform_once_and_is_waited_for(stand_in: Shop) -> None
     environment = {**os.environ, **shop.variables, "PYTHONPATH": os.pathsep.join(sys.path)}
     words = [sys.executable, "-m", "pointsman", "deploy", "--build-id", "101"]
     process = subprocess.Popen(words, cwd=shop.folder, env=environment, stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 60
+    until = time.monotonic() + 120
     while not heard.exists() and time.monotonic() < until:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=120)
 
     assert process.returncode == 130
     assert heard.read_text() == "INT\n"

@@ -61,12 +61,14 @@ def test_a_failing_update_is_told_with_its_reason(alone: Shop) -> None:
 
 def test_the_status_says_what_trouble_there_is_until_it_is_off(alone: Shop) -> None:
     alone.ok("local", "chaos", "--latency", "1ms..2ms", "--only", "s3", "--clock", "60")
+    alone.ok("local", "chaos", "--metrics-late", "90s")
 
     said = alone.ok("local", "status").out.splitlines()[1:]
 
     assert said == [
         "  latency of 1 ms to 2 ms, on s3 (struck 0 times)",
         "  waits pass 60 times as fast as on AWS",
+        "  metrics come 90 s late",
     ]
     assert alone.ok("local", "chaos", "--off").out == "No trouble: every call is answered at once.\n"
     assert len(alone.ok("local", "status").out.splitlines()) == 1

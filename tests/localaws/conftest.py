@@ -36,7 +36,7 @@ def package(source: str, name: str = "index.py") -> bytes:
     return packed.getvalue()
 
 
-def until(holds: Callable[[], Any], what: str, within_s: float = 15.0) -> Any:
+def until(holds: Callable[[], Any], what: str, within_s: float = 60.0) -> Any:
     """Ask again until it holds."""
     deadline = time.monotonic() + within_s
     while not (found := holds()):

@@ -288,7 +288,7 @@ def test_no_answered_write_of_lambda_is_lost_by_a_kill(directory: Path) -> None:
         for writer in writers:
             writer.start()
         for _ in range(12):
-            assert enough.acquire(timeout=30)
+            assert enough.acquire(timeout=120)
         os.kill(running.pid, signal.SIGKILL)
         for writer in writers:
             writer.join()

@@ -112,7 +112,7 @@ async def local(directory: Path, **more: Any) -> AsyncIterator[Local]:
     made.state.close()
 
 
-async def until(holds: Callable[[], Any], within_s: float = 10.0) -> None:
+async def until(holds: Callable[[], Any], within_s: float = 60.0) -> None:
     async with asyncio.timeout(within_s):
         while not holds():
             await asyncio.sleep(0.005)
@@ -403,7 +403,7 @@ def test_a_new_speed_shortens_a_wait_that_has_begun() -> None:
         await asyncio.sleep(0)  # it has begun
         speed = 3_600_000.0
         pace.changed()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             assert await waiting > 3590.0
 
     run(scenario())

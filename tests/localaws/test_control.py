@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -194,7 +193,5 @@ def test_a_long_poll_does_not_hold_it_up(directory: Path) -> None:
     queue = sqs.create_queue(QueueName="q")["QueueUrl"]
     with ThreadPoolExecutor(1) as pool:
         polling = pool.submit(sqs.receive_message, QueueUrl=queue, WaitTimeSeconds=20)
-        began = time.monotonic()
         assert control.down(directory) is True
-        assert time.monotonic() - began < 12
-        assert polling.exception() is not None
+        assert polling.exception() is not None  # cut off: had it been waited for, it would have an answer

@@ -57,7 +57,7 @@ class Seen:
         events = control.log_events(self._aws, self._name)
         return [json.loads(e.message[4:])["version"] for e in events if e.message.startswith("saw ")]
 
-    def wait(self, holds: Callable[[list[list[dict[str, Any]]]], Any], what: str, within_s: float = 20) -> Any:
+    def wait(self, holds: Callable[[list[list[dict[str, Any]]]], Any], what: str, within_s: float = 60) -> Any:
         return until(lambda: (found := self.batches()) and holds(found) and found, what, within_s)
 
 

@@ -71,7 +71,7 @@ def lives(pid: int) -> bool:
         return False
 
 
-async def until(true: Callable[[], bool], within_s: float = 10) -> None:
+async def until(true: Callable[[], bool], within_s: float = 50) -> None:
     async with asyncio.timeout(within_s):
         while not true():
             await asyncio.sleep(0.005)
@@ -132,7 +132,7 @@ Package = Callable[..., Target]
 
 
 def run(scene: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(scene(), 60))
+    asyncio.run(asyncio.wait_for(scene(), 120))
 
 
 def said(outcome: Outcome) -> Any:
@@ -412,8 +412,8 @@ def test_every_environment_has_a_scratch_folder_of_its_own(package: Package) -> 
 def test_a_timeout_kills_the_grandchildren_too(package: Package) -> None:
     source = """
         import subprocess, time
+        child = subprocess.Popen(["sleep", "1000"])
         def handler(e, c):
-            child = subprocess.Popen(["sleep", "1000"])
             print("child", child.pid)
             time.sleep(1000)
     """
@@ -567,23 +567,30 @@ def test_a_call_cancelled_while_starting_leaves_no_process(package: Package) -> 
 # The pool
 
 
-def test_eight_callers_of_a_slow_handler_wait_once(package: Package) -> None:
-    target = package(
-        {"app.py": "import os, time\ndef handler(e, c):\n    time.sleep(.1)\n    return os.getpid()\n"}, "app.handler"
-    )
+TOGETHER = """
+    import os, time
+    def handler(meeting, c):
+        folder, most = meeting
+        os.makedirs(folder, exist_ok=True)
+        open(f"{folder}/{os.getpid()}", "w").close()
+        while len(os.listdir(folder)) < most:
+            time.sleep(.01)
+        return os.getpid()
+"""
+"""Answers once as many processes as it is told are at work."""
+
+
+def test_eight_callers_of_a_slow_handler_are_served_at_once(package: Package, tmp_path: Path) -> None:
+    target = package({"app.py": TOGETHER}, "app.handler", timeout_s=50)
 
     async def scene() -> None:
         async with stage() as invoke:
-            cold = await asyncio.gather(*(invoke(target) for _ in range(8)))
-            loop = asyncio.get_running_loop()
-            began = loop.time()
-            warm = await asyncio.gather(*(invoke(target) for _ in range(8)))
-            took = loop.time() - began
+            cold = await asyncio.gather(*(invoke(target, [str(tmp_path / "cold"), 8]) for _ in range(8)))
+            warm = await asyncio.gather(*(invoke(target, [str(tmp_path / "warm"), 8]) for _ in range(8)))
 
         assert len({outcome.payload for outcome in cold}) == 8
         assert {outcome.payload for outcome in warm} == {outcome.payload for outcome in cold}
         assert all(outcome.init_ms is None for outcome in warm)
-        assert 0.1 <= took < 0.4
 
     run(scene)
 
@@ -621,14 +628,14 @@ def test_at_the_limit_the_longest_idle_goes_and_calls_queue(package: Package) ->
     run(scene)
 
 
-def test_a_burst_at_the_limit_ends_as_many_idle_processes_as_it_needs(package: Package) -> None:
-    source = "import os, time\ndef handler(e, c):\n    time.sleep(.2)\n    return os.getpid()\n"
-    one, two = (package({"app.py": source}, "app.handler") for _ in range(2))
+def test_a_burst_at_the_limit_ends_as_many_idle_processes_as_it_needs(package: Package, tmp_path: Path) -> None:
+    one, two = (package({"app.py": TOGETHER}, "app.handler", timeout_s=50) for _ in range(2))
+    first, second = ([str(tmp_path / name), 4] for name in ("first", "second"))
 
     async def scene() -> None:
         async with stage(limit=4) as invoke:
-            before = {said(outcome) for outcome in await asyncio.gather(*(invoke(one) for _ in range(4)))}
-            after = {said(outcome) for outcome in await asyncio.gather(*(invoke(two) for _ in range(4)))}
+            before = {said(outcome) for outcome in await asyncio.gather(*(invoke(one, first) for _ in range(4)))}
+            after = {said(outcome) for outcome in await asyncio.gather(*(invoke(two, second) for _ in range(4)))}
             assert (len(before), len(after)) == (4, 4)
             await until(lambda: not any(map(lives, before)))
 
@@ -641,27 +648,34 @@ def test_idle_processes_are_ended_after_a_while(package: Package) -> None:
     async def scene() -> None:
         async with stage(idle_s=0.2) as invoke:
             pid = said(await invoke(target))
-            assert lives(pid)
             await until(lambda: not lives(pid))
             assert said(await invoke(target)) != pid
 
     run(scene)
 
 
-def test_retiring_ends_idle_processes_now_and_busy_ones_after_their_call(package: Package) -> None:
-    source = "import os, time\ndef handler(e, c):\n    print('at work')\n    time.sleep(e)\n    return os.getpid()\n"
-    target = package({"app.py": source}, "app.handler")
+def test_retiring_ends_idle_processes_now_and_busy_ones_after_their_call(package: Package, tmp_path: Path) -> None:
+    source = """
+        import os, time
+        def handler(go, c):
+            print("at work")
+            while go and not os.path.exists(go):
+                time.sleep(.01)
+            return os.getpid()
+    """
+    target, go = package({"app.py": source}, "app.handler", timeout_s=50), tmp_path / "go"
     other = replace(target, version="8")
 
     async def scene() -> None:
         async with stage() as invoke:
-            idle = said(await invoke(target, 0))
-            kept = said(await invoke(other, 0))
-            busy = asyncio.create_task(invoke(target, 0.3))
+            idle = said(await invoke(target))
+            kept = said(await invoke(other))
+            busy = asyncio.create_task(invoke(target, str(go)))
             await until(lambda: sum(line == "at work" for _, _, line in invoke.lines) == 3)
-            assert said(await invoke(target, 0)) != idle  # idle's process is the busy one; this is a second
+            assert said(await invoke(target)) != idle  # idle's process is the busy one; this is a second
 
             await invoke.executor.retire("greeting", "123456789012", "us-east-1", "7")
+            go.touch()
             outcome = await busy
             assert (outcome.error, said(outcome)) == (None, idle)
             await until(lambda: not lives(idle))
@@ -743,7 +757,7 @@ def test_nothing_outlives_a_server_killed_with_minus_9(package: Package) -> None
             assert lives(function)
             assert lives(grandchild)
             process.send_signal(signal.SIGKILL)
-            await until(lambda: not lives(function) and not lives(grandchild) and not Path(scratch).exists(), 2)
+            await until(lambda: not lives(function) and not lives(grandchild) and not Path(scratch).exists())
 
     run(scene)
 
@@ -757,7 +771,7 @@ def test_a_runtime_at_work_after_its_answer_is_neither_killed_nor_waited_for(pac
             with urllib.request.urlopen(api + "next") as answer:
                 request_id = answer.headers["Lambda-Runtime-Aws-Request-Id"]
             urllib.request.urlopen(api + request_id + "/response", b"%%d" %% os.getpid()).close()
-            time.sleep(1)
+            time.sleep(1000)
         """
     target = package({"bootstrap": source % sys.executable}, "any", "provided.al2")
     (target.code / "bootstrap").chmod(0o755)
@@ -765,10 +779,7 @@ def test_a_runtime_at_work_after_its_answer_is_neither_killed_nor_waited_for(pac
     async def scene() -> None:
         async with stage() as invoke:
             first = await invoke(target)
-            loop = asyncio.get_running_loop()
-            began = loop.time()
             second = await invoke(target)
-            assert loop.time() - began < 0.9
             assert first.payload != second.payload
             assert lives(said(first))
 
@@ -1234,7 +1245,7 @@ class Reader:
         self._more.set()
 
     async def until(self, end: bytes) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(50):
             while not self.got.endswith(end):
                 self._more.clear()
                 await self._more.wait()

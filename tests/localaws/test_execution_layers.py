@@ -162,10 +162,10 @@ def test_a_runtime_may_come_from_a_layer(package: Package, opt: Opt, *, namespac
 def test_a_process_with_layers_ends_as_any_other(package: Package, opt: Opt) -> None:
     source = """
         import os, subprocess, time
+        child = subprocess.Popen(["sleep", "1000"])
         def handler(event, context):
             if event == "exit": os._exit(3)
             if event == "eat": waste = bytearray(400_000_000)
-            child = subprocess.Popen(["sleep", "1000"])
             print("child", child.pid)
             time.sleep(1000)
     """

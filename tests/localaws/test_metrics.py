@@ -96,21 +96,32 @@ def test_a_throttled_call_is_counted_as_one(aws: control.Running, connect: Clien
     assert total(cloudwatch, "Invocations", dimensions("closed")) is None
 
 
-def test_calls_beside_what_is_provisioned_spill_over(aws: control.Running, connect: Client) -> None:
+TOGETHER = """
+import os, time
+def handler(event, context):
+    open(f"{event['folder']}/{context.aws_request_id}", "w").close()
+    while len(os.listdir(event["folder"])) < event["most"]:
+        time.sleep(.01)
+"""
+"""Answers once as many calls as it is told are at work."""
+
+
+def test_calls_beside_what_is_provisioned_spill_over(aws: control.Running, connect: Client, tmp_path: Path) -> None:
     cloudwatch, lambda_ = connect("cloudwatch"), connect("lambda")
-    make_function(aws, "ready", "import time\ndef handler(event, context):\n    time.sleep(event['s'])\n", Publish=True)
+    make_function(aws, "ready", TOGETHER, Publish=True, Timeout=60)
     given = {"FunctionName": "ready", "Qualifier": "1"}
     lambda_.put_provisioned_concurrency_config(**given, ProvisionedConcurrentExecutions=1)
     until(
         lambda: lambda_.get_provisioned_concurrency_config(**given)["Status"] == "READY", "what is provisioned is ready"
     )
     of = [*dimensions("ready"), {"Name": "Resource", "Value": "ready:1"}]
-    invoke(lambda_, "ready:1", 2, s=0)
+    invoke(lambda_, "ready:1", 2, folder=str(tmp_path), most=1)
     assert total(cloudwatch, "ProvisionedConcurrencyInvocations", of) == 2
     assert total(cloudwatch, "ProvisionedConcurrencySpilloverInvocations", of) == 0
 
     with ThreadPoolExecutor(2) as threads:  # one has to run beside it
-        for reply in [threads.submit(invoke, connect("lambda"), "ready:1", s=0.5) for _ in range(2)]:
+        both = {"folder": str(tmp_path), "most": 4}
+        for reply in [threads.submit(invoke, connect("lambda"), "ready:1", **both) for _ in range(2)]:
             reply.result()
 
     assert total(cloudwatch, "ProvisionedConcurrencyInvocations", of) == 3

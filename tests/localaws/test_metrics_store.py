@@ -101,7 +101,7 @@ def test_a_throttled_attempt_is_no_invocation(opened: Open) -> None:
 
     metrics.record(sample(outcome="throttled"))
 
-    assert [of_lambda(metrics, "Throttles", each) for each in ((), FUNCTION, ALIAS, VERSION)] == [1, 1, 1, None]
+    assert [of_lambda(metrics, "Throttles", each) for each in ((), FUNCTION, ALIAS, VERSION)] == [1, 1, 1, 1]
     for name in ("Invocations", "Errors", "Duration", "ConcurrentExecutions"):
         assert of_lambda(metrics, name, FUNCTION) is None
 

@@ -296,7 +296,7 @@ def test_what_fails_hinders_nobody() -> None:
         schedules = Schedules(source, Timetable(time.time), lambda: 6000.0)
         try:
             schedules.changed()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while min(source.fired.count("broken"), source.fired.count("fine")) < 3:
                     await asyncio.sleep(0.005)
         finally:
@@ -618,12 +618,13 @@ def test_create_schedule_refuses(hurried: control.Running, given_: dict[str, str
 def test_a_restart_goes_on_and_makes_up_for_nothing(tmp_path: Path) -> None:
     running = control.up(tmp_path, settle_s=0.05)
     try:
+        control.chaos(running, "PUT", clock=0.001)  # nothing becomes due in this life, however long it takes
         sqs = client(running, "sqs")
         url = sqs.create_queue(QueueName="q")["QueueUrl"]
         arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         put(running, "rule", "rate(1 minute)", {"Arn": arn, "Input": "rule"})
         soon = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=3)
-        for name, moment in (("missed", soon), ("to come", soon + timedelta(minutes=5))):
+        for name, moment in (("missed", soon), ("to come", soon + timedelta(days=1))):
             client(running, "scheduler").create_schedule(
                 Name=name.split()[0],
                 ScheduleExpression=moment.strftime("at(%Y-%m-%dT%H:%M:%S)"),
@@ -637,6 +638,9 @@ def test_a_restart_goes_on_and_makes_up_for_nothing(tmp_path: Path) -> None:
         control.chaos(running, "PUT", clock=120)
         url = client(running, "sqs").get_queue_url(QueueName="q")["QueueUrl"]
         found: list[str] = []
+        until(lambda: found.extend(bodies(running, url, 1)) or "rule" in found, "it has read what there is")
+        client(running, "events").disable_rule(Name="rule")  # a thousand of its messages would come first
+        control.chaos(running, "PUT", clock=86_400)  # not before: it would make up for nothing
         until(lambda: found.extend(bodies(running, url, 1)) or "to come" in found, "the other one")
         assert set(found) == {"rule", "to come"}
     finally:

@@ -121,7 +121,7 @@ def test_lambda_answers_while_the_rest_is_copied(directory: Path, shelf: Path) -
         saving.start()
         until(lambda: list(shelf.glob(".s.*/moto")), "moto's part is being copied")
         try:
-            assert control.ask(running, "GET", "/2015-03-31/functions/", timeout=5)[0] == 200
+            assert control.ask(running, "GET", "/2015-03-31/functions/", timeout=60)[0] == 200
         finally:
             large.execute("COMMIT")
             saving.join()

@@ -41,7 +41,7 @@ async def created(service: LambdaService) -> None:
 
 def run(work: Callable[[], Awaitable[None]]) -> None:
     async def bounded() -> None:
-        await asyncio.wait_for(work(), 30)
+        await asyncio.wait_for(work(), 120)
 
     asyncio.run(bounded())
 
@@ -126,11 +126,12 @@ def test_what_changed_is_retired_whoever_changed_it(tmp_path: Path) -> None:
 def test_an_event_runs_after_the_reply_and_once(tmp_path: Path) -> None:
     async def work() -> None:
         executor = InProcess()
-        async with serving(tmp_path, executor, settle_s=0.05) as service:
+        async with serving(tmp_path, executor, settle_s=3600.0) as service:
             await created(service)  # still pending: the event waits, the reply does not
             reply = await service.invoke(*HERE, "f", b"", invocation_type="Event")
 
             assert (reply.status, reply.payload, executor.ran) == (202, b"", [])
+            service._state.release()
             await until(lambda: executor.ran)
             await until(lambda: not service._invocations._background)
             assert [version for _, version in executor.ran] == ["$LATEST"]

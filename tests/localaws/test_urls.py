@@ -43,7 +43,7 @@ def id_of(url: str) -> str:
 def ask(
     running: control.Running, path: str, *, method: str = "GET", headers: dict[str, str] | None = None
 ) -> HTTPResponse:
-    connection = HTTPConnection("127.0.0.1", running.port, timeout=30)
+    connection = HTTPConnection("127.0.0.1", running.port, timeout=120)
     connection.request(method, path, headers=headers or {})
     return connection.getresponse()
 

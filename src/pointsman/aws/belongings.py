@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pointsman.aws.sending import Reply, Sender, nothing
 from pointsman.errors import NotFound
-from pointsman.model import EventSource, FunctionArn, Permission, Url
+from pointsman.model import EventSource, FunctionArn, KeptReady, Permission, Url
 
 R = TypeVar("R")
 
@@ -107,23 +107,27 @@ class Belonging(Sender):
     # Provisioned concurrency
 
     def provisioned(self, function: str, qualifier: str) -> int | None:
-        return self._or_none(
-            "GetProvisionedConcurrencyConfig",
-            lambda reply: int(reply["RequestedProvisionedConcurrentExecutions"]),
-            **_of(function, qualifier),
-        )
+        found = self.kept_ready(function, qualifier)
+        return found.number if found else None
 
-    def provisioned_of_all(self, function: str) -> frozenset[str]:
-        """The qualifiers that have some."""
+    def kept_ready(self, function: str, qualifier: str) -> KeptReady | None:
+        return self._or_none("GetProvisionedConcurrencyConfig", _kept_ready, **_of(function, qualifier))
+
+    def kept_ready_of_all(self, function: str) -> dict[str, KeptReady]:
+        """By the version or alias that has it."""
         pages = self._pages(
             "ListProvisionedConcurrencyConfigs", lambda reply: reply["ProvisionedConcurrencyConfigs"], function
         )
-        return frozenset(FunctionArn.parse(each["FunctionArn"]).qualifier or "" for each in pages)
+        return {FunctionArn.parse(each["FunctionArn"]).qualifier or "": _kept_ready(each) for each in pages}
 
-    def provision(self, function: str, qualifier: str, number: int) -> None:
-        self._send(
+    def provisioned_of_all(self, function: str) -> frozenset[str]:
+        """The qualifiers that have some."""
+        return frozenset(self.kept_ready_of_all(function))
+
+    def provision(self, function: str, qualifier: str, number: int) -> KeptReady:
+        return self._send(
             "PutProvisionedConcurrencyConfig",
-            nothing,
+            _kept_ready,
             mutates=True,
             **_of(function, qualifier),
             ProvisionedConcurrentExecutions=number,
@@ -161,6 +165,15 @@ class Belonging(Sender):
 
 def _of(function: str, qualifier: str) -> dict[str, str]:
     return {"subject": f"{function}:{qualifier}", "FunctionName": function, "Qualifier": qualifier}
+
+
+def _kept_ready(reply: Reply) -> KeptReady:
+    return KeptReady(
+        number=reply["RequestedProvisionedConcurrentExecutions"],
+        status=reply.get("Status", "READY"),
+        reason=reply.get("StatusReason", ""),
+        modified=reply.get("LastModified", ""),
+    )
 
 
 def _url(reply: Reply) -> Url:

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pointsman.aws.belongings import Belonging
+from pointsman.aws.invoking import Invoking
+from pointsman.aws.metrics import Metrics
 from pointsman.aws.objects import Objects
 from pointsman.aws.packages import Packages
 from pointsman.aws.roles import Roles
@@ -60,7 +62,7 @@ class Quotas(Value, frozen=True, kw_only=True):
     unreserved: int
 
 
-class Gateway(Stacks, Belonging, Objects, Packages, Roles, Trials):
+class Gateway(Stacks, Belonging, Invoking, Metrics, Objects, Packages, Roles, Trials):
     # Functions and versions
 
     def function(self, name: str, qualifier: str | None = None) -> Configuration | None:
@@ -170,8 +172,8 @@ class Gateway(Stacks, Belonging, Objects, Packages, Roles, Trials):
             Description=description,
         )
 
-    def point(self, alias: Alias, routing: Routing, *, expecting: str, description: str) -> Alias:
-        """Weights are always said, empty ones too: what UpdateAlias is not given it keeps."""
+    def point(self, alias: Alias, routing: Routing, *, expecting: str, description: str | None) -> Alias:
+        """Weights are always said, empty ones too: what UpdateAlias is not given it keeps, as the description here."""
         canary = routing.canary
         weights = {str(canary.version): float(canary.weight)} if canary else {}
         return self._send(

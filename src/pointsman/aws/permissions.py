@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-Target: TypeAlias = Literal["function", "everything", "role", "clones", "stack", "bucket", "policies", "mappings"]
+Target: TypeAlias = Literal[
+    "function", "everything", "role", "clones", "stack", "bucket", "policies", "mappings", "table"
+]
 """What an action is for: everything is `*`, where IAM knows no resource; clones are branches' own roles."""
 
 
@@ -17,7 +19,8 @@ class Need(NamedTuple):
     """`actions` that one AWS call takes, `on` what, for which `parts` of the work.
 
     look: status, versions, history, diff. create, settings: of a function that Pointsman owns. guard: role_guard.
-    together: several functions in one release.
+    together: several functions in one release. rollout: traffic that moves little by little, watched. ledger: it is a
+    table, reached by the deployer's own credentials.
     """
 
     actions: tuple[str, ...]
@@ -36,15 +39,22 @@ CALLS: Mapping[str, Need] = {
     **_same("lambda", "function", ("create",), "CreateFunction"),
     **_same("lambda", "function", ("settings", "per-branch"), "UpdateFunctionConfiguration"),
     **_same("lambda", "everything", ("doctor",), "GetAccountSettings"),
+    # Neither call knows a resource: composite alarms are told only to those who may see all.
+    **_same("cloudwatch", "everything", ("rollout",), "GetMetricData", "DescribeAlarms"),
     # Aliases named after branches, what they get of their model alias, and their end.
     **_same(
         *("lambda", "function", ("branches",)),
         *("GetPolicy", "AddPermission", "RemovePermission"),
         *("GetFunctionEventInvokeConfig", "PutFunctionEventInvokeConfig", "DeleteFunctionEventInvokeConfig"),
-        *("GetProvisionedConcurrencyConfig", "PutProvisionedConcurrencyConfig", "DeleteProvisionedConcurrencyConfig"),
-        *("ListFunctionEventInvokeConfigs", "ListProvisionedConcurrencyConfigs", "ListFunctionUrlConfigs"),
+        *("ListFunctionEventInvokeConfigs", "ListFunctionUrlConfigs"),
         "DeleteFunction",
     ),
+    **_same(
+        *("lambda", "function", ("branches", "rollout")),
+        *("GetProvisionedConcurrencyConfig", "PutProvisionedConcurrencyConfig", "DeleteProvisionedConcurrencyConfig"),
+        "ListProvisionedConcurrencyConfigs",
+    ),
+    "lambda:Invoke": Need(("lambda:InvokeFunction",), "function", ("traffic",)),
     **_same("lambda", "function", ("branches", "together"), "DeleteAlias"),
     **_same(
         *("lambda", "function", ("preview",)),
@@ -75,6 +85,13 @@ CALLS: Mapping[str, Need] = {
         *("iam", "clones", ("per-branch",)),
         *("CreateRole", "DeleteRole", "TagRole", "UpdateAssumeRolePolicy", "PutRolePolicy", "DeleteRolePolicy"),
         *("AttachRolePolicy", "DetachRolePolicy", "PutRolePermissionsBoundary", "DeleteRolePermissionsBoundary"),
+    ),
+    # A ledger in a table; `ledger init` is for whoever sets it up, not for each deployer.
+    **_same("dynamodb", "table", ("ledger",), "DescribeTable", "GetItem", "PutItem", "Query", "UpdateItem"),
+    **_same(
+        *("dynamodb", "table", ("ledger init",)),
+        *("CreateTable", "UpdateTable", "DescribeContinuousBackups", "UpdateContinuousBackups"),
+        *("DescribeTimeToLive", "UpdateTimeToLive"),
     ),
     # What a rehearsal supplies where the local AWS lacks it: never called on AWS.
     **_same("s3", "everything", ("rehearsal",), "CreateBucket"),

@@ -21,6 +21,8 @@ from pointsman.aws.operation import Operation, R
 
 _SERVICES = (
     "cloudformation",
+    "cloudwatch",
+    "dynamodb",
     "iam",
     "lambda",
     "s3",
@@ -40,11 +42,13 @@ _BY_CODE: Mapping[str, type[errors.AwsError]] = {
             "Throttling",
             "RequestLimitExceeded",
             "SlowDown",
+            "ProvisionedThroughputExceededException",
         ),
         errors.Throttled,
     ),
     **dict.fromkeys(
-        ("AccessDeniedException", "AccessDenied", "UnauthorizedOperation", "Forbidden", "403"), errors.AccessDenied
+        ("AccessDeniedException", "AccessDenied", "NotAuthorized", "UnauthorizedOperation", "Forbidden", "403"),
+        errors.AccessDenied,
     ),
     **dict.fromkeys(
         (
@@ -62,14 +66,21 @@ _BY_CODE: Mapping[str, type[errors.AwsError]] = {
         errors.CredentialsRefused,
     ),
     **dict.fromkeys(
-        ("ResourceNotFoundException", "NoSuchBucket", "NoSuchKey", "ChangeSetNotFound", "ChangeSetNotFoundException"),
+        (
+            *("ResourceNotFoundException", "NoSuchBucket", "NoSuchKey", "ChangeSetNotFound"),
+            *("ChangeSetNotFoundException", "TableNotFoundException"),
+        ),
         errors.NotFound,
     ),
-    **dict.fromkeys(("PreconditionFailedException", "PreconditionFailed"), errors.PreconditionFailed),
+    **dict.fromkeys(
+        ("PreconditionFailedException", "PreconditionFailed", "ConditionalCheckFailedException"),
+        errors.PreconditionFailed,
+    ),
     **dict.fromkeys(
         (
             *("ResourceConflictException", "AlreadyExistsException", "EntityAlreadyExists", "OperationAborted"),
-            *("BucketAlreadyOwnedByYou", "ParameterAlreadyExists"),
+            *("BucketAlreadyOwnedByYou", "ParameterAlreadyExists", "ResourceInUseException"),
+            *("TransactionConflictException", "TransactionCanceledException"),
         ),
         errors.Conflict,
     ),
@@ -149,7 +160,8 @@ class Wire:
             _translate(error, operation)
         try:
             return operation.read(reply)
-        except (KeyError, TypeError, ValueError) as error:  # a proxy's login page, say: nothing that AWS would answer
+        except (KeyError, TypeError, ValueError, theirs.BotoCoreError) as error:
+            # A proxy's login page, say, or a stream that broke off: nothing that AWS would answer.
             raise _lost(f"an answer that is not AWS's: {error!r}", operation) from error
 
     def _open(self) -> Any:
@@ -258,6 +270,11 @@ def _refused(error: Any, operation: Operation[Any]) -> errors.AwsError:
     if kind is None:
         by_status = {404: errors.NotFound, 412: errors.PreconditionFailed, 429: errors.Throttled}
         kind = by_status.get(status, errors.InvalidRequest)
+    if code == "TransactionCanceledException":  # a list of reasons, one for each of its items
+        if "ConditionalCheckFailed" in what:
+            kind = errors.PreconditionFailed
+        elif any(reason in what for reason in ("ThrottlingError", "ProvisionedThroughputExceeded")):
+            kind = errors.Throttled
     if code == "ValidationError" and "does not exist" in what:  # CloudFormation's way to say 404
         kind = errors.NotFound
     next_ = _NEXT.get(kind, "")

@@ -20,8 +20,9 @@ def run(screen: Screen, asked: argparse.Namespace, running: control.Running, reg
     try:
         if asked.off:
             control.chaos(running, "DELETE")
-        if rules or asked.clock:
-            control.chaos(running, "POST", rules=rules, **({"clock": asked.clock} if asked.clock else {}))
+        paces = {name: value for name in ("clock", "metrics_late") if (value := getattr(asked, name)) is not None}
+        if rules or paces:
+            control.chaos(running, "POST", rules=rules, **paces)
         if asked.code_quota is not None:
             control.chaos(
                 running, "POST", "/code-quota", account=control.ACCOUNT, region=region, bytes=asked.code_quota
@@ -68,6 +69,8 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     said = [_line(rule) for rule in found["rules"]]
     if found["clock"] != 1:
         said.append(f"waits pass {found['clock']:g} times as fast as on AWS")
+    if found["metrics_late"]:
+        said.append(f"metrics come {shown_duration(found['metrics_late'])} late")
     said += [
         f"at most {each['bytes']:,} bytes of code in account {each['account']}, {each['region']}"
         for each in found["code_quotas"]

@@ -42,6 +42,7 @@ class Typed:
         self._wrap = wrap
         self._clock = clock
         self._world: World | None = None
+        self._show: Callable[[str], None] | None = None
 
     def file(self) -> Path:
         return Path(self.asked.file) if self.asked.file else config.find(Path.cwd())
@@ -68,6 +69,8 @@ class Typed:
                     approve=getattr(self.asked, "approve", False),
                     allow_replace=getattr(self.asked, "allow_replace", False),
                     all_at_once=getattr(self.asked, "all_at_once", False),
+                    supersede=getattr(self.asked, "supersede", False),
+                    outside_window=getattr(self.asked, "outside_window", False),
                     wait_s=getattr(self.asked, "wait", 300),
                 ),
                 say=self.screen.say,
@@ -79,13 +82,24 @@ class Typed:
             )
             if self.screen.lively:
                 world.board = self.screen.board
+            if len(getattr(self.asked, "function", None) or project.functions) == 1 and not self.screen.json:
+                world.watched = self._watched
             if self._wrap:
                 world.wrap = self._wrap
             if self._clock:
                 world.clock = self._clock
             self.screen.calls = world.calls
+            self.screen.ledger = world.ledger_costs
             self._world = world
         return self._world
+
+    def _watched(self, rollout: str) -> None:
+        """Shows a rollout that this command carries through. Brought in when there is one: it starts slowly."""
+        if self._show is None:
+            from pointsman.cli.rollout import shown_live
+
+            self._show = shown_live(self.screen, self.world)
+        self._show(rollout)
 
     @property
     def functions(self) -> tuple[Function, ...]:
@@ -115,7 +129,7 @@ def run(
         return _dispatch(typed)
     except PointsmanError as error:
         screen.failed(error)
-        if asked.command in MOVES:
+        if asked.command in MOVES or getattr(asked, "rollout_command", "") == "resume":
             from pointsman.cli import reports
 
             reports.failed(error, asked.command, environ, typed.root, screen.err)
@@ -158,6 +172,14 @@ def _dispatch(typed: Typed) -> int:
             return _history(typed)
         case "diff":
             return _diff(typed)
+        case "rollout":
+            from pointsman.cli import rollout
+
+            return rollout.run(typed)
+        case "ledger":
+            from pointsman.cli import ledger
+
+            return ledger.run(typed)
         case "branch":
             from pointsman.cli import branch
 
@@ -298,7 +320,7 @@ def _buildable(typed: Typed) -> list[tuple[config.Project, Function]]:
 def _deploy(typed: Typed) -> int:
     from pointsman import release_set
 
-    return _told(typed, release_set.deploy(typed.world, typed.functions, _target(typed), given=typed.asked.build_id))
+    return told(typed, release_set.deploy(typed.world, typed.functions, _target(typed), given=typed.asked.build_id))
 
 
 def _target(typed: Typed) -> Environment:
@@ -315,17 +337,17 @@ def _promote(typed: Typed) -> int:
     from pointsman import release_set
 
     environment = typed.world.environment(typed.asked.to)
-    return _told(typed, release_set.promote(typed.world, typed.functions, environment, typed.asked.target))
+    return told(typed, release_set.promote(typed.world, typed.functions, environment, typed.asked.target))
 
 
 def _rollback(typed: Typed) -> int:
     from pointsman import release_set
 
     environment = typed.world.environment(typed.asked.alias)
-    return _told(typed, release_set.roll_back(typed.world, typed.functions, environment, typed.asked.target))
+    return told(typed, release_set.roll_back(typed.world, typed.functions, environment, typed.asked.target))
 
 
-def _told(typed: Typed, done: list[Released]) -> int:
+def told(typed: Typed, done: list[Released]) -> int:
     screen = typed.screen
     screen.board_is_final()
     if not screen.json:
@@ -340,6 +362,8 @@ def _told(typed: Typed, done: list[Released]) -> int:
                 screen.print(f"{about}Note: {note}.")
             if each.preview:
                 screen.print(f"{about}Preview: {each.preview}")
+            if path := (each.rollout or {}).get("reports", {}).get("text"):
+                screen.print(f"{about}The rollout's report: {path}")
             for warning in each.warnings:
                 screen.warn(warning)
     screen.result(done)
@@ -428,7 +452,7 @@ def _show_plan(screen: Screen, plan: Plan) -> None:
 def _apply(typed: Typed) -> int:
     from pointsman import release, release_set
 
-    return _told(typed, release_set.apply(typed.world, release.load(Path(typed.asked.plan_file))))
+    return told(typed, release_set.apply(typed.world, release.load(Path(typed.asked.plan_file))))
 
 
 def _resume(typed: Typed) -> int:
@@ -451,7 +475,7 @@ def _resume(typed: Typed) -> int:
             typed.screen.print(f"{run.function}: {run.alias} is deleted, with what was left of it.")
         typed.screen.result(cleared)
         return 0
-    return _told(typed, release_set.resume(typed.world, run))
+    return told(typed, release_set.resume(typed.world, run))
 
 
 def _status(typed: Typed) -> int:
@@ -483,6 +507,8 @@ def _status(typed: Typed) -> int:
             for row in each.aliases:
                 if row.drift:
                     screen.print(f"{row.alias} was moved outside Pointsman: {row.drift}.")
+            for line in each.rollouts:
+                screen.print(f"{line[0].upper()}{line[1:]}.")
             if each.unfinished:
                 screen.print(f"{each.unfinished}.")
     screen.result(found)
@@ -527,7 +553,7 @@ def _history(typed: Typed) -> int:
         aside, versions, aliases = survey.rebuild(world, world.functions())
         if not screen.json:
             kept = f" The old one is kept as {aside}." if aside else ""
-            screen.print(f"Wrote {world.ledger_path} anew: {versions} versions, {aliases} aliases.{kept}")
+            screen.print(f"Wrote {world.ledger.place} anew: {versions} versions, {aliases} aliases.{kept}")
         screen.result({"set_aside": str(aside) if aside else None, "versions": versions, "aliases": aliases})
         return 0
     lines = survey.history(world.ledger, limit=asked.limit, alias=asked.alias)

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -165,7 +165,13 @@ def _logs(typed: Typed, root: Path) -> None:
         screen.result(lines)
         return
     since_ms = 0 if asked.since is None else int((time.time() - asked.since) * 1000)
-    found = control.log_events(_running(root), asked.function, since_ms=since_ms, follow=asked.follow)
+    running = _running(root)
+    found: Iterable[control.LogEvent]
+    found = control.log_events(running, asked.function, since_ms=since_ms, follow=asked.follow)
+    if asked.function and not asked.follow and not (found := list(found)):
+        logged = sorted({each.function for each in control.log_events(running)})
+        if asked.function not in logged:
+            screen.warn(f"nothing is logged of {asked.function}; there are lines of: {', '.join(logged) or 'nobody'}")
     if screen.json and not asked.follow:
         screen.result(list(found))
         return
@@ -183,11 +189,12 @@ def _called(event: control.LogEvent) -> str:
 
 
 def _root(file: str | None) -> Path:
-    """The project's folder, or this one: the local AWS can be used without a pointsman.toml."""
+    """The project's folder; the local AWS can be used without a pointsman.toml: the nearest that has one, or this."""
     try:
         return (Path(file) if file else config.find(Path.cwd())).resolve().parent
     except UsageError:
-        return Path.cwd()
+        here = Path.cwd()
+        return next((each for each in (here, *here.parents) if directory(each).is_dir()), here)
 
 
 def _up(root: Path, port: int | None) -> control.Running:

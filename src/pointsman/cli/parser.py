@@ -30,6 +30,7 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("plan", "show exactly what a deploy, promote or rollback would call"),
             ("apply", "run exactly a saved plan, or refuse if the world moved"),
             ("resume", "go on with a run that was killed or failed"),
+            ("rollout", "traffic that moves step by step: watch, pause, skip, abort, report, simulate"),
             ("branch", "aliases of branches: list them, clear up after those that are gone"),
         ),
     ),
@@ -47,6 +48,7 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         (
             ("doctor", "what stands in the way: tools, credentials, permissions, limits, roles"),
             ("local", "the embedded local AWS: up, down, status, logs, env, chaos, snapshot, reset"),
+            ("ledger", "the ledger itself: create a team's table, look at it, copy one"),
             ("ci", "write a pipeline for GitHub, GitLab, CircleCI, Jenkins or Bitbucket"),
             ("config", "explain every key, print the JSON Schema, check the file"),
             ("completion", "a completion script for bash, zsh or tcsh"),
@@ -201,6 +203,11 @@ def _to(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return parser
 
 
+def _shifting(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--all-at-once", action="store_true", help="move all traffic at once, whatever `rollout` says")
+    parser.add_argument("--supersede", action="store_true", help="end a rollout that is under way there first")
+
+
 def _gates(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--approve", action="store_true", help="approve what asks for approval, as yourself")
     parser.add_argument(
@@ -208,6 +215,12 @@ def _gates(parser: argparse.ArgumentParser) -> None:
         help="do what a plan is refused for: an owner that replaces the function or changes a role that is live",
     )  # fmt: skip
     parser.add_argument("--wait", type=_positive, default=300, metavar="SECONDS", help="how long to wait for AWS (300)")
+
+
+def _outside(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--outside-window", action="store_true", help="move although the window is shut; under your name"
+    )
 
 
 def _deploying(parser: argparse.ArgumentParser) -> None:
@@ -220,7 +233,8 @@ def _deploying(parser: argparse.ArgumentParser) -> None:
         help="to an alias named after this git branch, or pr:NUMBER (default: the present one)",
     )
     parser.add_argument("--build-id", metavar="ID", help="what to call this build (default: the commit, else a time)")
-    parser.add_argument("--all-at-once", action="store_true", help="move all traffic at once, whatever `rollout` says")
+    _shifting(parser)
+    _outside(parser)
     _gates(parser)
 
 
@@ -228,7 +242,8 @@ def _promoting(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="BUILD|VERSION|ALIAS")
     parser.add_argument("--to", metavar="ENV", required=True, help="the environment, by name or alias")
     _function(parser)
-    parser.add_argument("--all-at-once", action="store_true", help="move all traffic at once, whatever `rollout` says")
+    _shifting(parser)
+    _outside(parser)
     _gates(parser)
 
 
@@ -328,6 +343,10 @@ def _chaos(kinds: Any, shared: Parser) -> None:
     option("--times", type=_positive, metavar="N", help="strike at most N times")
     option("--seed", type=int, metavar="N", help="the same seed, the same bad luck")
     option("--clock", type=_above_zero, metavar="X", help="waits pass X times as fast as on AWS (1: as on AWS)")
+    option(
+        "--metrics-late", type=duration, metavar="TIME",
+        help="CloudWatch shows what happened only so much later, e.g. 90s (0: at once)",
+    )  # fmt: skip
     option(
         "--code-quota", type=_size, metavar="SIZE",
         help="how much code the account may store in this region, e.g. 100MB (75GB: as on AWS)",
@@ -435,6 +454,7 @@ def _plan(parser: Parser, shared: Parser) -> None:
 
 def _apply(parser: Parser, _shared: Parser) -> None:
     parser.add_argument("plan_file", metavar="FILE")
+    _outside(parser)
     _gates(parser)
 
 
@@ -508,6 +528,39 @@ def _branch(parser: Parser, shared: Parser) -> None:
         _function(kind)
 
 
+def _ledger(parser: Parser, shared: Parser) -> None:
+    kinds: Any = parser.add_subparsers(dest="ledger_command", metavar="init|status|copy", required=True)
+    init = kinds.add_parser(
+        "init",
+        parents=[shared],
+        help="create the table (or file) that `[ledger] url` names, or what it lacks",
+        description="Create the table that `[ledger] url` names: on demand, protected from deletion, with\n"
+        "point-in-time recovery and a time to live. Of one that is there: check its keys, switch on what is off.",
+        epilog="example:\n  pointsman ledger init",
+        formatter_class=Help,
+    )
+    init.add_argument("--wait", type=_positive, default=300, metavar="SECONDS", help="how long to wait for AWS (300)")
+    kinds.add_parser(
+        "status",
+        parents=[shared],
+        help="where it is, how many entries, how large, the last entry, who holds leases",
+        epilog="example:\n  pointsman ledger status --json",
+        formatter_class=Help,
+    )
+    copy = kinds.add_parser(
+        "copy",
+        parents=[shared],
+        help="append the entries of another ledger to this one, or of this one to another",
+        description="Append the entries of another ledger to that of pointsman.toml, or the other way round, once.\n"
+        "A copy that was cut short goes on. Leases are not copied.",
+        epilog="example:\n  pointsman ledger copy --from sqlite:.pointsman/ledger.db",
+        formatter_class=Help,
+    )
+    copy.add_argument("--from", dest="source", metavar="URL", help="the other ledger is the source")
+    copy.add_argument("--to", dest="target", metavar="URL", help="the other ledger is the target")
+    copy.add_argument("--force", action="store_true", help="append to a ledger that has entries of its own")
+
+
 def _ci(parser: Parser, shared: Parser) -> None:
     kinds: Any = parser.add_subparsers(dest="system", metavar="SYSTEM|comment", required=True)
     for name, called in (
@@ -539,6 +592,90 @@ def _ci(parser: Parser, shared: Parser) -> None:
     )
     comment.add_argument("--from", dest="source", metavar="FILE", help="the JSON document of a deploy")
     comment.add_argument("--to", metavar="FILE", help="write it there")
+
+
+def _rollout(parser: Parser, shared: Parser) -> None:
+    kinds: Any = parser.add_subparsers(
+        dest="rollout_command",
+        metavar="watch|status|pause|resume|skip|approve|abort|list|report|simulate",
+        required=True,
+    )
+    which = "its alias, its environment, or its id (default: the newest)"
+    for name, text, more in (
+        ("watch", "follow it live, whoever carries it through", ""),
+        ("status", "how it stands, once", ""),
+        ("pause", "hold it at its weight; a canary that is worse still goes back", ""),
+        ("resume", "let it go on; carry it through from here where nobody does", ""),
+        ("skip", "do not wait for the rest of this step", ""),
+        ("approve", "approve what it is waiting for", ""),
+        ("abort", "end it: the old version alone serves the alias again", "Works without a ledger, too."),
+        ("report", "what it came to and why, with the numbers", ""),
+    ):
+        kind = kinds.add_parser(
+            name,
+            parents=[shared],
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.{f' {more}' if more else ''}",
+            epilog=f"example:\n  pointsman rollout {name} PROD" + (" --html prod.html" if name == "report" else ""),
+            formatter_class=Help,
+        )
+        kind.add_argument("name", metavar="ALIAS", nargs="?", help=which)
+        if name in ("resume", "abort", "approve"):
+            _function(kind)
+            _gates(kind)
+        if name in ("abort", "pause", "skip"):
+            kind.add_argument("--why", metavar="TEXT", default="", help="the reason, for the record")
+        if name == "report":
+            kind.add_argument("--html", metavar="FILE", help="one page with plots, - for standard output")
+            kind.add_argument("--markdown", metavar="FILE", help="for a summary or a comment, - for standard output")
+    simulate = kinds.add_parser(
+        "simulate",
+        parents=[shared],
+        help="what this configuration would do with such traffic and such a regression, without AWS",
+        description="Draw traffic, and let the environment's rollout run on it many times: how often a healthy\n"
+        "version is rolled back, how often and when a bad one, and how many more calls fail until then.",
+        epilog="example:\n  pointsman rollout simulate PROD --calls 600 --rate 1% --regression 4x --html out.html",
+        formatter_class=Help,
+    )
+    simulate.add_argument("name", metavar="ENV", nargs="?", help="whose rollout (default: the first that has one)")
+    simulate.add_argument("--calls", type=_above_zero, default=6000.0, metavar="N", help="calls a minute (6000)")
+    simulate.add_argument("--rate", type=_rate, default=0.001, metavar="SHARE", help="which fail anyway (0.1%%)")
+    simulate.add_argument(
+        "--regression", type=_regression, action="append", default=[], metavar="TIMES", help="one more, e.g. 4x"
+    )
+    simulate.add_argument("--runs", type=_positive, default=200, metavar="N", help="rollouts of each (200)")
+    simulate.add_argument("--seed", type=int, default=1, metavar="N", help="the same seed, the same calls")
+    simulate.add_argument("--html", metavar="FILE", help="a page with plots")
+    listed = kinds.add_parser(
+        "list",
+        parents=[shared],
+        help="every rollout, newest first",
+        epilog="example:\n  pointsman rollout list --limit 5",
+        formatter_class=Help,
+    )
+    listed.add_argument("--limit", type=_positive, default=20, metavar="N", help="how many (20)")
+
+
+def _regression(text: str) -> float:
+    """ "3x" or "3": so many times as many errors."""
+    try:
+        times = float(text.lower().removesuffix("x"))
+    except ValueError:
+        times = 0.0
+    if not 1 < times < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a regression: 2x is twice as many errors")
+    return times
+
+
+def _rate(text: str) -> float:
+    """ "0.1%" or 0.001."""
+    try:
+        found = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        found = -1.0
+    if not 0 < found < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share of calls: 0.1% or 0.001")
+    return found
 
 
 def _doctor(parser: Parser, _shared: Parser) -> None:
@@ -577,6 +714,12 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[Parser, Parser], object]]] = {
     "plan": ("pointsman plan --to STAGE --out release.plan && pointsman apply release.plan", "", _plan),
     "apply": ("pointsman apply release.plan", "", _apply),
     "resume": ("pointsman resume", "", _resume),
+    "rollout": (
+        "pointsman rollout watch PROD",
+        "`promote` and `deploy` begin one where the environment has a [rollout]; this looks at it and steers it, from\n"
+        "any terminal or machine with the same ledger.",
+        _rollout,
+    ),
     "branch": ("pointsman branch sync --yes", "", _branch),
     "status": ("pointsman status", "", lambda parser, _shared: _function(parser)),
     "versions": ("pointsman versions", "", lambda parser, _shared: _function(_to(parser))),
@@ -588,6 +731,7 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[Parser, Parser], object]]] = {
         _doctor,
     ),
     "local": ('eval "$(pointsman local env)" && aws lambda list-functions', "", _local),
+    "ledger": ("pointsman ledger init", "", _ledger),
     "ci": ("pointsman ci github", "", _ci),
     "config": ("pointsman config explain environment.*.approve", "", _config),
     "completion": ('eval "$(pointsman completion bash)"', "", _completion),

@@ -62,6 +62,7 @@ def _tell(
     try:
         if path := environ.get("GITHUB_STEP_SUMMARY"):
             _append(path, summary(document))
+            _append(path, _rollouts(document))
         if path := environ.get("GITHUB_OUTPUT"):
             _append(path, "".join(_output(name, value) for name, value in outputs.items()))
         if path := environ.get("POINTSMAN_OUTPUT"):
@@ -171,6 +172,14 @@ def summary(document: Mapping[str, Any]) -> str:
             lines += ["", f"Preview of `{each['alias']}`: <{each['preview']}>"]
         lines += [f"\n> [!NOTE]\n> {_line(warning)}" for warning in each.get("notes") or ()]
     return "\n".join(lines) + "\n"
+
+
+def _rollouts(document: Mapping[str, Any]) -> str:
+    """The report of each rollout that ended, however it ended. A comment does without: it is of some lines only."""
+    told = [each.get("rollout") for each in document.get("result") or ()]
+    told.append((document.get("error") or {}).get("rollout"))
+    paths = [each["reports"].get("markdown") for each in told if each]
+    return "".join(f"\n{Path(path).read_text(encoding='utf-8')}" for path in paths if path)
 
 
 def _failure(document: Mapping[str, Any]) -> str:

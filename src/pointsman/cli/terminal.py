@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
@@ -14,6 +14,7 @@ from pointsman.model import plain
 
 if TYPE_CHECKING:
     from pointsman.cli.live import Live
+    from pointsman.cli.rollout_view import View
     from pointsman.world import Progress
 
 SCHEMA = 1
@@ -31,8 +32,10 @@ class Screen:
         self._said = ""
         self._open = False
         self.calls: list[Any] = []
+        self.ledger: Callable[[], dict[str, int] | None] = lambda: None
         self.began = time.monotonic()
         self._live: Live | None = None
+        self.view: View | None = None  # of a rollout; lines are printed above it
 
     @property
     def colour(self) -> bool:
@@ -71,6 +74,8 @@ class Screen:
             return  # the table tells it, in the function's line
         if self.progress:
             self._close()
+            if self.view:
+                self.view.lift()
             self._said = line
             passed = time.monotonic() - self.began
             print(f"{passed:6.1f}s  {line}", file=self.err, flush=True)
@@ -97,6 +102,8 @@ class Screen:
 
     def ask(self, question: str) -> bool:
         self._live = None  # the table stays above the question, and another is begun below
+        if self.view:
+            self.view.lift()
         print(f"{question} [y/N] ", end="", file=self.err, flush=True)
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
@@ -128,14 +135,14 @@ class Screen:
 
     def result(self, result: object, *, ok: bool = True) -> None:
         if self.json:
-            self._document({"schema": SCHEMA, "ok": ok, "result": plain(result), "calls": self._calls()})
+            self._document({"schema": SCHEMA, "ok": ok, "result": plain(result), **self._costs()})
 
     def failed(self, error: PointsmanError) -> None:
         self._close()
         if self.json:
             notes = {"notes": notes} if (notes := getattr(error, "__notes__", [])) else {}
             facts = {"schema": SCHEMA, "ok": False, "result": None, "error": {**plain(error.facts()), **notes}}
-            self._document({**facts, "calls": self._calls()})
+            self._document({**facts, **self._costs()})
             return
         head = f"{error.where}: {error.what}" if error.where else error.what
         print(f"pointsman: {head}", file=self.err)
@@ -143,10 +150,13 @@ class Screen:
             if line:
                 print(line, file=self.err)
 
-    def _calls(self) -> dict[str, object]:
+    def _costs(self) -> dict[str, object]:
+        """The calls of the release; and, where the ledger is a table, what that took."""
+        kept = self.ledger()
         writes = sum(call.mutates for call in self.calls)
         listed = [{"service": call.service, "action": call.action, "ms": call.ms} for call in self.calls]
-        return {"reads": len(self.calls) - writes, "writes": writes, "list": listed}
+        calls = {"reads": len(self.calls) - writes, "writes": writes, "list": listed}
+        return {"calls": calls, **({"ledger": kept} if kept else {})}
 
     def _document(self, document: dict[str, object]) -> None:
         print(msgspec.json.encode(document).decode(), file=self.out)

@@ -78,10 +78,14 @@ AnyRule: TypeAlias = Latency | Throttle | Error | Drop | Stuck | Fail
 
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What `PUT /_pointsman/chaos` takes. `clock`: how many times as fast as on AWS waits pass."""
+    """What `PUT /_pointsman/chaos` takes. `clock`: how many times as fast as on AWS waits pass.
+
+    `metrics_late`: seconds until CloudWatch shows what happened.
+    """
 
     rules: tuple[AnyRule, ...] = ()
     clock: Positive = 1.0
+    metrics_late: Seconds = 0.0
 
 
 # --- calls and what happens to them ---
@@ -187,11 +191,12 @@ class Chaos:
         self._now = now
         self._active: list[_Active] = []
         self.clock = plan.clock
+        self.metrics_late = plan.metrics_late
         self.add(plan.rules)
 
     @property
     def plan(self) -> Plan:
-        return Plan(tuple(active.rule for active in self._active), self.clock)
+        return Plan(tuple(active.rule for active in self._active), self.clock, self.metrics_late)
 
     @property
     def idle(self) -> bool:
@@ -207,7 +212,7 @@ class Chaos:
     def document(self) -> dict[str, Any]:
         with self._lock:
             rules = [msgspec.to_builtins(active.rule) | {"hits": active.hits} for active in self._active]
-        return {"rules": rules, "clock": self.clock}
+        return {"rules": rules, "clock": self.clock, "metrics_late": self.metrics_late}
 
     def decide(self, call: Call) -> Verdict:
         """What happens to this call: the first trouble that strikes, those before the effect asked first."""

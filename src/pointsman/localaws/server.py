@@ -223,7 +223,13 @@ async def _assemble(settings: Settings, port: int) -> _Parts:
     logging_thread = ThreadPoolExecutor(1, "logs")
 
     async def sink(target: Target, stream: str, lines: list[tuple[int, str]]) -> None:
-        await loop.run_in_executor(logging_thread, moto.write_logs, target, stream, lines)
+        await loop.run_in_executor(logging_thread, keep, target, stream, lines)
+
+    def keep(target: Target, stream: str, lines: list[tuple[int, str]]) -> None:
+        try:
+            moto.write_logs(target, stream, lines)
+        finally:
+            cloudwatch.logged(target.account, target.region, target.log_group, (line for _, line in lines))
 
     bell = Bell(loop)
     moto = MotoBridge(settings.directory / "moto", port=port, loop=loop)
@@ -264,7 +270,9 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     threads = ThreadPoolExecutor(_THREADS, "moto")
     parts = await _assemble(settings, port)
     moto, state = parts.moto, parts.state
-    trouble = Troublemaker(settings.directory / "chaos.json", state, time.monotonic)  # before anything goes on
+    trouble = Troublemaker(  # before anything goes on
+        settings.directory / "chaos.json", state, time.monotonic, delay=parts.cloudwatch.come_late
+    )
     parts.service.resume()
 
     def health() -> dict[str, Any]:

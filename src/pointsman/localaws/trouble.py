@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from pointsman.localaws.chaos import AnyRule, Call, Chaos, Dropped, Failed, Plan, Positive, Throttled, Trouble
+from pointsman.localaws.chaos import AnyRule, Call, Chaos, Dropped, Failed, Plan, Positive, Seconds, Throttled, Trouble
 from pointsman.localaws.contract import Request, Response
 from pointsman.localaws.lambda_ import LambdaError, LambdaState
 from pointsman.localaws.lambda_.errors import RateExceeded
@@ -30,10 +30,13 @@ log: Final = logging.getLogger(__name__)
 
 
 class Troublemaker:
-    """The rules in force for `state` and every other service; `file` keeps them."""
+    """The rules in force for `state` and every other service; `file` keeps them. `delay` has metrics come late."""
 
-    def __init__(self, file: Path, state: LambdaState, now: Callable[[], float]) -> None:
+    def __init__(
+        self, file: Path, state: LambdaState, now: Callable[[], float], *, delay: Callable[[float], None]
+    ) -> None:
         self._file = file
+        self._delay = delay
         self._state = state
         self._now = now
         self._chaos = Chaos(_kept(file), now)
@@ -127,10 +130,13 @@ class Troublemaker:
                 if wrong := problem(pattern):
                     raise ValueError(wrong)
         if method == "PUT":
-            self._chaos = Chaos(Plan(given.rules, 1.0 if given.clock is None else given.clock), self._now)
+            self._chaos = Chaos(Plan(given.rules), self._now)
         else:
             self._chaos.add(given.rules)
-            self._chaos.clock = self._chaos.clock if given.clock is None else given.clock
+        if given.clock is not None:
+            self._chaos.clock = given.clock
+        if given.metrics_late is not None:
+            self._chaos.metrics_late = given.metrics_late
         self._changed()
 
     def _changed(self) -> None:
@@ -141,6 +147,7 @@ class Troublemaker:
 
     def _apply(self) -> None:
         self._state.fate = self._chaos.fate
+        self._delay(self._chaos.metrics_late)
         if self._state.speed != self._chaos.clock:
             self._state.speed = self._chaos.clock
 
@@ -148,6 +155,7 @@ class Troublemaker:
 class _Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rules: tuple[AnyRule, ...] = ()
     clock: Positive | None = None
+    metrics_late: Seconds | None = None
 
 
 class _Quota(msgspec.Struct, forbid_unknown_fields=True):

@@ -274,6 +274,12 @@ def differences(
     return tuple(lines)
 
 
+_SET_BACK = (
+    ("MemorySize",), ("Timeout",), ("Handler",), ("Runtime",), ("Role",), ("KMSKeyArn",),
+    ("EphemeralStorage", "Size"), ("TracingConfig", "Mode"), ("DeadLetterConfig", "TargetArn"),
+)  # fmt: skip
+
+
 def overwritten(
     expanded: Json, function: str, live: Mapping[str, Any], parameters: Mapping[str, str | None]
 ) -> tuple[str, ...]:
@@ -282,10 +288,17 @@ def overwritten(
     if body is None or body["Type"] != PLAIN_FUNCTION:
         return ()
     lines = []
-    for key in ("MemorySize", "Timeout", "Handler", "Runtime"):
-        said, present = named(_text(properties(body).get(key)), expanded, parameters), live.get(key)
+    for path in _SET_BACK:
+        said, present = named(_text(_at(properties(body), path)), expanded, parameters), live.get(path[0])
         if said is not None and present is not None and said != str(present):
-            lines.append(f"{key} is {present}, set outside the stack, whose template says {said}: it may be set back")
+            name = ".".join(path)
+            lines.append(f"{name} is {present}, set outside the stack, whose template says {said}: it may be set back")
+    for key in ("Layers", "Architectures"):
+        listed = properties(body).get(key)
+        if isinstance(listed, list):
+            meant = [named(_text(each), expanded, parameters) for each in listed]
+            if None not in meant and meant != (live.get(key) or []):
+                lines.append(f"{key} were set outside the stack: they may be set back")
     section = properties(body).get("Environment")
     said_all = section.get("Variables") if isinstance(section, dict) else None
     said_all = said_all if isinstance(said_all, dict) else {}
@@ -297,6 +310,13 @@ def overwritten(
         if name not in said_all or (said is not None and present_all.get(name) != said):
             lines.append(f"environment variable {name} was set outside the stack: it may be set back")
     return tuple(lines)
+
+
+def _at(document: Json, path: tuple[str, ...]) -> Any:
+    value: Any = document
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
 def _text(value: Any) -> Any:

@@ -90,6 +90,7 @@ class Metrics:
         self._emit = emit
         self._retention = retention
         self._pause_s = pause_s
+        self.late_s = 0.0  # how long what happened stays unseen: CloudWatch has a minute or two of it
         self._lock = threading.RLock()
         self._db = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
         self._db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;")
@@ -257,7 +258,8 @@ class Metrics:
         """
         start, period = seconds.start, seconds.step
         width = 60 if period >= 60 else 1
-        given = {"series": series, "start": start, "end": seconds.stop, "period": period, "width": width}
+        end = min(seconds.stop, int(self._now() - self.late_s) + 1) if self.late_s else seconds.stop
+        given = {"series": series, "start": start, "end": end, "period": period, "width": width}
         where = "FROM point WHERE series = :series AND start >= :start AND start < :end AND width <= :width"
         with self._lock:
             if not values:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from pointsman.localaws.cloudwatch.alarms import Act, Alarm, Alarms
+from pointsman.localaws.cloudwatch.embedded import embedded
 from pointsman.localaws.cloudwatch.emission import emit
 from pointsman.localaws.cloudwatch.metrics import KEPT, Datum, Metrics, Retention, dimensions_of
 from pointsman.localaws.cloudwatch.notices import Notice
@@ -66,6 +67,15 @@ class CloudWatch:
         self.metrics.close()
 
     # --- metrics ---
+
+    def come_late(self, seconds: float) -> None:
+        """Show what happened only so long after, to alarms too."""
+        self.metrics.late_s = seconds
+
+    def logged(self, account: str, region: str, log_group: str, lines: Iterable[str]) -> None:
+        """Take the metrics out of what functions print."""
+        if found := list(embedded(account, region, log_group, lines, self._now())):
+            self.metrics.put(found)
 
     def put_metric_data(self, account: str, region: str, given: Json) -> Json:
         data = [

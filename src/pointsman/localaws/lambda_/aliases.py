@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pointsman.localaws.lambda_.address import LATEST, Address
 from pointsman.localaws.lambda_.concurrency import Concurrency
-from pointsman.localaws.lambda_.errors import alias_not_found, conflict, in_state, invalid, stale_revision
+from pointsman.localaws.lambda_.errors import LambdaError, alias_not_found, conflict, in_state, invalid, stale_revision
 from pointsman.localaws.lambda_.store import (
     Alias,
     Version,
@@ -36,6 +36,7 @@ class Aliases(Concurrency):
 
     def get_alias(self, account: str, region: str, parameters: Json) -> Json:
         here = self._called_unqualified("GetAlias", account, region, parameters)
+        self._arrive()
         with self._lock:
             alias = self._alias(self._function(here), parameters["Name"])
         if alias is None:
@@ -43,8 +44,13 @@ class Aliases(Concurrency):
         return _shown(here, alias)
 
     def update_alias(self, account: str, region: str, parameters: Json) -> Json:
-        """What is not given stays, weights included; empty weights clear them."""
+        """What is not given stays, weights included; empty weights clear them.
+
+        An alias with provisioned concurrency serves the version it leaves until the new one is ready: AWS gives that
+        one all the weight meanwhile (reported by users, seen by Terraform's tests), and takes it away by itself.
+        """
         here = self._called_unqualified("UpdateAlias", account, region, parameters)
+        self._arrive()
         with self._writing():
             function = self._function(here)
             alias = self._alias(function, parameters["Name"])
@@ -55,8 +61,13 @@ class Aliases(Concurrency):
             weights = _weights(parameters) if "RoutingConfig" in parameters else _kept(alias)
             label = parameters.get("FunctionVersion", version_label(alias.version))
             _, version, additional, weight = self._route(here, label, weights)
+            self._check_single(function, alias.name, version, additional)
             description = parameters.get("Description", alias.description)
-            due = None if version == alias.version else self._move_provisioned(function, alias.name, alias.version)
+            moving, due = False, None
+            if version != alias.version:
+                moving, due = self._move_provisioned(function, alias.name, alias.version)
+            if moving and additional is None and self._alike(here, version, alias.version):
+                additional, weight = alias.version, 1.0
             alias = Alias(alias.name, description, version, additional, weight, new_revision())
             self._put_alias(function, alias)
         self._provision(replace(here, qualifier=alias.name), due)
@@ -78,6 +89,7 @@ class Aliases(Concurrency):
         (after,) = after_marker(parameters, "")
         label = parameters.get("FunctionVersion")
         version = None if label is None else version_number(label)
+        self._arrive()
         with self._lock:
             rows = self._db.execute(
                 "SELECT name, description, version, additional, weight, revision FROM alias"
@@ -107,6 +119,13 @@ class Aliases(Concurrency):
             _check_alike(primary, additional)
             return primary.function, primary.number, additional.number, weight
         return primary.function, primary.number, None, None
+
+    def _alike(self, here: Address, one: int, other: int) -> bool:
+        try:
+            _check_alike(self._existing(here, version_label(one)), self._existing(here, version_label(other)))
+        except LambdaError:
+            return False
+        return True
 
     def _lasting(self, here: Address, label: str) -> Version:
         version = self._existing(here, label)

@@ -60,6 +60,7 @@ class Concurrency(Store):
         if here.qualifier == LATEST:
             raise invalid("Provisioned Concurrency Configs cannot be applied to unpublished function versions.")
         number = parameters["ProvisionedConcurrentExecutions"]
+        self._arrive()
         with self._writing():
             function = self._provisionable(here)
             self._check_rivals(function, here)
@@ -84,14 +85,67 @@ class Concurrency(Store):
         if due is not None and self.keep_ready is not None:
             self.keep_ready(here, due)
 
-    def _move_provisioned(self, function: int, alias: str, before: int) -> float | None:
-        """What is provisioned of an alias goes with it; the version it leaves stays ready meanwhile (recorded)."""
+    def _move_provisioned(self, function: int, alias: str, before: int) -> tuple[bool, float | None]:
+        """What is provisioned of an alias goes with it; the version it leaves stays ready meanwhile (recorded).
+
+        (Whether there is some, what `_provision` is to be told.)
+        """
         due, starts = self._due()
         moving = self._db.execute(
             "UPDATE provisioned SET settles_at = ?, reason = NULL, before = ? WHERE function = ? AND qualifier = ?",
             (due, before, function, alias),
         )
-        return due if moving.rowcount and starts else None
+        return bool(moving.rowcount), due if moving.rowcount and starts else None
+
+    def _arrive(self) -> None:
+        """Aliases whose provisioned concurrency moved with them lose the weights of the time between.
+
+        Where it failed the weights stay, and the version before serves on, until somebody clears them (reported by
+        users). Outside of transactions, before an alias is looked at.
+        """
+        over = "before IS NOT NULL AND settles_at <= ? AND reason IS NULL"
+        with self._lock:
+            arrived = self._db.execute(
+                f"SELECT function, qualifier, before FROM provisioned WHERE {over}", (self._now(),)
+            ).fetchall()
+        if not arrived:
+            return
+        with self._writing():
+            for function, name, before in arrived:
+                self._db.execute(
+                    "UPDATE alias SET additional = NULL, weight = NULL, revision = ?"
+                    " WHERE function = ? AND name = ? AND additional = ? AND weight = 1.0",
+                    (new_revision(), function, name, before),
+                )
+                self._db.execute(
+                    f"UPDATE provisioned SET before = NULL WHERE function = ? AND qualifier = ? AND {over}",
+                    (function, name, self._now()),
+                )
+
+    def _check_single(self, function: int, name: str, *versions: int | None) -> None:
+        """Each version may have one configuration: its own, or that of one alias which reaches it (documented).
+
+        https://docs.aws.amazon.com/lambda/latest/dg/provisioned-concurrency.html. The sentence is what users report.
+        """
+        if self._has_provisioned(function, name) and any(
+            self._has_provisioned(function, str(version)) or self._provisioned_by(function, version, but=name)
+            for version in versions
+            if version is not None
+        ):
+            raise invalid("Invalid alias configuration for Provisioned Concurrency")
+
+    def _has_provisioned(self, function: int, qualifier: str) -> bool:
+        asked = "SELECT 1 FROM provisioned WHERE function = ? AND qualifier = ?"
+        return self._db.execute(asked, (function, qualifier)).fetchone() is not None
+
+    def _provisioned_by(self, function: int, version: int, *, but: str = "") -> bool:
+        """Whether an alias with provisioned concurrency reaches the version, if only with a weight."""
+        found = self._db.execute(
+            "SELECT 1 FROM alias JOIN provisioned ON provisioned.function = alias.function AND qualifier = name"
+            " WHERE alias.function = ?1 AND (version = ?2 OR additional = ?2) AND name <> ?3",
+            (function, version, but),
+        ).fetchone()
+        return found is not None
 
     def provisioned(self, here: Address, due: float, reason: str | None) -> None:
         """What `keep_ready` was told with this `due` is ready, or failed for a reason in AWS's words.
@@ -170,25 +224,18 @@ class Concurrency(Store):
         assert here.qualifier is not None
         alias = self._alias(function, here.qualifier)
         if alias is None:
-            if self._db.execute(
-                "SELECT 1 FROM alias JOIN provisioned ON provisioned.function = alias.function AND qualifier = name"
-                " WHERE alias.function = ?1 AND (version = ?2 OR additional = ?2)",
-                (function, version_number(here.qualifier)),
-            ).fetchone():
+            if self._provisioned_by(function, version_number(here.qualifier)):
                 raise conflict("Version is pointed by a Provisioned Concurrency alias")
             return
         if alias.version == 0:
             raise invalid("Provisioned Concurrency Configs cannot be applied to unpublished function versions.")
-        if self._db.execute(
-            "SELECT 1 FROM provisioned WHERE function = ? AND qualifier IN (?, ?)",
-            (function, str(alias.version), str(alias.additional)),
-        ).fetchone():
+        if any(self._has_provisioned(function, str(each)) for each in (alias.version, alias.additional)):
             raise conflict(
                 "Alias can't be used for Provisioned Concurrency configuration on an already Provisioned version"
             )
         if alias.additional is not None:
-            # AWS documents that it cannot be managed while weights are in place; its sentence is not recorded.
-            raise conflict("Provisioned Concurrency cannot be configured on an alias with a routing configuration")
+            # Documented; the sentence is what users report (hashicorp/terraform 24957).
+            raise invalid("Alias with weights can not be used with Provisioned Concurrency")
 
     def _check_room(self, function: int, here: Address, number: int) -> None:
         others = self._provisioned(function, but=here.qualifier)

@@ -166,6 +166,7 @@ class LambdaState(Functions, Aliases, Policies, Urls, EventInvokes, EventQueue, 
         if qualifier is not None:
             given["Qualifier"] = qualifier
         here = self._called("Invoke", account, region, given)
+        self._arrive()
         with self._lock:
             function = self._find(here)
             if function is None:

@@ -1,7 +1,8 @@
-"""The ledger: an append-only history of what Lambda forgets, in SQLite. Intent before, outcome after.
+"""The ledger: an append-only history of what Lambda forgets. Intent before, outcome after.
 
-One table of entries. What is live, which build is which version, what is half-done: all read off the entries. Every
-entry is durable (WAL, synchronous=FULL) before the call it announces is made, and several processes may write at once.
+One table of entries. What is live, which build is which version, what is half-done: all read off the entries. Here it
+is a file in SQLite: every entry is durable (WAL, synchronous=FULL) before the call it announces is made, and several
+processes may write at once. `team` keeps the same entries in DynamoDB, and reads them by the same SQL from a mirror.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
@@ -45,8 +46,15 @@ CREATE TABLE IF NOT EXISTS entries (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS by_subject ON entries (kind, function, subject, seq);
 CREATE INDEX IF NOT EXISTS by_run ON entries (run, kind, seq);
+CREATE TABLE IF NOT EXISTS leases (
+    name     TEXT PRIMARY KEY,
+    holder   TEXT NOT NULL,
+    expires  REAL NOT NULL,
+    token    INTEGER NOT NULL
+) STRICT;
 """
-_VERSION = 1
+_VERSION = 2  # 1 knew no leases
+_COLUMNS = "seq, at, run, kind, function, subject, body"
 
 # Outcomes of a run that leave nothing to resume.
 ENDED = ("done", "unchanged", "refused", "lost", "restored")
@@ -62,6 +70,19 @@ class Entry(Value, frozen=True, kw_only=True):
     function: str
     subject: str
     body: dict[str, Any]
+
+
+class Lease(Value, frozen=True, kw_only=True):
+    """The right to be the only one at something, until `expires` (epoch seconds).
+
+    `token` grows with every take-over: who shows a smaller one than was seen has been overtaken, and must stop.
+    https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html
+    """
+
+    name: str
+    holder: str
+    expires: float
+    token: int
 
 
 class Worn(Value, frozen=True, kw_only=True):
@@ -101,6 +122,7 @@ class Ledger:
 
     def __init__(self, path: Path, *, now: Callable[[], float]) -> None:
         self.path = path
+        self.place = str(path)  # as people are told it
         self.now = now
         self._lock = threading.RLock()  # one connection for all threads: a transaction must not take in another's lines
         with self._guard("opening the ledger"):
@@ -113,15 +135,24 @@ class Ledger:
             self._db.execute("PRAGMA synchronous=FULL")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version > _VERSION:
-                raise LedgerError(
-                    f"{path} was written by a newer Pointsman (format {version})",
-                    next="Update this one: pip install -U.",
-                )
+                raise self._too_new(version)
             if version < _VERSION:
                 self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={_VERSION}; COMMIT;")
 
     def close(self) -> None:
         self._db.close()
+
+    def _too_new(self, version: int) -> LedgerError:
+        return LedgerError(
+            f"{self.path} was written by a newer Pointsman (format {version})",
+            next="Update this one: pip install -U.",
+        )
+
+    def sync(self) -> None:
+        """Learns what others wrote since. A file always knows."""
+
+    def flush(self) -> None:
+        """Makes durable all that was written. In a file it is."""
 
     @property
     def sound(self) -> bool:
@@ -145,11 +176,29 @@ class Ledger:
                 next="Free space or mend the permissions, then `pointsman resume`.",
             ) from error
         except sqlite3.DatabaseError as error:
-            raise LedgerCorrupt(
-                f"{self.path} is damaged or not a ledger: {error}",
-                where=where,
-                next="`pointsman history --rebuild` sets it aside and writes a new one from what Lambda knows.",
-            ) from error
+            raise self._damaged(error, where) from error
+
+    def _damaged(self, error: Exception, where: str) -> LedgerCorrupt:
+        return LedgerCorrupt(
+            f"{self.path} is damaged or not a ledger: {error}",
+            where=where,
+            next="`pointsman history --rebuild` sets it aside and writes a new one from what Lambda knows.",
+        )
+
+    @contextmanager
+    def _transaction(self, where: str) -> Iterator[None]:
+        """Alone with the file; after an error it is as it was."""
+        with self._lock:
+            with self._guard(where):
+                self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                with self._guard(where):
+                    self._db.rollback()
+                raise
+            with self._guard(where):
+                self._db.commit()
 
     # Writing
 
@@ -169,18 +218,12 @@ class Ledger:
 
     def built(self, run: str, function: FunctionArn, build: BuildId, sha256: CodeSha256, **facts: object) -> None:
         """The id names these bits from now on. Raises BuildIdTaken when it names others already."""
-        with self._lock:
-            with self._guard("writing “built” to the ledger"):
-                self._db.execute("BEGIN IMMEDIATE")
-            try:
-                known = self.build(function, build)
-                if known and known.sha256 != sha256:
-                    raise taken(build, known.sha256, sha256, where=f"the ledger {self.path}")
-                if not known or facts.get("version") not in (None, known.version):
-                    self.append(run, "built", function=str(function), subject=build, sha256=sha256, **facts)
-            finally:
-                with self._guard("writing “built” to the ledger"):
-                    self._db.execute("COMMIT")
+        with self._transaction("writing “built” to the ledger"):
+            known = self.build(function, build)
+            if known and known.sha256 != sha256:
+                raise taken(build, known.sha256, sha256, where=f"the ledger {self.place}")
+            if not known or facts.get("version") not in (None, known.version):
+                self.append(run, "built", function=str(function), subject=build, sha256=sha256, **facts)
 
     def published(
         self,
@@ -221,14 +264,70 @@ class Ledger:
     def moved(self, run: str, function: FunctionArn, move: Move) -> None:
         self.append(run, "moved", function=str(function), subject=move.alias, move=move)
 
+    def add(self, entries: Iterable[Entry]) -> int:
+        """Entries of another ledger, oldest first, as they were but for their numbers. Returns how many."""
+        with self._transaction("copying into the ledger"):
+            rows = list(_renumbered(entries, self._last()))
+            with self._guard("copying into the ledger"):
+                self._db.executemany(f"INSERT INTO entries ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        return len(rows)
+
+    def _last(self) -> int:
+        with self._guard("reading the ledger"):
+            return int(self._db.execute("SELECT coalesce(max(seq), 0) FROM entries").fetchone()[0])
+
+    # Leases
+
+    def lease(self, name: str, holder: str, seconds: float) -> Lease | None:
+        """Taken, or renewed by the same holder, or taken over where it has expired; None while another holds it.
+
+        A holder is one process: who may run twice must say which one it is.
+        """
+        with self._transaction(f"taking the lease “{name}”"):
+            there, now = self._lease(name), self.now()
+            if there and there.holder not in ("", holder) and there.expires > now:
+                return None
+            token = there.token if there and there.holder == holder else (there.token if there else 0) + 1
+            mine = Lease(name=name, holder=holder, expires=now + seconds, token=token)
+            self._keep(mine)
+        return mine
+
+    def release(self, lease: Lease) -> None:
+        """Nothing where another has it by now."""
+        with self._transaction(f"releasing the lease “{lease.name}”"):
+            there = self._lease(lease.name)
+            if there and (there.holder, there.token) == (lease.holder, lease.token):
+                self._keep(msgspec.structs.replace(there, holder="", expires=0.0))  # the row stays: tokens only grow
+
+    def holder(self, name: str) -> Lease | None:
+        """Who has it now; None where nobody does."""
+        there = self._lease(name)
+        return there if there and there.holder and there.expires > self.now() else None
+
+    def leases(self) -> tuple[Lease, ...]:
+        """All that somebody holds now, by name."""
+        with self._guard("reading the leases"):
+            names = self._db.execute("SELECT name FROM leases ORDER BY name").fetchall()
+        return tuple(found for (name,) in names if (found := self.holder(name)))
+
+    def _lease(self, name: str) -> Lease | None:
+        with self._guard("reading the leases"):
+            asked = "SELECT holder, expires, token FROM leases WHERE name = ?"
+            row = self._db.execute(asked, (name,)).fetchone()
+        return Lease(name=name, holder=row[0], expires=row[1], token=row[2]) if row else None
+
+    def _keep(self, lease: Lease) -> None:
+        with self._guard("writing the lease"):
+            row = (lease.name, lease.holder, lease.expires, lease.token)
+            self._db.execute("INSERT OR REPLACE INTO leases (name, holder, expires, token) VALUES (?, ?, ?, ?)", row)
+
     # Reading
 
     def _entries(self, where: str, *values: object, newest_first: bool = True, limit: int = -1) -> Iterator[Entry]:
         order = "DESC" if newest_first else "ASC"
         with self._guard("reading the ledger"):
             rows = self._db.execute(
-                f"SELECT seq, at, run, kind, function, subject, body FROM entries WHERE {where}"
-                f" ORDER BY seq {order} LIMIT ?",
+                f"SELECT {_COLUMNS} FROM entries WHERE {where} ORDER BY seq {order} LIMIT ?",
                 (*values, limit),
             ).fetchall()
         for seq, at, run, kind, function, subject, body in rows:
@@ -246,7 +345,7 @@ class Ledger:
 
     def _unreadable(self, seq: int, error: Exception) -> LedgerCorrupt:
         return LedgerCorrupt(
-            f"{self.path}: entry {seq} cannot be read: {error}",
+            f"{self.place}: entry {seq} cannot be read: {error}",
             next="`pointsman history --rebuild --force` sets it aside and writes a new one from what Lambda knows.",
         )
 
@@ -382,11 +481,42 @@ class Ledger:
         entry = self.newest(kind, subject)
         return entry.body if entry else None
 
+    def of_function(self, kind: str, function: FunctionArn, subject: str) -> Iterator[Entry]:
+        """Entries of a kind about a subject of this function, newest first."""
+        return self._entries("kind = ? AND function = ? AND subject = ?", kind, str(function), subject)
+
+    def all_of(self, kind: str) -> Iterator[Entry]:
+        """Every entry of a kind, newest first."""
+        return self._entries("kind = ?", kind)
+
+    def after(self, seq: int, kind: str, subject: str) -> Iterator[Entry]:
+        """Entries of a kind about a subject behind this one, oldest first."""
+        return self._entries("seq > ? AND kind = ? AND subject = ?", seq, kind, subject, newest_first=False)
+
+    def count(self) -> int:
+        with self._guard("reading the ledger"):
+            return int(self._db.execute("SELECT count(*) FROM entries").fetchone()[0])
+
     def entries(self, *, function: str | None = None, limit: int = -1) -> tuple[Entry, ...]:
         """Everything, newest first."""
         if function is None:
             return tuple(self._entries("1", limit=limit))
         return tuple(self._entries("function = ?", function, limit=limit))
+
+
+Row: TypeAlias = tuple[int, float, str, str, str, str, str]
+"""An entry as it lies in the table: seq, at, run, kind, function, subject, body (JSON)."""
+
+
+def _renumbered(entries: Iterable[Entry], last: int) -> Iterator[Row]:
+    """Numbered from `last` on; an outcome still names the entry of its intent."""
+    now: dict[int, int] = {}
+    for seq, each in enumerate(entries, last + 1):
+        now[each.seq] = seq
+        body = each.body
+        if each.kind == "settled" and body.get("intent") in now:
+            body = {**body, "intent": now[body["intent"]]}
+        yield seq, each.at, each.run, each.kind, each.function, each.subject, to_json(body).decode()
 
 
 def _builds(entries: Iterator[Entry]) -> dict[str, Build]:
@@ -460,4 +590,4 @@ class Recorder:
         self.ledger.append(self.run, "settled", function=self.function, intent=intent, outcome=outcome)
 
 
-__all__ = ["ENDED", "AliasName", "Entry", "Ledger", "Recorder", "Run", "born", "taken", "under_way"]
+__all__ = ["ENDED", "AliasName", "Entry", "Lease", "Ledger", "Recorder", "Row", "Run", "born", "taken", "under_way"]

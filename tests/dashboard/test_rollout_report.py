@@ -1,0 +1,142 @@
+"""The report of a rollout, as a browser shows it: on a phone, a desktop and paper, light and dark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pointsman import report_page
+from tests import rollout_stories as stories
+from tests.dashboard import browser
+from tests.decide.test_reports_of_rollouts import nasty
+
+pytestmark = pytest.mark.skipif(browser.program() is None, reason="no Chromium; `make test` installs it")
+
+STORIES = {"bad": stories.bad, "leaking": stories.leaking, "quiet": stories.quiet, "nasty": nasty}
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Page]:
+    with browser.started(tmp_path_factory.mktemp("profile")) as chromium:
+        yield chromium.page()
+
+
+def written(folder: Path, name: str) -> Path:
+    path = folder / "report.html"
+    path.write_text(report_page.html(STORIES[name]()), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_the_browser_has_nothing_to_complain_of_and_nothing_to_fetch(
+    page: browser.Page, tmp_path: Path, name: str
+) -> None:
+    path = written(tmp_path, name)
+
+    page.open(path, width=1280)
+
+    assert page.complaints() == []
+    assert page.requests() == [path.as_uri()]
+    assert page.evaluate("document.scripts.length") == 0
+
+
+@pytest.mark.parametrize("name", STORIES)
+@pytest.mark.parametrize("width", [320, 400, 768, 1280])
+def test_nothing_is_wider_than_the_screen(page: browser.Page, tmp_path: Path, name: str, width: int) -> None:
+    page.open(written(tmp_path, name), width=width)
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    outside = page.evaluate(
+        "[...document.querySelectorAll('main *')].filter(each => !each.closest('.scroll, svg') &&"
+        " each.getBoundingClientRect().right > innerWidth + 0.5).map(each => each.outerHTML.slice(0, 80))"
+    )
+    assert outside == []
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_the_words_of_a_plot_stay_inside_it(page: browser.Page, tmp_path: Path, name: str) -> None:
+    page.open(written(tmp_path, name), width=400)
+
+    cut = page.evaluate(
+        """[...document.querySelectorAll('svg text')].filter(each => {
+            const text = each.getBoundingClientRect(), plot = each.closest('svg').getBoundingClientRect();
+            return text.left < plot.left - 0.5 || text.right > plot.right + 0.5 ||
+                text.top < plot.top - 0.5 || text.bottom > plot.bottom + 0.5;
+        }).map(each => each.textContent)"""
+    )
+    assert page.evaluate("document.querySelectorAll('svg text').length") > 10
+    assert cut == []
+
+
+def test_words_are_readable_on_a_phone(page: browser.Page, tmp_path: Path) -> None:
+    page.open(written(tmp_path, "bad"), width=400)
+
+    smallest = page.evaluate(
+        "Math.min(...[...document.querySelectorAll('svg text')].map(each =>"
+        " 12 * each.closest('svg').getBoundingClientRect().width / 440))"
+    )
+    assert smallest >= 9
+
+
+CONTRAST = """(() => {
+    const light = text => { const [r, g, b] = text.match(/[\\d.]+/g).slice(0, 3).map(each => {
+        const part = each / 255; return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4; });
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+    const behind = each => { for (; each; each = each.parentElement) {
+        const colour = getComputedStyle(each).backgroundColor;
+        if (colour !== 'rgba(0, 0, 0, 0)') return colour; } return 'rgb(255, 255, 255)'; };
+    return Math.min(...[...document.querySelectorAll('h1, h2, p, dt, dd, th, td, summary, .pill, .keys span, svg text')]
+        .map(each => { const style = getComputedStyle(each);
+            const [a, b] = [light(each.tagName === 'text' ? style.fill : style.color), light(behind(each))];
+            return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05); }));
+})()"""
+
+
+@pytest.mark.parametrize(("scheme", "media"), [("light", "screen"), ("dark", "screen"), ("dark", "print")])
+def test_every_word_stands_out_from_what_is_behind_it(
+    page: browser.Page, tmp_path: Path, scheme: str, media: str
+) -> None:
+    """WCAG 2.2, 1.4.3: 4.5 to 1. On paper too, whatever the screen's colours are."""
+    page.open(written(tmp_path, "bad"), width=1000, scheme=scheme, media=media)
+
+    assert page.evaluate(CONTRAST) >= 4.5
+
+
+def test_dark_is_dark_and_paper_is_white(page: browser.Page, tmp_path: Path) -> None:
+    path = written(tmp_path, "bad")
+    colours = []
+    for scheme, media in (("light", "screen"), ("dark", "screen"), ("dark", "print")):
+        page.open(path, width=1000, scheme=scheme, media=media)
+        colours.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+
+    assert colours == ["rgb(250, 249, 246)", "rgb(20, 23, 28)", "rgb(255, 255, 255)"]
+
+
+def test_tables_that_scroll_can_be_reached_without_a_mouse(page: browser.Page, tmp_path: Path) -> None:
+    page.open(written(tmp_path, "leaking"), width=400)
+
+    assert page.evaluate("document.querySelector('details').open") is False
+    reachable = page.evaluate(
+        "(() => { const all = document.querySelectorAll('details'); all.forEach(each => each.open = true);"
+        " return [...all].every(each => { const box = each.querySelector('.scroll'); box.focus();"
+        " return document.activeElement === box && box.scrollWidth > box.clientWidth; }); })()"
+    )
+    assert reachable is True
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+
+
+def test_a_screen_reader_is_told_what_a_plot_shows(page: browser.Page, tmp_path: Path) -> None:
+    page.open(written(tmp_path, "bad"), width=1280)
+    page.call("Accessibility.enable")
+
+    nodes = page.call("Accessibility.getFullAXTree")["nodes"]
+    pictures = [
+        each["name"]["value"]
+        for each in nodes
+        if each.get("role", {}).get("value") in ("img", "image", "graphics-document")
+    ]
+
+    assert len(pictures) == 7
+    assert "errors: e-values over time Against the canary 10^17.4, for it 10^-3.5; the limit is 10^2.3." in pictures
