@@ -561,17 +561,6 @@ unit = {{ run = "{sys.executable} write.py", junit = "report.xml" }}"""
     assert said in answer.err
 
 
-def test_a_key_whose_work_is_not_there_says_so_when_it_would_be_used(shop: Shop) -> None:
-    shop.configure(more='rollout = { steps = [10, 50], bake = "1m" }\n')
-    shop.ok("deploy", "--build-id", "101")
-
-    not_yet = shop.run("promote", "101", "--to", "PROD", "--approve")
-    assert not_yet.code == 2
-    assert "environment.production.rollout" in not_yet.err
-    assert shop.serves("PROD") is None
-    shop.ok("promote", "101", "--to", "PROD", "--approve", "--all-at-once")
-
-
 def test_wrong_usage_is_exit_2_and_names_the_likely_command(shop: Shop) -> None:
     answer: Answer = shop.run("deplyo")
     assert answer.code == 2
