@@ -18,8 +18,9 @@ def check(session: Session, made: Artifact) -> None:
     if runtime:
         judged = runtimes.judge(runtime, session.world.clock.now())
         where = f"function.{function.name}.runtime"
+        # Our table of days may be behind AWS's: what it alone says is a warning, and AWS itself refuses or not.
         # A rehearsal runs what this machine has, whatever AWS makes of it by now.
-        if judged.verdict in ("blocked", "never") and not session.world.local:
+        if judged.verdict == "never" and not session.world.local:
             found.append(checks.Problem(where, judged.what, judged.next))
         elif judged.verdict not in ("ok", "soon"):
             session.warnings.append(f"{where}: {judged.what}. {judged.next}")
@@ -48,7 +49,7 @@ def check_there(session: Session, wanted: Wanted, seen: Seen, made: Plan) -> Non
     if runtime and seen.function is None and wanted.settings and not session.world.local:
         judged = runtimes.judge(runtime, session.world.clock.now())
         if judged.verdict == "no_create":
-            raise BuildFailed(judged.what, where=f"function.{function.name}.runtime", next=judged.next)
+            session.warnings.append(f"function.{function.name}.runtime: {judged.what}. {judged.next}")
     ours = {each.name for each in wanted.artifact.layers}
     named = (wanted.settings or {}).get("Layers", ())
     found = layers.others(session, [each for each in named if each[:4] == "arn:" and each.split(":")[-2] not in ours])

@@ -61,7 +61,7 @@ def _unknown(runtime: str, known: dict[str, Days]) -> Judged:
     next_ = f"Did you mean {newest if newest != runtime else near[0]}?" if near else f"AWS lists them: {PAGE}"
     if newest != runtime and _number(runtime) < _number(newest):
         return Judged("never", f"AWS has no runtime {runtime}", next_)
-    return Judged("new", f"{runtime} is not among the runtimes of {read()}, when AWS's page was read", next_)
+    return Judged("new", f"{runtime} is not among the runtimes known on {read()}", next_)
 
 
 def _newest(runtime: str, known: dict[str, Days]) -> str:
