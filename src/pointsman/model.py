@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 from collections.abc import Iterable
 from enum import IntEnum
 from typing import Any, ClassVar, Self, TypeVar
@@ -406,19 +407,27 @@ def _decode(kind: type, value: Any) -> Any:
     raise NotImplementedError(f"{kind.__name__} has no JSON form")
 
 
+# A type is taken apart when it is first met. Threads that meet it together (functions are built side by side) crashed
+# within msgspec, which reads what another has half made.
+_ONE_AT_A_TIME = threading.RLock()
+
+
 def to_json(value: object) -> bytes:
     """Any of our values as JSON, keys in a fixed order: equal values give equal bytes."""
-    return msgspec.json.encode(value, enc_hook=_encode, order="deterministic")
+    with _ONE_AT_A_TIME:
+        return msgspec.json.encode(value, enc_hook=_encode, order="deterministic")
 
 
 def from_json(data: bytes | str, kind: type[T]) -> T:
     """The value back, validated. Raises msgspec.ValidationError (a ValueError) that names the path."""
-    return msgspec.json.decode(data, type=kind, dec_hook=_decode)
+    with _ONE_AT_A_TIME:
+        return msgspec.json.decode(data, type=kind, dec_hook=_decode)
 
 
 def plain(value: object) -> Any:
     """The value as dicts, lists, strings and numbers."""
-    return msgspec.to_builtins(value, enc_hook=_encode, str_keys=True)
+    with _ONE_AT_A_TIME:
+        return msgspec.to_builtins(value, enc_hook=_encode, str_keys=True)
 
 
 class Query(Value, frozen=True, kw_only=True):
