@@ -347,7 +347,6 @@ def _arns(session: Session, environments: Iterable[Environment], account: str) -
     path = role.rpartition("/")[0]
     head = (name or "*")[:24] + ("*" if name and len(name) > 24 else "")
     kept = session.world.project.ledger
-    table = kept.url.removeprefix("dynamodb://").partition("/")[0]
     stacks = f"arn:aws:cloudformation:{region}:{account}:stack/{stack}/*"
     return {
         "function": (function, f"{function}:*"),
@@ -358,7 +357,7 @@ def _arns(session: Session, environments: Iterable[Environment], account: str) -
         "bucket": tuple(f"arn:aws:s3:::{each.bucket}/pointsman/*" for each in environments if each.bucket),
         "policies": (f"arn:aws:iam::{account}:policy/*", "arn:aws:iam::aws:policy/*"),
         "mappings": (f"arn:aws:lambda:{region}:{account}:event-source-mapping:*",),
-        "table": (f"arn:aws:dynamodb:{kept.region or region}:{account}:table/{table}",),
+        "table": (f"arn:aws:dynamodb:{kept.region or region}:{account}:table/{kept.table[0]}",),
     }
 
 

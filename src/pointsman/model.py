@@ -407,27 +407,34 @@ def _decode(kind: type, value: Any) -> Any:
     raise NotImplementedError(f"{kind.__name__} has no JSON form")
 
 
-# A type is taken apart when it is first met. Threads that meet it together (functions are built side by side) crashed
-# within msgspec, which reads what another has half made.
-_ONE_AT_A_TIME = threading.RLock()
+# msgspec takes a type apart when it is first decoded, and shows what it made of it before that is filled in: a thread
+# that decodes the same type meanwhile reads a null pointer (functions are built side by side). So decoders are made one
+# at a time, and used when they are whole. Encoding takes no types apart.
+_MAKING = threading.RLock()
+_DECODERS: dict[Any, msgspec.json.Decoder[Any]] = {}
+
+
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    if (made := _DECODERS.get(kind)) is None:
+        with _MAKING:
+            made = _DECODERS[kind] = msgspec.json.Decoder(kind, dec_hook=_decode)
+    return made
 
 
 def to_json(value: object) -> bytes:
     """Any of our values as JSON, keys in a fixed order: equal values give equal bytes."""
-    with _ONE_AT_A_TIME:
-        return msgspec.json.encode(value, enc_hook=_encode, order="deterministic")
+    return msgspec.json.encode(value, enc_hook=_encode, order="deterministic")
 
 
 def from_json(data: bytes | str, kind: type[T]) -> T:
     """The value back, validated. Raises msgspec.ValidationError (a ValueError) that names the path."""
-    with _ONE_AT_A_TIME:
-        return msgspec.json.decode(data, type=kind, dec_hook=_decode)
+    found: T = _decoder(kind).decode(data)
+    return found
 
 
 def plain(value: object) -> Any:
     """The value as dicts, lists, strings and numbers."""
-    with _ONE_AT_A_TIME:
-        return msgspec.to_builtins(value, enc_hook=_encode, str_keys=True)
+    return msgspec.to_builtins(value, enc_hook=_encode, str_keys=True)
 
 
 class Query(Value, frozen=True, kw_only=True):
