@@ -26,6 +26,7 @@ from pointsman.model import AliasName, FunctionName, Text, Value
 
 NAME = "pointsman.toml"
 
+_LEAST_ALPHA = 0.00001  # of each metric: what `analysis.judge` takes
 _UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _DURATION = re.compile("".join(rf"(?:([0-9]+(?:\.[0-9]+)?){unit}\s*)?" for unit in _UNITS))
 
@@ -476,7 +477,7 @@ class Metric(Value, frozen=True, kw_only=True):
         ),
     ]
     extra: Annotated[
-        Annotated[float, Meta(ge=0, lt=1)] | None,
+        Annotated[float, Meta(gt=0, le=0.5)] | None,
         _about("The share of bad ones that is tolerated beyond the old version's.", 0.005),
     ] = None
     ratio: Annotated[
@@ -509,7 +510,7 @@ class Traffic(Value, frozen=True, kw_only=True):
         Annotated[tuple[Filled, ...], Meta(min_length=1)],
         _about("Recorded events, a JSON file each, globs allowed. They are sent in turn.", "events/*.json"),
     ]
-    rate: Annotated[Annotated[float, Meta(gt=0, le=1000)], _about("Calls a second.", 2)] = 1.0
+    rate: Annotated[Annotated[float, Meta(gt=0, le=50)], _about("Calls a second.", 2)] = 1.0
 
 
 class Rollout(Value, frozen=True, kw_only=True):
@@ -528,7 +529,7 @@ class Rollout(Value, frozen=True, kw_only=True):
     ] = None
     bake: Annotated[Duration, _about("How much of each step's traffic is counted, in time, before the next.")] = 120.0
     errors: Annotated[
-        Annotated[float, Meta(ge=0, lt=1)] | None,
+        Annotated[float, Meta(gt=0, le=0.5)] | None,
         _about("The share of failed calls that is tolerated beyond the old version's: 0.001 is 1 in 1000.", 0.001),
     ] = None
     slow: Annotated[Slow | None, _about("A call slower than this counts as bad.", "p99 * 1.5")] = None
@@ -775,6 +776,13 @@ class Ledger(Value, frozen=True, kw_only=True):
             aside=True,
         ),
     ] = None
+
+    @property
+    def table(self) -> tuple[str, str]:
+        """The DynamoDB table, and which of its ledgers; ("", "") where it is a file."""
+        head, _, rest = self.url.partition("://")
+        table, _, name = rest.partition("/") if head == "dynamodb" else ("", "", "")
+        return table, name
 
 
 class Project(Value, frozen=True, kw_only=True):
@@ -1224,6 +1232,10 @@ def _rollout(values: dict[str, Any], _at: _At, _root: Path) -> _Problems:
         if each.name in taken:
             yield f"metrics[{i}]", "name", f"is {_shown(each.name)}, which is another signal's; must be another"
         taken |= {each.name} - {_BROKEN}
+    shared = 1 + (values["slow"] is not None) + (values["throttles"] is True) + len(metrics)
+    if values["alpha"] is not _BROKEN and values["alpha"] / shared < _LEAST_ALPHA:
+        least, whom = f"{shared * _LEAST_ALPHA:.7f}".rstrip("0"), f"metric{'s' * (shared > 1)}"
+        yield "alpha", f"is {_shown(values['alpha'])}, shared by {shared} {whom}; must be at least {least}"
 
 
 def _metric(values: dict[str, Any], _at: _At, _root: Path) -> _Problems:

@@ -333,7 +333,6 @@ def _arns(session: Session, environments: Iterable[Environment], account: str) -
     built = [session.world.project.layers[each] for each in named if each in session.world.project.layers]
     own = [f"arn:aws:lambda:{region}:{account}:layer:{each.published_as or each.name}" for each in built]
     kept = session.world.project.ledger
-    table = kept.url.removeprefix("dynamodb://").partition("/")[0]
     stacks = f"arn:aws:cloudformation:{region}:{account}:stack/{stack}/*"
     return {
         "function": (function, f"{function}:*"),
@@ -347,7 +346,7 @@ def _arns(session: Session, environments: Iterable[Environment], account: str) -
         "images": (images.arn(function_.image),) if function_.image else (),
         "policies": (f"arn:aws:iam::{account}:policy/*", "arn:aws:iam::aws:policy/*"),
         "mappings": (f"arn:aws:lambda:{region}:{account}:event-source-mapping:*",),
-        "table": (f"arn:aws:dynamodb:{kept.region or region}:{account}:table/{table}",),
+        "table": (f"arn:aws:dynamodb:{kept.region or region}:{account}:table/{kept.table[0]}",),
     }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import binascii
 import re
 import sys
+import threading
 from collections.abc import Iterable
 from enum import IntEnum
 from typing import Any, ClassVar, Self, TypeVar
@@ -449,6 +450,20 @@ def _decode(kind: type, value: Any) -> Any:
     raise NotImplementedError(f"{kind.__name__} has no JSON form")
 
 
+# msgspec takes a type apart when it is first decoded, and shows what it made of it before that is filled in: a thread
+# that decodes the same type meanwhile reads a null pointer (functions are built side by side). So decoders are made one
+# at a time, and used when they are whole. Encoding takes no types apart.
+_MAKING = threading.RLock()
+_DECODERS: dict[Any, msgspec.json.Decoder[Any]] = {}
+
+
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    if (made := _DECODERS.get(kind)) is None:
+        with _MAKING:
+            made = _DECODERS[kind] = msgspec.json.Decoder(kind, dec_hook=_decode)
+    return made
+
+
 def to_json(value: object) -> bytes:
     """Any of our values as JSON, keys in a fixed order: equal values give equal bytes."""
     return msgspec.json.encode(value, enc_hook=_encode, order="deterministic")
@@ -456,7 +471,8 @@ def to_json(value: object) -> bytes:
 
 def from_json(data: bytes | str, kind: type[T]) -> T:
     """The value back, validated. Raises msgspec.ValidationError (a ValueError) that names the path."""
-    return msgspec.json.decode(data, type=kind, dec_hook=_decode)
+    found: T = _decoder(kind).decode(data)
+    return found
 
 
 def plain(value: object) -> Any:

@@ -1,6 +1,7 @@
 """Looking at the world before a release: what is there, what the ledger knows of it, and what a name means.
 
-Reads only, and as few as will do: GetFunction and GetAlias where the ledger knows the rest.
+As few reads as will do: GetFunction and GetAlias where the ledger knows the rest. In a run with `--supersede` an open
+rollout of the alias is ended first: what is seen is the alias that this release will move.
 """
 
 from __future__ import annotations

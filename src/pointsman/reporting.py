@@ -264,8 +264,8 @@ _SIGNS_OF = {Verdict.PASS: "✅", Verdict.INCONCLUSIVE: "❔", Verdict.ERROR: "�
 def markdown(told: Story) -> str:
     """For a step summary or a comment in GitHub's dialect. Texts from outside stay texts."""
     sign = _SIGNS.get(told.outcome, "⏳")
-    lines = [f"### {sign} {__json(story.headline(told))}: {__json(told.function)} → {__json(told.alias)}", ""]
-    lines += [f"**{__json(story.verdict(told))}**", "", __json(story.state_sentence(told.rollout))]
+    lines = [f"### {sign} {_escaped(story.headline(told))}: {_escaped(told.function)} → {_escaped(told.alias)}", ""]
+    lines += [f"**{_escaped(story.verdict(told))}**", "", _escaped(story.state_sentence(told.rollout))]
     if judgements := told.rollout.judgements:
         canary, baseline = told.canary.version, told.baseline.version
         head = [
@@ -295,11 +295,11 @@ def markdown(told: Story) -> str:
         lines += ["", "</details>"]
     for metric in told.rollout.policy.metrics:
         if points := told.of(metric.name):
-            title = f"{__json(metric.name)}, bucket by bucket ({__json(counted_as(metric))})"
+            title = f"{_escaped(metric.name)}, bucket by bucket ({_escaped(counted_as(metric))})"
             lines += ["", f"<details><summary>{title}</summary>", ""]
             lines += [*_rows(BUCKET, [bucket_row(each) for each in merged(points, MOST)]), "", "</details>"]
     for each in told.notes:
-        lines += ["", f"> [!NOTE]\n> {__json(each)}"]
+        lines += ["", f"> [!NOTE]\n> {_escaped(each)}"]
     return "\n".join(lines) + "\n"
 
 
@@ -308,11 +308,11 @@ def _found(counts: Counts) -> str:
 
 
 def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [head, ["---"] * len(head), *([__json(cell) for cell in row] for row in rows)]
+    lines = [head, ["---"] * len(head), *([_escaped(cell) for cell in row] for row in rows)]
     return [f"| {' | '.join(cells)} |" for cells in lines]
 
 
-def __json(said: str) -> str:
+def _escaped(said: str) -> str:
     """Shown letter by letter: no markup, no HTML, no link, nobody mentioned."""
     shown = clean(said).replace("&", "&amp;").replace("<", "&lt;").replace("@", "&#64;").replace("://", ":&#47;&#47;")
     return "".join(f"\\{each}" if each in "\\`*_[]|#~>" else each for each in shown.replace("&#", "\0")).replace(

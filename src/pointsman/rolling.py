@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from dataclasses import replace as with_other
@@ -65,7 +65,7 @@ from pointsman.model import (
     from_json,
     to_json,
 )
-from pointsman.rollout import Action, AnySignal, Policy, Rollout
+from pointsman.rollout import Action, AnySignal, Rollout
 from pointsman.world import Session, World
 
 LEASE_S = 45.0
@@ -132,13 +132,27 @@ def known(ledger: Ledger, arn: FunctionArn, alias: str) -> Known | None:
     return _known(ledger, entry) if entry else None
 
 
-def called(ledger: Ledger, name: str) -> Known | None:
-    """The newest rollout with this id, or of an alias or environment of this name."""
+def called(ledger: Ledger, name: str = "", functions: Sequence[str] = ()) -> Known | None:
+    """The rollout with this id, or of an alias or environment of this name: the newest that is open, else the newest.
+
+    `functions`: of one of these only. Without either any will do.
+    """
+    newest: Known | None = None
+    seen: set[tuple[str, str]] = set()
     for entry in ledger.all_of("rollout"):
         body = entry.body["opened"]
-        if name in (body["id"], body["alias"], body["environment"]):
-            return _known(ledger, entry)
-    return None
+        if name and name not in (body["id"], body["alias"], body["environment"]):
+            continue
+        if functions and body["function"] not in functions:
+            continue
+        if newest and (entry.function, entry.subject) in seen:
+            continue  # only the newest of an alias can be open
+        seen.add((entry.function, entry.subject))
+        there = _known(ledger, entry)
+        if there.open:
+            return there
+        newest = newest or there
+    return newest
 
 
 def listed(ledger: Ledger) -> Iterator[Known]:
@@ -498,19 +512,8 @@ def _open(session: Session, arn: FunctionArn, asked: Asked) -> Known:
     period, lag = (1.0, metrics.settling(min(timeout, 5.0), local=True)) if world.local else (60.0, 0.0)
     if not world.local:
         lag = ramp.lag + min(timeout, 60.0)
-    policy = Policy(
-        steps=tuple(machine.Step(weight=share / 100, bake_s=bake) for share, bake in ramp.ramp),
-        metrics=wanted,
-        alpha=ramp.alpha,
-        minimum=ramp.minimum,
-        early=ramp.early,
-        proof=ramp.proof,
-        hold_s=ramp.hold,
-        quiet=ramp.quiet,
-        limit_s=ramp.limit,
-        period_s=period,
-        lag_s=lag,
-        budget=ramp.budget,
+    policy = replace(
+        machine.as_declared(ramp, metrics=wanted, period_s=period, lag_s=lag),
         traffic=before.traffic,
         usual=before.usual,
         moments=gates.moments(session.environment),
@@ -579,7 +582,7 @@ def _what_to_measure(
     except AwsError as error:
         notes.append(f"what the alias did before could not be read ({error.what}): nothing is assumed of it")
         found = metrics.Past()
-    before = Before.of([analysis.Counts(calls=each.calls, bad=each.bad) for each in found.errors], now - since)
+    before = Before.of([analysis.Counts(calls=each.calls, bad=each.bad) for each in found.errors], found.seconds)
     dispersion = before.dispersion
     if dispersion > 1.05:
         notes.append(
@@ -724,6 +727,7 @@ class Watch:
         self.checks = gating.Checks(session, arn=self.arn, version=self.rollout.canary)
         self.alias: Alias | None = None
         self.calls: synthetic.Synthetic | None = None
+        self.trouble = ""  # of theirs, told already
         self.gone: set[str] = set()  # alarms that are not there any more
         self.blind: float | None = None  # since when alarms cannot be read
         self.clock = _Steady(session.world.clock)
@@ -737,16 +741,16 @@ class Watch:
         try:
             signal = self.heed()
             action = self.take(signal) if signal else machine.due(self.rollout)
-            if self.rollout.weight > 0 and not self.rollout.ended:
+            if 0 < self.rollout.weight < 1 and not self.rollout.ended:
                 self.call()
             self.tell()
             while not self.rollout.ended:
                 action = self.take(self.heed() or self.carry_out(action))
         finally:
-            if self.calls:
-                self.calls.stop()
-        footing.give_back(self.session, self.arn, self.opened.alias)
+            self.hush()
+        # First the report: what it came to is known even where AWS refuses what is behind it.
         self.session.rollout = report(self.session, self.known)
+        footing.give_back(self.session, self.arn, self.opened.alias)
 
     def take(self, signal: AnySignal) -> Action:
         """What the signal makes of the rollout, written down before anything follows from it."""
@@ -765,6 +769,9 @@ class Watch:
                 ended=after.ended,  # what came before may be forgotten in time, this not
             )
             self.rollout = after
+            watched = 0 < after.weight < 1 or isinstance(after.state, machine.Shifting)
+            if not watched or isinstance(after.state, machine.Promoting | machine.RollingBack):
+                self.hush()
             changed = type(before.state) is not type(after.state) or before.weight != after.weight
             if changed and not self.session.world.watched:
                 self.session.say(story.state_sentence(after))
@@ -806,7 +813,7 @@ class Watch:
             self.tell()
             if listen and (signal := self.heed()):
                 return signal
-            if listen and self.rollout.weight > 0 and (why := self.checks.run(self.now)):
+            if listen and self.rollout.weight > 0 and (why := self.checked()):
                 return machine.Failed(at=self.now, why=why)
             left = until - self.now
             if left <= 0:
@@ -814,6 +821,14 @@ class Watch:
             if self.session.world.halted and self.session.world.halted():
                 raise Interrupted("stopped", where=f"the rollout of {self.opened.alias}")
             self.session.world.clock.sleep(min(left, self.session.world.glance_s))
+
+    def checked(self) -> str:
+        """Why a check wants it back; one may take longer than the lease lasts."""
+        due = self.checks.next()
+        if due is None or self.now < due:
+            return ""
+        with self.held_on():
+            return self.checks.run(self.now)
 
     def hold(self, *, surely: bool = False) -> None:
         """Renew the lease in time; `surely` now. Lost, it is another's: whoever has it acts, and we must not."""
@@ -855,7 +870,8 @@ class Watch:
     def call(self) -> None:
         """Calls of our own, where the file asks for them. Without their events, on another machine say, it goes on."""
         declared, rollout = self.session.environment.rollout, self.rollout
-        if declared is None or declared.traffic is None or isinstance(rollout.state, machine.RollingBack):
+        going = isinstance(rollout.state, machine.RollingBack | machine.Promoting)
+        if self.calls or declared is None or declared.traffic is None or going:
             return
         try:
             self.calls = synthetic.traffic(
@@ -871,6 +887,12 @@ class Watch:
             self.session.world.show(f"no calls of our own are made: {error.what}")
         else:
             self.calls.start()
+
+    def hush(self) -> None:
+        """No call of our own begins after this."""
+        if self.calls:
+            self.calls.stop()
+            self.calls = None
 
     def ready(self) -> machine.CallFailed | None:
         """What the canary needs before it has calls; None once it has that."""
@@ -910,11 +932,12 @@ class Watch:
 
         Found as it should be, it is our own call of before; as it was, the call is sent (again); else somebody came.
         """
-        back = isinstance(self.rollout.state, machine.RollingBack)
+        state = self.rollout.state
+        back = isinstance(state, machine.RollingBack)
         gateway = self.session.undoing if back else self.session.gateway
         # A call that a dead watcher sent, or whose answer was lost, may land yet. It asks for the revision that it
         # saw: a new one, in its way, makes sure that it does not.
-        late = back and self.rollout.state.perhaps is not None  # type: ignore[union-attr]
+        late = isinstance(state, machine.RollingBack) and state.perhaps is not None
         began, contests, delay = self.now, 0, 0.5
         while True:
             self.hold()
@@ -1030,6 +1053,9 @@ class Watch:
         ]
         if self.calls:
             buckets = list(_with_calls(buckets, self.calls.take(read.until), period))
+            if self.calls.trouble not in ("", self.trouble):
+                self.trouble = self.calls.trouble
+                session.world.show(f"calls of our own do not arrive: {self.trouble}")
         if read.until <= since:  # nothing is complete yet: ask again a little later
             return self.wait(self.now + max(1.0, rollout.policy.period_s / 4)) or machine.Tick(at=self.now)
         return machine.Measured(at=self.now, until=read.until, buckets=tuple(buckets))

@@ -48,6 +48,7 @@ from msgspec.structs import replace
 
 from pointsman import analysis
 from pointsman.analysis import Bucket, Evidence, Judgement, Metric
+from pointsman.config import Rollout as Declared
 from pointsman.model import Canary as Share
 from pointsman.model import Routing, Value, Verdict, Version, Weight, counted
 
@@ -94,6 +95,24 @@ class Policy(Value, frozen=True, kw_only=True):
     usual: float | None = None
     moments: tuple[Moment, ...] = ()
     gated: tuple[float, ...] = ()
+
+
+def as_declared(declared: Declared, *, metrics: tuple[Metric, ...], period_s: float, lag_s: float) -> Policy:
+    """As the file says; what is learnt of the time before, and the gates, are for the caller to add."""
+    return Policy(
+        steps=tuple(Step(weight=share / 100, bake_s=bake) for share, bake in declared.ramp),
+        metrics=metrics,
+        alpha=declared.alpha,
+        minimum=declared.minimum,
+        early=declared.early,
+        proof=declared.proof,
+        hold_s=declared.hold,
+        quiet=declared.quiet,
+        limit_s=declared.limit,
+        period_s=period_s,
+        lag_s=lag_s,
+        budget=declared.budget,
+    )
 
 
 # States
@@ -656,9 +675,10 @@ def _quiet(rollout: Rollout, at: float) -> Rollout:
 
 
 def _onward(rollout: Rollout, at: float) -> Rollout:
-    """This step is done: its gates, then the next one."""
-    if rollout.weight in rollout.policy.gated and "step" in rollout.policy.moments:
-        return _state(rollout, Gating(moment="step", since=at, weight=rollout.weight))
+    """This step is done: its gates, then the next one. A budget may not have allowed all of the step's weight yet."""
+    here = rollout.policy.steps[rollout.step].weight
+    if here in rollout.policy.gated and "step" in rollout.policy.moments:
+        return _state(rollout, Gating(moment="step", since=at, weight=here))
     return _next_step(rollout, at)
 
 
@@ -687,8 +707,10 @@ def _passed(rollout: Rollout, moment: Moment, at: float) -> Rollout:
                 return _gate(rollout, "full", at)
             first = rollout.policy.steps[0].weight
             return _state(rollout, Shifting(to=min(first, _affordable(rollout, ()))))
-        case "step" | "quiet":
+        case "step":
             return _next_step(rollout, at)
+        case "quiet":  # too few calls are accepted; what the step's own gates ask is another question
+            return _onward(rollout, at)
         case "spent":
             # Who lets it go on knows that it is spent: from here on the steps count, and the evidence.
             going = replace(rollout, policy=replace(rollout.policy, budget=None))

@@ -202,7 +202,7 @@ class World:
             self.now = ends
 
     def stretch(self, begins: float, ends: float, *, whole: bool) -> None:
-        """Only a whole period is counted: one that was cut is shorter than what CloudWatch shows of it."""
+        """Calls of a period that was cut are counted in it; the machine leaves out those of other weights."""
         if self.weight <= 0 and not whole:
             return
         minute = (begins - self.began) / 60
@@ -214,15 +214,10 @@ class World:
         good, bad = self.rate_at(minute, canary=False), self.rate_at(minute, canary=True)
         self.extra += canary_calls * (bad - good)
         self.canary_calls += canary_calls
-        if whole or self._may_be_whole(begins, ends):
-            canary = Counts(calls=canary_calls, bad=self.failures(canary_calls, bad))
-            rest = calls - canary_calls
-            baseline = Counts(calls=rest, bad=self.failures(rest, good))
-            self._count(begins, canary, baseline)
-
-    def _may_be_whole(self, begins: float, ends: float) -> bool:
-        """A stretch that goes on where the last one of this period ended, at the same weight."""
-        return self.weight > 0 and ends > begins
+        canary = Counts(calls=canary_calls, bad=self.failures(canary_calls, bad))
+        rest = calls - canary_calls
+        baseline = Counts(calls=rest, bad=self.failures(rest, good))
+        self._count(begins, canary, baseline)
 
     def _count(self, begins: float, canary: Counts, baseline: Counts) -> None:
         period = self.policy.period_s

@@ -127,7 +127,7 @@ def status_of(session: Session, environments: tuple[Environment, ...]) -> Functi
         aliases=tuple(rows),
         missing=tuple(str(each.alias) for each in environments if each.alias not in there),
         unfinished=_unfinished(session),
-        rollouts=tuple(_rolling(session, arn, each) for each in aliases if _rolling(session, arn, each)),
+        rollouts=tuple(told for each in aliases if (told := _rolling(session, arn, each))),
     )
 
 

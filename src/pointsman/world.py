@@ -181,7 +181,7 @@ class World:
     @property
     def shared(self) -> bool:
         """Whether the ledger is a table, which others write to as well."""
-        return self.project.ledger.url.startswith(_TABLE)
+        return bool(self.project.ledger.table[0])
 
     @property
     def ledger_path(self) -> Path:
@@ -238,7 +238,7 @@ class World:
         from pointsman.aws.wire import Wire
 
         kept = self.project.ledger
-        table, _, name = (url or kept.url).removeprefix(_TABLE).partition("/")
+        table, name = msgspec.structs.replace(kept, url=url or kept.url).table
         wire = Wire(
             region=kept.region,
             profile=None if self.local else kept.profile,

@@ -289,6 +289,29 @@ def test_too_few_calls_hold_and_then_do_as_the_policy_says(quiet: Any, expected:
     assert held.count(Judging) >= 9, "for ten minutes it waits"
 
 
+def test_who_accepts_too_few_calls_has_not_passed_the_gates_of_the_step() -> None:
+    policy = replace(PLAIN, moments=("step",), gated=(0.1,))
+
+    after, _ = advance(at(Gating(moment="quiet", since=T0, weight=0.1), policy=policy), _pass("quiet"))
+    assert after.state == Gating(moment="step", since=T0 + 1, weight=0.1)
+    after, _ = advance(after, _pass("step"))
+    assert isinstance(after.state, Shifting)
+
+
+def test_a_step_that_a_budget_kept_small_has_its_gates() -> None:
+    policy = replace(BUDGET, moments=("step",), gated=(0.5,))
+
+    after, _ = advance(
+        at(Baking(since=T0, until=T0 + 240), weight=0.003, policy=policy), SkipAsked(at=T0 + 1, by="ada")
+    )
+
+    assert after.state == Gating(moment="step", since=T0 + 1, weight=0.5)
+
+
+def _pass(moment: Any) -> GatePassed:
+    return GatePassed(at=T0 + 1, moment=moment, by="ada")
+
+
 def test_half_way_to_being_proven_worse_it_is_given_no_more() -> None:
     rollout = at(Baking(since=T0, until=T0 + 120))
     rollout, _ = advance(rollout, measured(rollout, canary=600, bad=5, baseline=5400, baseline_bad=8))

@@ -25,13 +25,14 @@ from typing import Any
 import pytest
 
 from pointsman import config, rolling
+from pointsman import rollout as machine
 from pointsman.aws.operation import Operation, R, Transport
 from pointsman.aws.transports import Faults
 from pointsman.cli import main
 from pointsman.errors import Ambiguous, AwsError, PreconditionFailed, Unreachable
 from pointsman.ledger import Ledger
-from pointsman.model import FunctionArn
-from pointsman.rollout import DriftSeen, advance
+from pointsman.model import AliasName, FunctionArn, FunctionName, Version
+from pointsman.rollout import DriftSeen, Policy, advance
 from pointsman.story import Story, tell
 from pointsman.world import World
 from tests.fakes import FakeClock
@@ -274,6 +275,38 @@ def packed(word: str) -> bytes:
     with zipfile.ZipFile(body, "w") as archive:
         archive.writestr("index.py", word)
     return body.getvalue()
+
+
+def test_the_rollout_meant_is_the_one_that_is_open_and_of_the_function_named(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.db", now=lambda: 1.0)
+
+    def opened(identity: str, function: str, *, ended: bool) -> None:
+        began = machine.begin(Policy(steps=()), baseline=Version("1"), canary=Version("2"), revision="r", at=1.0)
+        known = rolling.Opened(
+            id=identity, function=function, name=FunctionName(function), environment="production",
+            alias=AliasName("PROD"), by="ada", at=1.0, description="", rollout=began,
+        )  # fmt: skip
+        arn = f"arn:aws:lambda:eu-west-1:123456789012:function:{function}"
+        ledger.append(identity, "rollout", function=arn, subject="PROD", opened=known)
+        if ended:
+            after, _ = machine.advance(began, machine.AbortAsked(at=2.0, by="ada"))
+            facts: dict[str, Any] = {"rollout": after, "signal": machine.Tick(at=2.0), "heard": 0, "token": 1}
+            ledger.append(identity, "rollout-state", function=arn, subject=identity, **facts)
+
+    def meant(*asked: Any) -> str:
+        found = rolling.called(ledger, *asked)
+        return found.opened.id if found else ""
+
+    assert meant("PROD") == ""
+    opened("first", "a", ended=True)
+    assert meant("PROD") == meant() == "first"
+    opened("second", "a", ended=False)
+    opened("third", "b", ended=True)
+    assert meant("PROD") == meant("production") == meant() == "second", "the newest has ended"
+    assert meant("PROD", ["b"]) == meant("third") == "third"
+    assert meant("PROD", ["a"]) == "second"
+    assert meant("STAGE") == meant("PROD", ["c"]) == ""
+    ledger.close()
 
 
 # Killed, and every call failing: it ends as if it had not been

@@ -28,7 +28,7 @@ def handler(rate: float, build: str) -> str:
 import os, random
 def handler(event, context):
     rate = {rate}
-    if os.path.exists(os.environ["OUTAGE"]):
+    if os.path.exists(os.environ.get("OUTAGE", "")):
         rate = max(rate, 0.5)
     if random.random() < rate:
         raise ValueError("asked to")
@@ -412,6 +412,37 @@ def test_calls_of_our_own_stand_in_for_a_function_that_has_none(rolling: Shop) -
 
     assert answer.code == 3, answer.err
     assert "of the canary were bad" in answer.err
+
+
+def test_calls_of_our_own_end_when_the_canary_is_not_watched_any_more(rolling: Shop, tmp_path: Path) -> None:
+    """The gate after all traffic passes once nobody has called for a second: ours were forty."""
+    log = tmp_path / "calls"
+    still = """
+import os, sys, time
+seen, since, end = -1, time.monotonic(), time.monotonic() + 15
+while time.monotonic() < end:
+    size = os.path.getsize(sys.argv[1])
+    if size != seen:
+        seen, since = size, time.monotonic()
+    elif time.monotonic() - since > 1:
+        sys.exit(0)
+    time.sleep(0.05)
+sys.exit("somebody calls")
+"""
+    rolling.write("still.py", still)
+    rolling.write("events/one.json", json.dumps({"name": "Ada"}))
+    own = 'traffic = { events = "events/*.json", rate = 40 }'
+    gate = f'gates = [{{ when = "after", run = "{sys.executable} still.py {log}" }}]\n'
+    configure(rolling, f'rollout = {{ steps = [50], bake = "1s", minimum = 10, early = false, {own} }}\n{gate}')
+    rolling.write(
+        "index.py", f"def handler(event, context):\n    with open({str(log)!r}, 'a') as all:\n        all.write('.')\n"
+    )
+    rolling.ok("deploy", "--build-id", "2")
+
+    rolling.ok("promote", "2", "--to", "PROD", "--approve")
+
+    assert log.stat().st_size >= 10
+    assert rolling.serves("PROD") == "2"
 
 
 def test_several_functions_roll_out_in_their_order_and_all_go_back(rolling: Shop, tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ KILLED_WHILE_SHIFTING = """
 def test_a_rollout_whose_watcher_was_killed_is_watched_to_its_end_on_the_other(shop: Shop, tmp_path: Path) -> None:
     """The first shift took effect; that it did is for the other machine to find out."""
     here = sharing(shop, f"ledger-{uuid.uuid4().hex[:8]}", rollout=ROLLOUT)
-    here.write("index.py", handler(0.0))
+    here.write("index.py", handler(0.0, "1"))
     here.ok("deploy", "--build-id", "1")
     here.ok("promote", "1", "--to", "PROD", "--approve")
     stage(here, 0.0)

@@ -334,7 +334,11 @@ def _crew(jobs: list[_Job], do: Do) -> Iterator[_Crew | None]:
         yield None
         return
     fork = sys.platform == "linux" and threading.active_count() == 1
-    crew = (_Processes if fork else _Threads)(jobs, do, min(cores, 8))
+    crew: _Crew
+    try:
+        crew = (_Processes if fork else _Threads)(jobs, do, min(cores, 8))
+    except OSError:  # a container may allow no more processes
+        crew = _Threads(jobs, do, min(cores, 8))
     try:
         yield crew
     finally:
@@ -391,7 +395,13 @@ class _Processes:
         self._poll = select.poll()
         for _ in range(count):
             read, write_ = os.pipe()
-            process = os.fork()
+            try:
+                process = os.fork()
+            except OSError:
+                for each in (take, read, write_):
+                    os.close(each)
+                self.end()
+                raise
             if process == 0:
                 try:
                     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, whose end is theirs
@@ -408,13 +418,16 @@ class _Processes:
         os.close(take)
 
     def begin(self, place: int) -> None:
-        os.write(self._give, place.to_bytes(4, "little"))
+        try:
+            os.write(self._give, place.to_bytes(4, "little"))
+        except BrokenPipeError:
+            raise _ended_from_outside() from None
 
     def wait(self) -> None:
         for read, _ in self._poll.poll():
             data = os.read(read, BLOCK)
             if not data:
-                raise BuildFailed("a process that compresses was ended from outside", next="Build again.")
+                raise _ended_from_outside()
             answer = self._answers[read]
             answer += data
             while len(answer) >= 12 and len(answer) >= (end := 12 + int.from_bytes(answer[4:12], "little")):
@@ -435,6 +448,10 @@ class _Processes:
             os.close(read)  # whoever still writes to it ends, too
         for process in self._processes:
             os.waitpid(process, 0)
+
+
+def _ended_from_outside() -> BuildFailed:
+    return BuildFailed("a process that compresses was ended from outside", next="Build again.")
 
 
 def _answer(jobs: list[_Job], do: Do, take: int, to: int) -> None:

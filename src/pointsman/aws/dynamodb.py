@@ -164,9 +164,8 @@ class Table(Sender):
 
 
 def _item(row: Row) -> dict[str, dict[str, str | bytes]]:
-    kinds = {str: "S", bytes: "B"}
     return {
-        name: {kinds[type(each)]: each} if isinstance(each, str | bytes) else {"N": repr(each)}
+        name: {"S": each} if isinstance(each, str) else {"B": each} if isinstance(each, bytes) else {"N": repr(each)}
         for name, each in row.items()
     }
 

@@ -32,12 +32,8 @@ class Part(NamedTuple):
 
 
 class Objects(Sender):
-    def object_exists(self, bucket: str, key: str) -> bool:
-        """False also where S3 will not say: without s3:ListBucket it answers 403 for a key that is not there."""
-        return self.stored(bucket, key) is not None
-
     def stored(self, bucket: str, key: str) -> Stored | None:
-        """None also where S3 will not say."""
+        """None also where S3 will not say: without s3:ListBucket it answers 403 for a key that is not there."""
 
         def read(reply: Mapping[str, Any]) -> Stored:
             told = reply.get("ChecksumSHA256")

@@ -71,12 +71,18 @@ class Parser(argparse.ArgumentParser):
     """Raises UsageError for wrong usage, and names the likely command."""
 
     def error(self, message: str) -> NoReturn:
-        if "invalid choice" in message:
-            wrong, *named = re.findall(r"'([^']*)'", message)
-            top = self.prog == "pointsman"
-            if near := _nearest(wrong, [name for _, group in GROUPS for name, _ in group] if top else named):
-                message = f"there is no {'command ' if top else ''}{wrong}; did you mean {near}?"
         raise UsageError(message, next=f"Try `{self.prog} --help`.")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            top = self.prog == "pointsman"
+            # Of the commands only the one that was typed may have been built.
+            known = (
+                [name for _, group in GROUPS for name, _ in group] if top else [str(each) for each in action.choices]
+            )
+            if near := _nearest(str(value), known):
+                self.error(f"there is no {'command ' if top else ''}{value}; did you mean {near}?")
+        super()._check_value(action, value)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """What nobody knows is an error of the command it was given to, not of the whole."""
@@ -215,6 +221,10 @@ def _gates(parser: argparse.ArgumentParser) -> None:
         "--allow", "--allow-replace", dest="allow_replace", action="store_true",
         help="do what a plan is refused for: an owner that replaces the function or changes a role that is live",
     )  # fmt: skip
+    _wait(parser)
+
+
+def _wait(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wait", type=_positive, default=300, metavar="SECONDS", help="how long to wait for AWS (300)")
 
 
@@ -358,7 +368,6 @@ def _chaos(kinds: Any, shared: Parser) -> None:
 
 def duration(text: str) -> float:
     """Seconds: "200ms", "1.5s", "10m", "2h", "1d", or a bare number of them."""
-    import re
 
     found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?", text)
     if found is None:
@@ -371,7 +380,6 @@ def shown_duration(seconds: float) -> str:
 
 
 def _size(text: str) -> int:
-    import re
 
     found = re.fullmatch(r"(\d+)\s*(kB|KB|MB|GB|B)?", text)
     if found is None:
@@ -623,7 +631,10 @@ def _rollout(parser: Parser, shared: Parser) -> None:
         kind.add_argument("name", metavar="ALIAS", nargs="?", help=which)
         if name in ("resume", "abort", "approve"):
             _function(kind)
+        if name == "resume":
             _gates(kind)
+        elif name == "abort":
+            _wait(kind)
         if name in ("abort", "pause", "skip"):
             kind.add_argument("--why", metavar="TEXT", default="", help="the reason, for the record")
         if name == "report":

@@ -49,14 +49,18 @@ def run(typed: Typed) -> int:
 
 def found(typed: Typed) -> rolling.Known:
     """The rollout meant. Raises UsageError where there is none."""
-    name, ledger = typed.asked.name, typed.world.ledger
-    there = rolling.called(ledger, name) if name else next(rolling.listed(ledger), None)
+    name, there = typed.asked.name, _called(typed)
     if there is None:
         raise UsageError(
             f"the ledger knows no rollout{f' of {name}' if name else ''}",
             next="`pointsman rollout list` shows those it knows; `pointsman status` shows what an alias serves.",
         )
     return there
+
+
+def _called(typed: Typed) -> rolling.Known | None:
+    asked = typed.asked
+    return rolling.called(typed.world.ledger, asked.name or "", getattr(asked, "function", None) or ())
 
 
 def open_one(typed: Typed) -> rolling.Known:
@@ -308,10 +312,8 @@ def _abort(typed: Typed) -> int:
 
 
 def _perhaps(typed: Typed) -> rolling.Known | None:
-    name = typed.asked.name
     try:
-        ledger = typed.world.ledger
-        return rolling.called(ledger, name) if name else next(rolling.listed(ledger), None)
+        return _called(typed)
     except PointsmanError as error:
         if error.code != "ledger_corrupt":
             raise

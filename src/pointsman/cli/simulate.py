@@ -11,7 +11,7 @@ from pointsman import config, plots, simulation
 from pointsman.analysis import Metric, information_bound
 from pointsman.errors import UsageError
 from pointsman.model import Value, Version
-from pointsman.rollout import Policy, Step, begin, warnings
+from pointsman.rollout import Policy, as_declared, begin, warnings
 from pointsman.simulation import Outage, Summary, Traffic
 from pointsman.story import per_cent
 
@@ -95,19 +95,9 @@ def _declared(typed: Typed) -> tuple[config.Rollout, str]:
 
 def declared_policy(declared: config.Rollout) -> Policy:
     """As on AWS: by the minute. Only errors are simulated."""
-    return Policy(
-        steps=tuple(Step(weight=share / 100, bake_s=bake) for share, bake in declared.ramp),
-        metrics=(Metric(name="errors", difference=declared.errors),),
-        alpha=declared.alpha,
-        minimum=declared.minimum,
-        early=declared.early,
-        proof=declared.proof,
-        hold_s=declared.hold,
-        quiet=declared.quiet,
-        limit_s=declared.limit,
-        lag_s=declared.lag + 3.0,  # a time-out of Lambda's default
-        budget=declared.budget,
-    )
+    errors = Metric(name="errors", difference=declared.errors)
+    lag_s = declared.lag + 3.0  # a time-out of Lambda's default
+    return as_declared(declared, metrics=(errors,), period_s=60.0, lag_s=lag_s)
 
 
 def _worlds(traffic: Traffic, more: list[float]) -> list[tuple[str, Traffic]]:

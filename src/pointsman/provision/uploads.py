@@ -120,7 +120,11 @@ def _in_parts(sent: _Sent, say: Say) -> None:
             thread.join()
     except BaseException:
         with lock:
-            missing.clear()  # interrupted: what is under way ends, and stays for the next run
+            missing.clear()
+        # Interrupted: what is under way ends first, is written down, and stays for the next run.
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
         raise
     if failures:
         raise failures[0]

@@ -56,9 +56,10 @@ def embedded(account: str, region: str, log_group: str, lines: Iterable[str], no
     Runtimes may put the time and the request's id before a document, as Node's console.log does.
     """
     for line in lines:
-        if '"CloudWatchMetrics"' not in line:
+        begins = line.find("{")
+        if '"CloudWatchMetrics"' not in line or begins < 0:
             continue
-        text = line[line.find("{") :]
+        text = line[begins:]
         try:
             yield from list(_metrics(account, region, text, now))
         except (_Wrong, msgspec.ValidationError):
@@ -66,7 +67,7 @@ def embedded(account: str, region: str, log_group: str, lines: Iterable[str], no
             yield Datum(
                 Metric(account, region, "AWS/Logs", "EMFValidationErrors", of), "Count", now, Distribution.of(1.0)
             )
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             pass  # no document, but a line that speaks of one
 
 

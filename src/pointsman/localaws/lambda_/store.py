@@ -74,6 +74,9 @@ class Failure:
     reason: str
 
 
+_failure = msgspec.json.Decoder(Failure).decode  # made once: threads that make one together crash within msgspec
+
+
 @dataclass(frozen=True, slots=True)
 class Fate:
     """How what begins now will end: after so many seconds (infinity: when it is released), and perhaps badly."""
@@ -651,7 +654,7 @@ def _as_version(row: tuple[Any, ...]) -> Version:
         stage,
         settles_at,
         None if previous is None else _decode(previous),
-        None if failure is None else msgspec.json.decode(failure, type=Failure),
+        None if failure is None else _failure(failure),
     )
 
 
