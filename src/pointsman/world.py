@@ -405,19 +405,24 @@ class World:
             self._wires[key] = (wire, Throttle(count, self.clock))
         return self._wires[key]
 
-    def session(self, function: Function, environment: Environment, run: str = "") -> Session:
-        """Without a run the session only looks: every mutating call is refused before it is sent."""
+    def door(self, environment: Environment, run: str = "", function: str = "") -> Door:
+        """To an account and region as a whole. Without a run it only looks: every mutating call is refused."""
         wire, chain = self.wire(environment)
-        chain = Journal(chain, Recorder(self.ledger, run, function.name)) if run else ReadOnly(chain)
+        chain = Journal(chain, Recorder(self.ledger, run, function)) if run else ReadOnly(chain)
         undoing = Gateway(Retry(chain, self.clock, self.draw))
         halting = Gateway(Retry(Halt(chain, self.halted), self.clock, self.draw)) if self.halted else undoing
+        return Door(environment=environment, gateway=halting, undoing=undoing, wire=wire)
+
+    def session(self, function: Function, environment: Environment, run: str = "") -> Session:
+        """Without a run the session only looks: every mutating call is refused before it is sent."""
+        door = self.door(environment, run, function.name)
         return Session(
             world=self,
             function=function,
             environment=environment,
-            gateway=halting,
-            undoing=undoing,
-            wire=wire,
+            gateway=door.gateway,
+            undoing=door.undoing,
+            wire=door.wire,
             run=run,
         )
 
@@ -526,6 +531,16 @@ class World:
         """Sorts by time; the tail keeps two runs of one second apart."""
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(self.clock.now()))
         return f"{stamp}-{int(self.draw() * 16**6):06x}"
+
+
+@dataclass(frozen=True)
+class Door:
+    """A gateway to one account and region, with an environment's credentials. `undoing` is open after a Ctrl-C too."""
+
+    environment: Environment
+    gateway: Gateway
+    undoing: Gateway
+    wire: Wire
 
 
 @dataclass

@@ -94,6 +94,24 @@ class Gateway(Stacks, Belonging, Images, Invoking, Layers, Metrics, Objects, Pac
             if not marker:
                 return
 
+    def everything(self) -> Iterator[Configuration]:
+        """`$LATEST` and every published version of every function of the account and region, 50 a page.
+
+        ListFunctions leaves out State and LastUpdateStatus: those are the defaults here.
+        https://docs.aws.amazon.com/lambda/latest/api/API_ListFunctions.html
+        """
+        marker: str | None = None
+        while True:
+            page, marker = self._send(
+                "ListFunctions",
+                lambda reply: ([configuration(each) for each in reply["Functions"]], reply.get("NextMarker")),
+                FunctionVersion="ALL",
+                Marker=marker,
+            )
+            yield from page
+            if not marker:
+                return
+
     def create_function(self, name: FunctionName, settings: Mapping[str, Any], package: Package) -> Configuration:
         return self._send(
             "CreateFunction",
