@@ -1,6 +1,8 @@
 """The botocore transport: sends an operation, translates every failure. The only importer of botocore.
 
 botocore's own retries are off: a lost answer to a mutating call must reach `execute` as `Ambiguous`.
+It is brought in where it is first needed: that takes as long as all else of a command's start, and `Wire.warm` does it
+while somebody else is waited for.
 """
 
 from __future__ import annotations
@@ -8,16 +10,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
-from typing import Any, NoReturn
-
-import botocore.session
-from botocore import exceptions as theirs
-from botocore.config import Config
-from botocore.loaders import Loader
-from botocore.parsers import ResponseParserError
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pointsman import __version__, errors
 from pointsman.aws.operation import Operation, R
+
+if TYPE_CHECKING:
+    from botocore.config import Config
 
 _SERVICES = (
     "cloudformation",
@@ -93,13 +93,6 @@ _NEXT: Mapping[type[errors.AwsError], str] = {
 }
 
 
-class _Loader(Loader):  # type: ignore[misc]  # botocore has no types
-    """botocore's data files without its survey of all 400 services, made twice for every client: 10 ms of a command."""
-
-    def list_available_services(self, _type_name: str) -> list[str]:
-        return list(_SERVICES)
-
-
 class Wire:
     """Clients are made once per service. Region and endpoint default to botocore's own look-up (AWS_* variables).
 
@@ -144,6 +137,8 @@ class Wire:
         return found
 
     def _frozen(self) -> Any:
+        from botocore import exceptions as theirs
+
         operation = Operation("sts", "GetCredentials", {}, lambda reply: reply, subject=self._profile or "")
         try:
             credentials = self._open().get_credentials()
@@ -153,7 +148,19 @@ class Wire:
         except (theirs.BotoCoreError, theirs.ClientError) as error:
             _translate(error, operation)
 
+    def warm(self, service: str) -> None:
+        """Makes the service's client beside whatever else is done. What goes wrong is the first call's to tell."""
+
+        def make() -> None:
+            with suppress(Exception):
+                self._client(service)
+
+        threading.Thread(target=make, name=f"warm {service}", daemon=True).start()
+
     def send(self, operation: Operation[R]) -> R:
+        from botocore import exceptions as theirs
+        from botocore.parsers import ResponseParserError
+
         try:
             client = self._client(operation.service)
             method = getattr(client, _snake(operation.action))
@@ -167,12 +174,14 @@ class Wire:
             raise _lost(f"an answer that is not AWS's: {error!r}", operation) from error
 
     def _open(self) -> Any:
+        from botocore import exceptions as theirs
+
         with self._lock:
             if self._session is None:
                 try:
                     self._session = self._begin()
                     paths = self._session.get_config_variable("data_path") or ""
-                    loader = _Loader(extra_search_paths=[each for each in paths.split(os.pathsep) if each])
+                    loader = _loader([each for each in paths.split(os.pathsep) if each])
                     self._session.register_component("data_loader", loader)
                     self._session.get_config_variable("region")  # reads the profile now: a wrong one is named here
                 except theirs.ProfileNotFound as error:
@@ -184,6 +193,8 @@ class Wire:
 
     def _begin(self) -> Any:
         """A CI machine has nobody's ~/.aws/config: where it lacks the profile, the job's own credentials serve."""
+        import botocore.session
+
         if self._profile and os.environ.get("CI"):
             session = botocore.session.Session()
             if self._profile not in session.available_profiles:
@@ -193,6 +204,8 @@ class Wire:
 
     def _assume(self, role_arn: str) -> None:
         """From here on act as the role: its temporary credentials replace the session's."""
+        from botocore import exceptions as theirs
+
         region = self._region or os.environ.get("AWS_REGION")
         sts = self._session.create_client("sts", region_name=region, config=self._config())
         operation = Operation("sts", "AssumeRole", {}, lambda reply: reply, subject=role_arn)
@@ -204,6 +217,8 @@ class Wire:
         self._session.set_credentials(keys["AccessKeyId"], keys["SecretAccessKey"], keys["SessionToken"])
 
     def _config(self) -> Config:
+        from botocore.config import Config
+
         return Config(
             retries={"total_max_attempts": 1, "mode": "standard"},
             connect_timeout=min(10, self._timeout),
@@ -221,6 +236,18 @@ class Wire:
             return self._clients[service]
 
 
+def _loader(folders: list[str]) -> Any:
+    from botocore.loaders import Loader
+
+    class Few(Loader):  # type: ignore[misc]  # botocore has no types
+        """Without its survey of all 400 services, made twice for every client: 10 ms of a command."""
+
+        def list_available_services(self, _type_name: str) -> list[str]:
+            return list(_SERVICES)
+
+    return Few(extra_search_paths=folders)
+
+
 def _snake(action: str) -> str:
     return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(action))
 
@@ -236,6 +263,9 @@ def _no_region() -> errors.UsageError:
 
 
 def _translate(error: Exception, operation: Operation[Any]) -> NoReturn:
+    from botocore import exceptions as theirs
+    from botocore.parsers import ResponseParserError
+
     where = str(operation)
     match error:
         case theirs.ClientError():

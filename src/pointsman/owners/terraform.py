@@ -17,7 +17,7 @@ from typing import Any
 from pointsman.config import Environment, Terraform
 from pointsman.errors import GateRefused, NotFound, StalePlan, TerraformFailed, UsageError
 from pointsman.execute import Applied
-from pointsman.model import Artifact, Bits, BuildId, Configuration, FunctionName, Version
+from pointsman.model import Artifact, Bits, BuildId, Configuration, FunctionArn, FunctionName, Version
 from pointsman.owners import Found, remember
 from pointsman.plan import ApplyTerraform
 from pointsman.provision import terraform, terraform_module, terraform_plan
@@ -37,7 +37,7 @@ def find(session: Session, provision: Terraform, made: Artifact, build: BuildId)
     if saved:
         return _saved(session, saved, key)
     known = session.ledger.remembered("terraform", _state(session, provision))
-    if known and known["key"] == key and known["name"]:
+    if known and known["key"] == key and known["name"] and _may_stand(session, known, made):
         function = session.gateway.function(known["name"])
         if function and _as_applied(session, function, known, made):
             return Found(function=function, name=function.arn.name, template=key)
@@ -112,6 +112,14 @@ def applied(session: Session, provision: Terraform, step: ApplyTerraform) -> Ver
 # What is there, what is to be
 
 
+def _may_stand(session: Session, known: Mapping[str, Any], made: Artifact) -> bool:
+    """Whether the ledger alone does not rule out `_as_applied`: a package it never saw is Terraform's to bring."""
+    if not known["brings"] or known.get("sha256", made.sha256) == made.sha256:
+        return True
+    bits = Bits(sha256=made.sha256, fingerprint=known["fingerprint"])
+    return session.ledger.version_of(FunctionArn.parse(known["arn"]), bits) is not None
+
+
 def _as_applied(session: Session, function: Configuration, known: Mapping[str, Any], made: Artifact) -> bool:
     """Whether the function is as the last apply left it, and the package needs no other."""
     arn = function.arn.unqualified
@@ -136,6 +144,7 @@ def _planned(
             _place(session, other, session.world.packages[name])
     work = _work(session, provision, {**_of_neighbours(session, provision, inputs), **inputs})
     file = _plan_file(session)
+    session.wire.warm("lambda")  # Terraform takes its seconds: the calls after it then need not wait for botocore
     terraform.make_ready(work)
     key = _key(session, provision, work.directory, inputs)  # now: init may have written the lock file
     session.say(f"{work.name} plan in {provision.directory}")
@@ -535,6 +544,7 @@ def _remember(
         "name": function.arn.name if function else "",
         "arn": str(function.arn.unqualified) if function else "",
         "fingerprint": function.fingerprint if function else "",
+        "sha256": function.sha256 if function else "",
     }
     subject = _state(session, provision)
     if session.ledger.remembered("terraform", subject) != fact:
