@@ -202,7 +202,7 @@ def test_what_somebody_else_set_meanwhile_stays(rolling: Rolling) -> None:
 
 def test_a_canary_that_cannot_start_gives_back_and_gets_no_traffic(rolling: Rolling) -> None:
     rolling.keep("1")
-    rolling.shop.write("index.py", "raise RuntimeError('not today')\n")
+    rolling.shop.write("index.py", "def handler(event, context): ...\nraise RuntimeError('not today')\n")
     rolling.shop.ok("deploy", "--build-id", "103")
     rolling.point("1")
 
@@ -294,7 +294,7 @@ def held(local_aws: control.Running, operation: str) -> Iterator[None]:
 
 def test_an_alias_that_aws_gave_up_on_is_told(rolling: Rolling) -> None:
     rolling.keep(PROD)
-    rolling.shop.write("index.py", "raise RuntimeError('not today')\n")
+    rolling.shop.write("index.py", "def handler(event, context): ...\nraise RuntimeError('not today')\n")
     rolling.client.update_function_code(FunctionName=rolling.shop.name, ZipFile=broken())
     rolling.client.get_waiter("function_updated_v2").wait(FunctionName=rolling.shop.name, WaiterConfig={"Delay": 1})
     three = Routing(version=Version(rolling.client.publish_version(FunctionName=rolling.shop.name)["Version"]))
@@ -313,7 +313,7 @@ def broken() -> bytes:
 
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
-        archive.writestr("index.py", "raise RuntimeError('not today')\n")
+        archive.writestr("index.py", "def handler(event, context): ...\nraise RuntimeError('not today')\n")
     return packed.getvalue()
 
 
