@@ -143,6 +143,7 @@ class World:
     staged: bool = False  # by `--local`: what the local AWS lacks may be supplied
     calls: list[Call] = field(default_factory=list)
     board: Callable[[Sequence[Progress], float], None] | None = None  # shows how far all are, at that time
+    line: Callable[[str], None] | None = None  # one line that is redrawn: how far long work is; "" takes it away
     watched: Callable[[str], None] | None = None  # shows how the rollout of this id stands
     glance_s: float = 0.5  # how often a watcher that waits looks whether somebody wants something
     turns: Turns = field(default_factory=Turns)

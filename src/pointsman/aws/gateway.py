@@ -58,12 +58,13 @@ class Caller(Value, frozen=True, kw_only=True):
 
 
 class Quotas(Value, frozen=True, kw_only=True):
-    """The account in this region. Code in bytes, all versions of all functions together."""
+    """The account in this region. Code in bytes, all versions of all functions together; `functions`: how many."""
 
     code: int
     code_limit: int
     concurrency: int
     unreserved: int
+    functions: int = 0
 
 
 class Gateway(Stacks, Belonging, Images, Invoking, Layers, Metrics, Objects, Packages, Roles, Trials):
@@ -233,6 +234,7 @@ class Gateway(Stacks, Belonging, Images, Invoking, Layers, Metrics, Objects, Pac
                 code_limit=reply["AccountLimit"]["TotalCodeSize"],
                 concurrency=reply["AccountLimit"]["ConcurrentExecutions"],
                 unreserved=reply["AccountLimit"]["UnreservedConcurrentExecutions"],
+                functions=reply["AccountUsage"].get("FunctionCount", 0),
             ),
         )
 

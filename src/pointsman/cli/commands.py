@@ -82,6 +82,7 @@ class Typed:
             )
             if self.screen.lively:
                 world.board = self.screen.board
+                world.line = self.screen.line
             if len(getattr(self.asked, "function", None) or project.functions) == 1 and not self.screen.json:
                 world.watched = self._watched
             if self._wrap:

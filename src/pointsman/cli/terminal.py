@@ -35,6 +35,7 @@ class Screen:
         self.ledger: Callable[[], dict[str, int] | None] = lambda: None
         self.began = time.monotonic()
         self._live: Live | None = None
+        self._line = False  # whether a line that will be redrawn stands last
         self.view: View | None = None  # of a rollout; lines are printed above it
 
     @property
@@ -69,11 +70,22 @@ class Screen:
             self._live.lift()
             self._live = None
 
+    def line(self, text: str) -> None:
+        """One line that is redrawn, under all that was said; "" takes it away."""
+        import shutil
+
+        if text or self._line:
+            shown = text[: shutil.get_terminal_size().columns - 1]  # one that wraps could not be written over
+            self.err.write(f"\r\033[K{shown}")
+            self.err.flush()
+        self._line = bool(text)
+
     def say(self, line: str) -> None:
         if self._live is not None:
             return  # the table tells it, in the function's line
         if self.progress:
             self._close()
+            self.line("")
             if self.view:
                 self.view.lift()
             self._said = line
@@ -101,6 +113,7 @@ class Screen:
             print("::endgroup::", file=self.err)
 
     def ask(self, question: str) -> bool:
+        self.line("")
         self._live = None  # the table stays above the question, and another is begun below
         if self.view:
             self.view.lift()
@@ -139,6 +152,7 @@ class Screen:
 
     def failed(self, error: PointsmanError) -> None:
         self._close()
+        self.line("")
         if self.json:
             notes = {"notes": notes} if (notes := getattr(error, "__notes__", [])) else {}
             facts = {"schema": SCHEMA, "ok": False, "result": None, "error": {**plain(error.facts()), **notes}}
