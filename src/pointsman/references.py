@@ -225,15 +225,12 @@ def _named(
     if "Qualifier" in document.text:
         for name, qualifier in _called_with(document.text):
             function = name.rpartition(":function:")[2].partition(":")[0]
-            if function in functions and (version := _version(qualifier)) is not False:
-                yield function, version
-
-
-def _version(qualifier: str | None) -> Version | bool | None:
-    """None: it is chosen when it runs; False: an alias, which says for itself what it serves."""
-    if qualifier is None or "{%" in qualifier:
-        return None
-    return Version(qualifier) if re.fullmatch(r"[1-9][0-9]*", qualifier) else False
+            if function not in functions:
+                continue
+            if qualifier is None or "{%" in qualifier:
+                yield function, None  # it is chosen when it runs
+            elif re.fullmatch(r"[1-9][0-9]*", qualifier):  # an alias says for itself what it serves
+                yield function, Version(qualifier)
 
 
 def _called_with(text: str) -> Iterator[tuple[str, str | None]]:

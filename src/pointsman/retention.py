@@ -206,7 +206,7 @@ def _spared(newer: int, days: float | None, policy: Policy, what: str) -> tuple[
 def _blind(name: str, unseen: Iterable[Unseen]) -> str:
     for each in unseen:
         if each.functions is None or name in each.functions:
-            return f"{each.source} could not be looked up ({each.why})"
+            return f"{each.source} could not be looked up"
     return ""
 
 

@@ -113,7 +113,7 @@ def _show(typed: Typed, made: Planned) -> None:
     notes = Counter(note for each in pruning.functions for note in each.notes)
     for note, times in notes.items():
         names = few(each.name for each in pruning.functions if note in each.notes)
-        screen.print(f"  Note: of {names}, {note}." if times else "")
+        screen.print(f"  Note: {names}: {note}." if times else "")
 
 
 def _show_table(typed: Typed, pruning: Pruning) -> None:
