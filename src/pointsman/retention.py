@@ -211,7 +211,9 @@ def _blind(name: str, unseen: Iterable[Unseen]) -> str:
 
 
 def _aged(days: float | None) -> str:
-    return "of unknown age" if days is None else f"{days * 24:.0f} h" if days < 2 else f"{days:.0f} days"
+    if days is None:
+        return "of unknown age"
+    return f"{days:.0f} days" if days >= 2 else f"{days * 24:.0f} h" if days * 24 >= 1 else "less than 1 h"
 
 
 def _born(modified: str, published: float | None) -> float | None:

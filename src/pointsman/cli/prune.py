@@ -99,14 +99,15 @@ def _show(typed: Typed, made: Planned) -> None:
     screen.print(screen.bold(f"{pruning.account} {pruning.region}"))
     if getattr(typed.asked, "list", False):
         for each in (*pruning.functions, *pruning.layers):
-            _show_all(typed, each)
+            if any(one.rule not in ("left-out", "latest") for one in each.decisions):
+                _show_all(typed, each)
     else:
         _show_table(typed, pruning)
     _show_sum(typed, pruning)
     for spared in made.spared:
         screen.print(f"  {spared.name}:{spared.version} stays after all: {spared.why}.")
     for unseen in pruning.unseen:
-        whose = few(unseen.functions) if unseen.functions else "all"
+        whose = few(unseen.functions) if unseen.functions else "all functions"
         screen.warn(
             f"{unseen.source} could not be looked up ({unseen.why}): of {whose}, what might be meant there stays."
         )
