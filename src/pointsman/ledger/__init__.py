@@ -427,6 +427,18 @@ class Ledger:
             where, values = f"{where} AND subject = ?", [*values, alias]
         return tuple(self._value(entry, "move", Move) for entry in self._entries(where, *values, newest_first=False))
 
+    def last_moves(self) -> dict[tuple[str, str], Move]:
+        """The newest move of every alias: by the function's ARN, and its name."""
+        newest = "seq IN (SELECT max(seq) FROM entries WHERE kind = 'moved' GROUP BY function, subject)"
+        return {(entry.function, entry.subject): self._value(entry, "move", Move) for entry in self._entries(newest)}
+
+    def builds_by_function(self) -> dict[str, tuple[Build, ...]]:
+        """Every known build, by the function's ARN, the newest last."""
+        found: dict[str, list[Entry]] = {}
+        for entry in self._entries("kind IN ('built', 'published')", newest_first=False):
+            found.setdefault(entry.function, []).append(entry)
+        return {function: tuple(_builds(iter(entries)).values()) for function, entries in found.items()}
+
     def moves_by_function(self, environment: str, alias: str) -> dict[str, tuple[Move, ...]]:
         """An environment's moves by the function's name in the file, oldest first: no ARN has to be known."""
         begun = self._entries("kind = 'run' AND body ->> '$.run.environment' = ?", environment)
@@ -453,6 +465,10 @@ class Ledger:
         A run that was refused or lost before it called anything overtakes nothing. `but`: one to leave out, one's own.
         What is part of a larger run is never gone on with alone, and counts for that.
         """
+        return next((run for run in self.all_unfinished(but=but) if run_id in (None, run.id)), None)
+
+    def all_unfinished(self, *, but: str = "") -> Iterator[Run]:
+        """All of them, newest first."""
         overtaken: set[tuple[str, str]] = set()
         called: set[str] = set()
         for run in self.runs():
@@ -463,11 +479,10 @@ class Ledger:
                     called.add(run.part_of)
                 continue
             keys = {(function, run.environment) for function in run.members or (run.function,)}
-            if run_id in (None, run.id) and not keys & overtaken and run.outcome not in ENDED:
-                return run
+            if not keys & overtaken and run.outcome not in ENDED:
+                yield run
             if run.outcome in ("done", "unchanged", "restored") or run.id in called or self.of_run(run.id, "call"):
                 overtaken |= keys
-        return None
 
     def parts(self, run: str) -> tuple[Run, ...]:
         """The runs of a release's members, in their order."""
