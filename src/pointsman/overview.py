@@ -74,7 +74,7 @@ def look(world: World, only: Sequence[str] = ()) -> Overview:
     known = Known(moves=_moves(world.ledger), builds=world.ledger.builds_by_function(), rollouts={})
     return Overview(
         places=tuple(_place(world, known, each, fleet, only) for each, fleet in zip(found, fleets, strict=True)),
-        unfinished=tuple(survey.unfinished_told(run) for run in world.ledger.all_unfinished()),
+        unfinished=tuple(survey.unfinished_told(run) for run in world.ledger.open_runs()),
     )
 
 

@@ -33,6 +33,8 @@ _SERVICES = (
     "sso",
     "sso-oidc",
     "signin",
+    *("apigateway", "apigatewayv2", "cloudfront", "cognito-idp", "events", "pipes", "scheduler", "sns"),
+    "stepfunctions",
 )  # those we call, or sign in with
 _CREDENTIALS = "Check AWS_PROFILE, the environment's `profile` or `role_arn` in pointsman.toml, or sign in again."
 _BY_CODE: Mapping[str, type[errors.AwsError]] = {

@@ -414,6 +414,11 @@ class Ledger:
             return Version(entry.subject)
         return None
 
+    def published_at(self, function: FunctionArn) -> dict[str, float]:
+        """When each version was published, in epoch seconds, where the ledger was told."""
+        where = "kind = 'published' AND function = ?"
+        return {each.subject: each.at for each in self._entries(where, str(function))}
+
     def layer(self, arn: str, sha256: CodeSha256) -> str:
         """The ARN of the newest version of a layer that is known to hold this zip, "" where none is."""
         where = "kind = 'layer' AND subject = ? AND body ->> 'sha256' = ?"
@@ -460,15 +465,15 @@ class Ledger:
             yield run
 
     def unfinished(self, run_id: str | None = None, *, but: str = "") -> Run | None:
-        """The newest run that neither ended nor was overtaken by a later one of the same function and environment.
+        """The newest of those that `open_runs` tells."""
+        return next(self.open_runs(run_id, but=but), None)
+
+    def open_runs(self, run_id: str | None = None, *, but: str = "") -> Iterator[Run]:
+        """Runs that neither ended nor were overtaken by a later one of the same function and environment, newest first.
 
         A run that was refused or lost before it called anything overtakes nothing. `but`: one to leave out, one's own.
         What is part of a larger run is never gone on with alone, and counts for that.
         """
-        return next((run for run in self.all_unfinished(but=but) if run_id in (None, run.id)), None)
-
-    def all_unfinished(self, *, but: str = "") -> Iterator[Run]:
-        """All of them, newest first."""
         overtaken: set[tuple[str, str]] = set()
         called: set[str] = set()
         for run in self.runs():
@@ -479,7 +484,7 @@ class Ledger:
                     called.add(run.part_of)
                 continue
             keys = {(function, run.environment) for function in run.members or (run.function,)}
-            if not keys & overtaken and run.outcome not in ENDED:
+            if run_id in (None, run.id) and not keys & overtaken and run.outcome not in ENDED:
                 yield run
             if run.outcome in ("done", "unchanged", "restored") or run.id in called or self.of_run(run.id, "call"):
                 overtaken |= keys
