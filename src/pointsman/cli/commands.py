@@ -166,6 +166,10 @@ def _dispatch(typed: Typed) -> int:
         case "resume":
             return _resume(typed)
         case "status":
+            if typed.asked.all or typed.asked.only:
+                from pointsman.cli import overview
+
+                return overview.run(typed)
             return _status(typed)
         case "versions":
             return _versions(typed)

@@ -432,6 +432,18 @@ class Ledger:
             where, values = f"{where} AND subject = ?", [*values, alias]
         return tuple(self._value(entry, "move", Move) for entry in self._entries(where, *values, newest_first=False))
 
+    def last_moves(self) -> dict[tuple[str, str], Move]:
+        """The newest move of every alias: by the function's ARN, and its name."""
+        newest = "seq IN (SELECT max(seq) FROM entries WHERE kind = 'moved' GROUP BY function, subject)"
+        return {(entry.function, entry.subject): self._value(entry, "move", Move) for entry in self._entries(newest)}
+
+    def builds_by_function(self) -> dict[str, tuple[Build, ...]]:
+        """Every known build, by the function's ARN, the newest last."""
+        found: dict[str, list[Entry]] = {}
+        for entry in self._entries("kind IN ('built', 'published')", newest_first=False):
+            found.setdefault(entry.function, []).append(entry)
+        return {function: tuple(_builds(iter(entries)).values()) for function, entries in found.items()}
+
     def moves_by_function(self, environment: str, alias: str) -> dict[str, tuple[Move, ...]]:
         """An environment's moves by the function's name in the file, oldest first: no ARN has to be known."""
         begun = self._entries("kind = 'run' AND body ->> '$.run.environment' = ?", environment)
