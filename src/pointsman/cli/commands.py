@@ -139,7 +139,8 @@ def run(
         screen.failed(PointsmanError(str(error)))
         return 1
     except KeyboardInterrupt:
-        stopped = Interrupted("interrupted", next="`pointsman resume` goes on where it stopped.")
+        again = "The same command" if asked.command in ("backup", "restore") else "`pointsman resume`"
+        stopped = Interrupted("interrupted", next=f"{again} goes on where it stopped.")
         screen.failed(stopped)
         return stopped.exit_code
     finally:
@@ -184,6 +185,14 @@ def _dispatch(typed: Typed) -> int:
             from pointsman.cli import branch
 
             return branch.run(typed)
+        case "backup":
+            from pointsman.cli import backup
+
+            return backup.run(typed)
+        case "restore":
+            from pointsman.cli import backup
+
+            return backup.restore(typed)
         case "doctor":
             return _doctor(typed)
         case "local":
