@@ -36,6 +36,7 @@ from pointsman.fleet import Fleet
 from pointsman.model import (
     LATEST,
     Alias,
+    Artifact,
     CodeSha256,
     Configuration,
     EventSource,
@@ -286,25 +287,26 @@ def save(
     return report
 
 
-def published(session: Session, arn: FunctionArn, version: Version, package: tuple[CodeSha256, str] | None) -> str:
-    """After a publish: keep that version. Why it could not be kept, "" where it is, or nobody wants it.
+def published(session: Session, arn: FunctionArn, version: Version, package: Artifact | None) -> str:
+    """Keep what a deploy has published. Why that could not be done; "" where it is, or nobody wants it.
 
-    `package`: its digest and path, which are in our hands. The deploy goes on either way: what is served does not
-    depend on a backup.
+    `package` is in our hands, and is not fetched. The deploy goes on either way: what is served does not depend on a
+    backup. One that was not kept is tried again with the next deploy of it.
     """
-    world = session.world
-    if not world.project.backup.after_publish:
+    world, subject = session.world, f"{arn.unqualified}:{version}"
+    if not world.project.backup.after_publish or session.ledger.newest("kept", subject):
         return ""
     try:
         found = session.gateway.function(arn.name, version)
         if found is None:
             raise NotFound(f"version {version} is gone")
+        packages = {package.sha256: Path(package.path)} if package and package.path else {}
         door = world.door(session.environment, session.run, session.function.name)
-        packages = {package[0]: Path(package[1])} if package and package[1] else {}
-        save(world, door, [found], session.say, packages=packages)
+        report = save(world, door, [found], session.say, packages=packages)
     except PointsmanError as error:
         return f"version {version} of {arn.name} is not backed up: {error.what}"
-    session.say(f"backed up version {version}")
+    session.ledger.append(session.run, "kept", function=session.function.name, subject=subject, place=report.place)
+    session.say(f"backed up version {version} of {arn.name} in {report.place}")
     return ""
 
 

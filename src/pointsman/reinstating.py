@@ -26,6 +26,7 @@ from pointsman.model import (
     Routing,
     Value,
     Version,
+    counted,
     size,
 )
 
@@ -588,7 +589,7 @@ def _anew(
 
 def _matched(carried: Carried, wanted: list[tuple[SavedVersion, dict[str, Any]]], seen: Seen) -> dict[Version, Version]:
     """Those that are published already, in their order. Two alike in a row are one: Lambda publishes no second."""
-    mapping: dict[Version, Version] = field(default_factory=dict)
+    mapping: dict[Version, Version] = {}
     left = [*seen.versions]
     last: Configuration | None = None
     for each, settings in wanted:
@@ -745,7 +746,7 @@ def describe(step: Step) -> str:
         case Reserve(number=number):
             return f"reserve a concurrency of {number}"
         case Provision(qualifier=qualifier, number=number):
-            return f"keep {number} environments ready for {qualifier}"
+            return f"keep {counted(number, 'environment')} ready for {qualifier}"
         case MapSource(qualifier=qualifier, settings=settings):
             return f"map {settings['EventSourceArn']} to {qualifier or 'the function'}, disabled"
         case _:

@@ -32,6 +32,7 @@ from pointsman.errors import (
 )
 from pointsman.execute import wait_until_settled
 from pointsman.model import (
+    AliasName,
     Bits,
     BuildId,
     CodeSha256,
@@ -280,7 +281,7 @@ def _layers(gateway: Gateway, document: Document, target: FunctionArn, asked: As
     """Which layer versions here have the content of the saved ones: the same, or copies."""
     of = [each for each in document.everything if asked.version in (None, each.version)]
     refs = {arn for each in of for arn in each.settings.get("Layers", ())}
-    found: dict[str, str] = msgspec.field(default_factory=dict)
+    found: dict[str, str] = {}
     for layer in document.layers:
         if layer.arn not in refs:
             continue
@@ -552,16 +553,20 @@ class _Restore:
             alias = self.gateway.create_alias(self.name, saved_.name, routing.version, description=saved_.description)
         if alias.routing != routing:
             alias = self.gateway.point(alias, routing, expecting=alias.revision, description=saved_.description)
-        move = Move(
-            alias=alias.name,
-            version=routing.version,
-            was=None,
-            kind="restored",
-            at=self.world.clock.now(),
-            by=self.world.actor.by,
-            release=self.run,
+        self._moved(alias.name, routing.version)
+
+    def _moved(self, alias: AliasName, version: Version) -> None:
+        """What the alias of the deleted function served before is nothing that this one can be rolled back to."""
+        ledger, arn = self.world.ledger, self.prepared.target
+        at, by = self.world.clock.now(), self.world.actor.by
+        if before := ledger.moves(arn, alias):
+            gone = before[-1].version
+            ledger.moved(
+                self.run, arn, Move(alias=alias, version=gone, was=gone, kind="removed", at=at, by=by, release=self.run)
+            )
+        ledger.moved(
+            self.run, arn, Move(alias=alias, version=version, was=None, kind="restored", at=at, by=by, release=self.run)
         )
-        self.world.ledger.moved(self.run, self.prepared.target, move)
 
     def _settled(self, qualifier: str | None = None) -> Configuration:
         return wait_until_settled(

@@ -416,10 +416,16 @@ def told(typed: Typed, done: list[Released]) -> int:
                 screen.print(f"{about}The rollout's report: {path}")
             for warning in each.warnings:
                 screen.warn(warning)
-    screen.result(done)
+            if each.unsaved:
+                again = f"`pointsman backup {each.function} --version {each.version}` tries again"
+                screen.warn(f"{each.unsaved}. The release is done all the same; {again}.")
+    unsaved = any(each.unsaved for each in done)
+    screen.result(done, ok=not unsaved)
     from pointsman.cli import reports
 
     reports.released(done, typed.asked.command, typed.environ, typed.world.project.root, screen.err)
+    if unsaved:
+        return 1
     unchanged = all(each.outcome == "unchanged" for each in done)
     return UNCHANGED if unchanged and getattr(typed.asked, "fail_if_unchanged", False) else 0
 
