@@ -188,13 +188,20 @@ def joined(before: Document | None, now: Document, there: Iterable[Version]) -> 
 
 
 def chosen(document: Document, text: str) -> SavedVersion:
-    """The saved version meant by a number, or by a build id, which is its description. Raises UsageError."""
-    found = [each for each in document.versions if each.version == text]
-    found = found or [each for each in document.versions if text == each.description]
-    if not found:
-        there = ", ".join(f"{each.version} ({each.description})" for each in document.versions[-10:]) or "none"
-        raise UsageError(f"no version {text} of {document.arn.name} is saved", next=f"Saved, the last: {there}.")
-    return found[-1]
+    """The saved version meant: a build (its description) first, then a number; `build:X` and `version:X` are exact.
+
+    Of several of one build the last. Raises UsageError for none.
+    """
+    kind, colon, exact = text.partition(":")
+    name = exact if colon and kind in ("build", "version") else text
+    builds = [each for each in document.versions if each.description == name and kind != "version"]
+    numbers = [each for each in document.versions if each.version == name and kind != "build"]
+    if not builds and not numbers:
+        there = ", ".join(f"{each.version} ({each.description or 'no build'})" for each in document.versions[-10:])
+        raise UsageError(
+            f"no build or version {name} of {document.arn.name} is saved", next=f"Saved, the last: {there or 'none'}."
+        )
+    return (builds or numbers)[-1]
 
 
 # Settings

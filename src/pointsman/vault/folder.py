@@ -72,7 +72,7 @@ class Folder:
     def _write(self, name: str, fill: Callable[[BinaryIO], object]) -> None:
         """Under its name once it is whole and on the disk: a power cut leaves the old one, or the new one."""
         path = self._path(name)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make(path.parent)
         handle, part = tempfile.mkstemp(prefix=".part-", dir=path.parent)  # 0600
         try:
             with os.fdopen(handle, "wb") as file:
@@ -89,9 +89,15 @@ class Folder:
         finally:
             os.close(folder)
 
+    def _make(self, folder: Path) -> None:
+        """With its parents: `mkdir` gives its mode to the last one alone."""
+        for each in (*reversed(folder.parents), folder):
+            if not each.exists():
+                each.mkdir(mode=0o700, exist_ok=True)
+
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make(self.root)
         handle = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
