@@ -426,6 +426,12 @@ class Reinstatement(Value, frozen=True, kw_only=True):
                     pass
         return tuple(found)
 
+    @property
+    def back(self) -> CodeSha256 | None:
+        """The package that `$LATEST` is to have again."""
+        found = (step.version.sha256 for step in self.steps if isinstance(step, BringLatest) and step.back)
+        return next((each for each in found if not each.image), None)
+
 
 def plan(document: Document, target: FunctionArn, asked: Asked, seen: Seen) -> Reinstatement:
     """The steps from what is seen to what is asked. Raises UsageError where that cannot be, LostRace where somebody

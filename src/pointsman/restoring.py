@@ -343,9 +343,14 @@ class _Restore:
     def carry_out(self) -> Restored:
         prepared = self.prepared
         self._stand_in()
-        for sha256 in prepared.made.digests:  # all are looked at before anything is changed
-            self._package(sha256)
+        # All packages are looked at before anything is changed; that of $LATEST is in the store once it is kept.
+        own = prepared.made.back
+        for sha256 in prepared.made.digests:
+            if sha256 != own or prepared.open:
+                self._package(sha256)
         self._begin()
+        if own:
+            self._package(own)
         done: list[str] = []
         for left in range(_ATTEMPTS - 1, -1, -1):
             self.made = self._planned()
