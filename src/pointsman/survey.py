@@ -383,6 +383,11 @@ def _told(kind: str, subject: str, body: dict[str, Any], run: Run | None) -> str
             return f"deleted alias {subject.rpartition(':')[2]} of a branch"
         case "provisioned" if body.get("replaces"):
             return f"{body['name']} replaces {body['replaces'].rpartition(':')[2]}, whose versions and aliases are gone"
+        case "backed up":
+            return f"backed up in {body['place']}: {counted(body['versions'], 'version')}, {body['new']} new"
+        case "restored":
+            versions = ", ".join(f"{old} as {now}" for old, now in body["mapping"].items())
+            return f"restored from {body['place']}: saved version {versions}"
         case "rebuilt":
             return f"ledger rebuilt from Lambda: {body['versions']} versions, {body['aliases']} aliases"
         case _:

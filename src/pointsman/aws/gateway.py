@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pointsman.aws.backups import Backups
 from pointsman.aws.belongings import Belonging
 from pointsman.aws.images import Images
 from pointsman.aws.invoking import Invoking
@@ -68,7 +69,9 @@ class Quotas(Value, frozen=True, kw_only=True):
     functions: int = 0
 
 
-class Gateway(Stacks, Belonging, Images, Invoking, Layers, Metrics, Objects, Packages, References, Roles, Trials):
+class Gateway(
+    Backups, Stacks, Belonging, Images, Invoking, Layers, Metrics, Objects, Packages, References, Roles, Trials
+):
     # Functions and versions
 
     def function(self, name: str, qualifier: str | None = None) -> Configuration | None:
