@@ -349,6 +349,17 @@ class _Restore:
             if sha256 != own or prepared.open:
                 self._package(sha256)
         self._begin()
+        try:
+            return self._begun(own)
+        except Ambiguous as error:
+            error.next = "It may have taken effect: the same command again looks, and goes on from there."
+            raise
+        except PointsmanError as error:
+            error.add_note("The restore is begun: the same command again goes on from there, --forget gives it up.")
+            raise
+
+    def _begun(self, own: CodeSha256 | None) -> Restored:
+        prepared = self.prepared
         if own:
             self._package(own)
         done: list[str] = []
