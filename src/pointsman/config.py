@@ -144,6 +144,13 @@ LedgerUrl = Annotated[
         '"sqlite:PATH" or "dynamodb://TABLE"',
     ),
 ]
+BackupPlace = Annotated[
+    str,
+    _shape(
+        r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*'()/-]*)?|(?![a-z0-9]+:)\S.*",
+        '"s3://BUCKET/PREFIX" or a folder',
+    ),
+]
 BuildKind = Literal["python", "node", "ruby", "java", "go", "dotnet", "rust", "make", "command", "zip", "image"]
 LayerKind = Literal["python", "node", "command", "zip", "folder"]
 Architecture = Literal["x86_64", "arm64"]
@@ -742,11 +749,44 @@ class Branches(Value, frozen=True, kw_only=True):
     ] = "warn"
 
 
-class Retention(Value, frozen=True, kw_only=True):
-    """What `prune` keeps. A version that an alias names is always kept."""
+Service: TypeAlias = Literal[
+    "event-sources", "cloudformation", "apigateway", "apigatewayv2", "stepfunctions", "events", "scheduler", "pipes",
+    "s3", "sns", "cognito", "cloudfront",
+]  # fmt: skip
 
-    keep_deployments: Annotated[Annotated[int, Meta(ge=1, le=10_000)], _about("Of each alias, the newest ones.")] = 10
+
+class Retention(Value, frozen=True, kw_only=True):
+    """What `prune` keeps beside what is in use. The rules add up: a version goes where none of them keeps it."""
+
+    keep_deployments: Annotated[
+        Annotated[int, Meta(ge=1, le=10_000)], _about("Of each alias, the newest: what a rollback would want.")
+    ] = 10
     keep_days: Annotated[Annotated[int, Meta(ge=0, le=36_500)], _about("Whatever is younger.")] = 30
+    keep_versions: Annotated[
+        Annotated[int, Meta(ge=1, le=100_000)], _about("Of each function and layer, the newest.")
+    ] = 10
+    pins: Annotated[
+        tuple[Filled, ...],
+        _about(
+            'Versions that are never deleted: "7", a build\'s id, or either of one function.', ["101", "checkout:7"]
+        ),
+    ] = ()
+    only: Annotated[
+        tuple[Filled, ...],
+        _about("Functions and layers that may be pruned, by Lambda's names. Default: all.", ["shop-*"]),
+    ] = ()
+    but: Annotated[
+        tuple[Filled, ...],
+        _about("Those that are left alone, by Lambda's names.", ["*-audit"]),
+    ] = msgspec.field(name="except", default=())
+    layers: Annotated[bool, _about("Prune layers' versions, too.")] = True
+    skip: Annotated[
+        tuple[Service, ...],
+        _about("Services that are not looked at, for nothing there names a version by its number.", ["cognito"]),
+    ] = ()
+    thorough: Annotated[
+        bool, _about("Ask every version for permissions of its own before it is deleted: a call more for each.")
+    ] = False
 
 
 class Ledger(Value, frozen=True, kw_only=True):
@@ -785,6 +825,34 @@ class Ledger(Value, frozen=True, kw_only=True):
         return table, name
 
 
+class Backup(Value, frozen=True, kw_only=True):
+    """Where versions, their configuration and all that hangs on them are kept beside Lambda."""
+
+    to: Annotated[
+        BackupPlace | None, _about("A folder, or a place in S3. Default: `--to` says it.", "s3://acme-backups/lambda")
+    ] = None
+    after_publish: Annotated[
+        bool, _about("Each version that a deploy publishes is kept there, before an alias moves to it.")
+    ] = False
+    region: Annotated[
+        Region | None, _about("The bucket's. Default: the environment's.", "eu-central-1", aside=True)
+    ] = None
+    profile: Annotated[
+        Filled | None,
+        _about("Whose credentials reach it, of ~/.aws/config. Default: the environment's.", "vault", aside=True),
+    ] = None
+    role_arn: Annotated[
+        RoleArn | None,
+        _about("A role to assume with them.", "arn:aws:iam::123456789012:role/backup", aside=True),
+    ] = None
+    kms_key: Annotated[
+        Filled | None,
+        _about(
+            "The KMS key that S3 is to encrypt with. Default: the bucket's own way.", "alias/lambda-backup", aside=True
+        ),
+    ] = None
+
+
 class Project(Value, frozen=True, kw_only=True):
     """The whole file. `root` is its folder: every path in it is relative to that."""
 
@@ -799,6 +867,7 @@ class Project(Value, frozen=True, kw_only=True):
     )
     branches: Branches = Branches()
     retention: Retention = Retention()
+    backup: Backup = Backup()
     ledger: Ledger = Ledger()
 
 
@@ -1393,6 +1462,15 @@ def _ledger(values: dict[str, Any], _at: _At, _root: Path) -> _Problems:
             yield key, "has no use with a ledger in a file; must go (or url must be a table)"
 
 
+def _backup(values: dict[str, Any], _at: _At, _root: Path) -> _Problems:
+    to = values["to"]
+    if values["after_publish"] is True and to is None:
+        yield "after_publish", 'needs a place: to = "s3://BUCKET/PREFIX", or a folder'
+    for key in ("region", "profile", "role_arn", "kms_key"):
+        if values[key] is not None and isinstance(to, str) and not to.startswith("s3://"):
+            yield key, "has no use with a backup in a folder; must go (or to must be in S3)"
+
+
 _RULES: dict[type, Callable[[dict[str, Any], _At, Path], _Problems]] = {
     Function: _function,
     Layer: _layer,
@@ -1406,6 +1484,7 @@ _RULES: dict[type, Callable[[dict[str, Any], _At, Path], _Problems]] = {
     Gate: _gate,
     Window: _window,
     Environment: _environment,
+    Backup: _backup,
     Ledger: _ledger,
     Project: _project,
 }

@@ -353,8 +353,8 @@ class TestReport(Value, frozen=True, kw_only=True):
 class Move(Value, frozen=True, kw_only=True):
     """One alias move, as the ledger tells it. `kind` is what was asked: deploy, promote, rollback; or observed;
 
-    or restore, removed: what a release that failed took back. `release` is the run it belongs to, with all that moved
-    together.
+    or restore, removed: what a release that failed took back; or restored, from a backup. `release` is the run it
+    belongs to, with all that moved together.
     """
 
     alias: AliasName
@@ -432,6 +432,15 @@ def size(count: int) -> str:
         if count >= unit:
             return f"{count / unit:.1f} {word}"
     return f"{count} B"
+
+
+def lasting(seconds: float) -> str:
+    """A length of time as one waits for it: "8 s", "2 min", "1 h 10 min"."""
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    minutes = round(seconds / 60)
+    hours, rest = divmod(minutes, 60)
+    return f"{minutes} min" if not hours else f"{hours} h {rest} min" if rest else f"{hours} h"
 
 
 def _encode(value: object) -> object:

@@ -127,18 +127,19 @@ def status_of(session: Session, environments: tuple[Environment, ...]) -> Functi
         aliases=tuple(rows),
         missing=tuple(str(each.alias) for each in environments if each.alias not in there),
         unfinished=_unfinished(session),
-        rollouts=tuple(told for each in aliases if (told := _rolling(session, arn, each))),
+        rollouts=tuple(told for each in aliases if (told := rolling_told(session.ledger, arn, each))),
     )
 
 
-def _rolling(session: Session, arn: FunctionArn, alias: Alias) -> str:
+def rolling_told(ledger: Ledger, arn: FunctionArn, alias: Alias) -> str:
+    """The alias's rollout, or that it is half-way without one, in a sentence; "" where neither is so."""
     from pointsman import rolling, story
 
-    if alias.routing.canary is None and not session.ledger.newest("rollout", alias.name):
+    if alias.routing.canary is None and not ledger.newest("rollout", alias.name):
         return ""
-    there = rolling.known(session.ledger, arn, alias.name)
+    there = rolling.known(ledger, arn, alias.name)
     if there and there.open:
-        lease = rolling.watcher(session.ledger, there)
+        lease = rolling.watcher(ledger, there)
         who = f"watched by {lease.holder}" if lease else f"nobody watches it: `pointsman rollout resume {alias.name}`"
         return f"rollout of {alias.name} to version {there.canary}: {story.state_sentence(there.rollout)} ({who})"
     if alias.routing.canary is None:
@@ -150,9 +151,15 @@ def _rolling(session: Session, arn: FunctionArn, alias: Alias) -> str:
 
 
 def _unfinished(session: Session) -> str:
-    run = session.ledger.unfinished()
-    if run is None or session.function.name not in (run.members or (run.function,)):
+    open_runs = session.ledger.open_runs()
+    run = next((each for each in open_runs if session.function.name in (each.members or (each.function,))), None)
+    if run is None:
         return ""
+    return unfinished_told(run)
+
+
+def unfinished_told(run: Run) -> str:
+    """A run that has not ended, in a sentence."""
     if under_way(run):
         return f"{run.command} to {run.alias} is under way (run {run.id}, process {run.pid} of {run.by})"
     why = run.error or "it was killed"
@@ -377,6 +384,11 @@ def _told(kind: str, subject: str, body: dict[str, Any], run: Run | None) -> str
             return f"deleted alias {subject.rpartition(':')[2]} of a branch"
         case "provisioned" if body.get("replaces"):
             return f"{body['name']} replaces {body['replaces'].rpartition(':')[2]}, whose versions and aliases are gone"
+        case "backed up":
+            return f"backed up in {body['place']}: {counted(body['versions'], 'version')}, {body['new']} new"
+        case "restored":
+            versions = ", ".join(f"{old} as {now}" for old, now in body["mapping"].items())
+            return f"restored from {body['place']}: saved version {versions}"
         case "rebuilt":
             return f"ledger rebuilt from Lambda: {body['versions']} versions, {body['aliases']} aliases"
         case _:

@@ -82,6 +82,7 @@ class Typed:
             )
             if self.screen.lively:
                 world.board = self.screen.board
+                world.line = self.screen.line
             if len(getattr(self.asked, "function", None) or project.functions) == 1 and not self.screen.json:
                 world.watched = self._watched
             if self._wrap:
@@ -139,7 +140,8 @@ def run(
         screen.failed(PointsmanError(str(error)))
         return 1
     except KeyboardInterrupt:
-        stopped = Interrupted("interrupted", next="`pointsman resume` goes on where it stopped.")
+        again = "The same command" if asked.command in ("backup", "restore") else "`pointsman resume`"
+        stopped = Interrupted("interrupted", next=f"{again} goes on where it stopped.")
         screen.failed(stopped)
         return stopped.exit_code
     finally:
@@ -165,6 +167,10 @@ def _dispatch(typed: Typed) -> int:
         case "resume":
             return _resume(typed)
         case "status":
+            if typed.asked.all or typed.asked.only:
+                from pointsman.cli import overview
+
+                return overview.run(typed)
             return _status(typed)
         case "versions":
             return _versions(typed)
@@ -184,6 +190,18 @@ def _dispatch(typed: Typed) -> int:
             from pointsman.cli import branch
 
             return branch.run(typed)
+        case "prune":
+            from pointsman.cli import prune
+
+            return prune.run(typed)
+        case "backup":
+            from pointsman.cli import backup
+
+            return backup.run(typed)
+        case "restore":
+            from pointsman.cli import backup
+
+            return backup.restore(typed)
         case "doctor":
             return _doctor(typed)
         case "local":
@@ -407,10 +425,16 @@ def told(typed: Typed, done: list[Released]) -> int:
                 screen.print(f"{about}The rollout's report: {path}")
             for warning in each.warnings:
                 screen.warn(warning)
-    screen.result(done)
+            if each.unsaved:
+                again = f"`pointsman backup {each.function} --version {each.version}` tries again"
+                screen.warn(f"{each.unsaved}. The release is done all the same; {again}.")
+    unsaved = any(each.unsaved for each in done)
+    screen.result(done, ok=not unsaved)
     from pointsman.cli import reports
 
     reports.released(done, typed.asked.command, typed.environ, typed.world.project.root, screen.err)
+    if unsaved:
+        return 1
     unchanged = all(each.outcome == "unchanged" for each in done)
     return UNCHANGED if unchanged and getattr(typed.asked, "fail_if_unchanged", False) else 0
 
@@ -491,8 +515,12 @@ def _show_plan(screen: Screen, plan: Plan) -> None:
 
 
 def _apply(typed: Typed) -> int:
-    from pointsman import release, release_set
+    from pointsman import prune, release, release_set
 
+    if (saved := prune.load(Path(typed.asked.plan_file))) is not None:
+        from pointsman.cli import prune as pruning
+
+        return pruning.apply(typed, saved)
     return told(typed, release_set.apply(typed.world, release.load(Path(typed.asked.plan_file))))
 
 
@@ -507,7 +535,8 @@ def _resume(typed: Typed) -> int:
             typed.screen.print("Nothing to resume: every run ended.")
         typed.screen.result([])
         return 0
-    typed.screen.say(f"resuming {run.command} of {run.function} to {run.alias} (run {run.id} of {run.by})")
+    to = f" of {run.function} to {run.alias}" if run.function else ""
+    typed.screen.say(f"resuming {run.command}{to} (run {run.id} of {run.by})")
     if run.command == "branch delete":
         from pointsman import branching
 
@@ -516,6 +545,10 @@ def _resume(typed: Typed) -> int:
             typed.screen.print(f"{run.function}: {run.alias} is deleted, with what was left of it.")
         typed.screen.result(cleared)
         return 0
+    if run.command == "prune":
+        from pointsman.cli import prune
+
+        return prune.resume(typed, run)
     return told(typed, release_set.resume(typed.world, run))
 
 
