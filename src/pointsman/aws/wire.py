@@ -21,6 +21,7 @@ from pointsman.aws.operation import Operation, R
 
 _SERVICES = (
     "cloudformation",
+    "cloudtrail",
     "ecr",
     "cloudwatch",
     "dynamodb",
