@@ -140,17 +140,20 @@ class _Runs:
         self.runs: dict[str, dict[str, Any]] = {}
         self.ended: dict[str, dict[str, Any]] = {}
         self.builds: dict[str, str] = {}  # of a run
+        self.arns: dict[str, str] = {}  # of a run
         self.commits: dict[tuple[str, str], str] = {}  # of a build, by the ARN
         self.made: dict[tuple[str, str], str] = {}  # the build of a version, by the ARN
         self.settled: dict[int, tuple[float, str]] = {}  # when a call's outcome was known, and which
         self.rollouts: dict[str, dict[str, Any]] = {}
         for each in entries:
             body = each.body
+            if each.run and each.function.startswith("arn:"):
+                self.arns.setdefault(each.run, each.function)
             match each.kind:
                 case "run":
                     self.runs[each.run] = body["run"]
                 case "ended":
-                    self.ended[each.run] = body
+                    self.ended[each.run] = {**body, "at": each.at}
                 case "settled":
                     self.settled[body["intent"]] = (each.at, str(body["outcome"]))
                 case "packaged":
@@ -172,6 +175,16 @@ class _Runs:
             self.commits[entry.function, build] = commit
         if version:
             self.made.setdefault((entry.function, version), build)
+
+    def outcome(self, call: Entry) -> tuple[float | None, str]:
+        """When a call's outcome was known, and which; None and "" where it is not.
+
+        A team's ledger may forget outcomes in time: what a run that ended well had called took effect.
+        """
+        if call.seq in self.settled:
+            return self.settled[call.seq]
+        ended = self.ended.get(call.run, {})
+        return (ended["at"], "done") if ended.get("outcome") == "done" else (None, "")
 
     def commit(self, arn: str, build: str, run: Mapping[str, Any]) -> str:
         """A build's own commit; else, of a deploy, what was checked out."""
@@ -202,7 +215,8 @@ def _line(entry: Entry, runs: _Runs) -> Line | None:
     topic, what, more = _told(entry, run, runs)
     if not what:
         return None
-    arn = entry.function if entry.function.startswith("arn:") else str(entry.body.get("arn") or "")
+    named = entry.function if entry.function.startswith("arn:") else str(entry.body.get("arn") or "")
+    arn = named or runs.arns.get(entry.run, "")
     build = str(more.pop("build", "") or runs.builds.get(entry.run, ""))
     return Line(
         at=entry.at,
@@ -334,7 +348,7 @@ def _rolled(body: Mapping[str, Any]) -> tuple[str, str]:
 def _deleted(entry: Entry, runs: _Runs) -> tuple[str, dict[str, Any]]:
     """Of calls only those that took something away for good, and only where that happened, or may have."""
     action = entry.body["action"].rpartition(":")[2]
-    _, outcome = runs.settled.get(entry.seq, (0.0, ""))
+    _, outcome = runs.outcome(entry)
     if action not in ("DeleteFunction", "DeleteLayerVersion") or outcome not in ("done", ""):
         return "", {}
     name, _, number = entry.subject.removeprefix("layer ").rpartition(":")
@@ -493,7 +507,7 @@ def _under_way(
     for entry in known:
         if entry.kind != "call" or entry.at > at:
             continue
-        settled, _ = runs.settled.get(entry.seq, (None, ""))
+        settled, _ = runs.outcome(entry)
         if entry.body["action"].rpartition(":")[2] not in ("UpdateAlias", "DeleteAlias"):
             continue
         if settled is not None and settled <= at:

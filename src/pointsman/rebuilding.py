@@ -72,7 +72,7 @@ def rebuild(world: World, functions: tuple[Function, ...]) -> Rebuilt:
     entries.sort(key=lambda each: each.at)
     world.ledger.add(replace(each, seq=number) for number, each in enumerate(entries, 1))
     sources = ("Lambda", *(["CloudTrail"] if any(each is not None for each in trails.values()) else []))
-    world.ledger.append(run, "rebuilt", versions=versions, aliases=aliases, sources=sources)
+    world.ledger.append(run, "rebuilt", versions=versions, aliases=aliases, sources=sources, by=world.actor.by)
     world.ledger.flush()
     if moves:
         notes.insert(

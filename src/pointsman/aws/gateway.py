@@ -19,6 +19,7 @@ from pointsman.aws.packages import Packages
 from pointsman.aws.roles import Roles
 from pointsman.aws.sending import Reply, nothing
 from pointsman.aws.stacks import Stacks
+from pointsman.aws.stored import Stored
 from pointsman.aws.trail import Trail
 from pointsman.aws.trials import Trials
 from pointsman.model import (
@@ -68,7 +69,7 @@ class Quotas(Value, frozen=True, kw_only=True):
     functions: int = 0
 
 
-class Gateway(Stacks, Belonging, Images, Invoking, Layers, Metrics, Objects, Packages, Roles, Trail, Trials):
+class Gateway(Stacks, Belonging, Images, Invoking, Layers, Metrics, Objects, Packages, Roles, Stored, Trail, Trials):
     # Functions and versions
 
     def function(self, name: str, qualifier: str | None = None) -> Configuration | None:

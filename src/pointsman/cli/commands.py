@@ -175,6 +175,10 @@ def _dispatch(typed: Typed) -> int:
             return history.run(typed)
         case "diff":
             return _diff(typed)
+        case "storage":
+            from pointsman.cli import storage
+
+            return storage.run(typed)
         case "rollout":
             from pointsman.cli import rollout
 

@@ -41,6 +41,7 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("versions", "every published version, its builds and aliases"),
             ("history", "who did what, when and why; what was live at a moment"),
             ("diff", "how two builds, versions or aliases differ"),
+            ("storage", "how full the account's code storage is, of what, and until when"),
         ),
     ),
     (
@@ -502,6 +503,11 @@ def _diff(parser: Parser, _shared: Parser) -> None:
     _function(_to(parser))
 
 
+def _storage(parser: Parser, _shared: Parser) -> None:
+    parser.add_argument("--to", metavar="ENV", help="only where this environment is (default: all)")
+    parser.add_argument("--html", metavar="FILE", help="one page with plots, - for standard output")
+
+
 def _config(parser: Parser, shared: Parser) -> None:
     kinds: Any = parser.add_subparsers(dest="config_command", metavar="explain|schema|check", required=True)
     explain = kinds.add_parser("explain", parents=[shared], help="describe every key, or one", formatter_class=Help)
@@ -751,11 +757,16 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[Parser, Parser], object]]] = {
     "status": ("pointsman status", "", lambda parser, _shared: _function(parser)),
     "versions": ("pointsman versions", "", lambda parser, _shared: _function(_to(parser))),
     "history": (
-        "pointsman history --alias PROD --since 7d\n  pointsman history --at 02:00        what was live at two o'clock?",
+        "pointsman history --alias PROD --since 7d\n  pointsman history --at 02:00       what was live at two o'clock?",
         "Times without an offset are this machine's; a length of time is so long ago.",
         _history,
     ),
     "diff": ("pointsman diff STAGE PROD", "", _diff),
+    "storage": (
+        "pointsman storage --html storage.html",
+        "Of every account and region in the file: by function, layer and age, how it grows, and when it is full.",
+        _storage,
+    ),
     "doctor": (
         "pointsman doctor --policy > deployer.json",
         "Exit code 1 where there is a problem; nothing is changed.",
