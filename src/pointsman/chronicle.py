@@ -217,7 +217,8 @@ def _line(entry: Entry, runs: _Runs) -> Line | None:
         return None
     named = entry.function if entry.function.startswith("arn:") else str(entry.body.get("arn") or "")
     arn = named or runs.arns.get(entry.run, "")
-    build = str(more.pop("build", "") or runs.builds.get(entry.run, ""))
+    # A rebuilt ledger's entries are all of one run, which is no release: of such a build says nothing.
+    build = str(more.pop("build", "") or (runs.builds.get(entry.run, "") if run else ""))
     return Line(
         at=entry.at,
         function=run.get("function") or entry.function.rpartition(":")[2],
@@ -245,7 +246,8 @@ def _told(entry: Entry, run: Mapping[str, Any], runs: _Runs) -> tuple[str, str, 
             made = body["artifact"]
             return "build", f"built {body['build']}: {made['image'] or made['sha256'][:10] + '…'}", {}
         case "published":
-            return "publish", f"published version {subject}, build {body.get('build') or '-'}", {"version": subject}
+            build = body.get("build") or ""
+            return "publish", f"published version {subject}, build {build or '-'}", {"version": subject, "build": build}
         case "layer" if body.get("published"):
             number = body["version"].rpartition(":")[2]
             return "publish", f"published version {number} of layer {body['layer']}", {}
