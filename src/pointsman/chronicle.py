@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from msgspec.structs import replace
 
-from pointsman.model import Value, counted
+from pointsman.model import Value, counted, size
 
 TOPICS = {
     "build": "packages that were built",
@@ -145,6 +145,7 @@ class _Runs:
         self.made: dict[tuple[str, str], str] = {}  # the build of a version, by the ARN
         self.settled: dict[int, tuple[float, str]] = {}  # when a call's outcome was known, and which
         self.rollouts: dict[str, dict[str, Any]] = {}
+        self.pruned: set[tuple[str, str]] = set()  # functions whose deletions a run told together
         for each in entries:
             body = each.body
             if each.run and each.function.startswith("arn:"):
@@ -166,6 +167,8 @@ class _Runs:
                     self.builds.setdefault(each.run, body["move"]["build"])
                 case "rollout":
                     self.rollouts[body["opened"]["id"]] = body["opened"]
+                case "pruned":
+                    self.pruned.add((each.run, each.subject))
 
     def _build(self, entry: Entry, build: str, version: str) -> None:
         if not build:
@@ -283,6 +286,9 @@ def _told(entry: Entry, run: Mapping[str, Any], runs: _Runs) -> tuple[str, str, 
         case "cleared":
             alias = subject.rpartition(":")[2]
             return "prune", f"deleted alias {alias} of a branch", {"alias": alias}
+        case "pruned":
+            gone = f"{counted(body['count'], 'version')} of {subject}: {body['versions']}"
+            return "prune", f"pruned {gone} ({size(body['freed'])})", {}
         case "call":
             return "prune", *_deleted(entry, runs)
         case "provisioned" if body.get("replaces"):
@@ -292,7 +298,9 @@ def _told(entry: Entry, run: Mapping[str, Any], runs: _Runs) -> tuple[str, str, 
             what = f"ledger rebuilt from {' and '.join(body.get('sources', ('Lambda',)))}: "
             return "ledger", f"{what}{body['versions']} versions, {body['aliases']} aliases", {}
         case "restored":
-            return "restore", str(body.get("what") or f"restored {subject}"), {}
+            name, source = subject.rpartition(":")[2], str(body.get("source", "")).rpartition(":")[2]
+            of = f" as it was as {source}" if source != name else ""
+            return "restore", f"restored {name}{of} from the backup in {body.get('place') or 'a folder'}", {}
         case _:
             return "", "", {}
 
@@ -351,9 +359,11 @@ def _deleted(entry: Entry, runs: _Runs) -> tuple[str, dict[str, Any]]:
     """Of calls only those that took something away for good, and only where that happened, or may have."""
     action = entry.body["action"].rpartition(":")[2]
     _, outcome = runs.outcome(entry)
+    name, _, number = entry.subject.removeprefix("layer ").rpartition(":")
     if action not in ("DeleteFunction", "DeleteLayerVersion") or outcome not in ("done", ""):
         return "", {}
-    name, _, number = entry.subject.removeprefix("layer ").rpartition(":")
+    if outcome and (entry.run, name) in runs.pruned:
+        return "", {}  # told together
     what = "version" if action == "DeleteFunction" else "layer version"
     told = f"{what} {number} of {name}" if name else f"function {number}"
     facts = {"version": number if name else ""}

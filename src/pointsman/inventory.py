@@ -6,7 +6,7 @@ V versions of F functions cost V/50 ListFunctions and F ListAliases (one for eac
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from threading import Event
@@ -25,13 +25,20 @@ AT_ONCE = 12  # calls under way together: at 15 a second that is enough for answ
 _LONG = 1000  # versions; whoever has more of them waits a while, and is told how long
 
 
-def read(world: World, door: Door, *, aliases: bool = True) -> Fleet:
+def read(
+    world: World, door: Door, *, aliases: bool = True, wanted: Callable[[str], bool] = lambda _name: True
+) -> Fleet:
     """Every function with all its versions and (unless told otherwise) its aliases, as they are now.
 
-    What is deleted meanwhile is left out. On Ctrl-C nothing more is sent. Raises AwsError where the listing fails.
+    `wanted`: only functions of these names. What is deleted meanwhile is left out. On Ctrl-C nothing more is sent.
+    Raises AwsError where the listing fails.
     """
     halt = Event()
-    gateway = world.beside(say=world.say, echo=world.echo, halted=halt.is_set).door(door.environment).gateway
+
+    def halted() -> bool:
+        return halt.is_set() or (world.halted is not None and world.halted())
+
+    gateway = world.beside(say=world.say, echo=world.echo, halted=halted).door(door.environment).gateway
     account, region = door.environment.account or "", door.wire.region
     course = Course(world, f"reading {f'{account} {region}'.strip()}")
     versions: dict[FunctionName, list[Configuration]] = defaultdict(list)
@@ -41,12 +48,14 @@ def read(world: World, door: Door, *, aliases: bool = True) -> Fleet:
     with ThreadPoolExecutor(AT_ONCE) as pool:
         try:
             for number, each in enumerate(gateway.everything(), 1):
+                if number == _LONG:
+                    of_all = _functions(gateway)
                 name = each.arn.name
+                if not wanted(name):
+                    continue
                 if aliases and name not in asked:
                     asked[name] = pool.submit(_aliases, gateway, name)
                 versions[name].append(_shared(each, known))
-                if number == _LONG:
-                    of_all = _functions(gateway)
                 if number % 50 == 0:
                     more = f"{counted(number, 'version')} of {counted(len(versions), 'function')}"
                     course.reached(len(versions), of_all, more)

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 
-from pointsman import inventory, storing
+from pointsman import inventory, prune, storing
 from pointsman.aws.gateway import Quotas
 from pointsman.config import Environment
-from pointsman.errors import AwsError, LedgerError
+from pointsman.errors import AccountMismatch, AwsError, LedgerError
 from pointsman.fleet import Fleet
 from pointsman.ledger import Ledger
 from pointsman.model import LayerVersion, from_json, to_json
@@ -31,11 +31,11 @@ def places(environments: Iterable[Environment]) -> list[tuple[Environment, ...]]
     return [tuple(each) for each in found.values()]
 
 
-def reports(world: World, chosen: tuple[Environment, ...] = ()) -> list[Report]:
-    """Every account and region of the file once, whatever they are called there."""
+def reports(world: World, chosen: tuple[Environment, ...] = (), *, quick: bool = False) -> list[Report]:
+    """Every account and region of the file once, whatever they are called there. `quick`: not what prune would free."""
     found: dict[tuple[str, str], Report] = {}
     for environments in places(chosen or world.project.environments.values()):
-        report = _report(world, environments)
+        report = _report(world, environments, quick=quick)
         place = (report.usage.account, report.usage.region)
         if before := found.get(place):
             report = _of_both(before, report)
@@ -50,7 +50,7 @@ def _of_both(one: Report, other: Report) -> Report:
     return replace(other, environments=(*one.environments, *other.environments))
 
 
-def _report(world: World, environments: tuple[Environment, ...]) -> Report:
+def _report(world: World, environments: tuple[Environment, ...], *, quick: bool) -> Report:
     door = world.door(environments[0])
     quotas = door.gateway.quotas()
     fleet = inventory.read(world, door, aliases=False)
@@ -72,10 +72,23 @@ def _report(world: World, environments: tuple[Environment, ...]) -> Report:
         environments=tuple(each.name for each in environments),
         usage=used,
         growth=grows,
+        prunable=None if quick else _prunable(world, environments[0], fleet, notes),
         published=size,
         published_count=count,
         notes=tuple(notes),
     )
+
+
+def _prunable(world: World, environment: Environment, fleet: Fleet, notes: list[str]) -> int | None:
+    """Bytes of the versions that `prune` would delete by the file's policy, as far as it could be looked at."""
+    try:
+        found = prune.look(world, environment, prune.policy_of(world.project.retention), fleet=fleet).pruning
+    except (AwsError, AccountMismatch) as error:
+        notes.append(f"what prune would free is not known: {error.what}")
+        return None
+    if found.unseen:
+        notes.append("prune keeps more than it had to, for it could not look everywhere: `pointsman prune` tells where")
+    return found.freed
 
 
 def _layers(world: World, door: Door, notes: list[str]) -> list[LayerVersion]:

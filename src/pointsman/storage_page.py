@@ -38,7 +38,7 @@ def html(reports: Sequence[Report]) -> str:
     )
     where = f" in {worst.usage.account} {worst.usage.region}" if worst and len(reports) > 1 else ""
     head = (
-        f'<header><p class="over"><span>{counted(len(reports), "account and region")}</span>'
+        f'<header><p class="over"><span>Accounts and regions: {len(reports)}</span>'
         f"<span>{_moment(when)} UTC</span></p><h1>{_text(headline + where)}</h1></header>"
     )
     return (

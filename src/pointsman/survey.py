@@ -10,7 +10,7 @@ from pointsman import owners
 from pointsman.branches import told
 from pointsman.config import Environment, Function
 from pointsman.errors import NotFound, UnknownTarget
-from pointsman.ledger import under_way
+from pointsman.ledger import Ledger, Run, under_way
 from pointsman.model import (
     LATEST,
     Alias,
@@ -125,18 +125,19 @@ def status_of(session: Session, environments: tuple[Environment, ...]) -> Functi
         aliases=tuple(rows),
         missing=tuple(str(each.alias) for each in environments if each.alias not in there),
         unfinished=_unfinished(session),
-        rollouts=tuple(told for each in aliases if (told := _rolling(session, arn, each))),
+        rollouts=tuple(told for each in aliases if (told := rolling_told(session.ledger, arn, each))),
     )
 
 
-def _rolling(session: Session, arn: FunctionArn, alias: Alias) -> str:
+def rolling_told(ledger: Ledger, arn: FunctionArn, alias: Alias) -> str:
+    """The alias's rollout, or that it is half-way without one, in a sentence; "" where neither is so."""
     from pointsman import rolling, story
 
-    if alias.routing.canary is None and not session.ledger.newest("rollout", alias.name):
+    if alias.routing.canary is None and not ledger.newest("rollout", alias.name):
         return ""
-    there = rolling.known(session.ledger, arn, alias.name)
+    there = rolling.known(ledger, arn, alias.name)
     if there and there.open:
-        lease = rolling.watcher(session.ledger, there)
+        lease = rolling.watcher(ledger, there)
         who = f"watched by {lease.holder}" if lease else f"nobody watches it: `pointsman rollout resume {alias.name}`"
         return f"rollout of {alias.name} to version {there.canary}: {story.state_sentence(there.rollout)} ({who})"
     if alias.routing.canary is None:
@@ -151,6 +152,11 @@ def _unfinished(session: Session) -> str:
     run = session.ledger.unfinished()
     if run is None or session.function.name not in (run.members or (run.function,)):
         return ""
+    return unfinished_told(run)
+
+
+def unfinished_told(run: Run) -> str:
+    """A run that has not ended, in a sentence."""
     if under_way(run):
         return f"{run.command} to {run.alias} is under way (run {run.id}, process {run.pid} of {run.by})"
     why = run.error or "it was killed"

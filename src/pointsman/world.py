@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from pointsman.aws.budget import Allowance, Budgets
 from pointsman.aws.gateway import Gateway
 from pointsman.aws.operation import Transport
-from pointsman.aws.transports import Call, Clock, Count, Halt, Journal, ReadOnly, Retry, Throttle
+from pointsman.aws.transports import Call, Clock, Count, Halt, Journal, ReadOnly, Retry, Throttle, Waking
 from pointsman.branches import alias_name, pull_request, titled
 from pointsman.config import CloudFormation, Direct, Environment, Existing, Function, Project, Terraform
 from pointsman.errors import (
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 
 _TABLE = "dynamodb://"
+_PATIENCE_S = 300.0  # so long AWS may take no call at all before a throttle is an error
 
 
 class SystemClock:
@@ -152,7 +154,8 @@ class World:
     _refreshed: float = 0.0
     ledger_calls: list[Call] = field(default_factory=list)  # of a ledger in a table: not the release's
     _ledger: Ledger | None = None
-    _wires: dict[tuple[str | None, ...], tuple[Wire, Transport]] = field(default_factory=dict)
+    _wires: dict[tuple[str | None, ...], tuple[Wire, Transport, Allowance]] = field(default_factory=dict)
+    _budgets: Budgets = field(default_factory=Budgets)
 
     @cached_property
     def actor(self) -> Actor:
@@ -390,8 +393,11 @@ class World:
 
     # The door to AWS
 
-    def wire(self, environment: Environment) -> tuple[Wire, Transport]:
-        """One connection, one budget of calls, per credentials and region. A rehearsal has credentials of its own."""
+    def wire(self, environment: Environment) -> tuple[Wire, Transport, Allowance]:
+        """One connection per credentials and region. A rehearsal has credentials of its own.
+
+        The budget of calls is the account's, in that region, whoever's credentials reach it.
+        """
         from pointsman.aws.wire import Wire
 
         region, profile, role = environment.region, environment.profile, environment.role_arn
@@ -403,15 +409,21 @@ class World:
             wire = Wire(region=region, profile=profile, role_arn=role, actor=self.actor.by, timeout=timeout)
             count = Count(self.wrap(wire), time.perf_counter)
             count.calls = self.calls
-            self._wires[key] = (wire, Throttle(count, self.clock))
+            account = environment.account or account_of(role) or (_LOCAL if self.local else "")
+            self._wires[key] = (wire, count, Allowance(self._budgets, account, region or ""))
         return self._wires[key]
 
     def door(self, environment: Environment, run: str = "", function: str = "") -> Door:
         """To an account and region as a whole. Without a run it only looks: every mutating call is refused."""
-        wire, chain = self.wire(environment)
-        chain = Journal(chain, Recorder(self.ledger, run, function)) if run else ReadOnly(chain)
-        undoing = Gateway(Retry(chain, self.clock, self.draw))
-        halting = Gateway(Retry(Halt(chain, self.halted), self.clock, self.draw)) if self.halted else undoing
+        wire, count, allowance = self.wire(environment)
+        chain = Journal(count, Recorder(self.ledger, run, function)) if run else ReadOnly(count)
+
+        def gateway(inner: Transport, clock: Clock) -> Gateway:
+            paced = Throttle(inner, clock, allowance, self.say)
+            return Gateway(Retry(paced, clock, self.draw, patience_s=_PATIENCE_S, heard=paced.heard))
+
+        undoing = gateway(chain, self.clock)
+        halting = gateway(Halt(chain, self.halted), Waking(self.clock, self.halted)) if self.halted else undoing
         return Door(environment=environment, gateway=halting, undoing=undoing, wire=wire)
 
     def session(self, function: Function, environment: Environment, run: str = "") -> Session:
@@ -645,10 +657,18 @@ def unknown(what: str, name: str, there: object, whose: str) -> UnknownTarget:
     return UnknownTarget(f"there is no {what} {name}", next=f"{whose}{' (nearest)' if near else ''}: {listed}.")
 
 
+_LOCAL = "123456789012"
+
+
 def _local_role(environment: Environment) -> str | None:
     """The local AWS keeps an account's state apart by whom one acts as: its own account needs no role."""
     account = environment.account
-    return f"arn:aws:iam::{account}:role/pointsman" if account and account != "123456789012" else None
+    return f"arn:aws:iam::{account}:role/pointsman" if account and account != _LOCAL else None
+
+
+def account_of(role_arn: str | None) -> str:
+    """The account that a role is in, "" where there is no role."""
+    return role_arn.split(":")[4] if role_arn and role_arn.count(":") >= 5 else ""
 
 
 def actor(environ: Mapping[str, str], root: Path) -> Actor:

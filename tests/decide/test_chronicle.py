@@ -169,6 +169,24 @@ def test_deletions_are_told_where_they_took_effect_or_may_have() -> None:
     assert "deleted version 5 of shop" in [each.what for each in book.lines()]
 
 
+def test_what_a_prune_deleted_of_a_function_is_one_line() -> None:
+    book = Book()
+    book.begin(1, "r1", "prune", alias="")
+    for number in range(1, 41):
+        intent = book.write(2, "call", f"shop:{number}", action="lambda:DeleteFunction")
+        if number < 40:
+            book.write(2.5, "settled", intent=intent, outcome="done")
+    book.write(3, "pruned", "shop", function=ARN, versions="1-39", count=39, freed=39_000_000)
+    book.write(4, "restored", ARN, function=ARN, source=f"{ARN}-old", place="s3://vault", mapping={"1": "7"})
+
+    assert [(each.topic, each.what) for each in book.lines()] == [
+        ("restore", "restored shop-greeting as it was as shop-greeting-old from the backup in s3://vault"),
+        ("prune", "pruned 39 versions of shop: 1-39 (39.0 MB)"),
+        ("prune", "version 40 of shop was to be deleted, and no answer came"),
+        ("run", "prune began, and did not end"),
+    ]
+
+
 def test_a_ledger_of_before_ci_runs_were_kept_is_told() -> None:
     book = Book()
     book.begin(1, "old")

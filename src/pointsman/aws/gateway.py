@@ -16,6 +16,7 @@ from pointsman.aws.layers import Layers
 from pointsman.aws.metrics import Metrics
 from pointsman.aws.objects import Objects
 from pointsman.aws.packages import Packages
+from pointsman.aws.references import References
 from pointsman.aws.roles import Roles
 from pointsman.aws.sending import Reply, nothing
 from pointsman.aws.stacks import Stacks
@@ -69,7 +70,9 @@ class Quotas(Value, frozen=True, kw_only=True):
     functions: int = 0
 
 
-class Gateway(Stacks, Belonging, Images, Invoking, Layers, Metrics, Objects, Packages, Roles, Stored, Trail, Trials):
+class Gateway(
+    Stacks, Belonging, Images, Invoking, Layers, Metrics, Objects, Packages, References, Roles, Stored, Trail, Trials
+):
     # Functions and versions
 
     def function(self, name: str, qualifier: str | None = None) -> Configuration | None:

@@ -12,8 +12,6 @@ from typing import Any
 from pointsman.aws.sending import Reply, Sender
 from pointsman.model import Trace
 
-PER_SECOND = 2
-
 
 class Trail(Sender):
     def traces(self, name: str, since: float, page: str | None = None) -> tuple[tuple[Trace, ...], str | None]:
@@ -42,4 +40,4 @@ def _trace(event: Reply) -> Trace:
     )
 
 
-__all__ = ["PER_SECOND", "Trail"]
+__all__ = ["Trail"]

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import botocore.session
+import msgspec
 from botocore import exceptions as theirs
 from botocore.config import Config
 from botocore.loaders import Loader
@@ -33,6 +34,8 @@ _SERVICES = (
     "sso",
     "sso-oidc",
     "signin",
+    *("apigateway", "apigatewayv2", "cloudfront", "cognito-idp", "events", "pipes", "scheduler", "sns"),
+    "stepfunctions",
 )  # those we call, or sign in with
 _CREDENTIALS = "Check AWS_PROFILE, the environment's `profile` or `role_arn` in pointsman.toml, or sign in again."
 _BY_CODE: Mapping[str, type[errors.AwsError]] = {
@@ -217,9 +220,40 @@ class Wire:
     def _client(self, service: str) -> Any:
         with self._lock:
             if service not in self._clients:
-                session = self._open()
-                self._clients[service] = session.create_client(service, region_name=self.region, config=self._config())
+                client = self._open().create_client(service, region_name=self.region, config=self._config())
+                for listing in _LISTS if service == "lambda" else ():
+                    client.meta.events.register(f"before-parse.lambda.{listing}", _decode)
+                self._clients[service] = client
             return self._clients[service]
+
+
+# Lists of what has no times and no bytes in it: AWS's JSON is what botocore would make of it, member by member.
+_LISTS = ("ListFunctions", "ListVersionsByFunction", "ListAliases")
+
+
+def _decode(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_more: object) -> None:
+    """Decodes a list before botocore does: of 20,000 versions that saves seconds. What is no JSON is left to it."""
+    if response_dict["status_code"] != 200:
+        return
+    body = response_dict["body"]
+    try:
+        found = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return
+    if isinstance(found, dict):
+        customized_response_dict.update(_without_nulls(found) if b"null" in body else found)
+        response_dict["body"] = b"{}"
+
+
+def _without_nulls(value: Any) -> Any:
+    """botocore leaves out what is null, and AWS sends a lot of that."""
+    match value:
+        case dict():
+            return {key: _without_nulls(each) for key, each in value.items() if each is not None}
+        case list():
+            return [_without_nulls(each) for each in value]
+        case _:
+            return value
 
 
 def _snake(action: str) -> str:

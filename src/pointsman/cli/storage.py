@@ -20,7 +20,7 @@ _ROWS = 12
 def run(typed: Typed) -> int:
     world, screen, asked = typed.world, typed.screen, typed.asked
     chosen = (world.environment(asked.to),) if asked.to else ()
-    found = storage.reports(world, chosen)
+    found = storage.reports(world, chosen, quick=asked.quick)
     if asked.html == "-" and not screen.json:
         screen.out.write(storage_page.html(found))
         return 0
