@@ -299,8 +299,8 @@ def _told(entry: Entry, run: Mapping[str, Any], runs: _Runs) -> tuple[str, str, 
             return "ledger", f"{what}{body['versions']} versions, {body['aliases']} aliases", {}
         case "restored":
             name, source = subject.rpartition(":")[2], str(body.get("source", "")).rpartition(":")[2]
-            of = f" as it was as {source}" if source != name else ""
-            return "restore", f"restored {name}{of} from the backup in {body.get('place') or 'a folder'}", {}
+            once = f" as it was as {source}" if source != name else ""
+            return "restore", f"restored {name}{once} from the backup in {body.get('place') or 'a folder'}", {}
         case _:
             return "", "", {}
 

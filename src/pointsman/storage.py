@@ -101,8 +101,8 @@ def _layers(world: World, door: Door, notes: list[str]) -> list[LayerVersion]:
         with suppress(OSError, ValueError):
             known = from_json(file.read_bytes(), dict[str, tuple[int, str]])
     try:
-        for name in door.gateway.layer_names():
-            for each in door.gateway.layer_versions(name):
+        for layer in door.gateway.layers():
+            for each in door.gateway.layer_versions(layer.name):
                 if each.arn not in known and (whole := door.gateway.layer_version(each.arn)):
                     known[each.arn] = (whole.size, whole.sha256)
                 if each.arn in known:

@@ -20,7 +20,6 @@ from pointsman.aws.references import References
 from pointsman.aws.roles import Roles
 from pointsman.aws.sending import Reply, nothing
 from pointsman.aws.stacks import Stacks
-from pointsman.aws.stored import Stored
 from pointsman.aws.trail import Trail
 from pointsman.aws.trials import Trials
 from pointsman.model import (
@@ -71,7 +70,7 @@ class Quotas(Value, frozen=True, kw_only=True):
 
 
 class Gateway(
-    Stacks, Belonging, Images, Invoking, Layers, Metrics, Objects, Packages, References, Roles, Stored, Trail, Trials
+    Stacks, Belonging, Images, Invoking, Layers, Metrics, Objects, Packages, References, Roles, Trail, Trials
 ):
     # Functions and versions
 
