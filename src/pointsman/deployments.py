@@ -14,6 +14,7 @@ def deployments(moves: Iterable[Move]) -> tuple[Move, ...]:
     """The deployments still standing, oldest first: a rollback takes away what it went back over.
 
     deploy 1, deploy 2, deploy 3, rollback to 2  →  1, 2: rolling back once more leads to 1, not to 3.
+    A move that was merely observed, back to an older version that the alias had served, is taken for a rollback, too.
     """
     standing: list[Move] = []
     for move in moves:
@@ -24,7 +25,8 @@ def deployments(moves: Iterable[Move]) -> tuple[Move, ...]:
             # It came from where no entry had put it (another machine's deployment): worth going back to as well.
             standing.append(Move(alias=move.alias, version=move.was, was=None, kind="observed", at=move.at))
         versions = [each.version for each in standing]
-        if move.kind in ("rollback", "restore") and move.version in versions:
+        back = move.kind in ("rollback", "restore") or (move.kind == "observed" and versions[-1:] > [move.version])
+        if back and move.version in versions:
             last = len(versions) - 1 - versions[::-1].index(move.version)
             del standing[last + 1 :]
         elif not standing or standing[-1].version != move.version:

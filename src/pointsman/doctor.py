@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
-from pointsman import branch_roles, images, layers, owners, runtimes
+from pointsman import branch_roles, images, layers, owners, runtimes, storage
 from pointsman.aws import permissions
 from pointsman.aws.gateway import Caller
 from pointsman.aws.permissions import Target
@@ -144,7 +144,7 @@ def _place(session: Session, environments: tuple[Environment, ...]) -> Iterator[
         "function": _function(session),
         "permissions": _permissions(session, environments, caller),
         "layers": _layers(session),
-        "limits": _limits(session),
+        "limits": _limits(session, caller),
         "aliases": _aliases(session, environments),
         "roles": _roles(session),
     }
@@ -379,8 +379,9 @@ def _role_of(session: Session, name: FunctionName | None) -> str:
     return "" if is_clone(role) else role
 
 
-def _limits(session: Session) -> Iterator[Check]:
+def _limits(session: Session, caller: Caller) -> Iterator[Check]:
     quotas = session.gateway.quotas()
+    storage.sample(session.ledger, caller.account, session.wire.region, quotas, session.world.clock.now())
     share = quotas.code / quotas.code_limit
     used = f"{size(quotas.code)} of {quotas.code_limit / 2**30:.0f} GB of code are stored ({share:.0%})"
     if share < 0.8:

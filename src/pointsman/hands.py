@@ -310,7 +310,10 @@ class _Record:
         assert self.made.build is not None
         session = self.session
         commit = session.world.actor.commit
-        session.ledger.published(session.run, function, version, bits, self.made.build, commit=commit, role=role)
+        size = self.made.artifact.size if self.made.artifact else 0
+        session.ledger.published(
+            session.run, function, version, bits, self.made.build, commit=commit, role=role, size=size
+        )
         if role in session.roles and (anew or session.ledger.role_of(function, version).parts is None):
             session.ledger.role(session.run, function, version, role, parts(session.roles[role]))
         if session.proved_latest:  # what was tested as $LATEST is this version now

@@ -367,6 +367,20 @@ class Move(Value, frozen=True, kw_only=True):
     release: str = ""
 
 
+class Trace(Value, frozen=True, kw_only=True):
+    """One call as CloudTrail kept it. `asked` and `answered` in AWS's names, first letter small (functionName).
+
+    `call` is the event's name, UpdateAlias20150331; `refused` AWS's error code, "" where it took effect.
+    """
+
+    at: float
+    call: str
+    by: str
+    asked: dict[str, Any] = {}
+    answered: dict[str, Any] = {}
+    refused: str = ""
+
+
 class Permission(Value, frozen=True, kw_only=True):
     """One statement of a resource policy. `parameters` as AddPermission takes them, StatementId and all.
 

@@ -154,11 +154,17 @@ def plan(world: World, environments: Sequence[Environment], policy: Policy) -> I
 
 
 def look(
-    world: World, environment: Environment, policy: Policy, among: Mapping[str, frozenset[Version]] | None = None
+    world: World,
+    environment: Environment,
+    policy: Policy,
+    among: Mapping[str, frozenset[Version]] | None = None,
+    fleet: Fleet | None = None,
 ) -> Planned:
-    """Decide for one account and region. `among`: of these alone something may go, so only of them more is asked."""
-    door = world.door(environment)
-    fleet = inventory.read(world, door, aliases=False)
+    """Decide for one account and region. `among`: of these alone something may go, so only of them more is asked.
+
+    `fleet`: what is there, where that was read already.
+    """
+    fleet = fleet or inventory.read(world, world.door(environment), aliases=False)
     if environment.account and fleet.account != environment.account:
         raise AccountMismatch(
             f"the credentials belong to account {fleet.account}, but {environment.name} is in account "

@@ -1,4 +1,4 @@
-"""What there is: status, versions, history, diff. Asks AWS and changes nothing there; `rebuild` writes a new ledger."""
+"""What there is: status, versions, diff. Asks AWS and changes nothing there."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from pointsman import owners
-from pointsman.branches import alias_name, told
+from pointsman.branches import told
 from pointsman.config import Environment, Function
-from pointsman.errors import LedgerError, NotFound, UnknownTarget, UsageError
+from pointsman.errors import NotFound, UnknownTarget
 from pointsman.ledger import Ledger, Run, under_way
 from pointsman.model import (
     LATEST,
@@ -19,10 +19,8 @@ from pointsman.model import (
     CodeSha256,
     Configuration,
     FunctionArn,
-    Move,
     Value,
     Version,
-    counted,
     plain,
 )
 from pointsman.world import Session, World
@@ -303,184 +301,12 @@ def _artifact(folder: Path, sha256: str) -> Path | None:
     return next(iter(folder.glob(f"*-{digest}.zip")), None)
 
 
-class Line(Value, frozen=True, kw_only=True):
-    """One line of history."""
-
-    at: float
-    function: str
-    what: str
-    by: str
-    run: str
-    kind: str
-    facts: dict[str, Any]
-
-
-def history(ledger: Ledger, *, limit: int, alias: str | None = None) -> list[Line]:
-    """What was done, newest first: runs and how they ended, versions published, aliases moved, gates, approvals."""
-    runs = {run.id: run for run in ledger.runs()}
-    lines = []
-    for entry in ledger.entries():
-        what = _told(entry.kind, entry.subject, entry.body, runs.get(entry.run))
-        if what and (alias is None or entry.subject.rpartition(":")[2] in (alias, alias_name(alias))):
-            run = runs.get(entry.run)
-            lines.append(
-                Line(
-                    at=entry.at,
-                    function=run.function if run else entry.function.rsplit(":", 1)[-1],
-                    what=what,
-                    by=run.by if run else "",
-                    run=entry.run,
-                    kind=entry.kind,
-                    facts=entry.body,
-                )
-            )
-        if len(lines) == limit:
-            break
-    return lines
-
-
-def _told(kind: str, subject: str, body: dict[str, Any], run: Run | None) -> str:
-    match kind:
-        case "published":
-            return f"published version {subject}, build {body.get('build')}"
-        case "layer" if body.get("published"):
-            return f"published version {body['version'].rpartition(':')[2]} of layer {body['layer']}"
-        case "moved":
-            move = body["move"]
-            was = f" (was {move['was']})" if move.get("was") else ""
-            build = f", build {move['build']}" if move.get("build") else ""
-            return f"{move['kind']}: {subject} → version {move['version']}{was}{build}"
-        case "gate" if "moment" in body:
-            what = f"window of {subject}" if body["moment"] == "window" else f"gate {body['gate']} ({body['moment']})"
-            by = f" by {body['by']}" if body["by"] else ""
-            return f"{what}: {body['verdict']}{by}" + (f", {body['problem']}" if body["problem"] else "")
-        case "gate":
-            counts = body.get("report") or {}
-            tests = f" ({counted(counts['tests'], 'test')})" if counts else ""
-            return f"{subject} tests passed{tests}" if body["verdict"] == "pass" else f"{subject} tests failed{tests}"
-        case "approved":
-            return f"{subject} approved by {body['by']}, version {body['version']}"
-        case "run" if run:
-            command = f"{run.command} to {subject}"
-            match run.outcome:
-                case "":
-                    return f"{command} began, and did not end"
-                case "done":
-                    return ""  # its steps tell
-                case "unchanged":
-                    return "" if run.part_of else f"{command}: nothing to do"  # the whole release tells
-                case outcome:
-                    return f"{command} ended {outcome}: {_short(run.error)}"
-        case "rollout":
-            begun = body["opened"]["rollout"]
-            return f"rollout: {subject} from version {begun['baseline']} to version {begun['canary']} begins"
-        case "rollout-state":
-            return _rolled(body)
-        case "rollout-asked":
-            return f"rollout: asked to {body['ask']} by {body['by']}" + (f", {body['why']}" if body["why"] else "")
-        case "approval":
-            return f"rollout: approved by {body['approval']['by']}"
-        case "cleared":
-            return f"deleted alias {subject.rpartition(':')[2]} of a branch"
-        case "provisioned" if body.get("replaces"):
-            return f"{body['name']} replaces {body['replaces'].rpartition(':')[2]}, whose versions and aliases are gone"
-        case "backed up":
-            return f"backed up in {body['place']}: {counted(body['versions'], 'version')}, {body['new']} new"
-        case "restored":
-            versions = ", ".join(f"{old} as {now}" for old, now in body["mapping"].items())
-            return f"restored from {body['place']}: saved version {versions}"
-        case "rebuilt":
-            return f"ledger rebuilt from Lambda: {body['versions']} versions, {body['aliases']} aliases"
-        case _:
-            return ""
-
-
-def _rolled(body: dict[str, Any]) -> str:
-    """What a rollout's state is worth telling of: weights, and how it ended; not each bucket."""
-    rollout, confirmed = body["rollout"], body["signal"]["signal"] == "WeightConfirmed"
-    state = rollout["state"]
-    match state["state"]:
-        case "Baking" if confirmed:
-            return f"rollout: version {rollout['canary']} serves {rollout['weight'] * 100:g} %"
-        case "Promoted":
-            return f"rollout: version {rollout['canary']} promoted"
-        case "RolledBack":
-            return f"rollout: version {rollout['canary']} rolled back: {_short(state['why'])}"
-        case "Superseded":
-            return f"rollout: superseded: {_short(state['what'])}"
-        case "Stuck":
-            return f"rollout: stuck: {_short(state['why'])}"
-        case "Paused":
-            return f"rollout: paused by {state['by']}"
-        case _:
-            return ""
-
-
-def _short(error: str, most: int = 100) -> str:
-    line = error.splitlines()[0] if error else ""
-    return line if len(line) <= most else f"{line[: most - 1]}…"
-
-
-def must_need_rebuilding(world: World) -> None:
-    """Raises UsageError for a ledger that can be read: what Lambda does not know would be lost from it."""
-    try:
-        sound = world.ledger.sound
-    except LedgerError:
-        return
-    if sound:
-        raise UsageError(
-            f"{world.ledger.place} is sound, and knows more than Lambda: approvals, and builds that published nothing",
-            next="`pointsman history --rebuild --force` sets it aside all the same.",
-        )
-
-
-def rebuild(world: World, functions: tuple[Function, ...]) -> tuple[Path | None, int, int]:
-    """Set a damaged ledger aside; write a new one from what Lambda knows: versions by description, aliases as they are.
-
-    Returns where the old file went (None if there was none), and how many versions and aliases were found.
-    """
-    aside = world.begin_ledger_anew()
-    found, moved = 0, 0
-    run = world.run_id()
-    for function in functions:
-        for session, _environments in places(world, function):
-            name = owners.name(session)
-            known: dict[Version, BuildId] = {}
-            for each in session.gateway.versions(name):
-                found += 1
-                if BuildId.pattern.fullmatch(each.description):
-                    known[each.version] = BuildId(each.description)
-                    build = known[each.version]
-                    world.ledger.published(
-                        run, each.arn.unqualified, each.version, each.bits, build, role=each.settings.get("Role", "")
-                    )
-            for alias in session.gateway.aliases(name):
-                moved += 1
-                move = Move(
-                    alias=alias.name,
-                    version=alias.version,
-                    was=None,
-                    kind="observed",
-                    at=world.clock.now(),
-                    build=known.get(alias.version),
-                )
-                world.ledger.moved(run, alias.arn.unqualified, move)
-                if branch := told(alias.description, alias.name).branch:
-                    world.ledger.append(run, "branch", subject=alias.name, branch=branch)
-    world.ledger.append(run, "rebuilt", versions=found, aliases=moved)
-    world.ledger.flush()
-    return aside, found, moved
-
-
 __all__ = [
     "Difference",
     "FunctionStatus",
-    "Line",
     "VersionRow",
     "diff",
-    "history",
     "plain",
-    "rebuild",
     "status",
     "versions",
 ]

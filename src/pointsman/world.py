@@ -487,6 +487,7 @@ class World:
             pid=os.getpid(),
             born=born(os.getpid()),
             commit=self.actor.commit,
+            ci=self.actor.ci,
             members=functions if len(functions) > 1 else (),
             part_of=part_of,
         )
@@ -678,11 +679,14 @@ def actor(environ: Mapping[str, str], root: Path) -> Actor:
 
         by = f"{getuser()}@{os.uname().nodename}"
     ci = next((environ[key] for key in _CI_RUNS if environ.get(key)), "")
+    if ci and ci == environ.get("GITHUB_RUN_ID") and all(environ.get(key) for key in _GITHUB):
+        ci = "/".join((*(environ[key] for key in _GITHUB), "actions/runs", ci))
     return Actor(by=by, commit=git(root, "rev-parse", "HEAD"), ci=ci)
 
 
 _CI_USERS = ("GITHUB_ACTOR", "GITLAB_USER_LOGIN", "CIRCLE_USERNAME", "BUILD_USER_ID", "BITBUCKET_STEP_TRIGGERER_UUID")
 _CI_RUNS = ("GITHUB_RUN_ID", "CI_PIPELINE_URL", "CIRCLE_BUILD_URL", "BUILD_URL", "BITBUCKET_BUILD_NUMBER")
+_GITHUB = ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY")  # a run's number alone leads nowhere
 
 
 def git(root: Path, *arguments: str) -> str:

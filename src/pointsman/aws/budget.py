@@ -21,6 +21,7 @@ from pointsman.model import Alias, Configuration, FunctionArn
 
 LAMBDA = 15.0
 _OTHERS = 10.0  # a service whose limit is not told: API Gateway's, one of the lowest
+_SERVICES = {"cloudtrail": 2.0}
 _APART = {"GetFunction": 100.0, "GetPolicy": 15.0}
 _DATA_PLANE = {"Invoke", "InvokeAsync", "InvokeWithResponseStream"}
 _DATA = frozenset({"cloudwatch", "dynamodb", "logs", "s3", "sqs", "kinesis"})
@@ -36,7 +37,7 @@ def lane_of(operation: Operation[Any]) -> tuple[str, float]:
     if operation.service in _DATA:
         return operation.service, math.inf
     if operation.service != "lambda":
-        return operation.service, _OTHERS
+        return operation.service, _SERVICES.get(operation.service, _OTHERS)
     if operation.action in _DATA_PLANE:
         return "lambda:Invoke", math.inf
     if operation.action in _APART:

@@ -21,6 +21,7 @@ from pointsman.aws.references import References
 from pointsman.aws.roles import Roles
 from pointsman.aws.sending import Reply, nothing
 from pointsman.aws.stacks import Stacks
+from pointsman.aws.trail import Trail
 from pointsman.aws.trials import Trials
 from pointsman.model import (
     Alias,
@@ -70,7 +71,19 @@ class Quotas(Value, frozen=True, kw_only=True):
 
 
 class Gateway(
-    Backups, Stacks, Belonging, Images, Invoking, Layers, Metrics, Objects, Packages, References, Roles, Trials
+    Backups,
+    Stacks,
+    Belonging,
+    Images,
+    Invoking,
+    Layers,
+    Metrics,
+    Objects,
+    Packages,
+    References,
+    Roles,
+    Trail,
+    Trials,
 ):
     # Functions and versions
 

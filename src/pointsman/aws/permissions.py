@@ -57,6 +57,10 @@ CALLS: Mapping[str, Need] = {
     **_same("lambda", "function", ("create",), "CreateFunction"),
     **_same("lambda", "function", ("settings", "per-branch"), "UpdateFunctionConfiguration"),
     **_same("lambda", "everything", ("doctor",), "GetAccountSettings"),
+    # What fills the code storage: of the whole account.
+    **_same("lambda", "everything", ("storage",), "ListFunctions", "ListLayers"),
+    # A ledger written anew learns there who moved what; it goes on without.
+    **_same("cloudtrail", "everything", ("rebuild",), "LookupEvents"),
     # Neither call knows a resource: composite alarms are told only to those who may see all.
     **_same("cloudwatch", "everything", ("rollout",), "GetMetricData", "DescribeAlarms"),
     # Aliases named after branches, what they get of their model alias, and their end.

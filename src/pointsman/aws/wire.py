@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _SERVICES = (
     "cloudformation",
+    "cloudtrail",
     "ecr",
     "cloudwatch",
     "dynamodb",

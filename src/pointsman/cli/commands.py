@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pointsman import config
-from pointsman.cli.terminal import Screen, ago, at
+from pointsman.cli.terminal import Screen, ago
 from pointsman.errors import ConfigInvalid, Interrupted, PointsmanError, UsageError
 from pointsman.model import Artifact, BuiltLayer, counted, plain, size
 
@@ -175,9 +175,15 @@ def _dispatch(typed: Typed) -> int:
         case "versions":
             return _versions(typed)
         case "history":
-            return _history(typed)
+            from pointsman.cli import history
+
+            return history.run(typed)
         case "diff":
             return _diff(typed)
+        case "storage":
+            from pointsman.cli import storage
+
+            return storage.run(typed)
         case "rollout":
             from pointsman.cli import rollout
 
@@ -614,29 +620,6 @@ def _versions(typed: Typed) -> int:
                 ],
             )
     screen.result(found)
-    return 0
-
-
-def _history(typed: Typed) -> int:
-    from pointsman import survey
-
-    world, screen, asked = typed.world, typed.screen, typed.asked
-    if asked.rebuild:
-        if not asked.force:
-            survey.must_need_rebuilding(world)
-        aside, versions, aliases = survey.rebuild(world, world.functions())
-        if not screen.json:
-            kept = f" The old one is kept as {aside}." if aside else ""
-            screen.print(f"Wrote {world.ledger.place} anew: {versions} versions, {aliases} aliases.{kept}")
-        screen.result({"set_aside": str(aside) if aside else None, "versions": versions, "aliases": aliases})
-        return 0
-    lines = survey.history(world.ledger, limit=asked.limit, alias=asked.alias)
-    if not screen.json:
-        rows = [(at(line.at), line.function, line.what, line.by or "-") for line in lines]
-        screen.table(("when", "function", "what", "by"), rows)
-        if not rows:
-            screen.print("The ledger is empty: nothing was deployed from here yet.")
-    screen.result(lines)
     return 0
 
 

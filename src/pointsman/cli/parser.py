@@ -43,8 +43,9 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         (
             ("status", "what is live where, since when, from which build"),
             ("versions", "every published version, its builds and aliases"),
-            ("history", "who moved what, when and why"),
+            ("history", "who did what, when and why; what was live at a moment"),
             ("diff", "how two builds, versions or aliases differ"),
+            ("storage", "how full the account's code storage is, of what, and until when"),
         ),
     ),
     (
@@ -497,18 +498,39 @@ def _resume(parser: Parser, _shared: Parser) -> None:
 
 
 def _history(parser: Parser, _shared: Parser) -> None:
-    parser.add_argument("--alias", help="only moves and runs of this alias")
-    parser.add_argument("--limit", type=_positive, default=30, metavar="N", help="how many lines (30)")
-    parser.add_argument(
-        "--rebuild", action="store_true", help="set the ledger aside and write a new one from what Lambda knows"
+    option = parser.add_argument
+    option("--function", metavar="NAME", action="append", help="only of this function, by its name here or on AWS")
+    option("--alias", "--env", metavar="ALIAS", action="append", help="only of this alias or environment")
+    option("--build", metavar="ID", help="only of this build")
+    option("--commit", metavar="SHA", help="only of builds of this commit; its beginning will do")
+    option("--by", metavar="NAME", help="only what this person or job did; a part of the name will do")
+    option("--kind", metavar="KIND", action="append", choices=_TOPICS, help=f"only of this kind: {', '.join(_TOPICS)}")
+    option("--since", metavar="TIME", help="only from then on: 7d, 12h, 14:30, 2026-03-01, 2026-03-01T14:30+01:00")
+    option("--until", metavar="TIME", help="only before then; a date counts to its end")
+    option("-n", "--limit", type=_positive, metavar="N", help="how many lines (30; with --csv all)")
+    option("--at", metavar="TIME", help="what each alias served then; a time of day is the last that has passed")
+    option("--csv", action="store_true", help="comma-separated values, for a spreadsheet")
+    option(
+        "--rebuild",
+        action="store_true",
+        help="set the ledger aside and write a new one from what Lambda and CloudTrail know",
     )
-    parser.add_argument("--force", action="store_true", help="with --rebuild: also a ledger that is sound")
+    option("--force", action="store_true", help="with --rebuild: also a ledger that is sound")
+
+
+_TOPICS = ("build", "publish", "move", "verdict", "approval", "rollout", "backup", "restore", "prune", "run", "ledger")
 
 
 def _diff(parser: Parser, _shared: Parser) -> None:
     parser.add_argument("a", metavar="A", help="a build, version or alias, or $LATEST")
     parser.add_argument("b", metavar="B")
     _function(_to(parser))
+
+
+def _storage(parser: Parser, _shared: Parser) -> None:
+    parser.add_argument("--to", metavar="ENV", help="only where this environment is (default: all)")
+    parser.add_argument("--html", metavar="FILE", help="one page with plots, - for standard output")
+    parser.add_argument("--quick", action="store_true", help="do not ask what prune would free: that takes more calls")
 
 
 def _config(parser: Parser, shared: Parser) -> None:
@@ -881,8 +903,17 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[Parser, Parser], object]]] = {
         _restore,
     ),
     "versions": ("pointsman versions", "", lambda parser, _shared: _function(_to(parser))),
-    "history": ("pointsman history --limit 50", "", _history),
+    "history": (
+        "pointsman history --alias PROD --since 7d\n  pointsman history --at 02:00       what was live at two o'clock?",
+        "Times without an offset are this machine's; a length of time is so long ago.",
+        _history,
+    ),
     "diff": ("pointsman diff STAGE PROD", "", _diff),
+    "storage": (
+        "pointsman storage --html storage.html",
+        "Of every account and region in the file: by function, layer and age, how it grows, and when it is full.",
+        _storage,
+    ),
     "doctor": (
         "pointsman doctor --policy > deployer.json",
         "Exit code 1 where there is a problem; nothing is changed.",

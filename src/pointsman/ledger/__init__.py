@@ -115,6 +115,7 @@ class Run(Value, frozen=True, kw_only=True):
     commit: str = ""
     members: tuple[str, ...] = ()
     part_of: str = ""
+    ci: str = ""  # the CI system's run, its address where there is one
 
 
 class Ledger:
@@ -235,7 +236,9 @@ class Ledger:
         *,
         commit: str = "",
         role: str = "",
+        size: int = 0,
     ) -> None:
+        """`size`: of the package in bytes, as Lambda stores it; 0 where it is not known, or an image."""
         self.append(
             run,
             "published",
@@ -246,6 +249,7 @@ class Ledger:
             fingerprint=bits.fingerprint,
             commit=commit,
             role=role,
+            size=size,
         )
 
     def saw(self, run: str, function: FunctionArn, version: Version, bits: Bits) -> None:
@@ -528,6 +532,12 @@ class Ledger:
         if function is None:
             return tuple(self._entries("1", limit=limit))
         return tuple(self._entries("function = ?", function, limit=limit))
+
+    def told(self) -> tuple[Entry, ...]:
+        """Everything that history is told from, oldest first: without each bucket that a rollout counted."""
+        counted = "kind = 'rollout-state' AND body ->> '$.signal.signal' IN ('Measured', 'Tick')"
+        of_no_account = f"{counted} AND body ->> '$.rollout.state.state' IN ('Baking', 'Judging')"
+        return tuple(self._entries(f"NOT ({of_no_account}) AND kind <> 'planned'", newest_first=False))
 
 
 Row: TypeAlias = tuple[int, float, str, str, str, str, str]

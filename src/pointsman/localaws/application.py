@@ -22,6 +22,7 @@ from pointsman.localaws.control import REGION
 from pointsman.localaws.lambda_ import Caller as Visitor
 from pointsman.localaws.lambda_ import LambdaService, Visit, addressed
 from pointsman.localaws.moto_bridge import MotoBridge, WebRequest, key_refusal
+from pointsman.localaws.trail import Trail
 from pointsman.localaws.trouble import Troublemaker
 
 _LAMBDA_PATH = re.compile(r"/20\d\d-\d\d-\d\d/")
@@ -62,6 +63,7 @@ class Application:
         moto: MotoBridge,
         threads: ThreadPoolExecutor,
         trouble: Troublemaker,
+        trail: Trail,
         *,
         bell: Bell,
         health: Callable[[], Any],
@@ -71,6 +73,7 @@ class Application:
         self._service = service
         self._moto = moto
         self._trouble = trouble
+        self._trail = trail
         self._bell = bell
         self._threads = threads
         self._health = health
@@ -118,9 +121,8 @@ class Application:
                 response = key_refusal(web, error)
             else:
                 if who.service == "lambda" or (who.service is None and _LAMBDA_PATH.match(path)):
-                    response = await self._lambda(
-                        Request(web.method, path, query, headers, body, caller.account, who.region, caller.arn)
-                    )
+                    request = Request(web.method, path, query, headers, body, caller.account, who.region, caller.arn)
+                    response = await self._lambda(request, who.access_key)
                 else:
                     response = await self._other(web, caller.account, who)
         if response is None:
@@ -130,13 +132,20 @@ class Application:
         else:
             await _reply(send, scope["method"], response)
 
-    async def _lambda(self, request: Request) -> Response | None:
+    async def _lambda(self, request: Request, access_key: str | None) -> Response | None:
+        async def answer() -> Response:
+            response = await self._service.handle(request)
+            self._trail.record(request, response, access_key)
+            return response
+
         if self._trouble.idle:
-            return await self._service.handle(request)
-        return await self._trouble.around_lambda(request, lambda: self._service.handle(request))
+            return await answer()
+        return await self._trouble.around_lambda(request, answer)
 
     async def _other(self, request: WebRequest, account: str, who: Signed) -> Response | None:
         async def answer() -> Response:
+            if request.service == "cloudtrail" and request.action == "LookupEvents":
+                return self._trail.answer(account, who.region, request.body)
             response: Response = await self._in_thread(lambda: self._moto.answer(request, account, who.access_key))
             return response
 

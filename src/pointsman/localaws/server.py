@@ -34,6 +34,7 @@ from pointsman.localaws.moto_alarms import AlarmActions
 from pointsman.localaws.moto_bridge import MotoBridge
 from pointsman.localaws.moto_schedules import MotoSchedules
 from pointsman.localaws.schedules import Schedules, Timetable
+from pointsman.localaws.trail import Trail
 from pointsman.localaws.trouble import Troublemaker
 
 _THREADS = 64  # moto's long polls (SQS) and synchronous invocations hold one each
@@ -273,6 +274,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     trouble = Troublemaker(  # before anything goes on
         settings.directory / "chaos.json", state, time.monotonic, delay=parts.cloudwatch.come_late
     )
+    trail = Trail(settings.directory / "trail.db")
     parts.service.resume()
 
     def health() -> dict[str, Any]:
@@ -305,6 +307,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         moto,
         threads,
         trouble,
+        trail,
         bell=parts.bell,
         health=health,
         save_to=save_to,
@@ -339,4 +342,5 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         await parts.close()
         threads.shutdown(wait=False, cancel_futures=True)
         state.close()
+        trail.close()
         log.info("stopped")

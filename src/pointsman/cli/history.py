@@ -1,0 +1,163 @@
+"""`pointsman history …`: what was done, what an alias served at a moment, and a ledger written anew."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pointsman import chronicle, moments
+from pointsman.branches import alias_name
+from pointsman.chronicle import Serving, Wanted
+from pointsman.cli.terminal import ago, at
+from pointsman.errors import UsageError
+
+if TYPE_CHECKING:
+    from pointsman.cli.commands import Typed
+
+
+def run(typed: Typed) -> int:
+    asked = typed.asked
+    if asked.rebuild:
+        return _rebuild(typed)
+    if asked.csv and (asked.json or asked.at):
+        raise UsageError("--csv is a table of lines, and goes with neither --json nor --at", where="--csv")
+    if asked.at and (asked.since or asked.until):
+        raise UsageError("--at is one moment, --since and --until a stretch of time", next="Leave one of them out.")
+    return _then(typed) if asked.at else _lines(typed)
+
+
+def _moment(text: str | None, option: str, now: float, *, end: bool = False) -> float | None:
+    if text is None:
+        return None
+    try:
+        return moments.moment(text, now=now, end=end)
+    except ValueError as error:
+        raise UsageError(str(error), where=option) from error
+
+
+def _wanted(typed: Typed, now: float) -> Wanted:
+    asked, project = typed.asked, typed.world.project
+    since, until = _moment(asked.since, "--since", now), _moment(asked.until, "--until", now, end=True)
+    if since is not None and until is not None and since >= until:
+        raise UsageError(
+            f"--since {asked.since} ({moments.shown(since)}) is not before --until {asked.until} "
+            f"({moments.shown(until)}): nothing can lie between them",
+            where="--since",
+        )
+    aliases: set[str] = set()
+    for each in asked.alias or ():
+        aliases |= {each, alias_name(each.removeprefix("branch:"))}
+        if environment := project.environments.get(each):
+            aliases.add(environment.alias)
+    return Wanted(
+        functions=tuple(asked.function or ()),
+        aliases=tuple(sorted(aliases)),
+        build=asked.build or "",
+        commit=(asked.commit or "").lower(),
+        by=asked.by or "",
+        topics=tuple(asked.kind or ()),
+        since=since,
+        until=until,
+    )
+
+
+def _lines(typed: Typed) -> int:
+    world, screen, asked = typed.world, typed.screen, typed.asked
+    now = world.clock.now()
+    wanted = _wanted(typed, now)
+    limit = asked.limit or (None if asked.csv else 30)
+    entries = world.ledger.told()
+    lines = chronicle.history(entries, wanted, limit=None if limit is None else limit + 1)
+    more = limit is not None and len(lines) > limit
+    lines = lines[:limit]
+    if asked.csv:
+        screen.out.write(chronicle.csv(lines))
+        return 0
+    if not screen.json:
+        several = len({line.function for line in lines}) > 1 or len(world.project.functions) > 1
+        rows = [
+            (
+                at(line.at),
+                *([line.function] if several else []),
+                line.what,
+                line.commit[:10] or "-",
+                line.by + (f" ({line.ci})" if line.ci else "") or "-",
+            )
+            for line in lines
+        ]
+        screen.table(("when", *(["function"] if several else []), "what", "commit", "by"), rows)
+        if more:
+            screen.print(f"Older lines are left out: `--limit` says how many are shown ({limit}).")
+        if not entries:
+            screen.print("The ledger is empty: nothing was deployed from here yet.")
+        elif not rows:
+            screen.print(f"Nothing of that kind, in {len(entries)} entries since {at(entries[0].at)}.")
+    screen.result(lines)
+    return 0
+
+
+def _then(typed: Typed) -> int:
+    world, screen, asked = typed.world, typed.screen, typed.asked
+    now = world.clock.now()
+    moment = _moment(asked.at, "--at", now)
+    assert moment is not None
+    if moment > now:
+        raise UsageError(f"{asked.at} ({moments.shown(moment)}) has not come yet", where="--at")
+    for name in ("build", "commit", "by", "kind", "limit"):
+        if getattr(asked, name):
+            raise UsageError(f"--at shows aliases, and --{name} chooses lines", next="Leave one of them out.")
+    found = chronicle.then(world.ledger.told(), moment, _wanted(typed, now))
+    if not screen.json:
+        screen.print(screen.bold(f"At {moments.shown(moment)}, {ago(now - moment)} ago:"))
+        places = {":".join(row.arn.split(":")[3:5]) for row in found.aliases}
+        where = ["region:account"] if len(places) > 1 else []
+        screen.table(
+            ("function", *where, "alias", "version", "build", "commit", "since", "by", "how"),
+            [_row(row, several=len(places) > 1) for row in found.aliases],
+        )
+        for row in found.aliases:
+            for note in row.notes:
+                screen.print(f"{row.function} {row.alias}: {note}.")
+        for told in found.notes:
+            screen.print(told)
+        if found.begins is not None and not found.aliases:
+            screen.print("No alias was known then.")
+        elif found.aliases:
+            screen.print("So the ledger tells it: a move without Pointsman shows only at the next one with it.")
+    screen.result(found)
+    return 0
+
+
+def _row(row: Serving, *, several: bool) -> tuple[str, ...]:
+    version = row.version or "not known"
+    if row.canary and row.weight:
+        version += f" + {row.weight * 100:g} % on {row.canary}"
+    return (
+        row.function,
+        *([":".join(row.arn.split(":")[3:5])] if several else []),
+        row.alias,
+        version + ("" if row.sure or not row.version else " ?"),
+        row.build or "-",
+        row.commit[:10] or "-",
+        at(row.since) if row.since else "-",
+        row.by + (f" ({row.ci})" if row.ci else "") or "-",
+        row.how or "-",
+    )
+
+
+def _rebuild(typed: Typed) -> int:
+    from pointsman import rebuilding
+
+    world, screen, asked = typed.world, typed.screen, typed.asked
+    if not asked.force:
+        rebuilding.must_be_needed(world)
+    found = rebuilding.rebuild(world, world.functions())
+    if not screen.json:
+        kept = f" The old one is kept as {found.set_aside}." if found.set_aside else ""
+        screen.print(f"Wrote {world.ledger.place} anew: {found.versions} versions, {found.aliases} aliases.{kept}")
+        for note in found.notes:
+            screen.print(f"{note}.")
+    screen.result(found)
+    return 0
+
+
+__all__ = ["run"]
