@@ -131,7 +131,7 @@ class Verified(Value, frozen=True, kw_only=True):
 def place(world: World, to: str | None) -> str:
     """Where the backup is: as said, or as the file says. A rehearsal's is its own. Raises UsageError for nowhere."""
     if to:
-        return to
+        return to if to.startswith(_S3) else str(Path(to).expanduser().absolute())
     said = world.project.backup.to
     if said is None:
         raise UsageError(
@@ -322,7 +322,9 @@ def _listed(
     for name in names:
         try:
             found[name] = door.gateway.listing(name, configuration)
-        except (NotFound, AccessDenied) as error:
+        except NotFound:
+            problems.append(Problem(function=name, what=f"there is no such function in {door.wire.region}"))
+        except AccessDenied as error:
             problems.append(Problem(function=name, what=error.what, next=error.next))
     return found, problems
 

@@ -46,7 +46,7 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     (
         "keep",
         (
-            ("backup", "versions, packages and all that hangs on them, kept in a folder or in S3"),
+            ("backup", "keep packages, versions and all that hangs on them in a folder or in S3"),
             ("restore", "bring back a version, or a function that was deleted, from a backup"),
         ),
     ),
@@ -821,13 +821,13 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[Parser, Parser], object]]] = {
     "branch": ("pointsman branch sync --yes", "", _branch),
     "backup": (
         "pointsman backup --all --to s3://acme-backups/lambda",
-        "A document for each function and region; of packages each once, by digest.",
+        "Of packages each\nonce, by its digest; a document for each function and region; only what is new is fetched.",
         _backup,
     ),
     "restore": (
         "pointsman restore greeting 101 --yes",
-        "With VERSION|BUILD: as a new version of the function, $LATEST is put back\n"
-        "afterwards. Without: a function that was deleted, with its aliases as they were. The plan is shown first.",
+        "A version becomes\na new version of the function, and $LATEST is put back afterwards; a deleted function gets\n"
+        "its aliases as they were. The plan is shown first.",
         _restore,
     ),
     "status": ("pointsman status", "", lambda parser, _shared: _function(parser)),
