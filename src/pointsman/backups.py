@@ -288,13 +288,13 @@ def save(
 
 
 def published(session: Session, arn: FunctionArn, version: Version, package: Artifact | None) -> str:
-    """Keep what a deploy has published. Why that could not be done; "" where it is, or nobody wants it.
+    """Keep what a deploy has published. Why that could not be done; "" where it is.
 
     `package` is in our hands, and is not fetched. The deploy goes on either way: what is served does not depend on a
     backup. One that was not kept is tried again with the next deploy of it.
     """
     world, subject = session.world, f"{arn.unqualified}:{version}"
-    if not world.project.backup.after_publish or session.ledger.newest("kept", subject):
+    if session.ledger.newest("kept", subject):
         return ""
     try:
         found = session.gateway.function(arn.name, version)

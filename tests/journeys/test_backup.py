@@ -443,7 +443,7 @@ def test_a_permission_that_is_missing_is_named_and_no_half_document_is_written(f
     answer = shop.run("backup", "--to", PLACE, wrap=lambda inner: Watched(inner, denied))
 
     assert answer.code == 1
-    assert "is not backed up in full: not authorized. The credentials need lambda:ListFunctionUrlConfigs" in answer.err
+    assert "is not backed up: not authorized. The credentials need lambda:ListFunctionUrlConfigs" in answer.err
     assert documents(shop) == []
     assert shop.ok("backup", "--to", PLACE, "--json").result["fetched"] == 0  # the packages are in already
 

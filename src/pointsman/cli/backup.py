@@ -52,8 +52,8 @@ def _save(typed: Typed) -> int:
             f"{done.place}: {counted(done.fetched, 'new package')} ({size(done.bytes)}), {done.known} there before."
         )
         for problem in done.problems:
-            whole = "in full" if problem.function in {each.function for each in done.functions} else "at all"
-            screen.warn(f"{problem.function} is not backed up {whole}: {problem.what}. {problem.next}".rstrip())
+            partly = " in full" if problem.function in {each.function for each in done.functions} else ""
+            screen.warn(f"{problem.function} is not backed up{partly}: {problem.what}. {problem.next}".rstrip())
     screen.result(done, ok=not done.problems)
     return 1 if done.problems else 0
 

@@ -826,8 +826,8 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[Parser, Parser], object]]] = {
     ),
     "restore": (
         "pointsman restore greeting 101 --yes",
-        "A version becomes\na new version of the function, and $LATEST is put back afterwards; a deleted function gets\n"
-        "its aliases as they were. The plan is shown first.",
+        "A version becomes\na new version of the function, and $LATEST is put back afterwards; a deleted function\n"
+        "gets its aliases as they were. The plan is shown first.",
         _restore,
     ),
     "status": ("pointsman status", "", lambda parser, _shared: _function(parser)),
