@@ -131,7 +131,7 @@ class Verified(Value, frozen=True, kw_only=True):
 def place(world: World, to: str | None) -> str:
     """Where the backup is: as said, or as the file says. A rehearsal's is its own. Raises UsageError for nowhere."""
     if to:
-        return to
+        return to if to.startswith(_S3) else str(Path(to).expanduser().absolute())
     said = world.project.backup.to
     if said is None:
         raise UsageError(
@@ -288,13 +288,13 @@ def save(
 
 
 def published(session: Session, arn: FunctionArn, version: Version, package: Artifact | None) -> str:
-    """Keep what a deploy has published. Why that could not be done; "" where it is, or nobody wants it.
+    """Keep what a deploy has published. Why that could not be done; "" where it is.
 
     `package` is in our hands, and is not fetched. The deploy goes on either way: what is served does not depend on a
     backup. One that was not kept is tried again with the next deploy of it.
     """
     world, subject = session.world, f"{arn.unqualified}:{version}"
-    if not world.project.backup.after_publish or session.ledger.newest("kept", subject):
+    if session.ledger.newest("kept", subject):
         return ""
     try:
         found = session.gateway.function(arn.name, version)
@@ -322,7 +322,9 @@ def _listed(
     for name in names:
         try:
             found[name] = door.gateway.listing(name, configuration)
-        except (NotFound, AccessDenied) as error:
+        except NotFound:
+            problems.append(Problem(function=name, what=f"there is no such function in {door.wire.region}"))
+        except AccessDenied as error:
             problems.append(Problem(function=name, what=error.what, next=error.next))
     return found, problems
 

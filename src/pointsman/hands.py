@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from pointsman import approving, backups, branch_roles, furnishing, layers, owners, role_guard, rolling
+from pointsman import approving, branch_roles, furnishing, layers, owners, role_guard, rolling
 from pointsman.aws.gateway import Package
 from pointsman.belongings import RemoveUrl
 from pointsman.config import Direct, Function, Test
@@ -136,7 +136,10 @@ class Work:
                 session.ledger.lend(session.run, session.arn, step.lent, step.role)
         self.execution.prepare()
         execution, made = self.execution, self.made
-        if made.kind == "deploy" and execution.arn and execution.version:
+        wanted = session.world.project.backup.after_publish and made.kind == "deploy"
+        if wanted and execution.arn and execution.version:
+            from pointsman import backups
+
             self.unsaved = backups.published(session, execution.arn, execution.version, made.artifact)
 
     def released(self) -> Released:

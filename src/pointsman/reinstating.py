@@ -468,9 +468,13 @@ def _wanted(document: Document, asked: Asked, seen: Seen) -> tuple[SavedVersion,
             next="Say which version to bring back as a new one (`pointsman restore FUNCTION VERSION`), or --name for "
             "another function.",
         )
-    served = {each.routing.version for each in document.aliases}
-    served |= {each.routing.canary.version for each in document.aliases if each.routing.canary}
+    served = {version for each in document.aliases for version in _served(each)}
     return tuple(each for each in document.versions if asked.every or each.version in served)
+
+
+def _served(alias: SavedAlias) -> tuple[Version, ...]:
+    canary = alias.routing.canary
+    return (alias.routing.version, *([canary.version] if canary else []))
 
 
 def _must_be_whole(document: Document, version: SavedVersion, asked: Asked) -> None:
@@ -667,12 +671,15 @@ def _belongings(
     steps: list[Step] = []
     notes: list[str] = []
     there = {each.name: each for each in seen.aliases}
+    names = {"", *versions}
     for alias in document.aliases:
-        if not alias.routing.version.published:
-            notes.append(f"alias {alias.name} pointed to $LATEST, and does again")
+        lacking = sorted(each for each in _served(alias) if each.published and each not in versions)
+        if lacking:
+            notes.append(f"alias {alias.name} is left out: version {lacking[0]}, which it serves, is not saved")
+            continue
+        names.add(alias.name)
         if alias.name not in there or bool(alias.routing.canary) != bool(there[alias.name].routing.canary):
             steps.append(MakeAlias(alias=alias))
-    names = {"", *(each.name for each in document.aliases), *versions}
     for qualifier, policy in document.policies.items():
         if qualifier not in names:
             continue
@@ -721,7 +728,7 @@ def _belongings(
 
 def routed(routing: Routing, mapping: Mapping[Version, Version]) -> Routing:
     """The same in present numbers. Two that have become one version are no canary any more."""
-    version = mapping.get(routing.version, routing.version)
+    version = mapping[routing.version] if routing.version.published else routing.version
     canary = routing.canary
     if canary is None or mapping[canary.version] == version:
         return Routing(version=version)

@@ -126,6 +126,23 @@ def test_a_deleted_function_gets_the_versions_its_aliases_serve_and_its_own_late
     assert set(made.digests) == {sha("B"), sha("A"), sha("C")}
 
 
+def test_a_function_without_aliases_gets_its_latest() -> None:
+    made = plan(a_document(aliases=()), HERE, Asked(), Seen())
+
+    assert kinds(made) == ["CreateFunction"]
+    assert made.digests == (sha("C"),)
+
+
+def test_an_alias_whose_version_is_not_saved_is_left_out_aloud() -> None:
+    """Its number may be another version by now."""
+    permission = SavedPolicy(permissions=(Permission(id="a", parameters={"Principal": "*"}),), text="")
+    made = plan(a_document(versions=(ONE, TWO), policies={"PROD": permission}), HERE, Asked(), Seen())
+
+    assert "MakeAlias" not in kinds(made)
+    assert "Grant" not in kinds(made)
+    assert "alias PROD is left out: version 3, which it serves, is not saved" in made.notes
+
+
 def test_every_version_on_request() -> None:
     made = plan(a_document(), HERE, Asked(every=True), Seen())
 

@@ -50,6 +50,7 @@ class Many:
     def __init__(self, address: str) -> None:
         self.address = address
         self.versions = list(range(1, VERSIONS + 1))
+        self.born = "first"
         self.calls: Counter[str] = Counter()
         self.lock = threading.Lock()
 
@@ -86,7 +87,7 @@ class Many:
             "CodeSize": len(code),
             "Description": f"build-{number}",
             "Environment": {"Variables": {"NUMBER": version}},
-            "LastModified": f"at {number}",
+            "LastModified": f"{self.born} {number}",
         }
 
 
@@ -160,3 +161,17 @@ def test_a_version_that_is_deleted_while_it_is_saved_is_told(shop: Shop, served:
     assert told.code == 1
     assert told.result["functions"][0]["versions"] == 1
     assert told.result["problems"] == [{"function": "many", "what": "version 1: Function not found", "next": ""}]
+
+
+def test_a_function_that_took_anothers_place_gets_a_document_of_its_own(
+    shop: Shop, served: tuple[Many, list[str]]
+) -> None:
+    """Deleted, and made again under the same name: version 1 is another now, and the old one is not lost."""
+    many, _asked = served
+    words = ("--json",)
+    for many.born, many.versions in (("first", [1, 2, 3]), ("second", [1])):
+        shop.ok("backup", "many", "--to", "kept", *words, wrap=lambda _inner: many, clock=Hurried())
+
+    listed = shop.ok("backup", "list", "--from", "kept", "--json").result["functions"]
+    assert sorted(each["versions"] for each in listed) == [1, 3]
+    shop.ok("backup", "verify", "--from", "kept")

@@ -52,7 +52,8 @@ def _save(typed: Typed) -> int:
             f"{done.place}: {counted(done.fetched, 'new package')} ({size(done.bytes)}), {done.known} there before."
         )
         for problem in done.problems:
-            screen.warn(f"{problem.function} is not backed up in full: {problem.what}. {problem.next}".rstrip())
+            partly = " in full" if problem.function in {each.function for each in done.functions} else ""
+            screen.warn(f"{problem.function} is not backed up{partly}: {problem.what}. {problem.next}".rstrip())
     screen.result(done, ok=not done.problems)
     return 1 if done.problems else 0
 

@@ -51,7 +51,7 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     (
         "keep",
         (
-            ("backup", "versions, packages and all that hangs on them, kept in a folder or in S3"),
+            ("backup", "keep packages, versions and all that hangs on them in a folder or in S3"),
             ("restore", "bring back a version, or a function that was deleted, from a backup"),
             ("prune", "delete the versions that nobody needs: shown first, each with its reason"),
         ),
@@ -893,13 +893,13 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[Parser, Parser], object]]] = {
     ),
     "backup": (
         "pointsman backup --all --to s3://acme-backups/lambda",
-        "A document for each function and region; of packages each once, by digest.",
+        "Of packages each\nonce, by its digest; a document for each function and region; only what is new is fetched.",
         _backup,
     ),
     "restore": (
         "pointsman restore greeting 101 --yes",
-        "With VERSION|BUILD: as a new version of the function, $LATEST is put back\n"
-        "afterwards. Without: a function that was deleted, with its aliases as they were. The plan is shown first.",
+        "A version becomes\na new version of the function, and $LATEST is put back afterwards; a deleted function\n"
+        "gets its aliases as they were. The plan is shown first.",
         _restore,
     ),
     "versions": ("pointsman versions", "", lambda parser, _shared: _function(_to(parser))),
