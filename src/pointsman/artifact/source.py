@@ -125,6 +125,12 @@ def named(include: Sequence[str], name: str) -> bool:
     return f"/{name}".endswith(tuple(f"/{text.strip('/')}" for text in _naming(include)))
 
 
+def secret_by_name(name: str) -> str | None:
+    """The rule by which a file, or a folder that it is in, is a secret."""
+    parts = name.split("/")
+    return next((rule for rule in SECRETS if any(fnmatchcase(each, rule.strip("/")) for each in parts)), None)
+
+
 def _excluded(root: Path, exclude: Sequence[str], never: Iterable[str]) -> Matches | None:
     """Whether a name has been ruled out by the user or by us; None where nothing is."""
     within = [path for each in never if not (path := os.path.relpath(root / each, root)).startswith("..")]
