@@ -49,7 +49,7 @@ WAYS: dict[Language, Way] = {
         "cargo",
         ("Cargo.toml",),
         ("cargo", "cargo-lambda"),
-        "Install Rust (https://rustup.rs) and `pip install cargo-lambda`.",
+        "Install Rust (https://rustup.rs), and `pip install cargo-lambda ziglang` for the python3 on PATH.",
     ),
     "make": Way("provided", None, ("Makefile",), ("make",), "Install GNU Make."),
 }
