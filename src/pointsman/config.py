@@ -5,18 +5,19 @@ what `explain` and `config_reference.toml` tell, and the JSON Schema. What a typ
 down.
 """
 
-from __future__ import annotations
-
+# No `from __future__ import annotations` here: msgspec reads them all at every start, and as texts reads them twice.
 import functools
 import re
 import tomllib
-import zoneinfo
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
+import pointsman.model  # noqa: F401 - first, for it imports msgspec by the shorter way
+
+# isort: split
 import msgspec
 import msgspec.inspect as mi
 from msgspec import Meta
@@ -1340,6 +1341,8 @@ def _gate(values: dict[str, Any], _at: _At, _root: Path) -> _Problems:
 
 def _window(values: dict[str, Any], _at: _At, _root: Path) -> _Problems:
     if isinstance(zone := values["zone"], str):
+        import zoneinfo
+
         try:
             zoneinfo.ZoneInfo(zone)
         except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):

@@ -347,6 +347,7 @@ def _arns(session: Session, environments: Iterable[Environment], account: str) -
         "clones": (f"{path}/{head}-*-branch-*",),
         "stack": (stacks,),
         "bucket": tuple(f"arn:aws:s3:::{each.bucket}/pointsman/*" for each in environments if each.bucket),
+        "buckets": tuple(f"arn:aws:s3:::{each.bucket}" for each in environments if each.bucket),
         "layers": tuple(f"{arn}{tail}" for arn in own for tail in ("", ":*")),
         "others": tuple(each for each in named if each.startswith("arn:")),
         "images": (images.arn(function_.image),) if function_.image else (),

@@ -361,9 +361,7 @@ def _package(session: Session, made: Artifact | None) -> Package:
     bucket = session.environment.bucket
     if not bucket:  # then it fits into a request: packaging.check asks for a bucket otherwise
         return Package(zip=path.read_bytes())
-    key = uploads.key_of(made)
-    uploads.store(session.gateway, bucket, key, path, session.say)
-    return Package(bucket=bucket, key=key)
+    return layers.by_bucket(session, bucket, uploads.key_of(made), path)
 
 
 def unit_gate(function: Function) -> tuple[Gate, ...]:

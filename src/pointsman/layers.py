@@ -16,7 +16,7 @@ from pointsman.config import Direct
 from pointsman.errors import AccessDenied, Ambiguous, FunctionFailed, NotFound
 from pointsman.model import Artifact, BuiltLayer, Configuration, LayerVersion, from_json, size, to_json
 from pointsman.plan import PublishLayer
-from pointsman.provision import uploads
+from pointsman.provision import rehearsal, uploads
 from pointsman.world import Session
 
 ATTEMPTS = 3
@@ -178,7 +178,18 @@ def _content(session: Session, built: BuiltLayer) -> Package:
     if not bucket:
         return Package(zip=path.read_bytes())
     key = f"{uploads.OURS}layers/{built.layer}/{built.package.sha256.hex}.zip"
-    uploads.store(session.gateway, bucket, key, path, session.say)
+    return by_bucket(session, bucket, key, path)
+
+
+def by_bucket(session: Session, bucket: str, key: str, path: Path) -> Package:
+    """A package, a layer's or a function's, once it lies in S3. A rehearsal makes the bucket where it is missing."""
+    try:
+        uploads.store(session.gateway, bucket, key, path, session.say)
+    except NotFound:
+        if not session.world.staged:
+            raise
+        rehearsal.bucket(session.gateway, bucket, session.wire.region, session.say)
+        uploads.store(session.gateway, bucket, key, path, session.say)
     return Package(bucket=bucket, key=key)
 
 

@@ -429,6 +429,20 @@ class KeptReady(Value, frozen=True, kw_only=True):
     modified: str = ""
 
 
+class Gauge(str):
+    """A line of progress that takes the place of the one before it, where lines may be redrawn."""
+
+    __slots__ = ()
+
+
+def gauge(what: str, done: int, whole: int, seconds: float) -> Gauge:
+    """How far a transfer of `whole` bytes is: `done` of them in `seconds`, and as many more as that lets expect."""
+    width = 20
+    full = width * done // whole
+    left = f", {seconds * (whole - done) / done:.0f} s left" if 0 < done < whole else ""
+    return Gauge(f"{what} [{'#' * full}{'.' * (width - full)}] {100 * done // whole}% of {size(whole)}{left}")
+
+
 def counted(number: int, what: str) -> str:
     """ "1 file", "3 files"."""
     return f"{number} {what}{'' if number == 1 else 's'}"

@@ -185,6 +185,18 @@ def test_native_code_for_another_machine_is_named(
     ]
 
 
+def test_a_zip_that_does_not_tell_files_from_links_is_looked_into_all_the_same(tmp_path: Path) -> None:
+    """As Python's `writestr` makes them: permissions, and no kind."""
+    with zipfile.ZipFile(tmp_path / "made.zip", "w") as zipped:
+        info = zipfile.ZipInfo("lib/x.so")
+        info.external_attr = 0o644 << 16
+        zipped.writestr(info, ARM)
+
+    (found,) = problems(inspect(tmp_path / "made.zip", "greeting"), None, PYTHON, None, "x86_64")
+
+    assert found.what == "lib/x.so is made for arm64, not for x86_64"
+
+
 def test_a_packages_many_libraries_are_one_problem_with_its_remedy(tmp_path: Path) -> None:
     files: dict[str, bytes | str] = {f"numpy/{n}.so": ARM for n in range(7)}
 

@@ -7,6 +7,7 @@ import threading
 import time
 import zipfile
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -110,6 +111,7 @@ def test_secrets_are_refused_unless_they_are_named(tmp_path: Path, name: str, co
         "if text.startswith('-----BEGIN PRIVATE KEY-----'):\n    refuse()\n",
         "//registry/:_authToken=${NPM_TOKEN}\n",
         "prefixes = ('ghp_', 'npm_', 'sk_live_', 'xoxb-')\n",
+        "live_sk: 'sk_live_XXXXXXXXXXXXXXXXXXXXXXXX'\n",
     ],
 )
 def test_what_only_looks_like_a_secret_goes_in(tmp_path: Path, content: str) -> None:
@@ -135,18 +137,38 @@ def test_files_that_are_secrets_by_name_stay_out_aloud(tmp_path: Path) -> None:
     assert ".env" in names(make(source, tmp_path, include=("**", ".env")))
 
 
-def test_a_ready_zip_that_holds_a_secret_is_taken_and_that_is_said(tmp_path: Path) -> None:
-    """Somebody made it so on purpose; node_modules bring such names for their tests."""
+def test_a_ready_zip_with_secrets_is_refused_unless_they_are_named(tmp_path: Path) -> None:
+    """Packages bring such names, and such texts, for their tests."""
     source = lay(tmp_path / "src", {"a.txt": ""})
     with zipfile.ZipFile(source / "ready.zip", "w") as zipped:
-        for name in ("app.py", ".env", "node_modules/x/.npmrc"):
+        for name in ("app.py", ".env", "node_modules/x/.npmrc", "six/.netrc"):
             zipped.writestr(name, "")
-    said: list[str] = []
+        zipped.writestr("config/aws.ini", AWS)
+        zipped.writestr("six/keys.py", AWS)
+        zipped.writestr("six-1.dist-info/RECORD", "six/keys.py,sha256=x,1\nsix/.netrc,,\nsix-1.dist-info/RECORD,,\n")
 
-    made = make(source, tmp_path, said, build="zip", artifact="ready.zip")
+    with pytest.raises(BuildFailed, match=r"secrets would be packaged: \.env is .*, config/aws.ini holds an") as caught:
+        make(source, tmp_path, build="zip", artifact="ready.zip")
+    made = make(source, tmp_path, build="zip", artifact="ready.zip", include=("**", ".env", "config/aws.ini"))
 
-    assert "ready.zip holds .env: is that meant for the function?" in said
-    assert [each.name for each in listing(made).files] == [".env", "app.py", "node_modules/x/.npmrc"]
+    assert 'Make ready.zip without them, or name them (include = ["**", ".env"])' in caught.value.next
+    assert made.files == 7
+
+
+@pytest.mark.parametrize("how", ["command", "zip"])
+def test_a_folder_that_a_command_filled_is_searched_for_secrets_but_not_what_packages_brought(
+    tmp_path: Path, how: Literal["command", "zip"]
+) -> None:
+    files = {"out/app.py": "", "out/conf/aws.ini": AWS, "out/node_modules/x/keys.js": AWS, "out/six/keys.py": AWS}
+    record = {"out/six-1.dist-info/RECORD": "six/keys.py,sha256=x,1\n"}
+    source = lay(tmp_path / "src", {**files, **record})
+    command = "touch out/app.py" if how == "command" else None
+
+    with pytest.raises(BuildFailed, match=r"packaged: conf/aws.ini holds an access key of AWS's\n"):
+        make(source, tmp_path, build=how, command=command, artifact="out")
+    made = make(source, tmp_path, build=how, command=command, artifact="out", exclude=("conf/",))
+
+    assert names(made) == ["app.py", "node_modules/x/keys.js", "six-1.dist-info/RECORD", "six/keys.py"]
 
 
 # Listings

@@ -197,6 +197,15 @@ def test_rust_is_compiled_to_the_same_bytes_anywhere(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not has("go"), reason="Go is not on this machine")
+def test_what_gos_compiler_says_is_told(tmp_path: Path) -> None:
+    """The builder goes on to look for a folder `bootstrap`, and tells of that alone."""
+    files = {"go.mod": "module hello\n\ngo 1.19\n", "main.go": "package main\n\nfunc main() { missing() }\n"}
+
+    with pytest.raises(BuildFailed, match=r"\./main\.go:3:15: undefined: missing"):
+        make(lay(tmp_path / "src", files), tmp_path, build="go")
+
+
+@pytest.mark.skipif(not has("go"), reason="Go is not on this machine")
 def test_go_is_compiled_to_the_same_bytes_anywhere(tmp_path: Path) -> None:
     made = []
     for place in ("a", "b/c"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,7 +107,8 @@ def test_a_large_file_goes_up_in_parts_with_its_progress_told(door: Door, tmp_pa
     )
     assert door.body() == path.read_bytes()
     assert door.said[0] == f"uploading 16.8 MB to s3://{door.bucket}/{KEY}"
-    assert door.said[-1] == "uploaded 16.8 MB of 16.8 MB"
+    assert door.said[-1] == "uploading [####################] 100% of 16.8 MB"
+    assert re.fullmatch(r"uploading \[[#.]{20}\] \d+% of 16.8 MB, \d+ s left", door.said[-2])
     assert len(door.said) == 4
     assert door.store(path) == ["HeadObject"], "known by its parts' digests"
 

@@ -97,7 +97,7 @@ def _build(recipe: Recipe, out: Path, tools: Tools) -> Artifact:
     if recipe.build in ("command", "zip"):
         source = _ready(recipe, source, tools)
         if source.is_file():
-            return _taken(recipe, source, out, tools.say)
+            return _taken(recipe, source, out)
     with contextlib.ExitStack() as until_packed:
 
         @functools.cache
@@ -116,13 +116,12 @@ def _build(recipe: Recipe, out: Path, tools: Tools) -> Artifact:
     return made
 
 
-def _taken(recipe: Recipe, zipped: Path, out: Path, say: Callable[[str], None]) -> Artifact:
+def _taken(recipe: Recipe, zipped: Path, out: Path) -> Artifact:
     """A ready zip, as it is."""
-    from pointsman.artifact import contents, gathering, notes
+    from pointsman.artifact import contents, gathering, secrets
 
     seen = inspect(zipped, recipe.function)
-    if found := gathering.secret_names([*notes.modes(seen)]):
-        say(f"{zipped.name} holds {', '.join(found)}: is that meant for the function?")
+    secrets.refuse_in_zip(zipped, recipe.include)
     with _part(out, recipe.function) as part:
         made = _keep(recipe.function, out, part, _copied(seen, part))
     contents.keep(made, contents.About(settings=gathering.settings(recipe)))

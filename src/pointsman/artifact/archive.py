@@ -67,9 +67,10 @@ class Written(NamedTuple):
 
 
 # What decides the bytes, beside the members. libdeflate's output does not depend on the processor, but may on its
-# version: so that is pinned. Level 5 is the least that is below `zip -r`'s size on our trees (bench/package.py).
-LEVEL = 5
-MAKER = f"2 deflate-{deflate.__version__} {LEVEL}"
+# version: so that is pinned. Level 5 is the least that is below `zip -r`'s size on our trees (bench/package.py). What
+# is below SMALL takes level 1, a third faster there: it loses less by it than zip's longer headers take.
+LEVEL, SMALL = 5, 4096
+MAKER = f"3 deflate-{deflate.__version__} {LEVEL} {SMALL}"
 STORED, DEFLATED = 0, 8
 UNIX = 3 << 8
 UTF8 = 0x0800
@@ -101,7 +102,7 @@ def packed(data: bytes) -> tuple[int, bytes | bytearray]:
         samples = [data[start : start + SAMPLE] for start in starts]
         if sum(len(deflate.deflate_compress(each, LEVEL)) for each in samples) > 0.98 * SAMPLE * len(samples):
             return STORED, data
-    body = deflate.deflate_compress(data, LEVEL)
+    body = deflate.deflate_compress(data, LEVEL if len(data) >= SMALL else 1)
     return (DEFLATED, body) if len(body) < len(data) else (STORED, data)
 
 

@@ -49,7 +49,7 @@ WAYS: dict[Language, Way] = {
         "cargo",
         ("Cargo.toml",),
         ("cargo", "cargo-lambda"),
-        "Install Rust (https://rustup.rs) and `pip install cargo-lambda`.",
+        "Install Rust (https://rustup.rs), and `pip install cargo-lambda ziglang` for the python3 on PATH.",
     ),
     "make": Way("provided", None, ("Makefile",), ("make",), "Install GNU Make."),
 }
@@ -91,6 +91,7 @@ def compiled(
     return once(tools, language, key, make)
 
 
+ALOUD = ("java", "go")  # what Maven, Gradle and Go have against the sources is told at the level of debugging only
 _NOTHING = {"make": "Let the target copy what belongs into it to $(ARTIFACTS_DIR)."}
 
 
@@ -228,12 +229,12 @@ def _call(  # noqa: PLR0917
 
     def hear(line: str) -> None:
         said.append(line := re.sub(r"\x1b\[[0-9;]*m", "", line))
-        if not line.startswith("{") and (language != "java" or line.lstrip().startswith("Running ")):
+        if not line.startswith("{") and (language not in ALOUD or line.lstrip().startswith("Running ")):
             tools.say(line.strip())
 
     command = [sys.executable, "-m", "aws_lambda_builders", json.dumps(request)]
     environment = {**tools.environment, **_settled(language, project, tools.environment)}
-    if language == "java":  # what Maven and Gradle say against the sources is told at this level only
+    if language in ALOUD:
         environment["LAMBDA_BUILDERS_LOG_LEVEL"] = "10"
     try:
         run(command, cwd=project, environment=environment, say=hear, halted=tools.halted)
@@ -243,13 +244,24 @@ def _call(  # noqa: PLR0917
 
 def _failed(language: Language, said: list[str]) -> PointsmanError:
     """In the builder's words, which come last, and the compiler's before them."""
-    message, before = "", said[-20:]
+    message, before = "", said
     if said and said[-1].startswith("{"):
         message, before = str(json.loads(said[-1]).get("error", {}).get("message", "")), said[:-1]
     message = re.sub(r"\x1b\[[0-9;]*m", "", message)
+    if language == "go" and (compiler := _said_by_go(before)):
+        return BuildFailed(f'build = "go" failed:\n{compiler}')
     before = [line for line in before if re.search(r"\bERROR\b|\berror:|FAILED", line)][:20] or before[-20:]
     shown = "\n".join(f"  {line}" for line in before)
     return BuildFailed(f'build = "{language}" failed: {message.strip()}' + (f"\n{shown}" if shown else ""))
+
+
+def _said_by_go(said: list[str]) -> str:
+    """What the compiler has against the package at the root; "" where there is none. The builder only tells that it
+    then found no folder `bootstrap` either."""
+    ends = [place for place, line in enumerate(said) if line.startswith("Go files not found.")]
+    begins = [place for place, line in enumerate(said) if line.startswith("Trimpath requested")]
+    found = said[begins[-1] + 1 : ends[-1]] if begins and ends else []
+    return "" if any("no Go files in" in line for line in found) else "\n".join(f"  {line}" for line in found[:20])
 
 
 def _glibc(runtime: str | None, architecture: str) -> list[str]:

@@ -7,13 +7,15 @@ import functools
 import re
 import struct
 import sys
-import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pointsman.artifact import notes
 from pointsman.errors import BuildFailed
 from pointsman.model import Artifact, BuiltLayer, few
+
+if TYPE_CHECKING:
+    import zipfile
 
 ZIPPED = 50 * 1024 * 1024  # in a request; more goes through S3
 UNZIPPED = 262_144_000  # with all layers
@@ -29,6 +31,8 @@ class _Content:
 
     @functools.cached_property
     def _zipped(self) -> zipfile.ZipFile:
+        import zipfile
+
         return zipfile.ZipFile(self._path)
 
     def read(self, name: str, most: int = -1) -> bytes:
@@ -127,14 +131,15 @@ def _of_layer(layer: BuiltLayer, bucket: str | None) -> list[Problem]:
 
 
 def too_large(sizes: Iterable[tuple[str, int]], where: str = "", layers: Sequence[BuiltLayer] = ()) -> list[Problem]:
+    sizes = tuple(sizes)
+    if sum(size for _, size in sizes) + sum(layer.package.unzipped for layer in layers) <= UNZIPPED:
+        return []
     total: collections.Counter[str] = collections.Counter()
     for name, size in sizes:
         parts = name.split("/")
         total["/".join(parts[: 2 if parts[0] == "node_modules" else 1])] += size
     for layer in layers:
         total[f"layer {layer.layer}"] = layer.package.unzipped
-    if total.total() <= UNZIPPED:
-        return []
     largest = ", ".join(f"{name} {size / 1e6:.0f} MB" for name, size in total.most_common(3))
     together = " with its layers" if layers else ""
     return [

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from pointsman.artifact.archive import MAKER, Member
 from pointsman.artifact.contents import About
-from pointsman.artifact.source import EVERYTHING, SECRETS, Kind, LeftOut, choose, closed, member
+from pointsman.artifact.source import EVERYTHING, Kind, LeftOut, choose, closed, member
 from pointsman.artifact.tools import Installed, Tools, copy
 from pointsman.errors import BuildFailed, UsageError
 from pointsman.model import size
@@ -80,8 +80,8 @@ def gather(
         raise BuildFailed(f"{source} has no file to package", next="Look at `include` and `exclude`.")
     closed(member for member, _ in by_name.values())
     decided = settings(recipe)
-    if recipe.build in ("python", "node", "ruby"):
-        _refuse_secrets([*layers.shared, *layers.own], recipe, decided, earlier, above)
+    own = layers.own if recipe.build in ("python", "node", "ruby") else _not_brought(layers.own)
+    _refuse_secrets([*layers.shared, *own], recipe, decided, earlier, above)
     left = [(each.name, each.rule) for each in sorted(job.left)[:MOST_LEFT_OUT]]
     about = About(
         settings=decided,
@@ -208,6 +208,15 @@ def _refuse_secrets(
     same = earlier and about and about.settings.get("include") == decided.get("include")
     clean = {(entry.name.removeprefix(above), entry.seen) for entry in earlier.entries} if earlier and same else set()
     secrets.refuse(members, recipe.include, clean)
+
+
+def _not_brought(made: list[Member]) -> list[Member]:
+    """Of a folder that a command filled: without what packages brought, whose tests may hold keys."""
+    from pointsman.artifact import secrets
+
+    records = {each.name: Path(each.path).read_bytes() for each in made if each.name.endswith(secrets.RECORD)}
+    foreign = secrets.brought((each.name for each in made), records)
+    return [each for each in made if each.name not in foreign]
 
 
 # Dependencies
@@ -340,14 +349,3 @@ def _copied(job: _Job) -> Path:
         if not goal.exists():
             copy(path, goal, kind="copied", never=job.never)
     return project.resolve()
-
-
-def secret_names(names: Sequence[str]) -> list[str]:
-    """Of the files of a ready zip those that are secrets by their names; not those within dependencies."""
-    rules = [rule.strip("/") for rule in SECRETS]
-    return [
-        name
-        for name in names
-        if "node_modules" not in name.split("/")
-        and any(fnmatchcase(part, rule) for part in name.split("/") for rule in rules)
-    ]

@@ -113,7 +113,10 @@ _decode = msgspec.msgpack.Decoder(_Written).decode
 
 def _mode(info: Any) -> int:
     # A zip from Windows has no permissions: Lambda lets everything in it be executed.
-    return info.external_attr >> 16 if info.create_system == 3 else 0o100755
+    if info.create_system != 3:
+        return 0o100755
+    mode = info.external_attr >> 16
+    return mode if mode >> 12 else 0o100000 | mode  # zipfile.writestr and others leave the kind out: it is a file
 
 
 def _beside(path: Path) -> Path:

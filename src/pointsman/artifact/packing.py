@@ -390,11 +390,13 @@ class _Processes:
     def __init__(self, jobs: list[_Job], do: Do, count: int) -> None:
         self._jobs = jobs
         take, self._give = os.pipe()
-        self._answers: dict[int, bytearray] = {}
+        self._answers: list[int] = []
+        self._buffer = bytearray(BLOCK)  # one for all: memory that is new costs more than what is read into it
         self._processes: list[int] = []
         self._poll = select.poll()
         for _ in range(count):
             read, write_ = os.pipe()
+            _widen(write_)
             try:
                 process = os.fork()
             except OSError:
@@ -412,7 +414,7 @@ class _Processes:
                 finally:
                     os._exit(0)
             os.close(write_)
-            self._answers[read] = bytearray()
+            self._answers.append(read)
             self._processes.append(process)
             self._poll.register(read, select.POLLIN)
         os.close(take)
@@ -424,16 +426,21 @@ class _Processes:
             raise _ended_from_outside() from None
 
     def wait(self) -> None:
-        for read, _ in self._poll.poll():
-            data = os.read(read, BLOCK)
-            if not data:
+        for pipe, _ in self._poll.poll():
+            head = bytes(self._read(pipe, 12))
+            with self._read(pipe, int.from_bytes(head[4:], "little")) as answer:
+                self._take(int.from_bytes(head[:4], "little"), *marshal.loads(answer))
+
+    def _read(self, pipe: int, length: int) -> memoryview:
+        if length > len(self._buffer):
+            self._buffer = bytearray(length)
+        whole = memoryview(self._buffer)[:length]
+        left = whole
+        while left:
+            if not (read := os.readv(pipe, [left])):
                 raise _ended_from_outside()
-            answer = self._answers[read]
-            answer += data
-            while len(answer) >= 12 and len(answer) >= (end := 12 + int.from_bytes(answer[4:12], "little")):
-                with memoryview(answer) as whole:
-                    self._take(int.from_bytes(whole[:4], "little"), *marshal.loads(whole[12:end]))
-                del answer[:end]
+            left = left[read:]
+        return whole
 
     def _take(self, place: int, first: Any, second: Any) -> None:
         job = self._jobs[place]
@@ -448,6 +455,14 @@ class _Processes:
             os.close(read)  # whoever still writes to it ends, too
         for process in self._processes:
             os.waitpid(process, 0)
+
+
+def _widen(pipe: int) -> None:
+    """Room for a few answers: who compresses should not wait for who writes."""
+    import fcntl
+
+    with contextlib.suppress(OSError):  # a user's pipes may together be limited
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, BLOCK)
 
 
 def _ended_from_outside() -> BuildFailed:
@@ -466,6 +481,7 @@ def _answer(jobs: list[_Job], do: Do, take: int, to: int) -> None:
         else:
             answer = marshal.dumps((f"compressing failed: {job.error!r}", ""))
         job.result = None
-        whole = memoryview(place + len(answer).to_bytes(8, "little") + answer)
-        while whole:
-            whole = whole[os.write(to, whole) :]
+        head = place + len(answer).to_bytes(8, "little")
+        left = memoryview(answer)[max(0, os.writev(to, [head, answer]) - len(head)) :]
+        while left:
+            left = left[os.write(to, left) :]

@@ -6,11 +6,12 @@ Each file is read once: what an earlier build has looked at and is unchanged is 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+import zipfile
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pointsman.artifact.archive import Member, Seen
-from pointsman.artifact.source import named
+from pointsman.artifact.source import named, secret_by_name
 from pointsman.errors import BuildFailed
 
 LARGEST = 256 << 10  # bytes; a longer text is data
@@ -41,26 +42,63 @@ def refuse(members: Iterable[Member], include: Sequence[str], clean: Collection[
         seen = member.seen
         if member.link is not None or seen is None or not 20 <= seen[0] <= LARGEST or (member.name, seen) in clean:
             continue
-        if (what := _secret(member)) and not named(include, member.name):
-            found.append((member.name, what))
+        try:
+            text = Path(member.path).read_bytes()
+        except OSError:  # packing says so
+            continue
+        if (what := _secret(text)) and not named(include, member.name):
+            found.append((member.name, f"holds {what}"))
+    _refuse(found, "Leave them out (exclude = [{}])")
+
+
+def refuse_in_zip(path: Path, include: Sequence[str]) -> None:
+    """The same of a ready zip, which nothing can be left out of; there, files that are secrets by name count, too."""
+    found = []
+    with zipfile.ZipFile(path) as zipped:
+        infos = [info for info in zipped.infolist() if not info.is_dir()]
+        records = {info.filename: zipped.read(info) for info in infos if info.filename.endswith(RECORD)}
+        foreign = brought((info.filename for info in infos), records)
+        for info in infos:
+            if info.filename in foreign or named(include, info.filename):
+                continue
+            if rule := secret_by_name(info.filename):
+                found.append((info.filename, f"is a secret by its name ({rule})"))
+            elif 20 <= info.file_size <= LARGEST and (what := _secret(zipped.read(info))):
+                found.append((info.filename, f"holds {what}"))
+    _refuse(found, f"Make {path.name} without them")
+
+
+RECORD = ".dist-info/RECORD"
+
+
+def brought(names: Iterable[str], records: Mapping[str, bytes]) -> set[str]:
+    """Of what somebody else installed those files that packages brought: node_modules, and what `records` list.
+
+    records: by name the content of the RECORD files that installers leave beside each Python package.
+    """
+    listed = {
+        f"{record.removesuffix(RECORD).rpartition('/')[0]}/{row.rsplit(',', 2)[0]}".removeprefix("/")
+        for record, text in records.items()
+        for row in text.decode(errors="replace").splitlines()
+    }
+    return {name for name in names if name in listed or "node_modules" in name.split("/") or "vendor/bundle/" in name}
+
+
+def _refuse(found: Sequence[tuple[str, str]], how: str) -> None:
     if found:
         first = sorted(found)[0][0]
         raise BuildFailed(
-            f"secrets would be packaged: {', '.join(f'{name} holds {what}' for name, what in sorted(found))}",
-            next=f'Leave them out (exclude = ["{first}"]), or name them (include = ["**", "{first}"]).'
+            f"secrets would be packaged: {', '.join(f'{name} {what}' for name, what in sorted(found))}",
+            next=how.format(f'"{first}"') + f', or name them (include = ["**", "{first}"]).'
             " At run time, secrets come from Secrets Manager or SSM.",
         )
 
 
-def _secret(member: Member) -> str | None:
-    try:
-        text = Path(member.path).read_bytes()
-    except OSError:  # packing says so
-        return None
+def _secret(text: bytes) -> str | None:
     if not _BEGINNINGS.search(text):
         return None
     for what, pattern in _KINDS.items():
-        if re.search(pattern, text):
+        if any(len({*each[0][-20:]}) > 2 for each in re.finditer(pattern, text)):  # not XXXX, which stands for one
             return what
     ids = [each for each in _KEY_ID.findall(text) if b"EXAMPLE" not in each]
     if ids and any(b"EXAMPLE" not in each and _mixed(each) for each in _SECRET.findall(text)):

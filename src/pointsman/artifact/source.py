@@ -15,10 +15,10 @@ from pointsman.artifact.archive import Member
 from pointsman.errors import BuildFailed
 
 # Globs over one component of a path. A leading `/`: only at the root; a trailing `/`: only folders.
-BYTECODE = ("__pycache__", "*.py[co]")
+BYTECODE = ("__pycache__", "*.pyc", "*.pyo")
 NOISE = (
     *(".git", ".gitignore", ".gitattributes", ".gitmodules", ".github", ".gitlab-ci.yml", ".circleci", ".hg", ".svn"),
-    *(".pointsman", "/pointsman.toml", *BYTECODE, ".DS_Store", "Thumbs.db", "*.sw[op]", "*~"),
+    *(".pointsman", "/pointsman.toml", *BYTECODE, ".DS_Store", "Thumbs.db", "*.swo", "*.swp", "*~"),
     *(".venv", "venv/", ".tox", ".nox", "*.egg-info/", ".*_cache", ".hypothesis", ".eslintcache", ".nyc_output"),
     *(".idea", ".vscode", ".editorconfig", ".terraform*", ".serverless", ".aws-sam", "/cdk.out/"),
     *(".env.example", ".env.sample", ".env.template", ".envrc"),
@@ -125,6 +125,12 @@ def named(include: Sequence[str], name: str) -> bool:
     return f"/{name}".endswith(tuple(f"/{text.strip('/')}" for text in _naming(include)))
 
 
+def secret_by_name(name: str) -> str | None:
+    """The rule by which a file, or a folder that it is in, is a secret."""
+    parts = name.split("/")
+    return next((rule for rule in SECRETS if any(fnmatchcase(each, rule.strip("/")) for each in parts)), None)
+
+
 def _excluded(root: Path, exclude: Sequence[str], never: Iterable[str]) -> Matches | None:
     """Whether a name has been ruled out by the user or by us; None where nothing is."""
     within = [path for each in never if not (path := os.path.relpath(root / each, root)).startswith("..")]
@@ -165,55 +171,68 @@ class _Choice:
     def walk(self, at: str, conditions: tuple[Matches, ...], foreign: bool) -> None:
         """`conditions`: the includes that brought this folder back; a file in it must be meant by them too.
         `foreign`: it is within a package, which may bring keys for its tests."""
+        folders: list[tuple[str, tuple[Matches, ...], bool]] = []
+        place = f"{self.root}/{at}"
         try:
-            entries = list(os.scandir(f"{self.root}/{at}"))
+            opened = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
             raise _unreadable(at or str(self.root), error) from error
-        for entry in entries:  # of thousands of files each passes here: what most do not need is asked last
-            last = entry.name
-            name = at + last
-            folder = entry.is_dir(follow_symlinks=False)
-            if not last.isascii() and not _is_utf8(name):
-                raise BuildFailed(f"the name of {name!r} is not UTF-8", next="Rename it.")
-            if self.excluded and self.excluded(f"{name}/" if folder else name):
-                self.left_out.append(LeftOut(f"{name}/" if folder else name, ""))
-                continue
-            meant = conditions
-            if self.by_last(last) or (at and self.by_path and self.by_path(name)):
-                back = {rule: self.named(rule.strip("/")) for rule in _rules(self.kind, name, folder)}
-                meant = (*conditions, *filter(None, back.values()))
-                if None in back.values():
-                    rule = next(rule for rule, found in back.items() if found is None)
-                    why = f"a secret by its name: {rule}" if rule in SECRETS else f"by default: {rule}"
-                    missed = rule in MISSED or rule in SECRETS
-                    self.left_out.append(LeftOut(f"{name}/" if folder else name, why, missed))
-                    continue
-            if folder:
-                self.walk(f"{name}/", meant, foreign or last == "node_modules")
-            elif (self.included is None or self.included(name)) and (
-                not meant or all(matches(name) for matches in meant)
-            ):
-                self._add(entry, name, foreign)
-            else:
-                self.left_out.append(LeftOut(name, "not in `include`"))
+        try:  # by its descriptor, from which looking up a file in it is shorter than from the root
+            for entry in os.scandir(opened):
+                if into := self._judge(entry, at, place, conditions, foreign):
+                    folders.append(into)
+        finally:
+            os.close(opened)
+        for each in folders:  # once it is closed: folders may be nested deeper than a process may open files
+            self.walk(*each)
 
-    def _add(self, entry: os.DirEntry[str], name: str, foreign: bool) -> None:
+    def _judge(
+        self, entry: os.DirEntry[str], at: str, place: str, conditions: tuple[Matches, ...], foreign: bool
+    ) -> tuple[str, tuple[Matches, ...], bool] | None:
+        """Of thousands of files each passes here: what most do not need is asked last. Returns a folder to walk."""
+        last = entry.name
+        name = at + last
+        folder = entry.is_dir(follow_symlinks=False)
+        if not last.isascii() and not _is_utf8(name):
+            raise BuildFailed(f"the name of {name!r} is not UTF-8", next="Rename it.")
+        if self.excluded and self.excluded(f"{name}/" if folder else name):
+            self.left_out.append(LeftOut(f"{name}/" if folder else name, ""))
+            return None
+        meant = conditions
+        if self.by_last(last) or (at and self.by_path and self.by_path(name)):
+            back = {rule: self.named(rule.strip("/")) for rule in _rules(self.kind, name, folder)}
+            meant = (*conditions, *filter(None, back.values()))
+            if None in back.values():
+                rule = next(rule for rule, found in back.items() if found is None)
+                why = f"a secret by its name: {rule}" if rule in SECRETS else f"by default: {rule}"
+                missed = rule in MISSED or rule in SECRETS
+                self.left_out.append(LeftOut(f"{name}/" if folder else name, why, missed))
+                return None
+        if folder:
+            return f"{name}/", meant, foreign or last == "node_modules"
+        if (self.included is None or self.included(name)) and (not meant or all(matches(name) for matches in meant)):
+            self._add(entry, name, place + last, foreign)
+        else:
+            self.left_out.append(LeftOut(name, "not in `include`"))
+        return None
+
+    def _add(self, entry: os.DirEntry[str], name: str, path: str, foreign: bool) -> None:
         try:
             if entry.is_symlink():
-                self.members.append(Member(name, entry.path, link=_target(self.root, name)))
+                self.members.append(Member(name, path, link=_target(self.root, name)))
                 return
             if not entry.is_file():
                 raise BuildFailed(f"{name} is neither a file nor a folder", next=f'Add exclude = ["{name}"].')
+            stat = entry.stat()
             if not foreign and _PERHAPS_REFUSED(entry.name) and not f"/{name}".endswith(self.by_name):
-                if _is_key(entry):
+                if _is_key(entry.name, path, stat.st_size):
                     self.refused.append(name)
                     return
-                if self.kind == "sources" and "/" not in name and _is_template(entry):
+                if self.kind == "sources" and "/" not in name and _is_template(path, stat.st_size):
                     self.left_out.append(LeftOut(name, "a CloudFormation template", missed=True))
                     return
-            stat = entry.stat()
             seen = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
-            self.members.append(Member(name, entry.path, bool(stat.st_mode & 0o100), None, seen))
+            self.members.append(Member(name, path, bool(stat.st_mode & 0o100), None, seen))
         except OSError as error:
             raise _unreadable(name, error) from error
 
@@ -294,7 +313,20 @@ def _any_rule(kind: Kind) -> tuple[Callable[[str], object], Callable[[str], obje
 
 
 def _any(globs: Iterable[str]) -> Callable[[str], object]:
-    return re.compile("|".join(map(translate, globs))).match
+    """Whether a text matches any: most are plain, or plain but for one star, and need no expression compiled."""
+    plain: set[str] = set()
+    ends: list[str] = []
+    begins: list[str] = []
+    others: list[str] = []
+    for glob in globs:
+        rest = glob.strip("*")
+        if re.search(r"[*?[]", rest) or len(glob) - len(rest) > 1:
+            others.append(glob)
+        else:
+            (plain.add if rest == glob else ends.append if glob[0] == "*" else begins.append)(rest)
+    end, begin = tuple(ends), tuple(begins)
+    match = re.compile("|".join(map(translate, others))).match if others else lambda _: None
+    return lambda text: text in plain or text.endswith(end) or text.startswith(begin) or match(text)
 
 
 _MATCHES_KEY = _any(KEYS)
@@ -324,23 +356,21 @@ def _target(root: Path, name: str) -> str:
     return target
 
 
-def _is_key(entry: os.DirEntry[str]) -> bool:
-    if _MATCHES_KEY(entry.name):
+def _is_key(last: str, path: str, size: int) -> bool:
+    if _MATCHES_KEY(last):
         return True
-    if not _PERHAPS_KEY(entry.name):
+    if not _PERHAPS_KEY(last):
         return False
-    if (
-        entry.name.endswith(".json") and entry.stat().st_size > 8192
-    ):  # a service account's key file has about 2,300 bytes
+    if last.endswith(".json") and size > 8192:  # a service account's key file has about 2,300 bytes
         return False
     begin = rb"-----BEGIN [A-Z ]*PRIVATE KEY-----(\s|\\n|[A-Za-z0-9+/=]){64}"
-    return re.search(begin, Path(entry.path).read_bytes()) is not None
+    return re.search(begin, Path(path).read_bytes()) is not None
 
 
-def _is_template(entry: os.DirEntry[str]) -> bool:
-    if not entry.name.endswith(TEMPLATES) or entry.stat().st_size > 1 << 20:
+def _is_template(path: str, size: int) -> bool:
+    if not path.endswith(TEMPLATES) or size > 1 << 20:
         return False
-    text = Path(entry.path).read_bytes()
+    text = Path(path).read_bytes()
     return b"Resources" in text and b"AWS::" in text
 
 

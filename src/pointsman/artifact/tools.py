@@ -51,12 +51,12 @@ class Installed(NamedTuple):
 
 def once(tools: Tools, kind: str, key: object, install: Callable[[Path], Installed]) -> Installed:
     """The cache's entry for `key`; made by `install(scratch)`, whose `tree` is kept, if there is none."""
-    import tempfile
-
     digest = hashlib.sha256(json.dumps([FORMAT, key], sort_keys=True).encode()).hexdigest()[:32]
     entry = tools.cache / f"{kind}-{digest}"
     if found := _entry(entry):
         return found
+    import tempfile
+
     tools.cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=tools.cache, prefix=".making-") as scratch:
         made = install(Path(scratch).resolve())

@@ -16,6 +16,7 @@ Target: TypeAlias = Literal[
     "clones",
     "stack",
     "bucket",
+    "buckets",
     "policies",
     "mappings",
     "layers",
@@ -27,8 +28,8 @@ Target: TypeAlias = Literal[
 ]
 """What an action is for: everything is `*`, where IAM knows no resource; clones are branches' own roles.
 
-`layers` are those of the file, `others` those that others published; `images` their repositories. `backup` is what is
-kept in S3, `shelf` the bucket it is kept in.
+`layers` are those of the file, `others` those that others published; `images` their repositories. `bucket` is for what
+lies in one, `buckets` for the bucket itself; `backup` is what is kept in S3, `shelf` the bucket it is kept in.
 """
 
 
@@ -92,7 +93,7 @@ CALLS: Mapping[str, Need] = {
     **_same("lambda", "layers", ("layers",), "ListLayerVersions", "PublishLayerVersion", "DeleteLayerVersion"),
     "lambda:GetLayerVersionByArn": Need(("lambda:GetLayerVersion",), "layers", ("layers",)),
     **_same("ecr", "images", ("images",), "BatchGetImage"),
-    # HEAD has no permission of its own; without s3:ListBucket a missing key is answered 403, and taken for missing.
+    # HEAD has no permission of its own.
     "s3:HeadObject": Need(("s3:GetObject",), "bucket", ("bucket",)),
     **{
         f"s3:{call}": Need(("s3:PutObject",), "bucket", ("bucket",))
@@ -101,8 +102,8 @@ CALLS: Mapping[str, Need] = {
     "s3:GetObject": Need(("s3:GetObject",), "backup", ("backup in S3",)),
     "s3:ListObjectsV2": Need(("s3:ListBucket",), "shelf", ("backup in S3",)),
     "s3:ListParts": Need(("s3:ListMultipartUploadParts",), "bucket", ("bucket",)),
-    # Of the bucket, not of objects: without it an upload that was cut short begins anew.
-    "s3:ListMultipartUploads": Need((), "bucket", ("bucket",)),
+    # Without it an upload that was cut short begins anew.
+    "s3:ListMultipartUploads": Need(("s3:ListBucketMultipartUploads",), "buckets", ("bucket",)),
     **_same(
         *("cloudformation", "stack", ("stack",)),
         *("DescribeStacks", "GetTemplate", "ListStackResources", "DescribeStackEvents"),
@@ -136,6 +137,7 @@ CALLS: Mapping[str, Need] = {
 BEYOND: tuple[Need, ...] = (
     Need(("iam:PassRole",), "role", ("create", "settings", "per-branch")),  # with the function's settings, no call
     Need(("iam:PassRole",), "clones", ("per-branch",)),
+    Need(("s3:ListBucket",), "buckets", ("bucket",)),  # or a missing key is answered 403, as one that may not be read
     Need(("iam:GetRole", "iam:ListRolePolicies", "iam:GetRolePolicy"), "clones", ("per-branch",)),
     Need(("iam:ListAttachedRolePolicies",), "clones", ("per-branch",)),
     Need(("lambda:GetLayerVersion",), "others", ("others",)),  # Lambda itself asks for it when a function gets one

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import msgspec
 
 from pointsman.errors import PointsmanError
-from pointsman.model import plain
+from pointsman.model import Gauge, plain
 
 if TYPE_CHECKING:
     from pointsman.cli.live import Live
@@ -31,6 +31,7 @@ class Screen:
         self.verbose = verbose
         self.groups = groups
         self._said = ""
+        self._gauge = False  # whether that is what the last line was
         self._open = False
         self.calls: list[Any] = []
         self.ledger: Callable[[], dict[str, int] | None] = lambda: None
@@ -91,7 +92,9 @@ class Screen:
                 self.view.lift()
             self._said = line
             passed = time.monotonic() - self.began
-            print(f"{passed:6.1f}s  {line}", file=self.err, flush=True)
+            again = "\033[F\033[K" if self._gauge and isinstance(line, Gauge) and self.lively else ""
+            print(f"{again}{passed:6.1f}s  {line}", file=self.err, flush=True)
+            self._gauge = isinstance(line, Gauge)
 
     def show(self, line: str) -> None:
         """What must have been seen before it is done: also when piped, where the rest of the progress is left out."""
@@ -107,6 +110,7 @@ class Screen:
                 self._open = True
                 print(f"::group::{self._said}", file=self.err)
             print(f"         | {line.rstrip()}", file=self.err, flush=True)
+            self._gauge = False
 
     def _close(self) -> None:
         if self._open:

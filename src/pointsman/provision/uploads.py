@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from typing import NamedTuple
 from pointsman.aws.gateway import Gateway
 from pointsman.aws.objects import Part
 from pointsman.errors import Ambiguous, BuildFailed, NotFound, PointsmanError, Unreachable
-from pointsman.model import Artifact, size
+from pointsman.model import Artifact, gauge, size
 
 PART = 8 << 20  # S3 takes 5 MiB at least, and 10,000 parts at most: 80 GB, a hundred times what Lambda takes
 AT_ONCE = 4  # so not more than 32 MiB are held
@@ -110,6 +111,8 @@ def _in_parts(sent: _Sent, say: Say) -> None:
     missing = [number for number in range(1, len(sent.digests) + 1) if number not in parts]
     failures: list[BaseException] = []
     lock = threading.Lock()
+    there = sum(each.size for each in parts.values())
+    began = time.monotonic()
 
     def send() -> None:
         while True:
@@ -124,7 +127,8 @@ def _in_parts(sent: _Sent, say: Say) -> None:
                 return
             with lock:
                 parts[number] = part
-                say(f"uploaded {size(sum(each.size for each in parts.values()))} of {size(sent.size)}")
+                now = sum(each.size for each in parts.values()) - there
+                say(gauge("uploading", now, sent.size - there, time.monotonic() - began))
 
     threads = [threading.Thread(target=send, daemon=True) for _ in range(min(AT_ONCE, len(missing)))]
     try:
