@@ -168,6 +168,7 @@ class _Runs:
                     self.builds.setdefault(each.run, body["move"]["build"])
                 case "rollout":
                     self.rollouts[body["opened"]["id"]] = body["opened"]
+                    self.builds.setdefault(each.run, body["opened"].get("build") or "")
                 case "pruned":
                     self.pruned.add((each.run, each.subject))
 
@@ -279,11 +280,10 @@ def _told(entry: Entry, run: Mapping[str, Any], runs: _Runs) -> tuple[str, str, 
         case "rollout-state":
             topic, what = _rolled(body)
             of = {"version": body["rollout"]["canary"], "was": body["rollout"]["baseline"]}
-            return topic, what, {**of, "alias": runs.rollouts.get(subject, {}).get("alias", "")}
+            return topic, what, {**of, **_of_rollout(subject, runs)}
         case "rollout-asked":
             why = f", {body['why']}" if body["why"] else ""
-            of_it = {"alias": runs.rollouts.get(subject, {}).get("alias", "")}
-            return "rollout", f"rollout: asked to {body['ask']} by {body['by']}{why}", of_it
+            return "rollout", f"rollout: asked to {body['ask']} by {body['by']}{why}", _of_rollout(subject, runs)
         case "cleared":
             alias = subject.rpartition(":")[2]
             return "prune", f"deleted alias {alias} of a branch", {"alias": alias}
@@ -309,6 +309,11 @@ def _told(entry: Entry, run: Mapping[str, Any], runs: _Runs) -> tuple[str, str, 
             return "backup", what, {}
         case _:
             return "", "", {}
+
+
+def _of_rollout(id_: str, runs: _Runs) -> dict[str, Any]:
+    opened = runs.rollouts.get(id_, {})
+    return {"alias": opened.get("alias", ""), "build": opened.get("build") or ""}
 
 
 def _moved(alias: str, move: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

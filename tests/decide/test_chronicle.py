@@ -337,6 +337,7 @@ def test_during_a_rollout_the_weights_and_what_was_under_way() -> None:
     assert at(305) == ("1", "2", 0.1, False, "a shift to 50 % on version 2 was under way")
     assert at(405) == ("1", "2", 0.5, False, "it was being put back to version 1 alone")
     assert at(500) == ("1", "", None, True, "")
+    assert {(each.alias, each.build) for each in book.lines(topics=("rollout", "verdict"))} == {("PROD", "102")}
     assert [each.topic for each in book.lines(topics=("rollout", "verdict"))] == ["verdict", *["rollout"] * 3]
 
 
