@@ -9,6 +9,7 @@ before it is sent, deleting what is gone is no error: so it may be stopped anywh
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
@@ -208,7 +209,7 @@ class _Look:
         if self.policy.layers and self.among is None:
             try:
                 listed = [each for each in self.gateway.layers() if each.newest > self.policy.keep_versions]
-            except (AccessDenied, InvalidRequest) as error:
+            except looking.REFUSALS as error:
                 unseen_layers = (Unseen(source="the layers", why=f"{error.where}: {error.what}"),)
         if candidates or listed:
             looked = self._look_around(names)
@@ -303,7 +304,10 @@ class _Look:
                 yield Unseen(source="a run of the ledger", why=why)
             versions = {str(each["version"]) for each in plans if each.get("version")}
             versions |= {each.subject for each in entries if each.kind == "published"}
-            any_of_them = under_way(run) or not run.outcome or not plans
+            # One that was killed, or failed, goes on with what it had decided; before that anything may be meant.
+            dead = run.host == os.uname().nodename or self.fleet.at - run.at > retention.DAY_S
+            undecided = not plans and run.command != "deploy"
+            any_of_them = under_way(run) or undecided or not (run.outcome or dead)
             for name in functions & names:
                 if any_of_them:
                     yield Reference(function=name, version=None, by=by)

@@ -365,7 +365,9 @@ def test_versions_are_backed_up_before_they_go_and_come_back(old: Shop) -> None:
 def test_where_the_backup_fails_nothing_goes(old: Shop) -> None:
     path = old.folder / "pointsman.toml"
     path.write_text(path.read_text() + '\n[backup]\nto = "kept"\n')
-    (old.folder / "kept").write_text("a file in its place")
+    in_its_place = old.folder / ".pointsman" / "local" / "backup"  # a rehearsal keeps its own
+    in_its_place.parent.mkdir(parents=True)
+    in_its_place.write_text("no folder")
 
     answer = old.run("prune", "--function", "greeting", "--yes")
 
