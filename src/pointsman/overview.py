@@ -126,7 +126,7 @@ def _place(
         error = f"{fleet.where}: {fleet.what}" if fleet.where else fleet.what
         account = door.environment.account or ""
         return Place(account=account, region=door.wire.region, environments=names, error=error)
-    known = replace(known, rollouts=_rollouts(world.ledger, fleet))
+    known = replace(known, rollouts=_rollouts(world.ledger, fleet, known))
     return Place(
         account=fleet.account,
         region=fleet.region,
@@ -147,14 +147,14 @@ def _moves(ledger: Ledger) -> dict[tuple[str, str], Move]:
     return moves
 
 
-def _rollouts(ledger: Ledger, fleet: Fleet) -> dict[tuple[str, str], str]:
+def _rollouts(ledger: Ledger, fleet: Fleet, known: Known) -> dict[tuple[str, str], str]:
     begun = {(entry.function, entry.subject) for entry in ledger.all_of("rollout")}
     found = {}
     for member in fleet.members:
         for alias in member.aliases:
             key = (str(member.arn), str(alias.name))
-            if (alias.routing.canary or key in begun) and (told := survey.rolling_told(ledger, member.arn, alias)):
-                found[key] = told
+            if alias.routing.canary or key in begun:
+                found[key] = survey.rolling_told(ledger, member.arn, alias, ours=key in known.moves)
     return found
 
 

@@ -131,8 +131,11 @@ def status_of(session: Session, environments: tuple[Environment, ...]) -> Functi
     )
 
 
-def rolling_told(ledger: Ledger, arn: FunctionArn, alias: Alias) -> str:
-    """The alias's rollout, or that it is half-way without one, in a sentence; "" where neither is so."""
+def rolling_told(ledger: Ledger, arn: FunctionArn, alias: Alias, *, ours: bool = True) -> str:
+    """The alias's rollout, or that it is half-way without one, in a sentence; "" where neither is so.
+
+    `ours`: it is an alias of a function of the file, so that there is a command that puts it back.
+    """
     from pointsman import rolling, story
 
     if alias.routing.canary is None and not ledger.newest("rollout", alias.name):
@@ -144,10 +147,9 @@ def rolling_told(ledger: Ledger, arn: FunctionArn, alias: Alias) -> str:
         return f"rollout of {alias.name} to version {there.canary}: {story.state_sentence(there.rollout)} ({who})"
     if alias.routing.canary is None:
         return ""
-    return (
-        f"{alias.name} is half-way through a shift that this ledger does not know: {alias.routing}; "
-        f"`pointsman rollout abort {alias.name}` puts it back to version {alias.version}"
-    )
+    told = f"{alias.name} is half-way through a shift that this ledger does not know: {alias.routing}"
+    back = f"`pointsman rollout abort {alias.name}` puts it back to version {alias.version}"
+    return f"{told}; {back}" if ours else told
 
 
 def _unfinished(session: Session) -> str:

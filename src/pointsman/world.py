@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pointsman.aws.budget import Allowance, Budgets
+from pointsman.aws.budget import LAMBDA, Allowance, Budgets
 from pointsman.aws.gateway import Gateway
 from pointsman.aws.operation import Transport
 from pointsman.aws.transports import Call, Clock, Count, Halt, Journal, ReadOnly, Retry, Throttle, Waking
@@ -155,7 +155,11 @@ class World:
     ledger_calls: list[Call] = field(default_factory=list)  # of a ledger in a table: not the release's
     _ledger: Ledger | None = None
     _wires: dict[tuple[str | None, ...], tuple[Wire, Transport, Allowance]] = field(default_factory=dict)
-    _budgets: Budgets = field(default_factory=Budgets)
+    _budgets: Budgets | None = None
+
+    def __post_init__(self) -> None:
+        if self._budgets is None:  # worlds beside this one share it
+            self._budgets = Budgets(per_second=calls_per_second(self.environ))
 
     @cached_property
     def actor(self) -> Actor:
@@ -410,6 +414,7 @@ class World:
             count = Count(self.wrap(wire), time.perf_counter)
             count.calls = self.calls
             account = environment.account or account_of(role) or (_LOCAL if self.local else "")
+            assert self._budgets is not None
             self._wires[key] = (wire, count, Allowance(self._budgets, account, region or ""))
         return self._wires[key]
 
@@ -663,6 +668,22 @@ def _local_role(environment: Environment) -> str | None:
     """The local AWS keeps an account's state apart by whom one acts as: its own account needs no role."""
     account = environment.account
     return f"arn:aws:iam::{account}:role/pointsman" if account and account != _LOCAL else None
+
+
+def calls_per_second(environ: Mapping[str, str]) -> float:
+    """How many calls of Lambda's control plane we may make. Raises UsageError for what is no number."""
+    given = environ.get("POINTSMAN_CALLS_PER_SECOND", "")
+    try:
+        found = float(given or LAMBDA)
+    except ValueError:
+        found = 0.0
+    if not 1 <= found <= 100_000:
+        raise UsageError(
+            f"{given!r} is not a number of calls a second, from 1 on",
+            where="POINTSMAN_CALLS_PER_SECOND",
+            next=f"Leave it out for {LAMBDA:g}, which AWS allows; less leaves room for others.",
+        )
+    return found
 
 
 def account_of(role_arn: str | None) -> str:

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from pointsman.aws.budget import Allowance, Budget, Budgets, Lane, lane_of
 from pointsman.aws.operation import Operation
+from pointsman.errors import UsageError
 from pointsman.model import Alias, AliasName, FunctionArn, Routing, Version
+from pointsman.world import calls_per_second
 
 
 def call(action: str, service: str = "lambda") -> Operation[object]:
@@ -279,3 +281,23 @@ def test_calls_made_before_the_account_was_known_count_in_its_budget() -> None:
     unknown.learn(of("111111111111"))
 
     assert Allowance(budgets, "111111111111", "eu-west-1").budget.book(call("GetAlias"), 0.0) == 1.0
+
+
+def test_whoever_wants_to_leave_room_for_others_takes_less_of_everything() -> None:
+    budget = Budgets(per_second=5).of("111111111111", "eu-west-1")
+
+    assert max(budget.book(call("GetAlias"), 0.0) for _ in range(5)) == 0.0
+    assert budget.book(call("GetAlias"), 0.0) == 1.0
+    assert max(budget.book(call("GetFunction"), 0.0) for _ in range(33)) == 0.0
+    assert budget.book(call("GetFunction"), 0.0) > 0.9
+
+
+@pytest.mark.parametrize(("given", "found"), [({}, 15), ({"POINTSMAN_CALLS_PER_SECOND": "5"}, 5)])
+def test_the_environment_says_how_many_calls_are_made(given: dict[str, str], found: float) -> None:
+    assert calls_per_second(given) == found
+
+
+@pytest.mark.parametrize("given", ["many", "0", "-1", "nan", "inf"])
+def test_what_is_no_number_of_calls_is_said(given: str) -> None:
+    with pytest.raises(UsageError, match="is not a number of calls a second"):
+        calls_per_second({"POINTSMAN_CALLS_PER_SECOND": given})

@@ -96,14 +96,14 @@ class Budget:
     """All lanes of one account and region, for many threads at once."""
 
     def __init__(self, *, per_second: float = LAMBDA) -> None:
-        self.per_second = per_second
+        self.scale = per_second / LAMBDA
         self._lanes: dict[str, Lane] = {}
         self._lock = threading.Lock()
 
     def lane(self, operation: Operation[Any]) -> Lane:
         name, most = lane_of(operation)
         if name not in self._lanes:
-            self._lanes[name] = Lane(self.per_second if name == "lambda" else most)
+            self._lanes[name] = Lane(most * self.scale)
         return self._lanes[name]
 
     def book(self, operation: Operation[Any], now: float) -> float:
@@ -131,15 +131,19 @@ class Budget:
 
 
 class Budgets:
-    """One for each account and region. Those of which nobody told yet ("") share one, until an answer tells."""
+    """One for each account and region. Those of which nobody told yet ("") share one, until an answer tells.
 
-    def __init__(self) -> None:
+    `per_second`: calls of Lambda's control plane; GetFunction and the others get more or fewer in proportion.
+    """
+
+    def __init__(self, *, per_second: float = LAMBDA) -> None:
+        self.per_second = per_second
         self._known: dict[tuple[str, str], Budget] = {}
         self._lock = threading.Lock()
 
     def of(self, account: str, region: str) -> Budget:
         with self._lock:
-            return self._known.setdefault((account, region), Budget())
+            return self._known.setdefault((account, region), self._made())
 
     def learned(self, budget: Budget, account: str, region: str) -> Budget:
         """The budget of this account, now that credentials which used `budget` proved to be its."""
@@ -148,8 +152,11 @@ class Budgets:
                 partly = next((key for key, each in self._known.items() if each is budget and "" in key), None)
                 if partly:  # its calls were this account's all along
                     del self._known[partly]
-                self._known[account, region] = budget if partly else Budget()
+                self._known[account, region] = budget if partly else self._made()
             return self._known[account, region]
+
+    def _made(self) -> Budget:
+        return Budget(per_second=self.per_second)
 
 
 class Allowance:
@@ -176,4 +183,4 @@ def _arn_in(reply: object) -> FunctionArn | None:
             return None
 
 
-__all__ = ["Allowance", "Budget", "Budgets", "Lane", "lane_of"]
+__all__ = ["LAMBDA", "Allowance", "Budget", "Budgets", "Lane", "lane_of"]
