@@ -115,17 +115,28 @@ def test_functions_that_lose_nothing_cost_no_more_than_their_listing(tmp_path: P
     assert aws.calls["lambda:ListFunctions"] == 40
 
 
-def test_of_many_functions_the_plan_costs_two_calls_for_each_that_loses_something(tmp_path: Path) -> None:
-    """The listing of all versions; aliases; and provisioned concurrency, which AWS lists by function only."""
+def test_of_many_functions_the_plan_costs_little_more_than_their_listing(tmp_path: Path) -> None:
+    """Provisioned concurrency, which AWS lists by function only, is asked for right before their versions go."""
     aws = ManyFunctions()
     for number in range(60):
         aws.add(f"f-{number:02}", range(1, 41), PROD=38)
+    aws.kept_ready = {"f-07": {"5", "PROD"}}
+    here = world(tmp_path, aws)
 
-    made = planned(world(tmp_path, aws))
+    made = planned(here)
 
     assert sum(map(len, made.pruning.doomed.values())) == 60 * 38
-    pages = -(-60 * 41 // 50)
-    assert aws.calls.total() <= pages + 60 + 60 + 20
+    assert aws.calls.total() <= -(-60 * 41 // 50) + 60 + 20
+    assert made.pruning.notes == (
+        "provisioned concurrency of 60 functions is asked for right before their versions go, which stay where they "
+        "have some (--thorough asks now)",
+    )
+    done = pruned(here, made)
+    assert sorted(aws.versions["f-07"]) == ["38", "40", "5"]
+    assert [(each.name, each.version, each.why) for each in done.spared] == [
+        ("f-07", "5", "it has provisioned concurrency")
+    ]
+    assert reason(planned(here, thorough=True), "f-07", "5") == "it has provisioned concurrency"
 
 
 # What protects

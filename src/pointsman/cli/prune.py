@@ -121,6 +121,8 @@ def _show(typed: Typed, made: Planned) -> None:
         screen.warn(
             f"{unseen.source} could not be looked up ({unseen.why}): of {whose}, what might be meant there stays."
         )
+    for note in pruning.notes:
+        screen.print(f"  Note: {note}.")
     notes = Counter(note for each in pruning.functions for note in each.notes)
     for note, times in notes.items():
         names = few(each.name for each in pruning.functions if note in each.notes)
