@@ -786,7 +786,11 @@ class Retention(Value, frozen=True, kw_only=True):
         _about("Services that are not looked at, for nothing there names a version by its number.", ["cognito"]),
     ] = ()
     thorough: Annotated[
-        bool, _about("Ask every version for permissions of its own before it is deleted: a call more for each.")
+        bool,
+        _about(
+            "Ask every version for permissions of its own before it is deleted, and while planning every function for "
+            "provisioned concurrency: a call more for each."
+        ),
     ] = False
 
 

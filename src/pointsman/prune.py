@@ -9,6 +9,7 @@ before it is sent, deleting what is gone is no error: so it may be stopped anywh
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
@@ -51,6 +52,11 @@ T = TypeVar("T")
 COMMAND = "prune"
 AT_ONCE = 16  # deletions under way together
 LEASE_S = 60.0
+PROVISIONED = 20
+"""Of so many functions the plan asks for provisioned concurrency; of more it is asked right before their versions go.
+
+AWS lists it by function only, and a plan of a whole account should cost little more than its listing.
+"""
 
 BeforeDelete = Callable[[World, Door, Sequence[Configuration], Fleet], object]
 """Called with the versions that are to go, before the first of them does. Where it raises PointsmanError they stay."""
@@ -70,6 +76,7 @@ class Pruning(Value, frozen=True, kw_only=True):
     functions: tuple[Retained, ...]
     layers: tuple[Retained, ...] = ()
     unseen: tuple[Unseen, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def doomed(self) -> dict[str, frozenset[Version]]:
@@ -208,13 +215,13 @@ class _Look:
             )
         self._decide(fleet.members)
         candidates = self._candidates()
-        looked = looking.Looked()
+        looked, notes = looking.Looked(), tuple[str, ...]()
         listed: list[ListedLayer] = []
         unseen_layers: tuple[Unseen, ...] = ()
         if self.policy.layers and self.among is None:
             try:
                 listed = [each for each in self.gateway.layers() if each.newest > self.policy.keep_versions]
-            except (AccessDenied, InvalidRequest) as error:
+            except looking.REFUSALS as error:
                 unseen_layers = (Unseen(source="the layers", why=f"{error.where}: {error.what}"),)
         if candidates or listed:
             looked = self._look_around(names)
@@ -230,8 +237,14 @@ class _Look:
                 )
             self._decide(candidates)
             candidates = self._candidates()
-            self._provisioned(candidates)
-            self._decide(candidates)
+            if len(candidates) <= PROVISIONED or self.policy.thorough:
+                self._provisioned(candidates)
+                self._decide(candidates)
+            else:
+                notes = (
+                    f"provisioned concurrency of {len(candidates)} functions is asked for right before their versions "
+                    "go, which stay where they have some (--thorough asks now)",
+                )
         layers = self._layers(listed, looked)
         pruning = Pruning(
             environment=self.environment.name,
@@ -242,6 +255,7 @@ class _Look:
             functions=tuple(self.found[str(each.name)] for each in fleet.members),
             layers=layers,
             unseen=_unseen((*looked.unseen, *unseen_layers), self.known.values()),
+            notes=notes,
         )
         return Planned(pruning, fleet)
 
@@ -309,7 +323,10 @@ class _Look:
                 yield Unseen(source="a run of the ledger", why=why)
             versions = {str(each["version"]) for each in plans if each.get("version")}
             versions |= {each.subject for each in entries if each.kind == "published"}
-            any_of_them = under_way(run) or not run.outcome or not plans
+            # One that was killed, or failed, goes on with what it had decided; before that anything may be meant.
+            dead = run.host == os.uname().nodename or self.fleet.at - run.at > retention.DAY_S
+            undecided = not plans and run.command != "deploy"
+            any_of_them = under_way(run) or undecided or not (run.outcome or dead)
             for name in functions & names:
                 if any_of_them:
                     yield Reference(function=name, version=None, by=by)
@@ -644,7 +661,7 @@ class _Deletion:
             # The next functions are looked at when their turn is near, and not before.
             while left and len(looks) < AT_ONCE and len(ready) < AT_ONCE:
                 name = left.pop()
-                looks[pool.submit(self.door.gateway.alias_versions, name)] = name
+                looks[pool.submit(self._in_use, name)] = name
             done, _ = wait([*looks, *deletes], return_when=FIRST_COMPLETED)
             for future in done:
                 if future in looks:
@@ -680,24 +697,31 @@ class _Deletion:
             except PointsmanError as error:
                 self._spare(name, work.pop(name), f"its backup failed: {error.what}", failed=True)
 
+    def _in_use(self, name: str) -> dict[str, str]:
+        """By version, why it stays: what can cheaply be read once more."""
+        gateway = self.door.gateway
+        found = {
+            str(version): f"alias {alias} names it by now"
+            for alias, serves in gateway.alias_versions(name).items()
+            for version in serves
+        }
+        return {**dict.fromkeys(gateway.provisioned_of_all(name), "it has provisioned concurrency"), **found}
+
     def _once_more(
-        self, name: str, versions: tuple[Version, ...], future: Future[dict[str, tuple[Version, ...]]]
+        self, name: str, versions: tuple[Version, ...], future: Future[dict[str, str]]
     ) -> tuple[Version, ...]:
-        """What no alias names now."""
+        """What is still not in use."""
         try:
-            aliases = future.result()
+            used = future.result()
         except NotFound:
-            aliases = {}  # the function is gone, its versions with it
+            used = {}  # the function is gone, its versions with it
         except looking.REFUSALS as error:
-            self._spare(name, versions, f"its aliases could not be read again: {error.what}", failed=True)
+            self._spare(name, versions, f"whether it is in use could not be read again: {error.what}", failed=True)
             return ()
-        goes: list[Version] = []
         for version in versions:
-            if named := next((alias for alias, serves in aliases.items() if version in serves), ""):
-                self._spare(name, (version,), f"alias {named} names it by now")
-            else:
-                goes.append(version)
-        return tuple(goes)
+            if version in used:
+                self._spare(name, (version,), used[version])
+        return tuple(version for version in versions if version not in used)
 
     def _delete(self, name: str, version: Version) -> str:
         """Why it stays after all; "" where it is gone."""

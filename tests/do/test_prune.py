@@ -115,17 +115,28 @@ def test_functions_that_lose_nothing_cost_no_more_than_their_listing(tmp_path: P
     assert aws.calls["lambda:ListFunctions"] == 40
 
 
-def test_of_many_functions_the_plan_costs_two_calls_for_each_that_loses_something(tmp_path: Path) -> None:
-    """The listing of all versions; aliases; and provisioned concurrency, which AWS lists by function only."""
+def test_of_many_functions_the_plan_costs_little_more_than_their_listing(tmp_path: Path) -> None:
+    """Provisioned concurrency, which AWS lists by function only, is asked for right before their versions go."""
     aws = ManyFunctions()
     for number in range(60):
         aws.add(f"f-{number:02}", range(1, 41), PROD=38)
+    aws.kept_ready = {"f-07": {"5", "PROD"}}
+    here = world(tmp_path, aws)
 
-    made = planned(world(tmp_path, aws))
+    made = planned(here)
 
     assert sum(map(len, made.pruning.doomed.values())) == 60 * 38
-    pages = -(-60 * 41 // 50)
-    assert aws.calls.total() <= pages + 60 + 60 + 20
+    assert aws.calls.total() <= -(-60 * 41 // 50) + 60 + 20
+    assert made.pruning.notes == (
+        "provisioned concurrency of 60 functions is asked for right before their versions go, which stay where they "
+        "have some (--thorough asks now)",
+    )
+    done = pruned(here, made)
+    assert sorted(aws.versions["f-07"]) == ["38", "40", "5"]
+    assert [(each.name, each.version, each.why) for each in done.spared] == [
+        ("f-07", "5", "it has provisioned concurrency")
+    ]
+    assert reason(planned(here, thorough=True), "f-07", "5") == "it has provisioned concurrency"
 
 
 # What protects
@@ -487,10 +498,10 @@ def moved(here: World, alias: str, *versions: int) -> None:
         was = to
 
 
-def begun(here: World, **more: Any) -> Run:
+def begun(here: World, *, command: str = "promote", at: float = 0.0) -> Run:
     run = Run(
-        id="r1", command="promote", function="checkout", alias="PROD", environment="production", request={},
-        by="ada", at=0.0, host="elsewhere", pid=1, **more,
+        id="r1", command=command, function="checkout", alias="PROD", environment="production", request={},
+        by="ada", at=at, host="elsewhere", pid=1,
     )  # fmt: skip
     here.ledger.start(run)
     return run
@@ -537,6 +548,22 @@ def test_a_run_that_failed_keeps_what_it_had_planned_until_a_later_one_is_done(
     here.ledger.start(msgspec.structs.replace(run, id="r2"))
     here.ledger.end("r2", "done")
     assert goes(planned(here)) == ALL
+
+
+def test_a_deploy_that_was_killed_long_ago_holds_what_it_had_decided_and_no_more(
+    tmp_path: Path, aws: ManyFunctions
+) -> None:
+    """Jobs of CI are killed every day, and their branches may never be deployed again."""
+    here = world(tmp_path, aws)
+    run = begun(here, command="deploy")
+    here.ledger.append(run.id, "planned", subject="x", plan={"version": None, "name": "checkout"})
+    bits = Bits(sha256=CodeSha256("A" * 43 + "="), fingerprint="f")
+    here.ledger.published(run.id, CHECKOUT, Version("3"), bits, BuildId("b3"))
+    assert goes(planned(here))["checkout"] == ["1", "2", "4", "5", "6", "7"]
+
+    recent = world(tmp_path / "recent", aws)
+    begun(recent, command="deploy", at=aws.now - 60)  # on another machine: it may be at work
+    assert goes(planned(recent)) == {"cart": ALL["cart"]}
 
 
 def test_a_run_of_a_function_whose_name_is_not_known_keeps_everything(tmp_path: Path, aws: ManyFunctions) -> None:

@@ -349,6 +349,35 @@ def test_a_saved_plan_is_applied_and_what_gained_protection_since_stays(old: Sho
     assert f"{old.name}:4 stays after all: alias QA serves it." in answer.out
 
 
+def test_versions_are_backed_up_before_they_go_and_come_back(old: Shop) -> None:
+    path = old.folder / "pointsman.toml"
+    path.write_text(path.read_text() + '\n[backup]\nto = "kept"\n')
+
+    prune(old, "--yes")
+    assert old.versions() == ["8", "9"]
+
+    old.ok("backup", "verify")
+    old.ok("restore", old.name, "4", "--yes")
+    assert old.versions() == ["8", "9", "10"]
+    assert old.invoke("10")["word"] == "4"
+
+
+def test_where_the_backup_fails_nothing_goes(old: Shop) -> None:
+    path = old.folder / "pointsman.toml"
+    path.write_text(path.read_text() + '\n[backup]\nto = "kept"\n')
+    in_its_place = old.folder / ".pointsman" / "local" / "backup"  # a rehearsal keeps its own
+    in_its_place.parent.mkdir(parents=True)
+    in_its_place.write_text("no folder")
+
+    answer = old.run("prune", "--function", "greeting", "--yes")
+
+    assert answer.code == 1
+    assert f"{old.name}:1 could not be deleted: its backup failed" in answer.out
+    assert len(old.versions()) == 9
+    old.ok("prune", "--function", "greeting", "--yes", "--without-backup")
+    assert old.versions() == ["8", "9"]
+
+
 def test_a_function_that_is_not_there_is_said(old: Shop) -> None:
     answer = old.run("prune", "--function", "nobody")
 

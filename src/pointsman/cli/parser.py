@@ -597,7 +597,7 @@ def _prune(parser: Parser, _shared: Parser) -> None:
     option("--keep-deployments", type=_positive, metavar="N", help="of each alias, the newest N deployments")
     option("--pin", metavar="WHICH", action="append", help="keep this one: a version, a build, or function:either")
     option("--skip", metavar="SERVICE", action="append", choices=NAMING, help="do not look who names versions there")
-    option("--thorough", action="store_true", help="ask every version for permissions of its own before it goes")
+    option("--thorough", action="store_true", help="ask more: a call for each version and function")
     option("--without-backup", action="store_true", help="delete without a backup, although the file says where to")
     option("--list", action="store_true", help="every version, with the decision and its reason")
     option("--out", metavar="FILE", help="keep the plan, for `pointsman apply FILE`")

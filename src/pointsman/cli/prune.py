@@ -84,10 +84,11 @@ def _told(typed: Typed, made: Sequence[Planned], *, agreed: bool, resumes: str =
     elif agreed and resumes:
         world.ledger.end(resumes, "done")
     if not screen.json and any_doomed and not agreed:
+        more = "" if typed.asked.list else "; `--list` shows every version with its reason"
         screen.print(
             f"Nothing was deleted. Saved: `pointsman apply {out}` deletes what of this may still go."
             if out
-            else "Nothing was deleted: `--yes` does it; `--list` shows every version with its reason."
+            else f"Nothing was deleted: `--yes` does it{more}."
         )
     failed = any(each.failed for each in done)
     screen.result({"plans": [each.pruning for each in made], "done": done}, ok=not failed)
@@ -120,6 +121,8 @@ def _show(typed: Typed, made: Planned) -> None:
         screen.warn(
             f"{unseen.source} could not be looked up ({unseen.why}): of {whose}, what might be meant there stays."
         )
+    for note in pruning.notes:
+        screen.print(f"  Note: {note}.")
     notes = Counter(note for each in pruning.functions for note in each.notes)
     for note, times in notes.items():
         names = few(each.name for each in pruning.functions if note in each.notes)
@@ -154,22 +157,25 @@ def _show_all(typed: Typed, each: Retained) -> None:
 
 
 def _show_sum(typed: Typed, pruning: Pruning) -> None:
-    decisions: list[Decision] = [one for each in pruning.functions for one in each.decisions if one.version.published]
+    meant = [each for each in pruning.functions if not pruning.policy.leaves_out(each.name)]
+    decisions: list[Decision] = [one for each in meant for one in each.decisions if one.version.published]
     doomed = [one for one in decisions if one.action == "delete"]
     kept = Counter(one.rule for one in decisions if one.action == "keep")
     of_layers = _of_layers(pruning)
-    more = f", and {counted(of_layers, 'layer version')}" if of_layers else ""
-    stored = sum(one.size for each in pruning.functions for one in each.decisions)
+    stored = size(sum(one.size for each in meant for one in each.decisions))
+    of = f"{counted(len(decisions), 'version')} of {counted(len(meant), 'function')}"
     if not doomed and not of_layers:
-        typed.screen.print(f"Nothing to delete: all {counted(len(decisions), 'version')} stay ({size(stored)}).")
+        typed.screen.print(f"Nothing to delete: of {of} ({stored}) all stay.")
     else:
-        typed.screen.print(
-            f"{len(doomed)} of {counted(len(decisions), 'version')} of {counted(len(pruning.functions), 'function')} "
-            f"go{more}: {size(pruning.freed)} of {size(stored)}."
-        )
+        more = f", and {counted(of_layers, 'layer version')}" if of_layers else ""
+        typed.screen.print(f"{len(doomed)} of {of} go{more}: {size(pruning.freed)} of {stored}.")
     if kept:
         said = "; ".join(f"{count} {_WHY[rule]}" for rule, count in kept.most_common())
         typed.screen.print(f"{sum(kept.values())} stay: {said}.")
+    if others := len(pruning.functions) - len(meant):
+        typed.screen.print(
+            f"{counted(others, 'function')} more {'is' if others == 1 else 'are'} left alone by the names."
+        )
 
 
 def _of_layers(pruning: Pruning) -> int:
