@@ -192,7 +192,8 @@ def _read(vault: Vault, name: str, kind: type[T]) -> tuple[T, str] | None:
             raise BackupFailed(newer, where=where, next="Use a newer Pointsman.")
         return from_json(found[0], kind), found[1]
     except ValueError as error:  # msgspec's are, too
-        raise BackupFailed(f"it is damaged: {error}", where=where) from error
+        next_ = "Move it away: `pointsman backup` begins a new one."
+        raise BackupFailed(f"it is damaged: {error}", where=where, next=next_) from error
 
 
 class _Schema(Value, frozen=True, kw_only=True):
