@@ -598,6 +598,8 @@ def _anew(
     if not carried.elsewhere and any(key.startswith("aws:cloudformation:") for key in document.tags):
         stack = document.tags.get("aws:cloudformation:stack-name", "")
         notes.append(f"it was part of stack {stack}, which does not know the one that is made now")
+    if not whole:
+        notes.append(f"{carried.target.name} is not there: it is made with this version alone, without aliases")
     notes += [note for each in (*wanted, last) for note in _as_zip(each)]
     nothing = "" if steps else "everything is there"
     return Reinstatement(

@@ -187,6 +187,13 @@ def test_a_version_comes_back_as_a_new_one_and_latest_is_put_back() -> None:
     assert last.version == saved(live(NOW))
 
 
+def test_a_version_of_a_function_that_is_gone_makes_one_with_it_alone() -> None:
+    made = plan(a_document(), HERE, Asked(version=Version("2")), Seen())
+
+    assert kinds(made) == ["CreateFunction", "PublishVersion"]
+    assert made.notes == ("greeting is not there: it is made with this version alone, without aliases",)
+
+
 def test_a_version_that_is_there_needs_nothing() -> None:
     made = plan(a_document(), HERE, Asked(version=Version("1")), Seen(function=live(NOW), versions=(live(ONE),)))
 

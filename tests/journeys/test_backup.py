@@ -454,6 +454,24 @@ def test_a_permission_that_is_missing_is_named_and_no_half_document_is_written(f
     assert shop.ok("backup", "--to", PLACE, "--json").result["fetched"] == 0  # the packages are in already
 
 
+def test_whose_function_is_meant_is_asked_where_several_are_saved(shop: Shop) -> None:
+    shop.configure(more='[environment.dr]\nalias = "DR"\nregion = "eu-central-1"\n')
+    shop.ok("deploy", "--build-id", "101")
+    shop.ok("backup", "--to", PLACE)
+    (path,) = (shop.folder / PLACE).rglob("functions/**/*.json")
+    other = shop.folder / PLACE / "functions" / "999999999999" / "eu-west-1" / path.name
+    other.parent.mkdir(parents=True)
+    other.write_text(path.read_text().replace("123456789012", "999999999999"))
+
+    answer = shop.run("restore", "greeting", "--from", PLACE, "--env", "dr")
+    said = shop.ok("restore", "greeting", "--from", PLACE, "--env", "dr", "--source", "123456789012/eu-west-1")
+
+    assert answer.code == 1
+    assert "has no backup of" in answer.err
+    assert "It has one of 123456789012/eu-west-1, 999999999999/eu-west-1: say which by --source." in answer.err
+    assert f"to   arn:aws:lambda:eu-central-1:123456789012:function:{shop.name}" in said.out
+
+
 def test_a_function_that_there_is_not_is_told(shop: Shop) -> None:
     answer = shop.run("backup", "nobody", "--to", PLACE)
 
