@@ -161,8 +161,13 @@ def saved(found: Configuration, image: str = "") -> SavedVersion:
 
 def another(before: Document, versions: Iterable[Configuration]) -> bool:
     """Whether a function of the same name has taken its place: a version is immutable, and this one is not the same."""
-    known = {each.version: (each.sha256, each.modified) for each in before.versions}
-    return any(known.get(each.version, now := (each.sha256, each.modified)) != now for each in versions)
+    known = {each.version: each for each in before.versions}
+    return any(_differs(known[each.version], each) for each in versions if each.version in known)
+
+
+def _differs(then: SavedVersion, now: Configuration) -> bool:
+    shown = not (then.hidden or now.hidden)
+    return then.sha256 != now.sha256 or (shown and not like(now.settings, then.settings))
 
 
 def joined(before: Document | None, now: Document, there: Iterable[Version]) -> Document:

@@ -319,6 +319,9 @@ def test_a_function_that_took_anothers_place_is_told_by_a_version_that_is_not_th
 
     assert not another(before, [live(ONE), live(TWO)])
     assert another(before, [live(TWO, "1")])
+    assert another(before, [live(a_version("1", "A", Timeout=9))])
+    hidden = msgspec.structs.replace(live(a_version("1", "A", KMSKeyArn="k")), hidden="no")
+    assert not another(before, [hidden])  # what AWS does not show is no difference
 
 
 def test_a_version_is_chosen_by_number_or_build() -> None:
