@@ -63,7 +63,7 @@ from pointsman.reinstating import (
     name_of,
     saved,
 )
-from pointsman.vault import LARGEST, Changed, Vault, must_be
+from pointsman.vault import LARGEST, Changed, Vault, must_be, sha256_of
 from pointsman.vault.folder import Folder
 from pointsman.world import Door, Session, World
 
@@ -192,7 +192,8 @@ def _read(vault: Vault, name: str, kind: type[T]) -> tuple[T, str] | None:
             raise BackupFailed(newer, where=where, next="Use a newer Pointsman.")
         return from_json(found[0], kind), found[1]
     except ValueError as error:  # msgspec's are, too
-        raise BackupFailed(f"it is damaged: {error}", where=where) from error
+        next_ = "Move it away: `pointsman backup` begins a new one."
+        raise BackupFailed(f"it is damaged: {error}", where=where, next=next_) from error
 
 
 class _Schema(Value, frozen=True, kw_only=True):
@@ -694,7 +695,7 @@ class _Work:
 def keep_code(door: Door, vault: Vault, version: Configuration, part: Path) -> None:
     """Fetch the code of a version and put it into the store. `part`: a file to have it in meanwhile."""
     name, qualifier = version.arn.name, version.version if version.version.published else None
-    wanted = _Wanted(f"the code of {name}:{version.version}", version.sha256, version.code_size)
+    wanted = _Wanted(f"the code of {name}:{version.version}", version.sha256, version.code_size, qualifier is None)
     _keep(vault, wanted, part, lambda: door.gateway.code_of(name, qualifier).location)
 
 
@@ -702,6 +703,7 @@ class _Wanted(NamedTuple):
     what: str
     sha256: CodeSha256
     size: int
+    moves: bool = False  # it may be changed while it is fetched, as `$LATEST`
 
 
 def _fetched(what: str, most: int, part: Path, address: Callable[[], str]) -> bytes:
@@ -716,7 +718,10 @@ def _fetched(what: str, most: int, part: Path, address: Callable[[], str]) -> by
 
 def _keep(vault: Vault, wanted: _Wanted, part: Path, address: Callable[[], str]) -> None:
     try:
-        must_be(wanted.sha256, _fetched(wanted.what, wanted.size, part, address), wanted.what)
+        digest = _fetched(wanted.what, wanted.size, part, address)
+        if wanted.moves and sha256_of(digest) != wanted.sha256:
+            raise BackupFailed(f"{wanted.what} was changed while it was saved", next="Back it up again.")
+        must_be(wanted.sha256, digest, wanted.what)
         vault.put_package(wanted.sha256, part)
     finally:
         part.unlink(missing_ok=True)
@@ -836,7 +841,7 @@ def verify(world: World, environment: Environment, from_: str | None) -> Verifie
     with _scratch() as scratch:
 
         def one(digest: str) -> str:
-            sha256 = by_digest.get(digest) or _of_hex(digest)
+            sha256 = by_digest.get(digest) or sha256_of(bytes.fromhex(digest))
             found = vault.damage(sha256, scratch / digest)
             meter.tick(there[digest])
             who = needed.get(sha256, [])
@@ -860,12 +865,6 @@ def _missing(vault: Vault, sha256: CodeSha256, who: Sequence[str]) -> str:
 
 def _some(who: Sequence[str]) -> str:
     return ", ".join(who[:3]) + (f" and {len(who) - 3} more" if len(who) > 3 else "")
-
-
-def _of_hex(digest: str) -> CodeSha256:
-    from pointsman.vault import sha256_of
-
-    return sha256_of(bytes.fromhex(digest))
 
 
 __all__ = [

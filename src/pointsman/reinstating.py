@@ -7,7 +7,7 @@ interruption or a lost answer, and goes on from there.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeAlias, assert_never
 
 from msgspec import field
@@ -161,8 +161,13 @@ def saved(found: Configuration, image: str = "") -> SavedVersion:
 
 def another(before: Document, versions: Iterable[Configuration]) -> bool:
     """Whether a function of the same name has taken its place: a version is immutable, and this one is not the same."""
-    known = {each.version: (each.sha256, each.modified) for each in before.versions}
-    return any(known.get(each.version, now := (each.sha256, each.modified)) != now for each in versions)
+    known = {each.version: each for each in before.versions}
+    return any(_differs(known[each.version], each) for each in versions if each.version in known)
+
+
+def _differs(then: SavedVersion, now: Configuration) -> bool:
+    shown = not (then.hidden or now.hidden)
+    return then.sha256 != now.sha256 or (shown and not like(now.settings, then.settings))
 
 
 def joined(before: Document | None, now: Document, there: Iterable[Version]) -> Document:
@@ -331,6 +336,12 @@ class MakeAlias(Value, frozen=True, kw_only=True, tag_field="step"):
     alias: SavedAlias
 
 
+class Weigh(Value, frozen=True, kw_only=True, tag_field="step"):
+    """Give an alias its weights. Provisioned concurrency comes before: AWS takes none for an alias with weights."""
+
+    alias: SavedAlias
+
+
 class Grant(Value, frozen=True, kw_only=True, tag_field="step"):
     qualifier: str
     permission: Permission
@@ -366,6 +377,7 @@ Step: TypeAlias = (
     | BringLatest
     | PublishVersion
     | MakeAlias
+    | Weigh
     | Grant
     | GiveUrl
     | ConfigureEvents
@@ -591,6 +603,8 @@ def _anew(
     if not carried.elsewhere and any(key.startswith("aws:cloudformation:") for key in document.tags):
         stack = document.tags.get("aws:cloudformation:stack-name", "")
         notes.append(f"it was part of stack {stack}, which does not know the one that is made now")
+    if not whole:
+        notes.append(f"{carried.target.name} is not there: it is made with this version alone, without aliases")
     notes += [note for each in (*wanted, last) for note in _as_zip(each)]
     nothing = "" if steps else "everything is there"
     return Reinstatement(
@@ -668,31 +682,12 @@ def _belongings(
     document: Document, carried: Carried, asked: Asked, versions: set[Version], seen: Seen
 ) -> tuple[list[Step], list[str]]:
     """Aliases, then what hangs on qualifiers: whoever may call an alias may do so before it has a URL."""
-    steps: list[Step] = []
-    notes: list[str] = []
-    there = {each.name: each for each in seen.aliases}
-    names = {"", *versions}
-    for alias in document.aliases:
-        lacking = sorted(each for each in _served(alias) if each.published and each not in versions)
-        if lacking:
-            notes.append(f"alias {alias.name} is left out: version {lacking[0]}, which it serves, is not saved")
-            continue
-        names.add(alias.name)
-        if alias.name not in there or bool(alias.routing.canary) != bool(there[alias.name].routing.canary):
-            steps.append(MakeAlias(alias=alias))
-    for qualifier, policy in document.policies.items():
-        if qualifier not in names:
-            continue
-        for each in policy.permissions:
-            if each.id in seen.permissions.get(qualifier, ()):
-                continue
-            on = f"permission {each.id} on {qualifier or 'the function'}"
-            if each.beyond:
-                notes.append(f"{on} is not brought back: {each.beyond}")
-            elif carried.elsewhere and carried.names_there(each.parameters):
-                notes.append(f"{on} is left out: it names account {carried.source.account} or its region")
-            else:
-                steps.append(Grant(qualifier=qualifier, permission=each))
+    aliases, weights, notes = _aliases(document, versions, seen)
+    left_out = {each.name for each in document.aliases if set(_published(each)) - versions}
+    names = {"", *(each.name for each in document.aliases if each.name not in left_out), *versions}
+    granted, told = _permissions(document, carried, names, seen)
+    steps: list[Step] = [*aliases, *granted]
+    notes += told
     for qualifier, settings in document.urls.items():
         if qualifier in names and qualifier not in seen.urls:
             steps.append(GiveUrl(qualifier=qualifier, settings=settings))
@@ -702,27 +697,75 @@ def _belongings(
         if carried.elsewhere and carried.names_there(settings.get("DestinationConfig", {})):
             events = {key: value for key, value in settings.items() if key != "DestinationConfig"}
             notes.append(f"destinations of {qualifier or 'the function'} are left out: they are in the other place")
-        if qualifier in {*names, "$LATEST"} and qualifier not in seen.events and events:
+        if qualifier in names and qualifier not in seen.events and events:
             steps.append(ConfigureEvents(qualifier=qualifier, settings=events))
     if document.reserved is not None and seen.reserved != document.reserved:
         steps.append(Reserve(number=document.reserved))
     for qualifier, number in document.provisioned.items():
         if qualifier in names and qualifier not in seen.provisioned:
             steps.append(Provision(qualifier=qualifier, number=number))
-    left = 0
-    for source in document.sources:
-        if (source.qualifier, source.mapping.source) in seen.sources:
+    sources, told = _sources(document, carried, asked, names, seen)
+    return [*steps, *weights, *sources], notes + told
+
+
+def _published(alias: SavedAlias) -> tuple[Version, ...]:
+    return tuple(each for each in _served(alias) if each.published)
+
+
+def _aliases(document: Document, versions: set[Version], seen: Seen) -> tuple[list[Step], list[Step], list[str]]:
+    """(those to make, those to give weights, what is left out)"""
+    there = {each.name: each for each in seen.aliases}
+    made: list[Step] = []
+    weights: list[Step] = []
+    notes: list[str] = []
+    for alias in document.aliases:
+        if lacking := sorted(set(_published(alias)) - versions):
+            notes.append(f"alias {alias.name} is left out: version {lacking[0]}, which it serves, is not saved")
             continue
-        if not asked.event_sources:
-            left += 1
-        elif carried.elsewhere and carried.names_there(source.mapping.settings):
-            notes.append(f"event source {source.mapping.source} is left out: it is in the other place")
-        elif source.qualifier in names and re.match(r"arn:[^:]+:(sqs|kinesis|dynamodb):", source.mapping.source):
-            steps.append(MapSource(qualifier=source.qualifier, settings=source.mapping.settings))
+        if alias.name not in there:
+            made.append(MakeAlias(alias=replace(alias, routing=Routing(version=alias.routing.version))))
+        if alias.routing.canary and not (alias.name in there and there[alias.name].routing.canary):
+            weights.append(Weigh(alias=alias))
+    return made, weights, notes
+
+
+def _permissions(
+    document: Document, carried: Carried, names: Collection[str], seen: Seen
+) -> tuple[list[Step], list[str]]:
+    steps: list[Step] = []
+    notes: list[str] = []
+    for qualifier, policy in document.policies.items():
+        for each in policy.permissions if qualifier in names else ():
+            on = f"permission {each.id} on {qualifier or 'the function'}"
+            if each.id in seen.permissions.get(qualifier, ()):
+                continue
+            if each.beyond:
+                notes.append(f"{on} is not brought back: {each.beyond}")
+            elif carried.elsewhere and carried.names_there(each.parameters):
+                notes.append(f"{on} is left out: it names account {carried.source.account} or its region")
+            else:
+                steps.append(Grant(qualifier=qualifier, permission=each))
+    return steps, notes
+
+
+def _sources(
+    document: Document, carried: Carried, asked: Asked, names: Collection[str], seen: Seen
+) -> tuple[list[Step], list[str]]:
+    """Only on request, and disabled: on one queue, two consumers take each other's messages."""
+    left = [each for each in document.sources if (each.qualifier, each.mapping.source) not in seen.sources]
+    if not asked.event_sources:
+        told = f"not mapped: {counted(len(left), 'event source')}; --event-sources does it, disabled"
+        return [], [told] if left else []
+    steps: list[Step] = []
+    notes: list[str] = []
+    for each in left:
+        source = each.mapping.source
+        if carried.elsewhere and carried.names_there(each.mapping.settings):
+            notes.append(f"event source {source} is left out: it is in the other place")
+        elif each.qualifier in names and re.match(r"arn:[^:]+:(sqs|kinesis|dynamodb):", source):
+            steps.append(MapSource(qualifier=each.qualifier, settings=each.mapping.settings))
         else:
-            notes.append(f"event source {source.mapping.source or source.mapping.uuid} must be mapped by hand")
-    if left:
-        notes.append(f"{left} event source mappings are not brought back: --event-sources does it, disabled")
+            notes.append(f"event source {source or each.mapping.uuid} must be mapped by hand")
     return steps, notes
 
 
@@ -755,6 +798,8 @@ def describe(step: Step) -> str:
             return f"publish that as a new version, for the saved version {version.version}{told}"
         case MakeAlias(alias=alias):
             return f"point alias {alias.name} to what was {alias.routing}"
+        case Weigh(alias=alias):
+            return f"let alias {alias.name} serve what was {alias.routing}"
         case Grant(qualifier=qualifier, permission=each):
             who = "everybody" if each.parameters["Principal"] == "*" else each.parameters["Principal"]
             return f"permit {who} {each.parameters['Action']} on {qualifier or 'the function'}"

@@ -61,10 +61,12 @@ from pointsman.reinstating import (
     Reinstatement,
     Reserve,
     Restoring,
+    SavedAlias,
     SavedLayer,
     SavedVersion,
     Seen,
     Step,
+    Weigh,
     changes,
     chosen,
     describe,
@@ -465,8 +467,8 @@ class _Restore:
                 self._bring(step)
             case PublishVersion():
                 self._publish(step)
-            case MakeAlias():
-                self._alias(step)
+            case MakeAlias() | Weigh():
+                self._alias(step.alias)
             case Grant():
                 self._once(lambda: gateway.permit(name, self._on(step.qualifier), step.permission.parameters))
             case GiveUrl():
@@ -561,15 +563,15 @@ class _Restore:
             self.world.ledger.published(self.run, arn, found.version, bits, build, role=role)
         self.world.say(f"saved version {version.version} is version {found.version} now")
 
-    def _alias(self, step: MakeAlias) -> None:
-        saved_ = step.alias
+    def _alias(self, saved_: SavedAlias) -> None:
         routing = routed(saved_.routing, self.mapping)
         alias = self.gateway.alias(self.name, saved_.name)
         if alias is None:
             alias = self.gateway.create_alias(self.name, saved_.name, routing.version, description=saved_.description)
         if alias.routing != routing:
             alias = self.gateway.point(alias, routing, expecting=alias.revision, description=saved_.description)
-        self._moved(alias.name, routing.version)
+        if routing.canary is None:
+            self._moved(alias.name, routing.version)
 
     def _moved(self, alias: AliasName, version: Version) -> None:
         """What the alias of the deleted function served before is nothing that this one can be rolled back to."""

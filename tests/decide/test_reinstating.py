@@ -118,6 +118,7 @@ def test_a_deleted_function_gets_the_versions_its_aliases_serve_and_its_own_late
 
     assert kinds(made) == [
         *("CreateFunction", "PublishVersion", "BringLatest", "PublishVersion", "BringLatest", "MakeAlias"),
+        "Weigh",
     ]
     assert [step.version.version for step in made.steps if isinstance(step, PublishVersion)] == ["2", "3"]
     assert isinstance(made.steps[4], BringLatest)
@@ -160,7 +161,7 @@ def test_an_interrupted_restore_goes_on_where_it_was() -> None:
 
     made = plan(a_document(), HERE, Asked(), seen)
 
-    assert kinds(made) == ["BringLatest", "PublishVersion", "BringLatest", "MakeAlias"]
+    assert kinds(made) == ["BringLatest", "PublishVersion", "BringLatest", "MakeAlias", "Weigh"]
     assert made.mapping == {Version("2"): Version("4")}
 
 
@@ -184,6 +185,13 @@ def test_a_version_comes_back_as_a_new_one_and_latest_is_put_back() -> None:
     assert isinstance(last, BringLatest)
     assert last.back
     assert last.version == saved(live(NOW))
+
+
+def test_a_version_of_a_function_that_is_gone_makes_one_with_it_alone() -> None:
+    made = plan(a_document(), HERE, Asked(version=Version("2")), Seen())
+
+    assert kinds(made) == ["CreateFunction", "PublishVersion"]
+    assert made.notes == ("greeting is not there: it is made with this version alone, without aliases",)
 
 
 def test_a_version_that_is_there_needs_nothing() -> None:
@@ -311,6 +319,9 @@ def test_a_function_that_took_anothers_place_is_told_by_a_version_that_is_not_th
 
     assert not another(before, [live(ONE), live(TWO)])
     assert another(before, [live(TWO, "1")])
+    assert another(before, [live(a_version("1", "A", Timeout=9))])
+    hidden = msgspec.structs.replace(live(a_version("1", "A", KMSKeyArn="k")), hidden="no")
+    assert not another(before, [hidden])  # what AWS does not show is no difference
 
 
 def test_a_version_is_chosen_by_number_or_build() -> None:
@@ -387,11 +398,12 @@ def test_every_step_is_told_in_words() -> None:
     told = [describe(each) for each in plan(document, HERE, Asked(), Seen()).steps]
 
     assert told[0] == "create the function with the saved version 2: code BBBBBBBB…"
-    assert "point alias PROD to what was version 2 and 10 % to version 3" in told
-    assert told[-4:] == [
+    assert "point alias PROD to what was version 2" in told
+    assert told[-5:] == [
         "give PROD a function URL, for everybody who knows it",
         "configure asynchronous calls of PROD: MaximumRetryAttempts",
         "reserve a concurrency of 5",
         "keep 2 environments ready for PROD",
+        "let alias PROD serve what was version 2 and 10 % to version 3",
     ]
     assert any(isinstance(each, MakeAlias) for each in plan(document, HERE, Asked(), Seen()).steps)

@@ -46,9 +46,8 @@ def furnish(shop: Shop) -> None:
     one, two = shop.versions()
     queue = shop.aws("sqs").create_queue(QueueName=name)["QueueUrl"]
     asked = shop.aws("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])
-    aws.update_alias(
-        FunctionName=name, Name="PROD", FunctionVersion=two, RoutingConfig={"AdditionalVersionWeights": {one: 0.25}}
-    )
+    aws.put_provisioned_concurrency_config(FunctionName=name, Qualifier="PROD", ProvisionedConcurrentExecutions=1)
+    aws.update_alias(FunctionName=name, Name="PROD", RoutingConfig={"AdditionalVersionWeights": {two: 0.25}})
     permission = {"Action": "lambda:InvokeFunction", "Principal": "apigateway.amazonaws.com"}
     for qualifier in ({}, {"Qualifier": "PROD"}, {"Qualifier": one}):
         aws.add_permission(FunctionName=name, StatementId="api", **permission, **qualifier)
@@ -61,7 +60,6 @@ def furnish(shop: Shop) -> None:
     )
     aws.put_function_event_invoke_config(FunctionName=name, Qualifier="PROD", MaximumRetryAttempts=1)
     aws.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=7)
-    aws.put_provisioned_concurrency_config(FunctionName=name, Qualifier="STAGE", ProvisionedConcurrentExecutions=1)
     aws.tag_resource(Resource=f"arn:aws:lambda:eu-west-1:123456789012:function:{name}", Tags={"team": "shop"})
     aws.create_event_source_mapping(
         FunctionName=f"{name}:PROD", EventSourceArn=asked["Attributes"]["QueueArn"], Enabled=False
@@ -121,7 +119,7 @@ def test_a_deleted_function_comes_back_as_it_was_and_answers(furnished: Shop) ->
     shown = shop.ok("restore", "greeting", "--from", PLACE)
     assert "Nothing was changed: `--yes` does it." in shown.out
     assert "the URL of PROD will be another" in shown.out
-    assert "1 event source mappings are not brought back" in shown.out
+    assert "not mapped: 1 event source; --event-sources" in shown.out
     done = shop.ok("restore", "greeting", "--from", PLACE, "--yes", "--json").result
 
     assert state(shop) == before
@@ -172,8 +170,7 @@ def test_a_version_that_was_deleted_comes_back_as_a_new_one(furnished: Shop) -> 
     shop.ok("backup", "--to", PLACE)
     one, two = shop.versions()
     code = aws.get_function_configuration(FunctionName=shop.name, Qualifier=one)["CodeSha256"]
-    aws.update_alias(FunctionName=shop.name, Name="PROD", RoutingConfig={"AdditionalVersionWeights": {}})
-    aws.delete_function(FunctionName=shop.name, Qualifier=one)
+    delete(shop, one)
     aws.update_function_configuration(FunctionName=shop.name, MemorySize=192, Environment={"Variables": {"KEY": "v"}})
     aws.get_waiter("function_updated_v2").wait(FunctionName=shop.name)
     shop.greet("three")  # what is on this disk plays no part in it
@@ -225,6 +222,15 @@ def role_elsewhere(shop: Shop) -> str:
     trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
     policy = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
     return iam.create_role(RoleName=shop.name, AssumeRolePolicyDocument=policy)["Role"]["Arn"]  # type: ignore[no-any-return]
+
+
+def delete(shop: Shop, version: str) -> None:
+    """A version that PROD serves: first that has to let it go."""
+    aws, name = shop.aws("lambda"), shop.name
+    aws.delete_provisioned_concurrency_config(FunctionName=name, Qualifier="PROD")
+    weights: dict[str, Any] = {"AdditionalVersionWeights": {}}
+    aws.update_alias(FunctionName=name, Name="PROD", FunctionVersion=shop.versions()[-1], RoutingConfig=weights)
+    aws.delete_function(FunctionName=name, Qualifier=version)
 
 
 def documents(shop: Shop, place: str = PLACE) -> list[dict[str, Any]]:
@@ -448,6 +454,24 @@ def test_a_permission_that_is_missing_is_named_and_no_half_document_is_written(f
     assert shop.ok("backup", "--to", PLACE, "--json").result["fetched"] == 0  # the packages are in already
 
 
+def test_whose_function_is_meant_is_asked_where_several_are_saved(shop: Shop) -> None:
+    shop.configure(more='[environment.dr]\nalias = "DR"\nregion = "eu-central-1"\n')
+    shop.ok("deploy", "--build-id", "101")
+    shop.ok("backup", "--to", PLACE)
+    (path,) = (shop.folder / PLACE).rglob("functions/**/*.json")
+    other = shop.folder / PLACE / "functions" / "999999999999" / "eu-west-1" / path.name
+    other.parent.mkdir(parents=True)
+    other.write_text(path.read_text().replace("123456789012", "999999999999"))
+
+    answer = shop.run("restore", "greeting", "--from", PLACE, "--env", "dr")
+    said = shop.ok("restore", "greeting", "--from", PLACE, "--env", "dr", "--source", "123456789012/eu-west-1")
+
+    assert answer.code == 1
+    assert "has no backup of" in answer.err
+    assert "It has one of 123456789012/eu-west-1, 999999999999/eu-west-1: say which by --source." in answer.err
+    assert f"to   arn:aws:lambda:eu-central-1:123456789012:function:{shop.name}" in said.out
+
+
 def test_a_function_that_there_is_not_is_told(shop: Shop) -> None:
     answer = shop.run("backup", "nobody", "--to", PLACE)
 
@@ -531,13 +555,27 @@ def test_a_backup_that_is_interrupted_goes_on(furnished: Shop, tmp_path: Path) -
         assert "2 packages" in shop.ok("backup", "verify", "--from", place).out
 
 
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda each: each.__name__)
+def test_whichever_write_to_s3_fails_the_backup_is_whole_in_the_end(shop: Shop, fault: Fault) -> None:
+    shop.aws("s3").create_bucket(Bucket=shop.name, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    shop.ok("deploy", "--build-id", "101")
+    counter = Disturbed({})
+    shop.ok("backup", "--to", f"s3://{shop.name}/undisturbed", wrap=counter)
+    assert len(counter.mutating) == 2  # the package, and the document
+    for k in counter.mutating:
+        place = f"s3://{shop.name}/{k}"
+        if shop.run("backup", "--to", place, wrap=Disturbed(fault(k))).code:
+            shop.ok("backup", "--to", place)
+
+        assert "1 document, 1 package " in shop.ok("backup", "verify", "--from", place).out
+
+
 def test_latest_that_is_changed_under_a_restore_is_theirs(furnished: Shop) -> None:
     """Somebody deploys while $LATEST is lent: nothing is overwritten, and the exit code says so."""
     shop, aws = furnished, furnished.aws("lambda")
     shop.ok("backup", "--to", PLACE)
     one, _two = shop.versions()
-    aws.update_alias(FunctionName=shop.name, Name="PROD", RoutingConfig={"AdditionalVersionWeights": {}})
-    aws.delete_function(FunctionName=shop.name, Qualifier=one)
+    delete(shop, one)
     theirs = zipped({"index.py": "def handler(event, context):\n    return {'word': 'theirs'}\n"})
 
     def meddle(action: str) -> None:

@@ -50,7 +50,7 @@ class Many:
     def __init__(self, address: str) -> None:
         self.address = address
         self.versions = list(range(1, VERSIONS + 1))
-        self.born = "first"
+        self.shift = 0
         self.calls: Counter[str] = Counter()
         self.lock = threading.Lock()
 
@@ -70,7 +70,7 @@ class Many:
                 number = int(asked.get("Qualifier", VERSIONS))
                 return {
                     "Configuration": self.configuration(number),
-                    "Code": {"Location": f"{self.address}/{number % PACKAGES}"},
+                    "Code": {"Location": f"{self.address}/{(number + self.shift) % PACKAGES}"},
                 }
             case "GetPolicy":
                 raise NotFound("The resource you requested does not exist.")
@@ -78,7 +78,7 @@ class Many:
                 return {"Aliases": [], "ProvisionedConcurrencyConfigs": []}
 
     def configuration(self, number: int | None) -> dict[str, Any]:
-        code = CODE[(number or VERSIONS) % PACKAGES]
+        code = CODE[((number or VERSIONS) + self.shift) % PACKAGES]
         version = str(number) if number else "$LATEST"
         return {
             "FunctionArn": f"{ARN}:{version}",
@@ -87,7 +87,7 @@ class Many:
             "CodeSize": len(code),
             "Description": f"build-{number}",
             "Environment": {"Variables": {"NUMBER": version}},
-            "LastModified": f"{self.born} {number}",
+            "LastModified": f"at {number}",
         }
 
 
@@ -169,9 +169,26 @@ def test_a_function_that_took_anothers_place_gets_a_document_of_its_own(
     """Deleted, and made again under the same name: version 1 is another now, and the old one is not lost."""
     many, _asked = served
     words = ("--json",)
-    for many.born, many.versions in (("first", [1, 2, 3]), ("second", [1])):
+    for many.shift, many.versions in ((0, [1, 2, 3]), (1, [1])):
         shop.ok("backup", "many", "--to", "kept", *words, wrap=lambda _inner: many, clock=Hurried())
 
     listed = shop.ok("backup", "list", "--from", "kept", "--json").result["functions"]
     assert sorted(each["versions"] for each in listed) == [1, 3]
     shop.ok("backup", "verify", "--from", "kept")
+
+
+def test_latest_that_is_changed_while_it_is_saved_is_told(shop: Shop, served: tuple[Many, list[str]]) -> None:
+    many, _asked = served
+    many.versions = []
+    answer = many.answer
+
+    def changed(action: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        many.shift = int(action == "GetFunction")  # what is fetched is the next deploy's
+        return answer(action, asked)
+
+    many.answer = changed  # type: ignore[method-assign]
+    told = shop.run("backup", "many", "--to", "kept", wrap=lambda _inner: many, clock=Hurried())
+
+    assert told.code == 1
+    assert "the code of many:$LATEST was changed while it was saved. Back it up again." in told.err
+    assert not list((shop.folder / "kept").rglob("*.zip"))
