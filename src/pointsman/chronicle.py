@@ -23,6 +23,7 @@ TOPICS = {
     "verdict": "tests, gates, windows, and how rollouts ended",
     "approval": "who approved what",
     "rollout": "rollouts: begun, shifted, paused",
+    "backup": "what was backed up",
     "restore": "functions and versions brought back from a backup",
     "prune": "versions, layers and aliases deleted",
     "run": "runs that did not end well, or had nothing to do",
@@ -298,9 +299,13 @@ def _told(entry: Entry, run: Mapping[str, Any], runs: _Runs) -> tuple[str, str, 
             what = f"ledger rebuilt from {' and '.join(body.get('sources', ('Lambda',)))}: "
             return "ledger", f"{what}{body['versions']} versions, {body['aliases']} aliases", {}
         case "restored":
-            name, source = subject.rpartition(":")[2], str(body.get("source", "")).rpartition(":")[2]
-            once = f" as it was as {source}" if source != name else ""
-            return "restore", f"restored {name}{once} from the backup in {body.get('place') or 'a folder'}", {}
+            versions = ", ".join(f"{old} as {now}" for old, now in body["mapping"].items())
+            return "restore", f"restored from {body['place']}: saved version {versions}", {}
+        case "backed up":
+            new = f"{counted(body['versions'], 'version')}, {body['new']} new"
+            return "backup", f"backed up in {body['place']}: {new}", {}
+        case "kept":
+            return "backup", f"backed up in {body['place']}: version {subject.rpartition(':')[2]}", {}
         case _:
             return "", "", {}
 

@@ -144,6 +144,13 @@ LedgerUrl = Annotated[
         '"sqlite:PATH" or "dynamodb://TABLE"',
     ),
 ]
+BackupPlace = Annotated[
+    str,
+    _shape(
+        r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*'()/-]*)?|(?![a-z0-9]+:)\S.*",
+        '"s3://BUCKET/PREFIX" or a folder',
+    ),
+]
 BuildKind = Literal["python", "node", "ruby", "java", "go", "dotnet", "rust", "make", "command", "zip", "image"]
 LayerKind = Literal["python", "node", "command", "zip", "folder"]
 Architecture = Literal["x86_64", "arm64"]
@@ -818,6 +825,34 @@ class Ledger(Value, frozen=True, kw_only=True):
         return table, name
 
 
+class Backup(Value, frozen=True, kw_only=True):
+    """Where versions, their configuration and all that hangs on them are kept beside Lambda."""
+
+    to: Annotated[
+        BackupPlace | None, _about("A folder, or a place in S3. Default: `--to` says it.", "s3://acme-backups/lambda")
+    ] = None
+    after_publish: Annotated[
+        bool, _about("Each version that a deploy publishes is kept there, before an alias moves to it.")
+    ] = False
+    region: Annotated[
+        Region | None, _about("The bucket's. Default: the environment's.", "eu-central-1", aside=True)
+    ] = None
+    profile: Annotated[
+        Filled | None,
+        _about("Whose credentials reach it, of ~/.aws/config. Default: the environment's.", "vault", aside=True),
+    ] = None
+    role_arn: Annotated[
+        RoleArn | None,
+        _about("A role to assume with them.", "arn:aws:iam::123456789012:role/backup", aside=True),
+    ] = None
+    kms_key: Annotated[
+        Filled | None,
+        _about(
+            "The KMS key that S3 is to encrypt with. Default: the bucket's own way.", "alias/lambda-backup", aside=True
+        ),
+    ] = None
+
+
 class Project(Value, frozen=True, kw_only=True):
     """The whole file. `root` is its folder: every path in it is relative to that."""
 
@@ -832,6 +867,7 @@ class Project(Value, frozen=True, kw_only=True):
     )
     branches: Branches = Branches()
     retention: Retention = Retention()
+    backup: Backup = Backup()
     ledger: Ledger = Ledger()
 
 
@@ -1426,6 +1462,15 @@ def _ledger(values: dict[str, Any], _at: _At, _root: Path) -> _Problems:
             yield key, "has no use with a ledger in a file; must go (or url must be a table)"
 
 
+def _backup(values: dict[str, Any], _at: _At, _root: Path) -> _Problems:
+    to = values["to"]
+    if values["after_publish"] is True and to is None:
+        yield "after_publish", 'needs a place: to = "s3://BUCKET/PREFIX", or a folder'
+    for key in ("region", "profile", "role_arn", "kms_key"):
+        if values[key] is not None and isinstance(to, str) and not to.startswith("s3://"):
+            yield key, "has no use with a backup in a folder; must go (or to must be in S3)"
+
+
 _RULES: dict[type, Callable[[dict[str, Any], _At, Path], _Problems]] = {
     Function: _function,
     Layer: _layer,
@@ -1439,6 +1484,7 @@ _RULES: dict[type, Callable[[dict[str, Any], _At, Path], _Problems]] = {
     Gate: _gate,
     Window: _window,
     Environment: _environment,
+    Backup: _backup,
     Ledger: _ledger,
     Project: _project,
 }

@@ -313,6 +313,11 @@ def _parts(session: Session, environments: Iterable[Environment]) -> set[str]:
         found.add("together")
     if function.test.integration:
         found.add("tests")
+    kept = project.backup
+    if kept.after_publish:
+        found.add("backup")
+        if (kept.to or "").startswith("s3://") and not (kept.profile or kept.role_arn):
+            found.add("backup in S3")
     if session.world.shared and not (project.ledger.profile or project.ledger.role_arn):
         found.add("ledger")
     return found
@@ -333,6 +338,7 @@ def _arns(session: Session, environments: Iterable[Environment], account: str) -
     built = [session.world.project.layers[each] for each in named if each in session.world.project.layers]
     own = [f"arn:aws:lambda:{region}:{account}:layer:{each.published_as or each.name}" for each in built]
     kept = session.world.project.ledger
+    shelf = f"arn:aws:s3:::{(session.world.project.backup.to or '').removeprefix('s3://')}"
     stacks = f"arn:aws:cloudformation:{region}:{account}:stack/{stack}/*"
     return {
         "function": (function, f"{function}:*"),
@@ -346,6 +352,8 @@ def _arns(session: Session, environments: Iterable[Environment], account: str) -
         "images": (images.arn(function_.image),) if function_.image else (),
         "policies": (f"arn:aws:iam::{account}:policy/*", "arn:aws:iam::aws:policy/*"),
         "mappings": (f"arn:aws:lambda:{region}:{account}:event-source-mapping:*",),
+        "backup": (f"{shelf.rstrip('/')}/*",),
+        "shelf": (shelf.partition("/")[0],),
         "table": (f"arn:aws:dynamodb:{kept.region or region}:{account}:table/{kept.table[0]}",),
     }
 

@@ -26,6 +26,7 @@
     ├── TerraformFailed           1  Terraform or OpenTofu said no, in its own words
     ├── TimedOut                  1  waited as long as allowed
     ├── BuildFailed               1  the package could not be made, or Lambda would refuse it
+    ├── BackupFailed              1  a backup cannot be made or read, or what is in it is damaged
     ├── LedgerError               1  the ledger cannot be read or written
     │   └── LedgerCorrupt            it can be rebuilt: `pointsman history --rebuild`
     ├── NotRestored               1  a release failed, and could not be taken back in full
@@ -200,6 +201,10 @@ class TimedOut(PointsmanError):
 
 class BuildFailed(PointsmanError):
     code = "build_failed"
+
+
+class BackupFailed(PointsmanError):
+    code = "backup_failed"
 
 
 class LedgerError(PointsmanError):

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from pointsman import approving, branch_roles, furnishing, layers, owners, role_guard, rolling
+from pointsman import approving, backups, branch_roles, furnishing, layers, owners, role_guard, rolling
 from pointsman.aws.gateway import Package
 from pointsman.belongings import RemoveUrl
 from pointsman.config import Direct, Function, Test
@@ -70,6 +70,7 @@ class Released(Value, frozen=True, kw_only=True):
     tests: dict[str, TestReport]
     warnings: tuple[str, ...] = ()
     rollout: dict[str, Any] | None = None  # where traffic moved step by step: id, outcome, reports
+    unsaved: str = ""  # why the version is not in the backup where it was to be: the release is done all the same
 
 
 def carry_out(session: Session, made: Plan, *, tests: dict[str, TestReport] | None = None) -> Released:
@@ -119,6 +120,7 @@ class Work:
         )
         self.execution = Execution(made, hands)
         self.execution.arn = session.arn
+        self.unsaved = ""
 
     def prepare(self) -> None:
         session, provision = self.session, self.session.function.provision
@@ -133,6 +135,9 @@ class Work:
             if isinstance(step, ReturnRole) and session.arn:
                 session.ledger.lend(session.run, session.arn, step.lent, step.role)
         self.execution.prepare()
+        execution, made = self.execution, self.made
+        if made.kind == "deploy" and execution.arn and execution.version:
+            self.unsaved = backups.published(session, execution.arn, execution.version, made.artifact)
 
     def released(self) -> Released:
         session, made, done = self.session, self.made, self.execution.done
@@ -161,6 +166,7 @@ class Work:
             tests=self.reports,
             warnings=tuple(session.warnings),
             rollout=session.rollout,
+            unsaved=self.unsaved,
         )
 
 

@@ -353,8 +353,8 @@ class TestReport(Value, frozen=True, kw_only=True):
 class Move(Value, frozen=True, kw_only=True):
     """One alias move, as the ledger tells it. `kind` is what was asked: deploy, promote, rollback; or observed;
 
-    or restore, removed: what a release that failed took back. `release` is the run it belongs to, with all that moved
-    together.
+    or restore, removed: what a release that failed took back; or restored, from a backup. `release` is the run it
+    belongs to, with all that moved together.
     """
 
     alias: AliasName

@@ -30,6 +30,7 @@ from pointsman.errors import (
     AccountMismatch,
     Ambiguous,
     Conflict,
+    Interrupted,
     InvalidRequest,
     LedgerError,
     LostRace,
@@ -51,8 +52,8 @@ COMMAND = "prune"
 AT_ONCE = 16  # deletions under way together
 LEASE_S = 60.0
 
-BeforeDelete = Callable[[World, Door, Sequence[Configuration]], None]
-"""Called with the versions of one function right before they go. Where it raises PointsmanError they stay."""
+BeforeDelete = Callable[[World, Door, Sequence[Configuration], Fleet], object]
+"""Called with the versions that are to go, before the first of them does. Where it raises PointsmanError they stay."""
 
 
 class Pruning(Value, frozen=True, kw_only=True):
@@ -602,6 +603,7 @@ class _Deletion:
         pruning = self.made.pruning
         work = {each.name: tuple(one.version for one in each.doomed) for each in pruning.functions if each.doomed}
         course = Course(self.world, f"pruning {pruning.account} {pruning.region}")
+        self._back_up(work)
         total = sum(map(len, work.values()))
         with ThreadPoolExecutor(AT_ONCE) as pool:
             try:
@@ -656,10 +658,32 @@ class _Deletion:
                     count += 1
             reached(count)
 
+    def _back_up(self, work: dict[str, tuple[Version, ...]]) -> None:
+        """All of them at once; where that fails, each function by itself: what is not backed up is not deleted."""
+        if self.before_delete is None or not work:
+            return
+        there = {name: {each.version: each for each in member.versions} for name, member in self.made.members.items()}
+        doomed = {name: [there[name][version] for version in versions] for name, versions in work.items()}
+        fleet = self.made.fleet
+        try:
+            self.before_delete(self.world, self.door, [one for each in doomed.values() for one in each], fleet)
+            return
+        except Interrupted:
+            raise
+        except PointsmanError as error:
+            self.world.say(f"the backup failed: {error.what}; again, function by function")
+        for name, versions in doomed.items():
+            try:
+                self.before_delete(self.world, self.door, versions, fleet)
+            except Interrupted:
+                raise
+            except PointsmanError as error:
+                self._spare(name, work.pop(name), f"its backup failed: {error.what}", failed=True)
+
     def _once_more(
         self, name: str, versions: tuple[Version, ...], future: Future[dict[str, tuple[Version, ...]]]
     ) -> tuple[Version, ...]:
-        """What no alias names now, once it is backed up where that is asked for."""
+        """What no alias names now."""
         try:
             aliases = future.result()
         except NotFound:
@@ -673,13 +697,6 @@ class _Deletion:
                 self._spare(name, (version,), f"alias {named} names it by now")
             else:
                 goes.append(version)
-        if self.before_delete and goes:
-            there = {each.version: each for each in self.made.members[name].versions}
-            try:
-                self.before_delete(self.world, self.door, [there[version] for version in goes])
-            except PointsmanError as error:
-                self._spare(name, goes, f"its backup failed: {error.what}", failed=True)
-                return ()
         return tuple(goes)
 
     def _delete(self, name: str, version: Version) -> str:

@@ -655,10 +655,10 @@ def _finish(world: World, functions: tuple[Function, ...], environment: Environm
 
 
 def _half_moved(world: World, functions: tuple[Function, ...], environment: Environment) -> Run | None:
-    run = world.ledger.unfinished()
-    if run is None or run.environment != environment.name or not {each.name for each in functions} & {*run.members}:
-        return None
-    return run if run.members and _decided(world, run) else None
+    names = {each.name for each in functions}
+    meant = (each for each in world.ledger.open_runs() if each.environment == environment.name)
+    run = next((each for each in meant if names & {*each.members}), None)
+    return run if run and _decided(world, run) else None
 
 
 def _of_last_release(

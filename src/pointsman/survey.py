@@ -149,8 +149,9 @@ def rolling_told(ledger: Ledger, arn: FunctionArn, alias: Alias) -> str:
 
 
 def _unfinished(session: Session) -> str:
-    run = session.ledger.unfinished()
-    if run is None or session.function.name not in (run.members or (run.function,)):
+    open_runs = session.ledger.open_runs()
+    run = next((each for each in open_runs if session.function.name in (each.members or (each.function,))), None)
+    if run is None:
         return ""
     return unfinished_told(run)
 

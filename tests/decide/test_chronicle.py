@@ -180,7 +180,7 @@ def test_what_a_prune_deleted_of_a_function_is_one_line() -> None:
     book.write(4, "restored", ARN, function=ARN, source=f"{ARN}-old", place="s3://vault", mapping={"1": "7"})
 
     assert [(each.topic, each.what) for each in book.lines()] == [
-        ("restore", "restored shop-greeting as it was as shop-greeting-old from the backup in s3://vault"),
+        ("restore", "restored from s3://vault: saved version 1 as 7"),
         ("prune", "pruned 39 versions of shop: 1-39 (39.0 MB)"),
         ("prune", "version 40 of shop was to be deleted, and no answer came"),
         ("run", "prune began, and did not end"),

@@ -68,3 +68,12 @@ def test_an_operation_said_to_be_exact_is_proved_by_the_conformance_suite() -> N
     page = (ROOT / "docs" / "local-aws-coverage.md").read_text()
     unproved = [name for name, tests in re.findall(r"^\| (\w+) \| exact \| (\d*) \|", page, re.MULTILINE) if not tests]
     assert unproved == []
+
+
+def test_the_page_on_prune_names_every_permission_and_every_service() -> None:
+    from pointsman.references import KEYS, SOURCES
+
+    page = (ROOT / "docs" / "prune.md").read_text()
+    assert not [need for source in SOURCES for need in source.needs if f"`{need}`" not in page]
+    assert parser.NAMING == KEYS  # the grammar starts fast, and has its own list
+    assert set(KEYS) == set(config.Service.__args__)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pointsman.aws.backups import Backups
 from pointsman.aws.belongings import Belonging
 from pointsman.aws.images import Images
 from pointsman.aws.invoking import Invoking
@@ -70,7 +71,7 @@ class Quotas(Value, frozen=True, kw_only=True):
 
 
 class Gateway(
-    Stacks, Belonging, Images, Invoking, Layers, Metrics, Objects, Packages, References, Roles, Trail, Trials
+    Backups, Stacks, Belonging, Images, Invoking, Layers, Metrics, Objects, Packages, References, Roles, Trail, Trials
 ):
     # Functions and versions
 

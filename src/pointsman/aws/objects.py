@@ -48,19 +48,21 @@ class Objects(Sender):
         """The newest version's id; None in a bucket that keeps no versions."""
         return self._or_none("HeadObject", lambda reply: reply.get("VersionId"), **_of(bucket, key))
 
-    def put_object(self, bucket: str, key: str, body: bytes) -> None:
+    def put_object(self, bucket: str, key: str, body: bytes, **more: Any) -> None:
+        """`more` of PutObject's parameters: how it is encrypted, what must be there."""
         checksum = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": _sha256(body)}
-        self._send("PutObject", nothing, mutates=True, Body=body, **checksum, **_of(bucket, key))
+        self._send("PutObject", nothing, mutates=True, Body=body, **checksum, **more, **_of(bucket, key))
 
     # In parts
 
-    def begin_parts(self, bucket: str, key: str) -> str:
+    def begin_parts(self, bucket: str, key: str, **more: Any) -> str:
         """The id of a new upload in parts."""
         return self._send(
             "CreateMultipartUpload",
             lambda reply: str(reply["UploadId"]),
             mutates=True,
             ChecksumAlgorithm="SHA256",
+            **more,
             **_of(bucket, key),
         )
 

@@ -22,10 +22,13 @@ Target: TypeAlias = Literal[
     "others",
     "images",
     "table",
+    "backup",
+    "shelf",
 ]
 """What an action is for: everything is `*`, where IAM knows no resource; clones are branches' own roles.
 
-`layers` are those of the file, `others` those that others published; `images` their repositories.
+`layers` are those of the file, `others` those that others published; `images` their repositories. `backup` is what is
+kept in S3, `shelf` the bucket it is kept in.
 """
 
 
@@ -34,7 +37,8 @@ class Need(NamedTuple):
 
     look: status, versions, history, diff. create, settings: of a function that Pointsman owns. guard: role_guard.
     together: several functions in one release. rollout: traffic that moves little by little, watched. ledger: it is a
-    table, reached by the deployer's own credentials.
+    table, reached by the deployer's own credentials. backup: after each publish. restore: for whoever brings something
+    back, not for each deployer.
     """
 
     actions: tuple[str, ...]
@@ -48,7 +52,7 @@ def _same(service: str, on: Target, parts: tuple[str, ...], *names: str) -> dict
 
 CALLS: Mapping[str, Need] = {
     **_same("lambda", "function", ("look", "deploy"), "GetFunction", "GetAlias", "ListVersionsByFunction"),
-    **_same("lambda", "function", ("look",), "ListAliases"),
+    **_same("lambda", "function", ("look", "backup"), "ListAliases"),
     **_same("lambda", "function", ("deploy",), "UpdateFunctionCode", "PublishVersion", "CreateAlias", "UpdateAlias"),
     **_same("lambda", "function", ("create",), "CreateFunction"),
     **_same("lambda", "function", ("settings", "per-branch"), "UpdateFunctionConfiguration"),
@@ -62,23 +66,27 @@ CALLS: Mapping[str, Need] = {
     # Aliases named after branches, what they get of their model alias, and their end.
     **_same(
         *("lambda", "function", ("branches",)),
-        *("GetPolicy", "AddPermission", "RemovePermission"),
-        *("GetFunctionEventInvokeConfig", "PutFunctionEventInvokeConfig", "DeleteFunctionEventInvokeConfig"),
-        *("ListFunctionEventInvokeConfigs", "ListFunctionUrlConfigs"),
-        "DeleteFunction",
+        *("AddPermission", "RemovePermission", "GetFunctionEventInvokeConfig"),
+        *("PutFunctionEventInvokeConfig", "DeleteFunctionEventInvokeConfig", "DeleteFunction"),
+    ),
+    **_same(
+        *("lambda", "function", ("branches", "backup")),
+        *("GetPolicy", "ListFunctionEventInvokeConfigs", "ListFunctionUrlConfigs"),
     ),
     **_same(
         *("lambda", "function", ("branches", "rollout")),
         *("GetProvisionedConcurrencyConfig", "PutProvisionedConcurrencyConfig", "DeleteProvisionedConcurrencyConfig"),
-        "ListProvisionedConcurrencyConfigs",
     ),
+    **_same("lambda", "function", ("branches", "rollout", "backup"), "ListProvisionedConcurrencyConfigs"),
+    **_same("lambda", "function", ("restore",), "PutFunctionConcurrency"),
     "lambda:Invoke": Need(("lambda:InvokeFunction",), "function", ("traffic",)),
     **_same("lambda", "function", ("branches", "together"), "DeleteAlias"),
     **_same(
         *("lambda", "function", ("preview",)),
         *("GetFunctionUrlConfig", "CreateFunctionUrlConfig", "UpdateFunctionUrlConfig", "DeleteFunctionUrlConfig"),
     ),
-    **_same("lambda", "everything", ("branches",), "ListEventSourceMappings", "CreateEventSourceMapping"),
+    **_same("lambda", "everything", ("branches", "backup"), "ListEventSourceMappings"),
+    **_same("lambda", "everything", ("branches",), "CreateEventSourceMapping"),
     **_same("lambda", "mappings", ("branches",), "DeleteEventSourceMapping"),
     # The layers of the file; and what others' layers tell of themselves.
     **_same("lambda", "layers", ("layers",), "ListLayerVersions", "PublishLayerVersion", "DeleteLayerVersion"),
@@ -90,6 +98,8 @@ CALLS: Mapping[str, Need] = {
         f"s3:{call}": Need(("s3:PutObject",), "bucket", ("bucket",))
         for call in ("PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload")
     },
+    "s3:GetObject": Need(("s3:GetObject",), "backup", ("backup in S3",)),
+    "s3:ListObjectsV2": Need(("s3:ListBucket",), "shelf", ("backup in S3",)),
     "s3:ListParts": Need(("s3:ListMultipartUploadParts",), "bucket", ("bucket",)),
     # Of the bucket, not of objects: without it an upload that was cut short begins anew.
     "s3:ListMultipartUploads": Need((), "bucket", ("bucket",)),
@@ -131,6 +141,7 @@ BEYOND: tuple[Need, ...] = (
     Need(("lambda:GetLayerVersion",), "others", ("others",)),  # Lambda itself asks for it when a function gets one
     # Lambda lets itself read the repository when a function is created: https://docs.aws.amazon.com/lambda/latest/dg/images-create.html
     Need(("ecr:GetRepositoryPolicy", "ecr:SetRepositoryPolicy", "ecr:InitiateLayerUpload"), "images", ("images",)),
+    Need(("s3:PutObject", "s3:ListMultipartUploadParts"), "backup", ("backup in S3",)),  # in another bucket
     Need(("lambda:InvokeFunction",), "function", ("tests",)),  # what integration tests do with the credentials
 )
 """What is asked for and no call of its own."""

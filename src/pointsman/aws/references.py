@@ -49,14 +49,14 @@ class References(Sender):
 
     def event_source_documents(self) -> Iterator[Document]:
         """Every mapping of the account and region, without a function's name. Disabled ones too."""
-        for each in self._all("lambda", "ListEventSourceMappings", "EventSourceMappings", "Marker", "NextMarker"):
+        for each in self._items("lambda", "ListEventSourceMappings", "EventSourceMappings", "Marker", "NextMarker"):
             source = each.get("EventSourceArn") or each["UUID"]
             yield Document(where=f"event source {source.rpartition(':')[2]}", text=each.get("FunctionArn", ""))
 
     def alias_versions(self, function: str) -> dict[str, tuple[Version, ...]]:
         """Every version that each alias names, its own first. One with a weight of 0 is named, too: AWS keeps it."""
         found: dict[str, tuple[Version, ...]] = {}
-        for each in self._all(
+        for each in self._items(
             "lambda", "ListAliases", "Aliases", "Marker", "NextMarker", subject=function, FunctionName=function
         ):
             weights = (each.get("RoutingConfig") or {}).get("AdditionalVersionWeights") or {}
@@ -64,13 +64,13 @@ class References(Sender):
         return found
 
     def layers(self) -> Iterator[ListedLayer]:
-        for each in self._all("lambda", "ListLayers", "Layers", "Marker", "NextMarker"):
+        for each in self._items("lambda", "ListLayers", "Layers", "Marker", "NextMarker"):
             newest = each.get("LatestMatchingVersion", {}).get("Version", 0)
             yield ListedLayer(name=each["LayerName"], arn=each["LayerArn"], newest=newest)
 
     def layer_dates(self, name: str) -> dict[int, str]:
         """When each version of a layer was made."""
-        listed = self._all(
+        listed = self._items(
             "lambda", "ListLayerVersions", "LayerVersions", "Marker", "NextMarker", subject=f"layer {name}",
             LayerName=name,
         )  # fmt: skip
@@ -86,7 +86,7 @@ class References(Sender):
 
     def rest_apis(self) -> Iterator[tuple[str, str]]:
         """(id, name)"""
-        for each in self._all("apigateway", "GetRestApis", "items", "position", "position", limit=500):
+        for each in self._items("apigateway", "GetRestApis", "items", "position", "position", limit=500):
             yield each["id"], each.get("name", "")
 
     def rest_api_documents(self, api: str, name: str) -> Iterator[Document]:
@@ -95,10 +95,10 @@ class References(Sender):
         where = f"REST API {name} ({api})"
         asked: dict[str, Any] = {"subject": where, "restApiId": api}
         resources = [
-            *self._all(
+            *self._items(
                 "apigateway", "GetResources", "items", "position", "position", limit=500, embed=["methods"], **asked
             ),
-            *self._all("apigateway", "GetAuthorizers", "items", "position", "position", limit=500, **asked),
+            *self._items("apigateway", "GetAuthorizers", "items", "position", "position", limit=500, **asked),
         ]
         stages = self._send("GetStages", lambda reply: list(reply.get("item") or ()), service="apigateway", **asked)
         for stage in stages:
@@ -120,7 +120,7 @@ class References(Sender):
 
     def http_apis(self) -> Iterator[tuple[str, str, bool]]:
         """(id, name, whether it is a WebSocket API)"""
-        for each in self._all("apigatewayv2", "GetApis", "Items", "NextToken", "NextToken"):
+        for each in self._items("apigatewayv2", "GetApis", "Items", "NextToken", "NextToken"):
             yield each["ApiId"], each.get("Name", ""), each.get("ProtocolType") == "WEBSOCKET"
 
     def http_api_documents(self, api: str, name: str, websocket: bool) -> Iterator[Document]:
@@ -128,10 +128,10 @@ class References(Sender):
         where = f"{'WebSocket' if websocket else 'HTTP'} API {name} ({api})"
         asked: dict[str, Any] = {"subject": where, "ApiId": api}
         parts = [
-            *self._all("apigatewayv2", "GetIntegrations", "Items", "NextToken", "NextToken", **asked),
-            *self._all("apigatewayv2", "GetAuthorizers", "Items", "NextToken", "NextToken", **asked),
+            *self._items("apigatewayv2", "GetIntegrations", "Items", "NextToken", "NextToken", **asked),
+            *self._items("apigatewayv2", "GetAuthorizers", "Items", "NextToken", "NextToken", **asked),
         ]
-        for stage in self._all("apigatewayv2", "GetStages", "Items", "NextToken", "NextToken", **asked):
+        for stage in self._items("apigatewayv2", "GetStages", "Items", "NextToken", "NextToken", **asked):
             text = _text(parts)
             if not websocket and not stage.get("AutoDeploy") and stage.get("DeploymentId"):
                 exported = self._or_none(
@@ -153,12 +153,12 @@ class References(Sender):
 
     def state_machines(self) -> Iterator[str]:
         """Their ARNs."""
-        for each in self._all("stepfunctions", "ListStateMachines", "stateMachines", "nextToken", "nextToken"):
+        for each in self._items("stepfunctions", "ListStateMachines", "stateMachines", "nextToken", "nextToken"):
             yield each["stateMachineArn"]
 
     def state_machine_documents(self, arn: str) -> Iterator[Document]:
         """Its definition, and that of each of its published versions."""
-        versions = self._all(
+        versions = self._items(
             "stepfunctions", "ListStateMachineVersions", "stateMachineVersions", "nextToken", "nextToken",
             subject=arn, stateMachineArn=arn,
         )  # fmt: skip
@@ -176,19 +176,19 @@ class References(Sender):
 
     def rules(self) -> Iterator[tuple[str, str]]:
         """(bus, rule), on every bus, disabled ones too."""
-        for bus in self._all("events", "ListEventBuses", "EventBuses", "NextToken", "NextToken"):
+        for bus in self._items("events", "ListEventBuses", "EventBuses", "NextToken", "NextToken"):
             asked = {"subject": f"bus {bus['Name']}", "EventBusName": bus["Name"]}
-            for rule in self._all("events", "ListRules", "Rules", "NextToken", "NextToken", **asked):
+            for rule in self._items("events", "ListRules", "Rules", "NextToken", "NextToken", **asked):
                 yield bus["Name"], rule["Name"]
 
     def rule_documents(self, bus: str, rule: str) -> Iterator[Document]:
         asked = {"subject": f"rule {rule}", "Rule": rule, "EventBusName": bus}
-        targets = list(self._all("events", "ListTargetsByRule", "Targets", "NextToken", "NextToken", **asked))
+        targets = list(self._items("events", "ListTargetsByRule", "Targets", "NextToken", "NextToken", **asked))
         yield Document(where=f"rule {rule} on bus {bus}", text=_text(targets))
 
     def schedules(self) -> Iterator[tuple[str, str, str]]:
         """(group, name, its target's ARN)"""
-        for each in self._all("scheduler", "ListSchedules", "Schedules", "NextToken", "NextToken"):
+        for each in self._items("scheduler", "ListSchedules", "Schedules", "NextToken", "NextToken"):
             yield each["GroupName"], each["Name"], each["Target"]["Arn"]
 
     def schedule_documents(self, group: str, name: str, target: str) -> Iterator[Document]:
@@ -206,18 +206,18 @@ class References(Sender):
         yield Document(where=f"schedule {group}/{name}", text=text)
 
     def pipes(self) -> Iterator[Document]:
-        for each in self._all("pipes", "ListPipes", "Pipes", "NextToken", "NextToken"):
+        for each in self._items("pipes", "ListPipes", "Pipes", "NextToken", "NextToken"):
             yield Document(where=f"pipe {each['Name']}", text=_text(each))
 
     def subscriptions(self) -> Iterator[Document]:
-        for each in self._all("sns", "ListSubscriptions", "Subscriptions", "NextToken", "NextToken"):
+        for each in self._items("sns", "ListSubscriptions", "Subscriptions", "NextToken", "NextToken"):
             if each.get("Protocol") == "lambda":
                 topic = each.get("TopicArn", "").rpartition(":")[2]
                 yield Document(where=f"a subscription of topic {topic}", text=each.get("Endpoint", ""))
 
     def buckets(self, region: str) -> Iterator[str]:
         """Those of this region: no other may notify a function of it."""
-        for each in self._all(
+        for each in self._items(
             "s3",
             "ListBuckets",
             "Buckets",
@@ -240,7 +240,7 @@ class References(Sender):
 
     def user_pools(self) -> Iterator[tuple[str, str]]:
         """(id, name)"""
-        for each in self._all("cognito-idp", "ListUserPools", "UserPools", "NextToken", "NextToken", MaxResults=60):
+        for each in self._items("cognito-idp", "ListUserPools", "UserPools", "NextToken", "NextToken", MaxResults=60):
             yield each["Id"], each.get("Name", "")
 
     def user_pool_documents(self, pool: str, name: str) -> Iterator[Document]:
@@ -277,7 +277,7 @@ class References(Sender):
     def unsettled_stacks(self) -> Iterator[tuple[str, str, str]]:
         """(id, name, status) of every stack that is under way or failed."""
         asked: dict[str, Any] = {"StackStatusFilter": list(UNSETTLED)}
-        for each in self._all("cloudformation", "ListStacks", "StackSummaries", "NextToken", "NextToken", **asked):
+        for each in self._items("cloudformation", "ListStacks", "StackSummaries", "NextToken", "NextToken", **asked):
             yield each["StackId"], each["StackName"], each["StackStatus"]
 
     def stack_documents(self, stack: str, name: str, status: str) -> Iterator[Document]:
@@ -288,7 +288,7 @@ class References(Sender):
         while left:
             asked = left.pop()
             seen.add(asked)
-            for each in self._all(
+            for each in self._items(
                 "cloudformation", "ListStackResources", "StackResourceSummaries", "NextToken", "NextToken",
                 subject=f"stack {name}", StackName=asked,
             ):  # fmt: skip
@@ -303,7 +303,7 @@ class References(Sender):
 
     # Pages
 
-    def _all(
+    def _items(
         self, service: str, action: str, items: str, given: str, told: str, *, subject: str = "", **parameters: Any
     ) -> Iterator[Mapping[str, Any]]:
         """Every item of every page. `given` and `told`: what the page's token is called in the request and answer."""

@@ -140,7 +140,8 @@ def run(
         screen.failed(PointsmanError(str(error)))
         return 1
     except KeyboardInterrupt:
-        stopped = Interrupted("interrupted", next="`pointsman resume` goes on where it stopped.")
+        again = "The same command" if asked.command in ("backup", "restore") else "`pointsman resume`"
+        stopped = Interrupted("interrupted", next=f"{again} goes on where it stopped.")
         screen.failed(stopped)
         return stopped.exit_code
     finally:
@@ -199,6 +200,14 @@ def _dispatch(typed: Typed) -> int:
             from pointsman.cli import prune
 
             return prune.run(typed)
+        case "backup":
+            from pointsman.cli import backup
+
+            return backup.run(typed)
+        case "restore":
+            from pointsman.cli import backup
+
+            return backup.restore(typed)
         case "doctor":
             return _doctor(typed)
         case "local":
@@ -422,10 +431,16 @@ def told(typed: Typed, done: list[Released]) -> int:
                 screen.print(f"{about}The rollout's report: {path}")
             for warning in each.warnings:
                 screen.warn(warning)
-    screen.result(done)
+            if each.unsaved:
+                again = f"`pointsman backup {each.function} --version {each.version}` tries again"
+                screen.warn(f"{each.unsaved}. The release is done all the same; {again}.")
+    unsaved = any(each.unsaved for each in done)
+    screen.result(done, ok=not unsaved)
     from pointsman.cli import reports
 
     reports.released(done, typed.asked.command, typed.environ, typed.world.project.root, screen.err)
+    if unsaved:
+        return 1
     unchanged = all(each.outcome == "unchanged" for each in done)
     return UNCHANGED if unchanged and getattr(typed.asked, "fail_if_unchanged", False) else 0
 

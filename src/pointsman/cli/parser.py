@@ -49,8 +49,12 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         ),
     ),
     (
-        "keep house",
-        (("prune", "delete the versions that nobody needs: shown first, each with its reason"),),
+        "keep",
+        (
+            ("backup", "versions, packages and all that hangs on them, kept in a folder or in S3"),
+            ("restore", "bring back a version, or a function that was deleted, from a backup"),
+            ("prune", "delete the versions that nobody needs: shown first, each with its reason"),
+        ),
     ),
     (
         "set up",
@@ -163,13 +167,17 @@ def the_command(arguments: Sequence[str]) -> str | None:
 
 
 def parse(parser: Parser, arguments: Sequence[str]) -> argparse.Namespace:
-    """`pointsman plan --to STAGE` means `plan deploy`."""
+    """`pointsman plan --to STAGE` means `plan deploy`, `pointsman backup --all` means `backup save`."""
     words = list(arguments)
     if "plan" in words:
         at = words.index("plan")
         kinds = ("deploy", "promote", "rollback", "-h", "--help")
         if not any(word in kinds for word in words[at + 1 :]):
             words.insert(at + 1, "deploy")
+    if "backup" in words and the_command(words) in ("backup", None):
+        at = words.index("backup")
+        if not any(word in ("save", "verify", "list", "-h", "--help") for word in words[at + 1 : at + 2]):
+            words.insert(at + 1, "save")
     parsed: argparse.Namespace = parser.parse_args(words)
     return parsed
 
@@ -510,7 +518,7 @@ def _history(parser: Parser, _shared: Parser) -> None:
     option("--force", action="store_true", help="with --rebuild: also a ledger that is sound")
 
 
-_TOPICS = ("build", "publish", "move", "verdict", "approval", "rollout", "restore", "prune", "run", "ledger")
+_TOPICS = ("build", "publish", "move", "verdict", "approval", "rollout", "backup", "restore", "prune", "run", "ledger")
 
 
 def _diff(parser: Parser, _shared: Parser) -> None:
@@ -590,6 +598,7 @@ def _prune(parser: Parser, _shared: Parser) -> None:
     option("--pin", metavar="WHICH", action="append", help="keep this one: a version, a build, or function:either")
     option("--skip", metavar="SERVICE", action="append", choices=NAMING, help="do not look who names versions there")
     option("--thorough", action="store_true", help="ask every version for permissions of its own before it goes")
+    option("--without-backup", action="store_true", help="delete without a backup, although the file says where to")
     option("--list", action="store_true", help="every version, with the decision and its reason")
     option("--out", metavar="FILE", help="keep the plan, for `pointsman apply FILE`")
     option("--yes", action="store_true", help="delete what is shown")
@@ -603,6 +612,81 @@ def _days(text: str) -> float:
     if not 0 <= found < 1e6:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of days")
     return found
+
+
+def _backup(parser: Parser, shared: Parser) -> None:
+    kinds: Any = parser.add_subparsers(dest="backup_command", metavar="save|verify|list", required=True)
+    save = kinds.add_parser(
+        "save",
+        parents=[shared],
+        help="fetch what is new (also without this word: `pointsman backup greeting`)",
+        description="Fetch what is new: packages by their digest, each once; configuration, aliases, policies, URLs,\n"
+        "tags, layers. What was interrupted goes on when it is run again.",
+        epilog="examples:\n  pointsman backup --to s3://acme-backups/lambda\n  pointsman backup --all --to ~/lambda\n"
+        "  pointsman backup greeting --version PROD",
+        formatter_class=Help,
+    )
+    save.add_argument(
+        "names", metavar="FUNCTION", nargs="*", help="of the file, or on Lambda (default: all of the file)"
+    )
+    save.add_argument("--all", action="store_true", help="every function of the account and region")
+    save.add_argument("--to", metavar="PLACE", help="a folder, or s3://BUCKET/PREFIX (default: `[backup] to`)")
+    save.add_argument(
+        "--version", dest="only", action="append", metavar="VERSION|ALIAS",
+        help="of the versions only this one, or what this alias serves; may be given several times",
+    )  # fmt: skip
+    save.add_argument(
+        "--again", action="store_true", help="look once more at the policies of versions that are saved: a call each"
+    )
+    _where(save)
+    for name, text in (
+        ("verify", "read every document and hash every package; exit 1 where something is missing or damaged"),
+        ("list", "what is in it"),
+    ):
+        kind = kinds.add_parser(
+            name, parents=[shared], help=text, epilog=f"example:\n  pointsman backup {name}", formatter_class=Help
+        )
+        _from(kind)
+
+
+def _where(parser: Parser) -> None:
+    parser.add_argument(
+        "--env", metavar="ENV", help="the environment whose account and region (default: the first of the file)"
+    )
+    parser.add_argument("--region", metavar="REGION", help="another region than its own")
+
+
+def _from(parser: Parser) -> None:
+    parser.add_argument(
+        "--from", dest="place", metavar="PLACE", help="a folder, or s3://BUCKET/PREFIX (default: `[backup] to`)"
+    )
+
+
+def _restore(parser: Parser, _shared: Parser) -> None:
+    parser.add_argument("name_of", metavar="FUNCTION", help="of the file, or on Lambda")
+    parser.add_argument(
+        "which",
+        metavar="VERSION|BUILD",
+        nargs="?",
+        help="as a new version (default: a function that was deleted, whole)",
+    )
+    _from(parser)
+    _where(parser)
+    parser.add_argument("--name", metavar="NAME", help="restore it as a function of this name")
+    parser.add_argument(
+        "--role", metavar="ARN", help="the execution role it is to have (must be said in another account)"
+    )
+    parser.add_argument(
+        "--source", metavar="ACCOUNT/REGION", help="whose backup, where functions of this name are saved of several"
+    )
+    parser.add_argument("--every", action="store_true", help="all saved versions, not only those that aliases serve")
+    parser.add_argument("--event-sources", action="store_true", help="its event sources too, disabled")
+    parser.add_argument(
+        "--without-variables", action="store_true", help="although AWS did not show its environment variables"
+    )
+    parser.add_argument("--forget", action="store_true", help="forget a restore that was interrupted")
+    parser.add_argument("--yes", action="store_true", help="do what is shown")
+    _wait(parser)
 
 
 def _ledger(parser: Parser, shared: Parser) -> None:
@@ -806,6 +890,17 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[Parser, Parser], object]]] = {
         "--all: every function of the accounts and regions that the environments are in, ours or not. It costs a call\n"
         "for 50 versions and one for each function, 15 a second. Exit code 1 where a place could not be read.",
         _status_of,
+    ),
+    "backup": (
+        "pointsman backup --all --to s3://acme-backups/lambda",
+        "A document for each function and region; of packages each once, by digest.",
+        _backup,
+    ),
+    "restore": (
+        "pointsman restore greeting 101 --yes",
+        "With VERSION|BUILD: as a new version of the function, $LATEST is put back\n"
+        "afterwards. Without: a function that was deleted, with its aliases as they were. The plan is shown first.",
+        _restore,
     ),
     "versions": ("pointsman versions", "", lambda parser, _shared: _function(_to(parser))),
     "history": (

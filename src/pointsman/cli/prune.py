@@ -78,7 +78,7 @@ def _told(typed: Typed, made: Sequence[Planned], *, agreed: bool, resumes: str =
     if agreed and any_doomed:
         for each in made:
             if each.pruning.doomed or _of_layers(each.pruning):
-                done.append(prune.carry_out(world, each, resumes=resumes))
+                done.append(prune.carry_out(world, each, before_delete=_backup(typed), resumes=resumes))
                 if not screen.json:
                     _show_done(typed, done[-1])
     elif agreed and resumes:
@@ -92,6 +92,15 @@ def _told(typed: Typed, made: Sequence[Planned], *, agreed: bool, resumes: str =
     failed = any(each.failed for each in done)
     screen.result({"plans": [each.pruning for each in made], "done": done}, ok=not failed)
     return 1 if failed else 0
+
+
+def _backup(typed: Typed) -> prune.BeforeDelete | None:
+    """Where the file says where to, and nobody says that it need not be."""
+    if typed.world.project.backup.to is None or getattr(typed.asked, "without_backup", False):
+        return None
+    from pointsman import backups
+
+    return lambda world, door, versions, fleet: backups.save(world, door, versions, world.say, fleet=fleet)
 
 
 def _show(typed: Typed, made: Planned) -> None:

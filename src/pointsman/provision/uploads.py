@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,13 +31,25 @@ def key_of(made: Artifact) -> str:
     return f"{OURS}{made.function}/{made.sha256.hex}.zip"
 
 
-def store(gateway: Gateway, bucket: str, key: str, content: bytes | Path, say: Say) -> None:
+def store(
+    gateway: Gateway,
+    bucket: str,
+    key: str,
+    content: bytes | Path,
+    say: Say,
+    *,
+    ours: bool = False,
+    sealed: Mapping[str, str] | None = None,
+) -> None:
     """Put it there, unless it is. The same content again does no harm, so a lost answer is simply asked after.
+
+    `ours`: what is there is compared, also where the key does not begin as ours do. `sealed`: how S3 is to encrypt it.
 
     Raises BuildFailed for a file that is changed while it is sent, and whatever S3 says.
     """
     where = f"s3://{bucket}/{key}"
-    sent = _Sent(gateway, bucket, key, content, _digests(content), _length(content))
+    compared = ours or key.startswith(OURS)
+    sent = _Sent(gateway, bucket, key, content, _digests(content), _length(content), compared, sealed or {})
     if _is_there(sent):
         say(f"{where} is there already")
         return
@@ -62,6 +74,8 @@ class _Sent(NamedTuple):
     content: bytes | Path
     digests: list[bytes]
     size: int
+    compared: bool
+    sealed: Mapping[str, str]
 
     def piece(self, number: int) -> bytes:
         """One part. Raises BuildFailed where it is no longer what its digest was taken of."""
@@ -73,7 +87,7 @@ class _Sent(NamedTuple):
 
 def _is_there(sent: _Sent) -> bool:
     found = sent.gateway.stored(sent.bucket, sent.key)
-    if found is None or not sent.key.startswith(OURS):  # others' keys are by their own digests, of what we cannot know
+    if found is None or not sent.compared:  # others' keys are by their own digests, of what we cannot know
         return found is not None
     return found.size == sent.size and found.sha256 == _checksum(sent.digests)
 
@@ -81,10 +95,10 @@ def _is_there(sent: _Sent) -> bool:
 def _whole(sent: _Sent) -> None:
     body = sent.piece(1)
     try:
-        sent.gateway.put_object(sent.bucket, sent.key, body)
+        sent.gateway.put_object(sent.bucket, sent.key, body, **sent.sealed)
     except Ambiguous:
         if not _is_there(sent):
-            sent.gateway.put_object(sent.bucket, sent.key, body)
+            sent.gateway.put_object(sent.bucket, sent.key, body, **sent.sealed)
 
 
 def _in_parts(sent: _Sent, say: Say) -> None:
@@ -92,7 +106,7 @@ def _in_parts(sent: _Sent, say: Say) -> None:
     if parts:
         say(f"going on with an upload that has {size(sum(each.size for each in parts.values()))} already")
     else:
-        upload = upload or sent.gateway.begin_parts(sent.bucket, sent.key)
+        upload = upload or sent.gateway.begin_parts(sent.bucket, sent.key, **sent.sealed)
     missing = [number for number in range(1, len(sent.digests) + 1) if number not in parts]
     failures: list[BaseException] = []
     lock = threading.Lock()

@@ -1,0 +1,158 @@
+"""`pointsman backup …` and `pointsman restore …`: what is kept beside Lambda, and bringing it back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pointsman import backups, restoring
+from pointsman.cli.terminal import ago
+from pointsman.errors import UsageError
+from pointsman.model import counted, size
+
+if TYPE_CHECKING:
+    from pointsman.cli.commands import Typed
+    from pointsman.config import Environment
+
+
+def run(typed: Typed) -> int:
+    match typed.asked.backup_command:
+        case "verify":
+            return _verify(typed)
+        case "list":
+            return _list(typed)
+        case _:
+            return _save(typed)
+
+
+def _environment(typed: Typed) -> Environment:
+    found = typed.world.environment(typed.asked.env)
+    return msgspec.structs.replace(found, region=typed.asked.region) if typed.asked.region else found
+
+
+def _save(typed: Typed) -> int:
+    world, screen, asked = typed.world, typed.screen, typed.asked
+    if asked.all and (asked.names or asked.only):
+        what = asked.names[0] if asked.names else f"--version {asked.only[0]}"
+        raise UsageError(f"--all and {what} both say what to back up", next="Leave one of them out.")
+    environment = _environment(typed)
+    names = None if asked.all else backups.named(world, environment, asked.names)
+    done = backups.backup(world, environment, names, to=asked.to, only=asked.only or (), again=asked.again)
+    if not screen.json:
+        rows = [
+            (each.function, str(each.versions), str(each.new), str(each.gone) if each.gone else "-")
+            for each in done.functions
+        ]
+        screen.table(("function", "versions saved", "new", "not in Lambda any more"), rows)
+        for each in done.functions:
+            for note in each.notes:
+                screen.print(f"{each.function}: Note: {note}.")
+        screen.print(
+            f"{done.place}: {counted(done.fetched, 'new package')} ({size(done.bytes)}), {done.known} there before."
+        )
+        for problem in done.problems:
+            screen.warn(f"{problem.function} is not backed up in full: {problem.what}. {problem.next}".rstrip())
+    screen.result(done, ok=not done.problems)
+    return 1 if done.problems else 0
+
+
+def _verify(typed: Typed) -> int:
+    world, screen = typed.world, typed.screen
+    found = backups.verify(world, world.environment(None), typed.asked.place)
+    if not screen.json:
+        for each in found.damage:
+            screen.print(f"damaged: {each}")
+        counts = f"{counted(found.documents, 'document')}, {counted(found.packages, 'package')} ({size(found.bytes)})"
+        verdict = f"{counted(len(found.damage), 'problem')}." if found.damage else "all are what they were."
+        screen.print(f"{found.place}: {counts}; {verdict}")
+    screen.result(found, ok=not found.damage)
+    return 1 if found.damage else 0
+
+
+def _list(typed: Typed) -> int:
+    world, screen = typed.world, typed.screen
+    place, rows = backups.listing(world, world.environment(None), typed.asked.place)
+    if not screen.json:
+        now = world.clock.now()
+        screen.table(
+            ("function", "account", "region", "versions", "gone", "aliases", "size", "saved"),
+            [
+                (
+                    each.name.rpartition("/")[2].removesuffix(".json"),
+                    each.arn.account,
+                    each.arn.region,
+                    str(each.versions),
+                    str(each.gone) if each.gone else "-",
+                    ", ".join(each.aliases) or "-",
+                    size(each.bytes),
+                    f"{ago(now - each.at)} ago",
+                )
+                for each in rows
+            ],
+        )
+        if not rows:
+            screen.print(f"There is no backup in {place}: `pointsman backup` makes one.")
+    screen.result({"place": place, "functions": rows})
+    return 0
+
+
+def restore(typed: Typed) -> int:
+    """Show the plan; carry it out where `--yes` was given, or somebody at the terminal says so."""
+    world, screen, asked = typed.world, typed.screen, typed.asked
+    environment = _environment(typed)
+    wish = restoring.Wish(
+        function=asked.name_of,
+        version=asked.which,
+        source=asked.source or "",
+        name=asked.name or "",
+        role=asked.role or "",
+        every=asked.every,
+        event_sources=asked.event_sources,
+        without_variables=asked.without_variables,
+    )
+    if asked.forget:
+        forgotten = restoring.forget(world, environment, wish, asked.place)
+        if not screen.json:
+            screen.print(f"The restore of {forgotten.target.name} that {forgotten.by} began is forgotten.")
+        screen.result({"target": str(forgotten.target), "outcome": "forgotten"})
+        return 0
+    prepared = restoring.prepare(world, environment, wish, asked.place)
+    done = prepared.told("planned" if prepared.made.steps else "unchanged")
+    if not screen.json:
+        what = f"version {wish.version} of " if wish.version else ""
+        when = ago(world.clock.now() - done.saved_at)
+        screen.print(screen.bold(f"restore {what}{done.source.name}, saved {when} ago in {done.place}"))
+        screen.print(f"  from {done.source}\n  to   {done.target}")
+        if prepared.open:
+            screen.print(f"  This goes on with the restore that {prepared.open.by} began.")
+        for number, line in enumerate(done.steps, 1):
+            screen.print(f"  {number}. {line}")
+        if done.why:
+            screen.print(f"  nothing to do: {done.why}")
+        for note in done.notes:
+            screen.print(f"  Note: {note}.")
+    finishing = prepared.open is not None  # also where all is done, and only the store does not know
+    agreed = asked.yes or bool(done.steps and world.ask and world.ask("Do all this?"))
+    if agreed and (done.steps or finishing):
+        done = restoring.carry_out(world, environment, prepared, asked.place)
+    if not screen.json:
+        _show(typed, done)
+    screen.result(done)
+    return 0
+
+
+def _show(typed: Typed, done: restoring.Restored) -> None:
+    screen = typed.screen
+    if done.outcome == "planned":
+        screen.print("Nothing was changed: `--yes` does it.")
+        return
+    if done.outcome != "done":
+        return
+    screen.table(("saved version", "is now"), [(old, new) for old, new in sorted(done.mapping.items())])
+    for qualifier, url in done.urls.items():
+        screen.print(f"The URL of {qualifier or 'the function'} is {url}")
+    screen.print(f"{done.target.name} is restored; every digest is the one that was saved.")
+
+
+__all__ = ["restore", "run"]
