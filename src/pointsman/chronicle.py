@@ -172,6 +172,16 @@ class _Runs:
                 case "pruned":
                     self.pruned.add((each.run, each.subject))
 
+        self.names = {
+            arn: str(run["function"])
+            for each, arn in self.arns.items()
+            if (run := self.runs.get(each)) and not run.get("members")
+        }
+
+    def name(self, arn: str, run: Mapping[str, Any]) -> str:
+        """What the file calls the function, as far as any run tells; else what it is called on AWS."""
+        return str(run.get("function") or self.names.get(arn) or arn.rpartition(":")[2])
+
     def _build(self, entry: Entry, build: str, version: str) -> None:
         if not build:
             return
@@ -226,7 +236,7 @@ def _line(entry: Entry, runs: _Runs) -> Line | None:
     build = str(more.pop("build", "") or (runs.builds.get(entry.run, "") if run else ""))
     return Line(
         at=entry.at,
-        function=run.get("function") or entry.function.rpartition(":")[2],
+        function=runs.name(arn or entry.function, run),
         what=what,
         by=str(more.pop("by", "") or entry.body.get("by") or run.get("by", "")),
         run=entry.run,
@@ -249,7 +259,7 @@ def _told(entry: Entry, run: Mapping[str, Any], runs: _Runs) -> tuple[str, str, 
     match entry.kind:
         case "packaged":
             made = body["artifact"]
-            return "build", f"built {body['build']}: {made['image'] or made['sha256'][:10] + '…'}", {}
+            return "build", f"built {body['build']}: {made.get('image') or made['sha256'][:10] + '…'}", {}
         case "published":
             build = body.get("build") or ""
             return "publish", f"published version {subject}, build {build or '-'}", {"version": subject, "build": build}
@@ -307,6 +317,8 @@ def _told(entry: Entry, run: Mapping[str, Any], runs: _Runs) -> tuple[str, str, 
         case "backed up":
             what = f"backed up in {body['place']}: {counted(body['versions'], 'version')}, {body['new']} new"
             return "backup", what, {}
+        case "kept":
+            return "backup", f"backed up in {body['place']}: version {subject.rpartition(':')[2]}", {}
         case _:
             return "", "", {}
 
@@ -402,7 +414,7 @@ def then(entries: Iterable[Entry], at: float, wanted: Wanted | None = None) -> T
             _apply(entry, runs, serving)
         elif entry.kind == "moved":
             move = entry.body["move"]
-            later.setdefault((entry.function, entry.subject), {**move, "at": entry.at, "run": entry.run})
+            later.setdefault((entry.function, entry.subject), {**move, "at": entry.at})
     for place, move in later.items():
         there = serving.get(place)
         if there is None and (move.get("was") or move["kind"] == "observed"):
@@ -458,7 +470,7 @@ def _served(place: tuple[str, str], move: Mapping[str, Any], at: float, run: Map
     version = move["version"]
     build = move.get("build") or runs.made.get((arn, version), "")
     return Serving(
-        function=run.get("function") or arn.rpartition(":")[2],
+        function=runs.name(arn, run),
         arn=arn,
         alias=alias,
         version=version,
@@ -507,12 +519,11 @@ def _shifted(
 
 def _before(place: tuple[str, str], move: Mapping[str, Any], runs: _Runs) -> Serving:
     """Of an alias that the ledger first knows of later."""
-    run = runs.runs.get(move["run"], {})
     was = move.get("was") or ""
     first = f"the ledger first knows of it at {_stamp(move['at'])}"
     tail = f", when it had served version {was}; since when is not known" if was else ""
-    known = _served(place, {"version": was, "kind": "", "by": ""}, 0.0, {}, runs)
-    return replace(known, function=run.get("function") or known.function, since=None, sure=False, notes=(first + tail,))
+    known = _served(place, {"version": was, "kind": ""}, 0.0, {}, runs)
+    return replace(known, since=None, sure=False, notes=(first + tail,))
 
 
 def _drifted(move: Mapping[str, Any]) -> str:

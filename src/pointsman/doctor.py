@@ -382,7 +382,7 @@ def _role_of(session: Session, name: FunctionName | None) -> str:
 
 def _limits(session: Session, caller: Caller) -> Iterator[Check]:
     quotas = session.gateway.quotas()
-    storage.sample(session.ledger, caller.account, session.wire.region, quotas, session.world.clock.now())
+    storage.sample(session.world, caller.account, session.wire.region, quotas)
     share = quotas.code / quotas.code_limit
     used = f"{size(quotas.code)} of {quotas.code_limit / 2**30:.0f} GB of code are stored ({share:.0%})"
     if share < 0.8:

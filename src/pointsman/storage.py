@@ -59,7 +59,7 @@ def _report(world: World, environments: tuple[Environment, ...], *, quick: bool)
     used = storing.usage(fleet, layers, code=quotas.code, limit=quotas.code_limit)
     now = world.clock.now()
     kept = samples(world.ledger, fleet.account, fleet.region)
-    sample(world.ledger, fleet.account, fleet.region, quotas, now)
+    sample(world, fleet.account, fleet.region, quotas)
     present = Sample(at=now, code=quotas.code, limit=quotas.code_limit)
     grows = storing.growth([*kept, present], code=quotas.code, limit=quotas.code_limit, now=now)
     if not grows.basis:
@@ -124,9 +124,10 @@ def _layers(world: World, door: Door, notes: list[str]) -> list[LayerVersion]:
 # Samples
 
 
-def sample(ledger: Ledger, account: str, region: str, quotas: Quotas, now: float) -> None:
+def sample(world: World, account: str, region: str, quotas: Quotas) -> None:
     """Keep what was just learned, once an hour at most. A ledger that cannot be written stops nobody from looking."""
     with suppress(LedgerError):
+        ledger, now = world.ledger, world.clock.now()
         newest = ledger.newest(KIND, f"{account} {region}")
         if newest is None or not 0 <= now - newest.at < _APART_S:
             ledger.append("", KIND, subject=f"{account} {region}", code=quotas.code, limit=quotas.code_limit)

@@ -275,6 +275,14 @@ def test_an_alias_that_was_there_before_the_ledger_is_not_known_but_what_it_serv
     assert "first knows of it at 1970-01-01 00:01:40Z, when it had served version 5" in row.notes[0]
 
 
+def test_what_no_run_did_is_of_the_function_that_runs_call_so(book: Book) -> None:
+    """A rebuilt ledger has moves and no runs; the next deploy tells what the file calls the function."""
+    book.move(7 * HOUR, "2", "1", kind="observed", run="rebuilt")
+
+    assert book.lines(topics=("move",))[0].function == "greeting"
+    assert book.then(8 * HOUR)["PROD"].function == "greeting"
+
+
 def test_an_alias_that_somebody_moved_meanwhile_is_not_said_for_certain() -> None:
     book = Book()
     book.move(100, "1")

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from pointsman import config, storage
-from pointsman.aws.gateway import Quotas
 from pointsman.aws.operation import Operation, R
 from pointsman.errors import AccessDenied, LedgerError
 from pointsman.ledger import Ledger
@@ -31,7 +30,6 @@ region = "eu-west-1"
 alias  = "PROD"
 region = "eu-west-1"
 """
-QUOTAS = Quotas(code=5000, code_limit=75 * 2**30, concurrency=1000, unreserved=1000)
 
 
 class Account:
@@ -157,13 +155,14 @@ def test_samples_are_kept_by_the_hour_and_the_day_it_is_full_comes_of_them(
     assert storage.samples(world.ledger, "123456789012", "us-east-1") == []
 
 
-def test_a_ledger_that_cannot_be_written_stops_nobody_from_looking(tmp_path: Path, clock: FakeClock) -> None:
+def test_a_ledger_that_cannot_be_written_stops_nobody_from_looking(world: World, tmp_path: Path) -> None:
     class Shut(Ledger):
         def append(self, *_: object, **__: object) -> int:
             raise LedgerError("the disk is full")
 
-    ledger = Shut(tmp_path / "ledger.db", now=clock.now)
+    world._ledger = Shut(tmp_path / "ledger.db", now=world.clock.now)
 
-    storage.sample(ledger, "123456789012", "eu-west-1", QUOTAS, clock.now())
+    (report,) = storage.reports(world, quick=True)
 
-    assert storage.samples(ledger, "123456789012", "eu-west-1") == []
+    assert report.usage.code == 200_000
+    assert storage.samples(world.ledger, "123456789012", "eu-west-1") == []

@@ -71,19 +71,7 @@ class Quotas(Value, frozen=True, kw_only=True):
 
 
 class Gateway(
-    Backups,
-    Stacks,
-    Belonging,
-    Images,
-    Invoking,
-    Layers,
-    Metrics,
-    Objects,
-    Packages,
-    References,
-    Roles,
-    Trail,
-    Trials,
+    Backups, Stacks, Belonging, Images, Invoking, Layers, Metrics, Objects, Packages, References, Roles, Trail, Trials
 ):
     # Functions and versions
 
