@@ -5,16 +5,18 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pointsman import config
 from pointsman.aws.budget import Allowance, Budget, Budgets, Lane, lane_of
 from pointsman.aws.operation import Operation
 from pointsman.errors import UsageError
 from pointsman.model import Alias, AliasName, FunctionArn, Routing, Version
-from pointsman.world import calls_per_second
+from pointsman.world import World, calls_per_second
 
 
 def call(action: str, service: str = "lambda") -> Operation[object]:
@@ -301,3 +303,36 @@ def test_the_environment_says_how_many_calls_are_made(given: dict[str, str], fou
 def test_what_is_no_number_of_calls_is_said(given: str) -> None:
     with pytest.raises(UsageError, match="is not a number of calls a second"):
         calls_per_second({"POINTSMAN_CALLS_PER_SECOND": given})
+
+
+PLACES = """
+[function.f]
+handler   = "h.h"
+runtime   = "nodejs22.x"
+provision = { with = "existing" }
+[environment.one]
+alias    = "ONE"
+region   = "eu-west-1"
+role_arn = "arn:aws:iam::111111111111:role/one"
+[environment.two]
+alias    = "TWO"
+region   = "eu-west-1"
+profile  = "two"
+account  = "111111111111"
+[environment.three]
+alias    = "THREE"
+region   = "eu-west-1"
+role_arn = "arn:aws:iam::333333333333:role/three"
+"""
+
+
+def test_whatever_credentials_reach_an_account_its_budget_is_one(tmp_path: Path) -> None:
+    world = World(project=config.parse(PLACES, file=tmp_path / "pointsman.toml"), environ={})
+    beside = world.beside(say=world.say, echo=None, halted=lambda: False)  # as threads have it
+
+    one, two, three = (world.wire(world.environment(name))[2].budget for name in ("one", "two", "three"))
+
+    assert one is two
+    assert three is not one
+    assert beside.wire(beside.environment("two"))[2].budget is one
+    world.close()
