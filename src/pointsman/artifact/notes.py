@@ -115,7 +115,7 @@ def _mode(info: Any) -> int:
     # A zip from Windows has no permissions: Lambda lets everything in it be executed.
     if info.create_system != 3:
         return 0o100755
-    mode = info.external_attr >> 16
+    mode = int(info.external_attr) >> 16
     return mode if mode >> 12 else 0o100000 | mode  # zipfile.writestr and others leave the kind out: it is a file
 
 
