@@ -88,17 +88,22 @@ def measure(name: str, at: Path, runs: int) -> None:
     if name == "python" and shutil.which("python3.13"):
         makers["pip install -t"] = lambda: run(pip, at=at)
     found: dict[tuple[str, str], list[Run]] = {}
+
+    def note(tool: str, when: str, once: Run) -> None:
+        found.setdefault((tool, when), []).append(once)
+        print(f"  {name}, {tool}, {when}: {once.seconds:.2f} s, {once.cpu:.2f} s cpu", file=sys.stderr, flush=True)
+
     for _ in range(runs):
         for tool, make in makers.items():
             fresh()
-            found.setdefault((tool, "empty caches"), []).append(make())
+            note(tool, "empty caches", make())
             fresh(CACHES)
-            found.setdefault((tool, "warm caches"), []).append(make())
+            note(tool, "warm caches", make())
             if tool == "sam build + zip":
                 run([*sam, "--cached"], at=at)  # its first time is no use of its cache
-                found.setdefault((tool, "nothing changed"), []).append(run([*sam, "--cached"], zipped, at=at))
+                note(tool, "nothing changed", run([*sam, "--cached"], zipped, at=at))
             elif tool == "pointsman build":
-                found.setdefault((tool, "nothing changed"), []).append(make())
+                note(tool, "nothing changed", make())
     print(f"{name}; {runs} runs")
     for (tool, when), all_runs in found.items():
         seconds = statistics.median(each.seconds for each in all_runs)
