@@ -56,7 +56,8 @@ def _may(session: Session, function: Function) -> None:
         case Terraform():
             raise NotYet(
                 f'function.{function.name}.build = "image": not with Terraform yet',
-                next='Let the module have the image, or use provision = { with = "existing" } beside it.',
+                next="Let the module make the function, with lifecycle { ignore_changes = [image_uri] }; here, "
+                'provision = { with = "existing", name = … } gives it the image.',
             )
         case CloudFormation() as stack if stack.code == "stack" or stack.code_parameters:
             raise UsageError(

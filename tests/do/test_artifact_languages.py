@@ -185,7 +185,7 @@ def test_rust_is_compiled_to_the_same_bytes_anywhere(tmp_path: Path) -> None:
     """A panic has the path of its source in the program: not this machine's."""
     cargo = '[package]\nname = "hello"\nversion = "0.1.0"\nedition = "2021"\n'
     made = []
-    for place in ("a", "b/c"):
+    for place in ("a", "b/c d"):
         source = lay(tmp_path / place / "src", {"Cargo.toml": cargo, "src/main.rs": 'fn main() { panic!("no") }'})
         before = looks(source)
         made.append(make(source, tmp_path / place, build="rust"))

@@ -102,6 +102,13 @@ def test_the_policy_that_doctor_writes_is_all_that_doctor_misses(shop: Shop, sta
     assert lacking.startswith("1 action missing: lambda:UpdateAlias on arn:aws:lambda:eu-west-1")
 
 
+def test_the_policy_has_what_s3_asks_of_objects_and_what_it_asks_of_the_bucket() -> None:
+    wanted = permissions.needed({"bucket"})
+
+    assert wanted["bucket"] == ("s3:GetObject", "s3:ListMultipartUploadParts", "s3:PutObject")
+    assert wanted["buckets"] == ("s3:ListBucket", "s3:ListBucketMultipartUploads")
+
+
 def test_where_iam_does_not_simulate_the_calls_themselves_tell_and_change_nothing(shop: Shop, staff: Staff) -> None:
     in_production(shop)
     as_user(shop, document=None)

@@ -261,3 +261,17 @@ alias = "STAGE"
     shop.ok("deploy", "--build-id", "1")
 
     assert shop.invoke("STAGE")["word"] == "hello"
+
+
+def test_a_rehearsal_makes_the_bucket_that_packages_go_by(shop: Shop) -> None:
+    shop.configure()
+    file = shop.folder / "pointsman.toml"
+    file.write_text(file.read_text().replace('alias = "STAGE"', f'alias = "STAGE"\nbucket = "b-{shop.name.lower()}"'))
+
+    made = shop.ok("--local", "-v", "deploy", "--build-id", "1")
+    assert f"made the bucket b-{shop.name.lower()} on the local AWS" in made.err
+
+    shop.greet("again")
+    again = shop.ok("--local", "-v", "deploy", "--build-id", "2")
+    assert "made the bucket" not in again.err
+    assert f"to s3://b-{shop.name.lower()}/pointsman/" in again.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import select
@@ -11,7 +12,30 @@ from pathlib import Path
 
 import pytest
 
+from pointsman.cli.terminal import Screen
+from pointsman.model import gauge
 from tests.journeys.conftest import Shop
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_bar_takes_the_place_of_the_one_before_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    shown, piped = Terminal(), io.StringIO()
+    for err, verbose in ((shown, False), (piped, True)):
+        screen = Screen(out=io.StringIO(), err=err, json=False, verbose=verbose)
+        for line in ("begun", gauge("uploading", 5, 20, 2.0), gauge("uploading", 20, 20, 8.0), "done"):
+            screen.say(line)
+
+    lines = shown.getvalue().splitlines()
+    assert [line.startswith("\033[F\033[K") for line in lines] == [False, False, True, False]
+    assert lines[1].endswith("uploading [#####...............] 25% of 20 B, 6 s left")
+    assert lines[2].endswith("uploading [####################] 100% of 20 B")
+    assert "\033" not in piped.getvalue()
+    assert len(piped.getvalue().splitlines()) == 4
 
 
 def at_a_terminal(shop: Shop, *words: str, answer: str = "") -> tuple[int, str]:

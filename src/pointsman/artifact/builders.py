@@ -279,8 +279,10 @@ def _settled(language: Language, project: Path, environment: Mapping[str, str]) 
         case "rust":
             home = environment.get("CARGO_HOME") or str(Path(environment.get("HOME", "/")) / ".cargo")
             maps = {str(project): "/src", home: "/cargo"}
-            flags = [f"--remap-path-prefix={here}={there}" for here, there in maps.items()]
-            return {"RUSTFLAGS": " ".join([*filter(None, [environment.get("RUSTFLAGS")]), *flags])}
+            encoded = environment.get("CARGO_ENCODED_RUSTFLAGS")  # before RUSTFLAGS, and a path may hold spaces
+            flags = encoded.split("\x1f") if encoded else environment.get("RUSTFLAGS", "").split()
+            flags += [f"--remap-path-prefix={here}={there}" for here, there in maps.items()]
+            return {"CARGO_ENCODED_RUSTFLAGS": "\x1f".join(flags)}
         case "java":
             stamp = "-Dproject.build.outputTimestamp=1980-01-01T00:00:02Z"
             return {"MAVEN_OPTS": " ".join(filter(None, [environment.get("MAVEN_OPTS"), stamp]))}

@@ -178,9 +178,10 @@ class _Choice:
         except OSError as error:
             raise _unreadable(at or str(self.root), error) from error
         try:  # by its descriptor, from which looking up a file in it is shorter than from the root
-            for entry in os.scandir(opened):
-                if into := self._judge(entry, at, place, conditions, foreign):
-                    folders.append(into)
+            with os.scandir(opened) as entries:
+                for entry in entries:
+                    if into := self._judge(entry, at, place, conditions, foreign):
+                        folders.append(into)
         finally:
             os.close(opened)
         for each in folders:  # once it is closed: folders may be nested deeper than a process may open files
