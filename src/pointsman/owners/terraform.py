@@ -348,6 +348,7 @@ def _var_files(session: Session, provision: Terraform) -> list[Path]:
 def _filling(session: Session) -> Callable[[str], str]:
     def fill(text: str) -> str:
         text = text.replace("{environment}", session.place.name)
+        text = text.replace("{region}", session.wire.region) if "{region}" in text else text
         return text.replace("{branch}", _branch(session)) if "{branch}" in text else text
 
     return fill
