@@ -1492,7 +1492,8 @@ def _of(values: Any) -> tuple[Any, ...]:
 
 def _in_place(function: Function, environment: Environment, at: _At) -> _Problems:
     """What an environment says of a function is its owner's to have; and who owns it can be told for that place."""
-    here, provision = dict(_entries(environment.functions)).get(function.name), function.provision
+    here: Here | None = dict(_entries(environment.functions)).get(function.name)
+    provision: Any = function.provision  # or _BROKEN
     for key, kind in (
         *((key, Direct) for key in ("role", "memory", "timeout", "environment")),
         *((key, CloudFormation) for key in ("stack", "parameters")),
@@ -1501,9 +1502,8 @@ def _in_place(function: Function, environment: Environment, at: _At) -> _Problem
             with_ = kind.__struct_config__.tag
             what = f'has no use here; function.{function.name} must have provision = {{ with = "{with_}", … }}'
             yield *at, "function", function.name, key, what
-    role = (here and here.role) or (provision.role if isinstance(provision, Direct) else None)
-    unsure = isinstance(role, str) and "{account}" in role and not (environment.account or environment.role_arn)
-    if unsure:
+    role = (here.role if here else None) or (provision.role if isinstance(provision, Direct) else "")
+    if role is not _BROKEN and "{account}" in role and not (environment.account or environment.role_arn):
         yield *at, "account", f"is missing; must be given, for function.{function.name} has {{account}} in its role"
     if (
         environment.regions

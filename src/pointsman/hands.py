@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from pointsman import approving, branch_roles, furnishing, layers, owners, role_guard, rolling
+from pointsman import approving, branch_roles, furnishing, layers, owners, places, role_guard, rolling
 from pointsman.aws.gateway import Package
 from pointsman.belongings import RemoveUrl
 from pointsman.config import Direct, Function, Test
@@ -63,6 +63,7 @@ class Released(Value, frozen=True, kw_only=True):
     why: str
     sha256: str | None = None
     run: str = ""
+    region: str = ""  # of an environment that has several
     release: str = ""  # the run of all that were released together; the same as `run` for one function
     branch: str = ""
     preview: str = ""  # the branch's function URL, "" where it has none
@@ -154,6 +155,7 @@ class Work:
             why=made.why_nothing,
             sha256=made.artifact.sha256 if made.artifact else None,
             run=session.run,
+            region=places.one_of_several(session.environment),
             release=session.release or session.run,
             branch=made.branch,
             preview=url.url if url else "",

@@ -70,11 +70,7 @@ def catch_up(session: Session, arn: FunctionArn, alias: Alias) -> None:
     """A run killed right after its move left the alias where it meant to, and the ledger without it: write it down."""
     world = session.world
     run = world.ledger.unfinished(but=session.part_of or session.run)
-    if (
-        run is None
-        or run.members
-        or (run.function, run.environment) != (session.function.name, session.environment.name)
-    ):
+    if run is None or run.members or (run.titles, run.environment) != ((session.title,), session.environment.name):
         return
     before = told(world, run)
     moves = session.ledger.moves(arn, alias.name)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pointsman import owners
+from pointsman import places as where
 from pointsman.branches import alias_name, told
 from pointsman.config import Environment, Function
 from pointsman.errors import LedgerError, NotFound, UnknownTarget, UsageError
@@ -91,9 +92,13 @@ class Difference(Value, frozen=True, kw_only=True):
 
 def places(world: World, function: Function) -> list[tuple[Session, tuple[Environment, ...]]]:
     """One session per set of credentials and region, with the environments that share it."""
-    found: dict[tuple[str | None, ...], list[Environment]] = defaultdict(list)
-    for each in world.project.environments.values():
-        found[(each.region, each.profile, each.role_arn, each.account)].append(each)
+    found: dict[tuple[object, ...], list[Environment]] = defaultdict(list)
+    for declared in world.project.environments.values():
+        for each in where.each(declared):
+            own = each.functions.get(function.name)
+            here = (each.region, each.profile, each.role_arn, each.account, own and own.stack)
+            if world.options.region in ("", each.region or world.options.region):
+                found[here].append(each)
     return [(world.session(function, group[0]), tuple(group)) for group in found.values()]
 
 
@@ -151,7 +156,7 @@ def _rolling(session: Session, arn: FunctionArn, alias: Alias) -> str:
 
 def _unfinished(session: Session) -> str:
     run = session.ledger.unfinished()
-    if run is None or session.function.name not in (run.members or (run.function,)):
+    if run is None or session.title not in run.titles:
         return ""
     if under_way(run):
         return f"{run.command} to {run.alias} is under way (run {run.id}, process {run.pid} of {run.by})"
@@ -308,18 +313,21 @@ class Line(Value, frozen=True, kw_only=True):
     facts: dict[str, Any]
 
 
-def history(ledger: Ledger, *, limit: int, alias: str | None = None) -> list[Line]:
+def history(ledger: Ledger, *, limit: int, alias: str | None = None, region: str | None = None) -> list[Line]:
     """What was done, newest first: runs and how they ended, versions published, aliases moved, gates, approvals."""
     runs = {run.id: run for run in ledger.runs()}
     lines = []
     for entry in ledger.entries():
-        what = _told(entry.kind, entry.subject, entry.body, runs.get(entry.run))
+        run = runs.get(entry.run)
+        what = _told(entry.kind, entry.subject, entry.body, run)
+        there = entry.function.split(":")[3] if entry.function.startswith("arn:") else ""
+        if region and region not in (there, *(where.titled(each)[1] for each in (run.titles if run else ()))):
+            continue
         if what and (alias is None or entry.subject.rpartition(":")[2] in (alias, alias_name(alias))):
-            run = runs.get(entry.run)
             lines.append(
                 Line(
                     at=entry.at,
-                    function=run.function if run else entry.function.rsplit(":", 1)[-1],
+                    function=", ".join(run.titles) if run else entry.function.rsplit(":", 1)[-1],
                     what=what,
                     by=run.by if run else "",
                     run=entry.run,

@@ -180,6 +180,9 @@ def _shared(parser: argparse.ArgumentParser, default: object) -> None:
     parser.add_argument("--json", action="store_true", default=flag, help="one JSON document on standard output")
     parser.add_argument("-v", "--verbose", action="store_true", default=flag, help="progress, also when piped")
     parser.add_argument("-f", "--file", metavar="FILE", default=default, help="the pointsman.toml to use")
+    parser.add_argument(
+        "--mfa", metavar="CODE", default=default, help="of the device that an environment's role asks for"
+    )
 
 
 def _function(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -207,6 +210,11 @@ def _to(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument(
         "--to", metavar="ENV", help="the environment, by name or alias (default: the first of the file)"
     )
+    return _region(parser)
+
+
+def _region(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser.add_argument("--region", metavar="REGION", help="this one alone (default: all that the environment has)")
     return parser
 
 
@@ -252,7 +260,7 @@ def _deploying(parser: argparse.ArgumentParser) -> None:
 def _promoting(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="BUILD|VERSION|ALIAS")
     parser.add_argument("--to", metavar="ENV", required=True, help="the environment, by name or alias")
-    _function(parser)
+    _function(_region(parser))
     _shifting(parser)
     _outside(parser)
     _gates(parser)
@@ -261,7 +269,7 @@ def _promoting(parser: argparse.ArgumentParser) -> None:
 def _rolling_back(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("alias", metavar="ALIAS", help="the alias or environment to put back")
     parser.add_argument("--to", dest="target", metavar="BUILD|VERSION", help="this one, not the previous deployment")
-    _function(parser)
+    _function(_region(parser))
     _gates(parser)
 
 
@@ -474,6 +482,7 @@ def _resume(parser: Parser, _shared: Parser) -> None:
 
 def _history(parser: Parser, _shared: Parser) -> None:
     parser.add_argument("--alias", help="only moves and runs of this alias")
+    parser.add_argument("--region", help="only what was done there")
     parser.add_argument("--limit", type=_positive, default=30, metavar="N", help="how many lines (30)")
     parser.add_argument(
         "--rebuild", action="store_true", help="set the ledger aside and write a new one from what Lambda knows"
@@ -628,7 +637,7 @@ def _rollout(parser: Parser, shared: Parser) -> None:
             epilog=f"example:\n  pointsman rollout {name} PROD" + (" --html prod.html" if name == "report" else ""),
             formatter_class=Help,
         )
-        kind.add_argument("name", metavar="ALIAS", nargs="?", help=which)
+        _region(kind).add_argument("name", metavar="ALIAS", nargs="?", help=which)
         if name in ("resume", "abort", "approve"):
             _function(kind)
         if name == "resume":
@@ -665,7 +674,7 @@ def _rollout(parser: Parser, shared: Parser) -> None:
         epilog="example:\n  pointsman rollout list --limit 5",
         formatter_class=Help,
     )
-    listed.add_argument("--limit", type=_positive, default=20, metavar="N", help="how many (20)")
+    _region(listed).add_argument("--limit", type=_positive, default=20, metavar="N", help="how many (20)")
 
 
 def _regression(text: str) -> float:
@@ -691,7 +700,7 @@ def _rate(text: str) -> float:
 
 
 def _doctor(parser: Parser, _shared: Parser) -> None:
-    _function(parser)
+    _function(_region(parser))
     parser.add_argument("--to", metavar="ENV", help="one environment, by name or alias (default: all)")
     parser.add_argument("--policy", action="store_true", help="print the least IAM policy that this file needs")
 
@@ -733,7 +742,7 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[Parser, Parser], object]]] = {
         _rollout,
     ),
     "branch": ("pointsman branch sync --yes", "", _branch),
-    "status": ("pointsman status", "", lambda parser, _shared: _function(parser)),
+    "status": ("pointsman status", "", lambda parser, _shared: _function(_region(parser))),
     "versions": ("pointsman versions", "", lambda parser, _shared: _function(_to(parser))),
     "history": ("pointsman history --limit 50", "", _history),
     "diff": ("pointsman diff STAGE PROD", "", _diff),

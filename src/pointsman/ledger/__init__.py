@@ -116,6 +116,12 @@ class Run(Value, frozen=True, kw_only=True):
     members: tuple[str, ...] = ()
     part_of: str = ""
 
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """What it moves: its members, or its function, as `places.title` has it where there are several regions."""
+        region = self.request.get("region")
+        return self.members or (f"{self.function} in {region}" if region else self.function,)
+
 
 class Ledger:
     """Opens (and creates) the file. Raises LedgerCorrupt where it is no ledger, LedgerError where it cannot be used."""
@@ -428,9 +434,9 @@ class Ledger:
         return tuple(self._value(entry, "move", Move) for entry in self._entries(where, *values, newest_first=False))
 
     def moves_by_function(self, environment: str, alias: str) -> dict[str, tuple[Move, ...]]:
-        """An environment's moves by the function's name in the file, oldest first: no ARN has to be known."""
+        """An environment's moves by the function's title, oldest first: no ARN has to be known."""
         begun = self._entries("kind = 'run' AND body ->> '$.run.environment' = ?", environment)
-        runs = {entry.run: entry.function for entry in begun}
+        runs = {entry.run: self._value(entry, "run", Run).titles[0] for entry in begun}
         found: dict[str, tuple[Move, ...]] = {}
         for entry in self._entries("kind = 'moved' AND subject = ?", alias, newest_first=False):
             if function := runs.get(entry.run):
@@ -462,7 +468,7 @@ class Ledger:
                 if self.of_run(run.id, "call"):
                     called.add(run.part_of)
                 continue
-            keys = {(function, run.environment) for function in run.members or (run.function,)}
+            keys = {(title, run.environment) for title in run.titles}
             if run_id in (None, run.id) and not keys & overtaken and run.outcome not in ENDED:
                 return run
             if run.outcome in ("done", "unchanged", "restored") or run.id in called or self.of_run(run.id, "call"):

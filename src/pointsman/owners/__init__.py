@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from pointsman import places
 from pointsman.config import CloudFormation, Direct, Existing, Terraform
 from pointsman.model import Artifact, BuildId, Configuration, FunctionArn, FunctionName, Value, Version
 from pointsman.world import Session
@@ -75,11 +76,11 @@ def shared(session: Session) -> str:
     """What owns this function, as a name that is the same for all functions it owns together."""
     match session.function.provision:
         case CloudFormation(stack=stack):
-            return f"stack {stack} of {session.environment.name}"
+            return f"stack {stack} of {places.title(session.environment.name, session.environment)}"
         case Terraform(directory=directory):
-            return f"terraform {directory} of {session.environment.name}"
+            return f"terraform {directory} of {session.environment.name}"  # in any region: its folder is shared
         case _:
-            return f"function {session.function.name}"
+            return f"function {session.title}"
 
 
 def may_move(session: Session) -> None:
