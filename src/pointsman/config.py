@@ -1494,12 +1494,11 @@ def _in_place(function: Function, environment: Environment, at: _At) -> _Problem
     """What an environment says of a function is its owner's to have; and who owns it can be told for that place."""
     here: Here | None = dict(_entries(environment.functions)).get(function.name)
     provision: Any = function.provision  # or _BROKEN
-    for key, kind in (
-        *((key, Direct) for key in ("role", "memory", "timeout", "environment")),
-        *((key, CloudFormation) for key in ("stack", "parameters")),
-    ):
-        if here and getattr(here, key) and not isinstance(provision, kind) and provision is not _BROKEN:
-            with_ = kind.__struct_config__.tag
+    owned: dict[str, type] = dict.fromkeys(("role", "memory", "timeout", "environment"), Direct)
+    owned |= dict.fromkeys(("stack", "parameters"), CloudFormation)
+    for key, kind in owned.items() if here and provision is not _BROKEN else ():
+        if getattr(here, key) and not isinstance(provision, kind):
+            with_ = "direct" if kind is Direct else "cloudformation"
             what = f'has no use here; function.{function.name} must have provision = {{ with = "{with_}", … }}'
             yield *at, "function", function.name, key, what
     role = (here.role if here else None) or (provision.role if isinstance(provision, Direct) else "")

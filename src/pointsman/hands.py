@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from pointsman import approving, branch_roles, furnishing, layers, owners, places, role_guard, rolling
+from pointsman import approving, branch_roles, carrying, furnishing, layers, owners, places, role_guard, rolling
 from pointsman.aws.gateway import Package
 from pointsman.belongings import RemoveUrl
 from pointsman.config import Direct, Function, Test
@@ -223,7 +223,7 @@ def announce(session: Session, made: Plan) -> None:
     session.ledger.append(session.run, "planned", function=name, subject=made.alias, plan=_without_values(made))
     if any(isinstance(step, CreateAlias) for step in made.steps[:-1]):  # and more for it after that
         furnishing.begin(session, made.alias, session.arn)
-    if made.kind == "deploy":
+    if made.artifact:
         # What an earlier deploy declared too, until this one is through: if it fails, those are still ours to remove.
         _declare(session, {*declared_before(session), *_declared_now(session)})
 
@@ -291,7 +291,7 @@ def _remember(session: Session, made: Plan, done: Done) -> None:
         if not moves or moves[-1].version != done.version:
             was = moves[-1].version if moves else None
             _Record(session, made).moved(arn, made.alias, done.version, was)
-    if made.kind == "deploy":
+    if made.artifact:
         _declare(session, _declared_now(session))
 
 
@@ -347,6 +347,8 @@ def _package(session: Session, made: Artifact | None) -> Package:
     assert made is not None, "only a deploy uploads"
     if made.image:
         return Package(image=made.image)
+    if session.carried is not None:
+        return carrying.package(session, made, session.carried)
     path = Path(made.path)
     bucket = session.environment.bucket
     if not bucket:  # then it fits into a request: packaging.check asks for a bucket otherwise

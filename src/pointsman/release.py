@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from pointsman import building, furnishing, images, owners, places, preflight, rolling
+from pointsman import building, carrying, furnishing, images, owners, places, preflight, rolling
 from pointsman.config import Environment, Function
 from pointsman.errors import (
     BuildFailed,
@@ -204,6 +204,38 @@ def plan_promote(world: World, function: Function, environment: Environment, tar
 
 def planned_promotion(session: Session, target: str, *, asked: BuildId | None = None) -> Plan:
     owners.may_move(session)
+    if (source := carrying.find(session, target)) is not None:
+        return _planned_carrying(session, source)
+    try:
+        return _planned_here(session, target, asked=asked)
+    except (UnknownTarget, NotFound):
+        if (source := carrying.look(session, target)) is None:
+            raise
+        return _planned_carrying(session, source)
+
+
+def _planned_carrying(session: Session, source: carrying.Source) -> Plan:
+    """The same bits, which are in another account or region, with the settings that are declared for this one."""
+    build, name = source.build, session.function.name
+    _must_be_proved(session, source.arn, source.version, f"promoting build {build}")
+    session.proved_latest = source.verdict == "pass"
+    session.carried = source
+    there = carrying.there(session)
+    made = carrying.package_of(session, source)
+    wanted, seen = observe(session, made, build, gates=(), found=there)
+    same_build(session, wanted, seen)
+    planned = msgspec.structs.replace(plan_deploy(wanted, seen), kind="promote")
+    if session.run:
+        session.ledger.append(session.run, "packaged", function=name, artifact=made, build=build)
+        if session.arn and planned.artifact:
+            commit = known.commit if (known := session.ledger.build(source.arn, build)) else ""
+            session.ledger.built(session.run, session.arn, build, planned.artifact.sha256, commit=commit)
+    if planned.steps:
+        session.say(f"build {build} is brought from {source}")
+    return _placed(session, planned)
+
+
+def _planned_here(session: Session, target: str, *, asked: BuildId | None) -> Plan:
     name = owners.name(session)
     alias = session.gateway.alias(name, session.environment.alias)
     arn = alias.arn.unqualified if alias else arn_of(session, name)
@@ -363,7 +395,7 @@ def apply(world: World, saved: SavedPlan) -> Released:
     (then,) = saved.all
     function = world.functions(then.function)[0]
     environment = world.environment(then.environment, then.region)
-    request = {"build": then.build, "target": f"version:{then.version}", **saved.asked}
+    request = {"build": then.build, "target": asked_of(then), **saved.asked}
     with world.running(then.kind, function, environment, request) as session:
         return carry_out(session, still_true(session, then))
 
@@ -385,6 +417,11 @@ def still_true(session: Session, then: Plan) -> Plan:
     return then
 
 
+def asked_of(then: Plan) -> str:
+    """What a saved plan moves to, in words that ask for it again."""
+    return f"build:{then.build}" if then.artifact else f"version:{then.version}"
+
+
 def asked_again(session: Session, then: Plan) -> Plan:
     """The same question, asked now."""
     match then.kind:
@@ -401,6 +438,8 @@ def asked_again(session: Session, then: Plan) -> Plan:
             gates = (*unit_gate(session.function), *release_gates(session.function))
             wanted, seen = observe(session, then.artifact, then.build, gates=gates)
             return _planned(session, wanted, seen)
+        case "promote" if then.artifact:
+            return planned_promotion(session, f"build:{then.build}")
         case "promote":
             return planned_promotion(session, f"version:{then.version}", asked=then.build)
         case "rollback":

@@ -103,7 +103,7 @@ def apply(world: World, saved: release.SavedPlan) -> list[Released]:
     there = {each.title: each for each in parts_of(world.functions(), environment)}
     plans = {f"{each.function} in {each.region}" if each.region else each.function: each for each in saved.all}
     parts = _known(there, plans)
-    request = {"build": first.build, "target": f"version:{first.version}", **saved.asked}
+    request = {"build": first.build, "target": release.asked_of(first), **saved.asked}
     with _running(world, first.kind, parts, environment, request) as crew:
 
         def check(member: Member) -> None:

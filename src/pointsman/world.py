@@ -661,6 +661,7 @@ class Session:
     role: str = ""  # of the version that is to be served, where that is published already
     roles: dict[str, Role] = field(default_factory=dict)  # by ARN, with their policies, as looked at in this run
     warnings: list[str] = field(default_factory=list)  # what the person asking should know, though it stops nothing
+    carried: Any = None  # where the bits of a promotion come from (carrying.Source), if from another place
     saved: Plan | None = None  # the plan of a file that is being applied: what it decided is not decided again
     approved: Mapping[str, str] = field(default_factory=dict)  # by the run that is resumed: "ALIAS version" → by whom
     rollout: dict[str, Any] | None = None  # the one that ended in this run: id, outcome, where its reports lie

@@ -367,6 +367,13 @@ class Ledger:
         found = _builds(self._entries(where, str(function), newest_first=False))
         return dict(reversed(found.items()))
 
+    def homes(self, build: str) -> Iterator[tuple[FunctionArn, Run]]:
+        """The functions that have a version of a build of this name, with the run that told so; the oldest first."""
+        where = "kind = 'published' AND body ->> 'build' = ? OR kind = 'built' AND subject = ?"
+        for entry in self._entries(where, build, build, newest_first=False):
+            for begun in self._entries("run = ? AND kind = 'run'", entry.run, limit=1):
+                yield FunctionArn.parse(entry.function), self._value(begun, "run", Run)
+
     def verdict(self, function: FunctionArn, version: Version) -> str:
         """What the integration tests said of a version: pass, fail, due (they were to run and did not), "" (none)."""
         where = "kind = 'gate' AND subject = 'integration' AND body ->> 'arn' = ? AND body ->> 'version' = ?"
