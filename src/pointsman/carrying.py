@@ -7,7 +7,6 @@ answers after. The settings are those of the environment it is promoted to.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -204,19 +203,13 @@ def there(session: Session) -> Found:
     provision, where = session.function.provision, f"environment {session.environment.name}"
     first = f"`pointsman deploy --to {session.environment.name}` applies it, with a package; then promote."
     name: FunctionName
+    if owner := owners.brings_code(session):
+        raise UsageError(
+            f"{owner} brings the code itself: what is put there beside it, its next update puts back",
+            where=where,
+            next=f"Bring the build there by its owner: `pointsman deploy --to {session.environment.name}`.",
+        )
     match provision:
-        case CloudFormation() if provision.code == "stack" or provision.code_parameters:
-            raise UsageError(
-                f"stack {provision.stack} brings the code itself: put beside it, the two would disagree",
-                where=where,
-                next=f"Bring the build there by its stack: `pointsman deploy --to {session.environment.name}`.",
-            )
-        case Terraform() if provision.package or any(_inputs(provision)):
-            raise UsageError(
-                f"the module in {provision.directory} brings the code itself: the next apply would put it back",
-                where=where,
-                next=f"Bring the build there by its module: `pointsman deploy --to {session.environment.name}`.",
-            )
         case CloudFormation() | Terraform():
             try:
                 name = owners.name(session)
@@ -234,11 +227,6 @@ def there(session: Session) -> Found:
             next="Have it made there; then promote." if isinstance(provision, Existing) else first,
         )
     return Found(function=function, name=name)
-
-
-def _inputs(provision: Terraform) -> Iterator[object]:
-    given = provision.inputs
-    return iter((given.package, given.digest, given.build))
 
 
 def package_of(session: Session, source: Source) -> Artifact:

@@ -217,6 +217,11 @@ def planned_promotion(session: Session, target: str, *, asked: BuildId | None = 
 def _planned_carrying(session: Session, source: carrying.Source) -> Plan:
     """The same bits, which are in another account or region, with the settings that are declared for this one."""
     build, name = source.build, session.function.name
+    if owners.brings_code(session):
+        try:  # its owner may have brought that build there already
+            return _planned_here(session, f"build:{build}", asked=None)
+        except (UnknownTarget, NotFound):
+            pass  # said below, with who has to bring it
     _must_be_proved(session, source.arn, source.version, f"promoting build {build}")
     session.proved_latest = source.verdict == "pass"
     session.carried = source

@@ -398,13 +398,13 @@ class World:
                     next=f"`--to {each.name}` deploys there; or give the branch another name: `--branch NAME`.",
                 )
         name = branch if pull_request(branch) else f"branch:{branch}"
-        model = places.each(self.model)[0]  # a branch lives in one region
+        model = self.model
         return msgspec.structs.replace(model, name=name, alias=alias, branch=branch, **UNGUARDED)
 
     @property
     def model(self) -> Environment:
-        """The environment that branches are like."""
-        return self.environment(self.project.branches.like)
+        """The environment that branches are like; of several regions the first, for a branch lives in one."""
+        return places.each(self.environment(self.project.branches.like))[0]
 
     def branch_called(self, text: str) -> str:
         """The branch that the ledger knows by this name or alias, "" where it knows none."""
@@ -700,7 +700,7 @@ class Session:
     @property
     def place(self) -> Environment:
         """The environment of the file whose account, region and owner this is; a branch's is the one it is like."""
-        return places.each(self.world.model)[0] if self.environment.branch else self.environment
+        return self.world.model if self.environment.branch else self.environment
 
     def check_account(self, arn: FunctionArn | None) -> None:
         """Do the credentials belong to the declared account? An ARN tells without a call, and as early as can be.

@@ -153,3 +153,92 @@ class Dead:
                 return broken.send(operation)
 
         return Gone()
+
+
+GATE = """
+import os, sys, time
+from pathlib import Path
+
+region = os.environ["AWS_REGION"]
+Path("asked").open("a").write(f"{region}\\n")
+if Path("bad").exists() and region == "us-east-1":
+    while "ap-southeast-2" not in Path("asked").read_text().split():
+        time.sleep(0.05)
+    sys.exit(1)
+while Path("bad").exists() and region == "ap-southeast-2":
+    time.sleep(0.05)
+"""
+
+
+def test_a_bad_region_stops_the_rollouts_beside_it_and_the_wave_before_goes_back(shop: Shop, there: Elsewhere) -> None:
+    """In the second wave one region's gate refuses while the other's is still at work."""
+    import sys
+
+    shop.write("gate.py", GATE)
+    configure(
+        shop,
+        waves='waves = [["eu-west-1"], ["us-east-1", "ap-southeast-2"]]\nrollout = { type = "AllAtOnce" }',
+        more=f'[[environment.production.gates]]\nwhen = "traffic"\nrun = "{sys.executable} gate.py"',
+    )
+    shop.write(
+        "pointsman.toml",
+        (shop.folder / "pointsman.toml").read_text().replace("build     =", 'exclude = ["asked", "bad"]\nbuild     ='),
+    )
+    shop.ok("deploy", "--build-id", "1")
+    shop.greet("two")
+    (shop.folder / "bad").touch()
+    (shop.folder / "asked").unlink(missing_ok=True)
+
+    refused = shop.run("deploy", "--build-id", "2", "--json")
+    assert refused.code == 3, refused.err
+    assert "greeting in us-east-1" in refused.document["error"]["where"]
+    assert there.serves(shop.name) == ["1", "1", "1"]
+    assert sorted((shop.folder / "asked").read_text().split()) == sorted(REGIONS)
+    phases = {each["region"]: each["phase"] for each in refused.document["error"]["release"]["members"]}
+    assert phases["eu-west-1"] == "moved back"
+
+    (shop.folder / "bad").unlink()
+    shop.ok("deploy", "--build-id", "2")
+    assert there.serves(shop.name) == ["2", "2", "2"]
+    rollouts = shop.ok("rollout", "list", "--region", "us-east-1", "--json").result
+    assert {each["region"] for each in rollouts} == {"us-east-1"}
+
+
+def test_a_saved_plan_of_several_regions_is_applied_as_shown(shop: Shop, there: Elsewhere) -> None:
+    configure(shop)
+    shop.ok("deploy", "--build-id", "1")
+    shop.greet("two")
+    planned = shop.ok("plan", "deploy", "--build-id", "2", "--out", "plan.json").out
+    for region in REGIONS:
+        assert f"deploy of build 2: greeting → PROD (production, {region})" in planned
+    shop.ok("apply", "plan.json")
+    assert there.serves(shop.name) == ["2", "2", "2"]
+    rolled = shop.ok("plan", "rollback", "PROD", "--json").result
+    assert [(each["region"], each["version"]) for each in rolled] == [(region, "1") for region in REGIONS]
+    listed = shop.ok("versions", "--to", "PROD", "--region", "us-east-1", "--json").result
+    assert list(listed) == ["greeting in us-east-1"]
+
+
+def test_two_functions_in_two_regions_move_together(shop: Shop, there: Elsewhere) -> None:
+    configure(shop)
+    text = (shop.folder / "pointsman.toml").read_text().replace(', "ap-southeast-2"]', "]")
+    head, rest = text.split("[environment", 1)
+    second = head.replace("[function.greeting]", "[function.second]").replace(f'"{shop.name}"', f'"{shop.name}-2"')
+    shop.write("pointsman.toml", f"{head}\n{second}\n[environment{rest}")
+    two = REGIONS[:2]
+    shop.ok("deploy", "--build-id", "1")
+    shop.greet("two")
+    refused = shop.run("deploy", "--build-id", "2", wrap=On("UpdateAlias", 4, AccessDenied("no")))
+    assert refused.code == 1
+    assert there.serves(shop.name, regions=two) == there.serves(f"{shop.name}-2", regions=two) == ["1", "1"]
+    shop.ok("deploy", "--build-id", "2")
+    assert there.serves(shop.name, regions=two) == there.serves(f"{shop.name}-2", regions=two) == ["2", "2"]
+
+
+def test_branches_live_in_the_first_region(shop: Shop, there: Elsewhere) -> None:
+    configure(shop)
+    shop.ok("deploy", "--build-id", "1")
+    shop.greet("two")
+    shop.ok("deploy", "--branch", "feature/x", "--build-id", "2")
+    assert there.serves(shop.name, "feature-x--217d2bf51f") == ["2", None, None]
+    assert there.serves(shop.name) == ["1", "1", "1"]

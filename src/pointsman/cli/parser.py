@@ -722,7 +722,8 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[Parser, Parser], object]]] = {
     "deploy": ("pointsman deploy --to STAGE --build-id 101", "", _deploy),
     "promote": (
         "pointsman promote 101 --to PROD",
-        "A name is looked for among builds, aliases, versions; say build:X, version:X or alias:X to be exact.",
+        "A name is looked for among builds, aliases, versions; say build:X, version:X or alias:X to be exact.\n"
+        "A build of another account or region is brought over: the same bits (docs/accounts.md).",
         _promote,
     ),
     "rollback": (

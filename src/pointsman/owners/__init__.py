@@ -102,6 +102,21 @@ def stays_behind(session: Session) -> str:
     return ""
 
 
+def brings_code(session: Session) -> str:
+    """Who brings the function's code instead of us, in words; "" where it is ours to put there."""
+    match session.function.provision:
+        case CloudFormation() as stack:
+            from pointsman.owners import stacks
+
+            return f"stack {stack.stack}" if stacks.brings_code(session, stack) else ""
+        case Terraform() as module:
+            from pointsman.owners import terraform
+
+            return f"the module in {module.directory}" if terraform.brings_code(session, module) else ""
+        case _:
+            return ""
+
+
 def apply(session: Session, step: ApplyStack, made: Artifact) -> FunctionName:
     """Carry out the owner's step, as shown. Returns the function's name, which may be new."""
     from pointsman.owners import stacks
