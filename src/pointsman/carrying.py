@@ -7,6 +7,7 @@ answers after. The settings are those of the environment it is promoted to.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -16,6 +17,7 @@ from pointsman import branches, images, owners, places
 from pointsman.aws.gateway import Package
 from pointsman.config import CloudFormation, Direct, Environment, Existing, Terraform
 from pointsman.errors import AwsError, BuildFailed, NotFound, PointsmanError, UnknownTarget, UsageError
+from pointsman.ledger import Run
 from pointsman.model import (
     Artifact,
     BuildId,
@@ -72,7 +74,13 @@ def find(session: Session, target: str) -> Source | None:
         if any(_same(session, each, session.environment) for each in where):
             return None
         return _served(session, _near(session, where))
-    return _of_ledger(session, rest) if kind in ("", "build") else None
+    if kind not in ("", "build"):
+        return None
+    homes = [each for each in session.ledger.homes(rest) if each[1].function == session.function.name]
+    if homes:
+        return _of_ledger(session, rest, homes)
+    # A number that no ledger knows: as a version it would mean other bits here than the build of another place.
+    return look(session, target) if not kind and rest.isdecimal() else None
 
 
 def look(session: Session, target: str) -> Source | None:
@@ -165,12 +173,12 @@ def _source(there: Session, arn: FunctionArn, version: Version, build: BuildId |
     )
 
 
-def _of_ledger(session: Session, build: str) -> Source | None:
+def _of_ledger(session: Session, build: str, homes: Iterable[tuple[FunctionArn, Run]]) -> Source | None:
     """The place the build was deployed to, in this region if it was; None where that is here."""
     world, ledger = session.world, session.ledger
     found: list[Source] = []
-    for arn, run in ledger.homes(build):
-        if run.function != session.function.name or run.command != "deploy":
+    for arn, run in homes:
+        if run.command != "deploy":
             continue
         try:
             environment = world.environment_called(run.environment)

@@ -14,14 +14,16 @@ from urllib.parse import parse_qs
 
 import pytest
 
+from pointsman import config, places
 from pointsman.aws import oidc
 from pointsman.aws.gateway import Gateway
 from pointsman.aws.identity import Identity, Role
 from pointsman.aws.transports import Declared
 from pointsman.aws.wire import Wire
-from pointsman.errors import AccessDenied, CredentialsRefused
+from pointsman.errors import AccessDenied, CredentialsRefused, UsageError
 from pointsman.localaws import control
 from pointsman.model import AliasName, Version
+from pointsman.world import Options, World
 from tests.fakes import Scripted
 
 ROLE = "arn:aws:iam::222222222222:role/deployer"
@@ -282,3 +284,30 @@ def test_nothing_that_mutates_passes_before_the_account_is_known() -> None:
     gateway.delete_alias("f", AliasName("PROD"))
     gateway.create_alias("f", AliasName("B"), Version("1"), description="")
     assert known == ["who"]  # once
+
+
+def test_one_code_serves_all_regions_of_a_command_and_a_person_is_asked_for_the_next(tmp_path: Path) -> None:
+    text = f"""\
+[function.greeting]
+runtime = "python3.13"
+[environment.production]
+alias = "PROD"
+role_arn = "{ROLE}"
+mfa_serial = "{DEVICE}"
+regions = ["eu-west-1", "us-east-1"]
+"""
+    project = config.parse(text, file=tmp_path / "pointsman.toml")
+    world = World(project=project, environ={"POINTSMAN_MFA_CODE": "111111"})
+    one, other = places.each(project.environments["production"])
+    assert world.identity(one) is world.identity(other)
+
+    identity = world.identity(one)
+    assert identity.code("MFA code") == "111111"
+    with pytest.raises(CredentialsRefused, match="was used already"):
+        identity.code("MFA code")
+
+    world = World(project=project, environ={}, options=Options(mfa="222222"), answer=lambda question: f"{question}?")
+    assert [world.identity(one).code("MFA code"), world.identity(one).code("MFA code")] == ["222222", "MFA code?"]
+
+    with pytest.raises(UsageError, match="is in eu-west-1, us-east-1"):
+        world.door(project.environments["production"])

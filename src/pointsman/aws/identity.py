@@ -66,7 +66,7 @@ class Identity:
         self.account = ""  # once it is known: by an answer of AWS
         self.lock = threading.RLock()
         self._actor = actor
-        self._code = code
+        self.code = code or _nobody
         self._config = config
         self._environ = os.environ if environ is None else environ
         self._session: Any = None
@@ -152,13 +152,13 @@ class Identity:
 
     def _mfa(self) -> str:
         assert self.role is not None
-        if self._code is None:
-            raise CredentialsRefused(
-                f"{self.role.arn} asks for the code of the MFA device {self.role.mfa_serial}",
-                where="signing in to AWS",
-                next="Give it: `--mfa CODE`, or POINTSMAN_MFA_CODE.",
-            )
-        return self._code(f"MFA code of {self.role.mfa_serial}")
+        return self.code(f"MFA code of {self.role.mfa_serial}")
+
+
+def _nobody(device: str) -> str:
+    raise CredentialsRefused(
+        f"the {device} is asked for", where="signing in to AWS", next="Give it: `--mfa CODE`, or POINTSMAN_MFA_CODE."
+    )
 
 
 class _Assumed:

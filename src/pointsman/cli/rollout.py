@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,18 @@ def found(typed: Typed) -> rolling.Known:
             f"the ledger knows no rollout{f' of {name}' if name else ''}",
             next="`pointsman rollout list` shows those it knows; `pointsman status` shows what an alias serves.",
         )
+    if there.open and not typed.asked.region and name != there.opened.id:
+        same = (there.opened.alias, there.opened.function, there.opened.environment)
+        regions = {
+            each.region
+            for each in islice(rolling.listed(typed.world.ledger), 100)
+            if each.open and (each.opened.alias, each.opened.function, each.opened.environment) == same
+        }
+        if len(regions) > 1:
+            listed = ", ".join(sorted(regions))
+            raise UsageError(
+                f"{there.opened.alias} is rolled out in {listed} at once", next=f"Say which: --region {there.region}."
+            )
     return there
 
 
