@@ -831,11 +831,44 @@ class Branches(Value, frozen=True, kw_only=True):
     ] = "warn"
 
 
-class Retention(Value, frozen=True, kw_only=True):
-    """What `prune` keeps. A version that an alias names is always kept."""
+Service: TypeAlias = Literal[
+    "event-sources", "cloudformation", "apigateway", "apigatewayv2", "stepfunctions", "events", "scheduler", "pipes",
+    "s3", "sns", "cognito", "cloudfront",
+]  # fmt: skip
 
-    keep_deployments: Annotated[Annotated[int, Meta(ge=1, le=10_000)], _about("Of each alias, the newest ones.")] = 10
+
+class Retention(Value, frozen=True, kw_only=True):
+    """What `prune` keeps beside what is in use. The rules add up: a version goes where none of them keeps it."""
+
+    keep_deployments: Annotated[
+        Annotated[int, Meta(ge=1, le=10_000)], _about("Of each alias, the newest: what a rollback would want.")
+    ] = 10
     keep_days: Annotated[Annotated[int, Meta(ge=0, le=36_500)], _about("Whatever is younger.")] = 30
+    keep_versions: Annotated[
+        Annotated[int, Meta(ge=1, le=100_000)], _about("Of each function and layer, the newest.")
+    ] = 10
+    pins: Annotated[
+        tuple[Filled, ...],
+        _about(
+            'Versions that are never deleted: "7", a build\'s id, or either of one function.', ["101", "checkout:7"]
+        ),
+    ] = ()
+    only: Annotated[
+        tuple[Filled, ...],
+        _about("Functions and layers that may be pruned, by Lambda's names. Default: all.", ["shop-*"]),
+    ] = ()
+    but: Annotated[
+        tuple[Filled, ...],
+        _about("Those that are left alone, by Lambda's names.", ["*-audit"]),
+    ] = msgspec.field(name="except", default=())
+    layers: Annotated[bool, _about("Prune layers' versions, too.")] = True
+    skip: Annotated[
+        tuple[Service, ...],
+        _about("Services that are not looked at, for nothing there names a version by its number.", ["cognito"]),
+    ] = ()
+    thorough: Annotated[
+        bool, _about("Ask every version for permissions of its own before it is deleted: a call more for each.")
+    ] = False
 
 
 class Ledger(Value, frozen=True, kw_only=True):

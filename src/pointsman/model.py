@@ -434,6 +434,15 @@ def size(count: int) -> str:
     return f"{count} B"
 
 
+def lasting(seconds: float) -> str:
+    """A length of time as one waits for it: "8 s", "2 min", "1 h 10 min"."""
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    minutes = round(seconds / 60)
+    hours, rest = divmod(minutes, 60)
+    return f"{minutes} min" if not hours else f"{hours} h {rest} min" if rest else f"{hours} h"
+
+
 def _encode(value: object) -> object:
     match value:
         case str():

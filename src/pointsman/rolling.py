@@ -200,15 +200,15 @@ def lease_name(arn: FunctionArn | str, alias: str) -> str:
 def watcher(ledger: Ledger, rollout: Known) -> Lease | None:
     """Who carries it through now; None where nobody does (or did, and is dead)."""
     lease = ledger.holder(lease_name(rollout.arn, rollout.opened.alias))
-    return None if lease is None or _dead(lease.holder) else lease
+    return None if lease is None or is_dead(lease.holder) else lease
 
 
-def _holder(run: str) -> str:
+def holder_of(run: str) -> str:
     """One process may do several things: its run tells them apart."""
     return f"{os.uname().nodename} {os.getpid()} {born(os.getpid())} {run}"
 
 
-def _dead(holder: str) -> bool:
+def is_dead(holder: str) -> bool:
     """Whether it was a process of this machine that is gone: nobody has to wait for its lease to end."""
     match holder.split(" "):
         case [host, pid, began, *_] if host == os.uname().nodename and pid.isdecimal():
@@ -682,9 +682,9 @@ def _watching(session: Session, arn: FunctionArn, alias: AliasName) -> Iterator[
     """Nobody else acts for the alias's rollout, or begins one, meanwhile."""
     ledger, name = session.ledger, lease_name(arn, alias)
     other = ledger.holder(name)
-    if other and _dead(other.holder):
+    if other and is_dead(other.holder):
         ledger.release(other)
-    lease = ledger.lease(name, _holder(session.run), LEASE_S)
+    lease = ledger.lease(name, holder_of(session.run), LEASE_S)
     if lease is None:
         other = ledger.holder(name)
         raise LostRace(

@@ -93,12 +93,9 @@ class Difference(Value, frozen=True, kw_only=True):
 def places(world: World, function: Function) -> list[tuple[Session, tuple[Environment, ...]]]:
     """One session per set of credentials and region, with the environments that share it."""
     found: dict[tuple[object, ...], list[Environment]] = defaultdict(list)
-    for declared in world.project.environments.values():
-        for each in where.each(declared):
-            own = each.functions.get(function.name)
-            here = (each.region, each.profile, each.role_arn, each.account, own and own.stack)
-            if world.options.region in ("", each.region or world.options.region):
-                found[here].append(each)
+    for each in world.everywhere():
+        own = each.functions.get(function.name)
+        found[(each.region, each.profile, each.role_arn, each.account, own and own.stack)].append(each)
     return [(world.session(function, group[0]), tuple(group)) for group in found.values()]
 
 
@@ -132,32 +129,40 @@ def status_of(session: Session, environments: tuple[Environment, ...]) -> Functi
         aliases=tuple(rows),
         missing=tuple(str(each.alias) for each in environments if each.alias not in there),
         unfinished=_unfinished(session),
-        rollouts=tuple(told for each in aliases if (told := _rolling(session, arn, each))),
+        rollouts=tuple(told for each in aliases if (told := rolling_told(session.ledger, arn, each))),
     )
 
 
-def _rolling(session: Session, arn: FunctionArn, alias: Alias) -> str:
+def rolling_told(ledger: Ledger, arn: FunctionArn, alias: Alias, *, ours: bool = True) -> str:
+    """The alias's rollout, or that it is half-way without one, in a sentence; "" where neither is so.
+
+    `ours`: it is an alias of a function of the file, so that there is a command that puts it back.
+    """
     from pointsman import rolling, story
 
-    if alias.routing.canary is None and not session.ledger.newest("rollout", alias.name):
+    if alias.routing.canary is None and not ledger.newest("rollout", alias.name):
         return ""
-    there = rolling.known(session.ledger, arn, alias.name)
+    there = rolling.known(ledger, arn, alias.name)
     if there and there.open:
-        lease = rolling.watcher(session.ledger, there)
+        lease = rolling.watcher(ledger, there)
         who = f"watched by {lease.holder}" if lease else f"nobody watches it: `pointsman rollout resume {alias.name}`"
         return f"rollout of {alias.name} to version {there.canary}: {story.state_sentence(there.rollout)} ({who})"
     if alias.routing.canary is None:
         return ""
-    return (
-        f"{alias.name} is half-way through a shift that this ledger does not know: {alias.routing}; "
-        f"`pointsman rollout abort {alias.name}` puts it back to version {alias.version}"
-    )
+    told = f"{alias.name} is half-way through a shift that this ledger does not know: {alias.routing}"
+    back = f"`pointsman rollout abort {alias.name}` puts it back to version {alias.version}"
+    return f"{told}; {back}" if ours else told
 
 
 def _unfinished(session: Session) -> str:
     run = session.ledger.unfinished()
     if run is None or session.title not in run.titles:
         return ""
+    return unfinished_told(run)
+
+
+def unfinished_told(run: Run) -> str:
+    """A run that has not ended, in a sentence."""
     if under_way(run):
         return f"{run.command} to {run.alias} is under way (run {run.id}, process {run.pid} of {run.by})"
     why = run.error or "it was killed"

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pointsman import places
+from pointsman.aws.budget import LAMBDA, Allowance, Budgets
 from pointsman.aws.gateway import Gateway
 from pointsman.aws.operation import Transport
-from pointsman.aws.transports import Call, Clock, Count, Declared, Halt, Journal, ReadOnly, Retry, Throttle
+from pointsman.aws.transports import Call, Clock, Count, Declared, Halt, Journal, ReadOnly, Retry, Throttle, Waking
 from pointsman.branches import alias_name, pull_request, titled
 from pointsman.config import CloudFormation, Direct, Environment, Existing, Function, Project, Terraform
 from pointsman.errors import (
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
 
 _TABLE = "dynamodb://"
+_PATIENCE_S = 300.0  # so long AWS may take no call at all before a throttle is an error
 
 
 class SystemClock:
@@ -149,6 +151,7 @@ class World:
     staged: bool = False  # by `--local`: what the local AWS lacks may be supplied
     calls: list[Call] = field(default_factory=list)
     board: Callable[[Sequence[Progress], float], None] | None = None  # shows how far all are, at that time
+    line: Callable[[str], None] | None = None  # one line that is redrawn: how far long work is; "" takes it away
     watched: Callable[[str], None] | None = None  # shows how the rollout of this id stands
     glance_s: float = 0.5  # how often a watcher that waits looks whether somebody wants something
     turns: Turns = field(default_factory=Turns)
@@ -157,9 +160,14 @@ class World:
     _refreshed: float = 0.0
     ledger_calls: list[Call] = field(default_factory=list)  # of a ledger in a table: not the release's
     _ledger: Ledger | None = None
-    _wires: dict[tuple[object, ...], tuple[Wire, Transport]] = field(default_factory=dict)
+    _wires: dict[tuple[object, ...], tuple[Wire, Transport, Allowance]] = field(default_factory=dict)
     _identities: dict[tuple[object, ...], Identity] = field(default_factory=dict)
     _codes: list[str] = field(default_factory=list)  # of MFA, that were used: AWS takes each once
+    _budgets: Budgets | None = None
+
+    def __post_init__(self) -> None:
+        if self._budgets is None:  # worlds beside this one share it
+            self._budgets = Budgets(per_second=calls_per_second(self.environ))
 
     @cached_property
     def actor(self) -> Actor:
@@ -338,6 +346,14 @@ class World:
         """Where a run of the ledger went to: a region alone, if it was narrowed to one."""
         return self.environment(run.environment, str(run.request.get("region") or ""))
 
+    def everywhere(self) -> tuple[Environment, ...]:
+        """Every environment of the file in each of its regions; with `--region`, in that one."""
+        region = self.options.region
+        found = (place for each in self.project.environments.values() for place in places.each(each))
+        if not region:
+            return tuple(found)
+        return tuple(places.in_region(each, region) for each in found if each.region in (None, region))
+
     def environment_called(self, to: str | None) -> Environment:
         """The same with all its regions, whatever was asked for."""
         environments = self.project.environments
@@ -415,10 +431,11 @@ class World:
 
     # The door to AWS
 
-    def wire(self, environment: Environment) -> tuple[Wire, Transport]:
-        """One connection, one budget of calls, per credentials and region. A rehearsal has credentials of its own.
+    def wire(self, environment: Environment) -> tuple[Wire, Transport, Allowance]:
+        """One connection per credentials and region. A rehearsal has credentials of its own.
 
-        Raises UsageError for an environment of several regions that was not narrowed to one.
+        The budget of calls is the account's, in that region, whoever's credentials reach it. Raises UsageError for an
+        environment of several regions that was not narrowed to one.
         """
         from pointsman.aws.wire import Wire
 
@@ -435,7 +452,9 @@ class World:
             wire = Wire(region=region, timeout=timeout, identity=identity)
             count = Count(self.wrap(wire), time.perf_counter)
             count.calls = self.calls
-            self._wires[key] = (wire, Throttle(count, self.clock))
+            account = places.account(environment) or (places.REHEARSED if self.local else "")
+            assert self._budgets is not None
+            self._wires[key] = (wire, count, Allowance(self._budgets, account, region or ""))
         return self._wires[key]
 
     def identity(self, environment: Environment) -> Identity:
@@ -483,16 +502,22 @@ class World:
 
         With one, nothing that mutates is sent before the credentials are known to be the declared account's.
         """
-        wire, chain = self.wire(environment)
-        chain = Journal(chain, Recorder(self.ledger, run, function)) if run else ReadOnly(chain)
+        wire, count, allowance = self.wire(environment)
+        chain: Transport = Journal(count, Recorder(self.ledger, run, function)) if run else ReadOnly(count)
 
         def check(inner: Transport) -> None:
             ask = Gateway(Retry(inner, self.clock, self.draw)).caller_account
             must_be_account(environment, wire.identity, "", ask)
 
-        chain = Declared(chain, check) if environment.account and run else chain
-        undoing = Gateway(Retry(chain, self.clock, self.draw))
-        halting = Gateway(Retry(Halt(chain, self.halted), self.clock, self.draw)) if self.halted else undoing
+        if environment.account and run:
+            chain = Declared(chain, check)
+
+        def gateway(inner: Transport, clock: Clock) -> Gateway:
+            paced = Throttle(inner, clock, allowance, self.say)
+            return Gateway(Retry(paced, clock, self.draw, patience_s=_PATIENCE_S, heard=paced.heard))
+
+        undoing = gateway(chain, self.clock)
+        halting = gateway(Halt(chain, self.halted), Waking(self.clock, self.halted)) if self.halted else undoing
         if environment.bucket and "{" in environment.bucket:
             bucket = self._filling(environment, undoing, wire)(environment.bucket)
             environment = msgspec.structs.replace(environment, bucket=bucket)
@@ -760,10 +785,34 @@ def unknown(what: str, name: str, there: object, whose: str) -> UnknownTarget:
     return UnknownTarget(f"there is no {what} {name}", next=f"{whose}{' (nearest)' if near else ''}: {listed}.")
 
 
+_LOCAL = "123456789012"
+
+
 def _local_role(environment: Environment) -> str | None:
     """The local AWS keeps an account's state apart by whom one acts as: its own account needs no role."""
     account = environment.account
-    return f"arn:aws:iam::{account}:role/pointsman" if account and account != "123456789012" else None
+    return f"arn:aws:iam::{account}:role/pointsman" if account and account != _LOCAL else None
+
+
+def calls_per_second(environ: Mapping[str, str]) -> float:
+    """How many calls of Lambda's control plane we may make. Raises UsageError for what is no number."""
+    given = environ.get("POINTSMAN_CALLS_PER_SECOND", "")
+    try:
+        found = float(given or LAMBDA)
+    except ValueError:
+        found = 0.0
+    if not 1 <= found <= 100_000:
+        raise UsageError(
+            f"{given!r} is not a number of calls a second, from 1 on",
+            where="POINTSMAN_CALLS_PER_SECOND",
+            next=f"Leave it out for {LAMBDA:g}, which AWS allows; less leaves room for others.",
+        )
+    return found
+
+
+def account_of(role_arn: str | None) -> str:
+    """The account that a role is in, "" where there is no role."""
+    return role_arn.split(":")[4] if role_arn and role_arn.count(":") >= 5 else ""
 
 
 def actor(environ: Mapping[str, str], root: Path) -> Actor:

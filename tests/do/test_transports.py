@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
 import pytest
 
-from pointsman.aws.operation import Operation, R
-from pointsman.aws.transports import Count, Faults, Halt, Journal, ReadOnly, Retry, Throttle
+from pointsman.aws.budget import Allowance, Budgets
+from pointsman.aws.operation import Operation
+from pointsman.aws.transports import Count, Faults, Halt, Journal, ReadOnly, Retry, Throttle, Waking
 from pointsman.errors import Ambiguous, Interrupted, LedgerError, PreconditionFailed, Throttled, Unreachable, UsageError
 from tests.fakes import FakeClock, Scripted
 
 READ = Operation("lambda", "GetAlias", {}, lambda reply: reply["x"])
 WRITE = Operation("lambda", "UpdateAlias", {}, lambda reply: reply["x"], mutates=True, subject="alias PROD of f")
 ANSWER = {"x": 1}
+
+
+def allowance() -> Allowance:
+    return Allowance(Budgets(), "123456789012", "eu-west-1")
 
 
 class Notes:
@@ -81,7 +85,7 @@ def test_read_only_lets_nothing_through_that_mutates() -> None:
 
 def test_throttle_sends_at_most_so_many_in_any_second() -> None:
     clock, times = FakeClock(0.0), []
-    throttle = Throttle(Scripted(*[ANSWER] * 40), clock, per_second=15)
+    throttle = Throttle(Scripted(*[ANSWER] * 40), clock, allowance())
 
     for _ in range(40):
         throttle.send(READ)
@@ -91,31 +95,65 @@ def test_throttle_sends_at_most_so_many_in_any_second() -> None:
     assert times[-1] == pytest.approx(2.0)
 
 
-def test_many_threads_together_keep_to_the_budget_too() -> None:
-    """Each waits by itself for a moment it has booked: with real time, and a budget of 40 a second to be quick."""
-    sent: list[float] = []
+def test_several_doors_together_keep_to_one_budget() -> None:
+    clock, times, shared = FakeClock(0.0), [], allowance()
+    doors = [Throttle(Scripted(*[ANSWER] * 40), clock, shared) for _ in range(3)]
 
-    class Stamping:
-        def send(self, operation: Operation[R]) -> R:
-            sent.append(time.monotonic())
-            return operation.read(ANSWER)
+    for number in range(45):
+        doors[number % 3].send(READ)
+        times.append(clock.now())
 
-    class Real:
+    assert all(later - earlier >= 1 for earlier, later in zip(times, times[15:], strict=False))
+
+
+def test_many_threads_together_book_each_moment_once() -> None:
+    """Each waits by itself for a moment it has booked: nobody's is another's."""
+    shared = allowance()
+    moments: list[float] = []
+
+    class Noting:
+        """A clock that stands still, and notes how long each was to wait."""
+
         def now(self) -> float:
-            return time.monotonic()
+            return 0.0
 
         def sleep(self, seconds: float) -> None:
-            time.sleep(seconds)
+            moments.append(seconds)
 
-    throttle = Throttle(Stamping(), Real(), per_second=40)
-    began = time.monotonic()
+    throttle = Throttle(Scripted(*[ANSWER] * 120), Noting(), shared)
     with ThreadPoolExecutor(12) as pool:
         for done in [pool.submit(throttle.send, READ) for _ in range(120)]:
             assert done.result() == 1
 
-    assert len(sent) == 120
-    assert sent[-1] - began >= 2.0  # the last 40 had to wait for two seconds to pass
-    assert len(throttle.sent) <= 80
+    expected = [1 + number / 15 for number in range(105)]  # 15 need not wait
+    assert sorted(moments) == pytest.approx(expected)
+
+
+def test_a_throttle_teaches_the_budget_and_is_told() -> None:
+    clock, shared = FakeClock(0.0), allowance()
+    told: list[str] = []
+    throttle = Throttle(Scripted(Throttled("slow"), *[ANSWER] * 30), clock, shared, told.append)
+
+    with pytest.raises(Throttled):
+        throttle.send(READ)
+    for _ in range(30):
+        throttle.send(READ)
+
+    assert told == ["AWS throttles, for others use this account, too: going on with 10 calls a second"]
+    assert clock.now() > 1.0
+
+
+def test_who_waits_for_room_in_the_budget_is_woken_by_ctrl_c() -> None:
+    clock = FakeClock(0.0)
+    waking = Waking(clock, lambda: clock.now() >= 3)
+
+    with pytest.raises(Interrupted):
+        waking.sleep(60)
+    assert clock.now() == pytest.approx(3.0, abs=0.2)
+
+    clock.time = 0.0
+    waking.sleep(1.1)
+    assert clock.now() == pytest.approx(1.1)
 
 
 def test_halted_nothing_more_is_sent() -> None:
@@ -161,6 +199,27 @@ def test_throttling_without_end_is_said_in_words() -> None:
     assert len(aws.sent) == 8
 
 
+def test_while_aws_takes_calls_at_all_a_throttle_is_borne() -> None:
+    """Others use the account up: what is slow is not what fails. Every 20th try gets through, for hours."""
+    clock, aws = FakeClock(), Scripted(*([Throttled("slow")] * 19 + [ANSWER]) * 30)
+    throttle = Throttle(aws, clock, allowance())
+    patient = Retry(throttle, clock, lambda: 1.0, patience_s=300, heard=throttle.heard)
+
+    assert [patient.send(WRITE) for _ in range(30)] == [1] * 30
+    assert aws.answers == []
+
+
+def test_where_aws_takes_no_call_for_minutes_it_is_said_in_words() -> None:
+    clock, aws = FakeClock(), Scripted(*[Throttled("slow")] * 999)
+    began = clock.now()
+    throttle = Throttle(aws, clock, allowance())
+
+    with pytest.raises(Throttled, match="still throttles after"):
+        Retry(throttle, clock, lambda: 1.0, patience_s=300, heard=throttle.heard).send(WRITE)
+
+    assert clock.now() - began == pytest.approx(300, abs=10)
+
+
 def test_faults_fail_before_or_after_the_effect() -> None:
     aws = Scripted(ANSWER, ANSWER)
     faults = Faults(
@@ -180,7 +239,7 @@ def test_faults_fail_before_or_after_the_effect() -> None:
 
 def test_watching_takes_nothing_of_lambdas_budget() -> None:
     clock = FakeClock(0.0)
-    throttle = Throttle(Scripted(*[ANSWER] * 50), clock, per_second=15)
+    throttle = Throttle(Scripted(*[ANSWER] * 50), clock, allowance())
 
     for _ in range(35):
         throttle.send(READ._replace(service="cloudwatch", action="GetMetricData"))

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import botocore.session
 import pytest
 
 from pointsman import errors
-from pointsman.aws.gateway import Gateway, Package
+from pointsman.aws.gateway import Gateway, Package, configuration
 from pointsman.aws.wire import Wire
 from pointsman.model import Alias, AliasName, FunctionArn, FunctionName, Routing, Version
 
@@ -244,3 +245,50 @@ def test_without_a_region_the_error_says_how_to_set_one(aws: Answering, monkeypa
 def test_a_parameter_botocore_refuses_is_our_error_too(aws: Answering) -> None:
     with pytest.raises(errors.InvalidRequest):
         gateway().create_function(FunctionName("f"), {"Role": 3}, Package(zip=b""))
+
+
+LISTED = {
+    "FunctionName": "f",
+    "FunctionArn": "arn:aws:lambda:eu-west-1:123456789012:function:f:7",
+    "Runtime": "python3.13",
+    "Role": "arn:aws:iam::123456789012:role/r",
+    "CodeSize": 1234,
+    "CodeSha256": "A" * 43 + "=",
+    "Version": "7",
+    "VpcConfig": {"SubnetIds": ["s-1"], "SecurityGroupIds": [], "VpcId": None},
+    "DeadLetterConfig": None,
+    "Environment": {"Variables": {"A": "null"}, "Error": None},
+    "KMSKeyArn": None,
+    "TracingConfig": {"Mode": "PassThrough"},
+    "Layers": None,
+    "Unheard": "of",
+}
+
+
+@pytest.mark.parametrize("null", [True, False])
+def test_a_list_is_read_as_botocore_reads_it(aws: Answering, null: bool) -> None:
+    """Lists are decoded before botocore takes them apart by its model, which takes seconds: with the same outcome."""
+    listed = LISTED if null else {key: each for key, each in LISTED.items() if "null" not in json.dumps(each)}
+    page = {"Functions": [listed], "NextMarker": None}
+    aws.answer = (200, {"Content-Type": "application/json"}, json.dumps(page).encode())
+
+    (ours,) = gateway().everything()
+    plain = botocore.session.get_session().create_client("lambda", region_name="eu-west-1")
+    (theirs,) = plain.list_functions()["Functions"]
+
+    assert ours == configuration(theirs)
+    assert ours.settings.get("Environment") == ({"A": "null"} if null else None)
+
+
+def test_a_list_that_is_refused_is_refused_in_words(aws: Answering) -> None:
+    aws.refuses(403, "AccessDeniedException", "not yours")
+
+    with pytest.raises(errors.AccessDenied, match="not yours"):
+        list(gateway().everything())
+
+
+def test_a_list_that_is_not_aws_s_is_told(aws: Answering) -> None:
+    aws.answer = (200, {"Content-Type": "text/html"}, b"<html>Sign in</html>")
+
+    with pytest.raises(errors.Ambiguous, match="not AWS's"):
+        list(gateway().everything())

@@ -16,6 +16,7 @@ from pointsman.aws.layers import Layers
 from pointsman.aws.metrics import Metrics
 from pointsman.aws.objects import Objects
 from pointsman.aws.packages import Packages
+from pointsman.aws.references import References
 from pointsman.aws.roles import Roles
 from pointsman.aws.sending import Reply, nothing
 from pointsman.aws.stacks import Stacks
@@ -58,15 +59,16 @@ class Caller(Value, frozen=True, kw_only=True):
 
 
 class Quotas(Value, frozen=True, kw_only=True):
-    """The account in this region. Code in bytes, all versions of all functions together."""
+    """The account in this region. Code in bytes, all versions of all functions together; `functions`: how many."""
 
     code: int
     code_limit: int
     concurrency: int
     unreserved: int
+    functions: int = 0
 
 
-class Gateway(Stacks, Belonging, Images, Invoking, Layers, Metrics, Objects, Packages, Roles, Trials):
+class Gateway(Stacks, Belonging, Images, Invoking, Layers, Metrics, Objects, Packages, References, Roles, Trials):
     # Functions and versions
 
     def function(self, name: str, qualifier: str | None = None) -> Configuration | None:
@@ -233,6 +235,7 @@ class Gateway(Stacks, Belonging, Images, Invoking, Layers, Metrics, Objects, Pac
                 code_limit=reply["AccountLimit"]["TotalCodeSize"],
                 concurrency=reply["AccountLimit"]["ConcurrentExecutions"],
                 unreserved=reply["AccountLimit"]["UnreservedConcurrentExecutions"],
+                functions=reply["AccountUsage"].get("FunctionCount", 0),
             ),
         )
 

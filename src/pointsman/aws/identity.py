@@ -35,6 +35,8 @@ SERVICES = (
     "sso",
     "sso-oidc",
     "signin",
+    *("apigateway", "apigatewayv2", "cloudfront", "cognito-idp", "events", "pipes", "scheduler", "sns"),
+    "stepfunctions",
 )  # those we call, or sign in with
 
 

@@ -1,18 +1,22 @@
 """Wrappers around one `send`: each adds one thing, and knows nothing of the others.
 
-`World` puts them together, inside out: wire, Faults (tests), Count, Throttle, Journal or ReadOnly, Declared, Halt,
+`World` puts them together, inside out: wire, Faults (tests), Count, Journal or ReadOnly, Declared, Halt, Throttle,
 Retry.
-Those that several functions' calls share (Count, Throttle) may be used by many threads at once.
+What several functions' calls share (Count, the Throttles' budget) may be used by many threads at once.
 """
 
 from __future__ import annotations
 
-import threading
+import itertools
+import math
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from pointsman.aws.budget import Allowance
 from pointsman.aws.operation import Operation, R, Transport
 from pointsman.errors import Ambiguous, AwsError, Interrupted, PointsmanError, Throttled, Unreachable, UsageError
+
+_READS = 3  # attempts, where the answer was lost
 
 
 class Clock(Protocol):
@@ -106,37 +110,58 @@ class ReadOnly:
 
 
 class Throttle:
-    """At most `per_second` calls in any second: Lambda's control plane allows 15 for a whole account and region.
+    """Sends each call when the account's budget has room for it, and lets AWS's throttles teach that budget.
 
-    CloudWatch has limits of its own: watching a rollout never holds up what moves it.
-
-    https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html#api-requests
+    `tell` hears how many calls a second are left, where AWS lets fewer through.
     """
 
-    def __init__(self, inner: Transport, clock: Clock, *, per_second: int = 15) -> None:
+    def __init__(
+        self,
+        inner: Transport,
+        clock: Clock,
+        allowance: Allowance,
+        tell: Callable[[str], None] = lambda _line: None,
+    ) -> None:
         self.inner = inner
         self.clock = clock
-        self.sent: list[float] = []  # when calls were or will be sent, the newest last
-        self.per_second = per_second
-        self._lock = threading.Lock()
+        self.allowance = allowance
+        self.tell = tell
 
     def send(self, operation: Operation[R]) -> R:
-        wait = 0.0 if operation.service == "cloudwatch" else self._book()
-        if wait > 0:
+        budget = self.allowance.budget
+        sent = budget.book(operation, self.clock.now())
+        if (wait := sent - self.clock.now()) > 0:
             self.clock.sleep(wait)
-        return self.inner.send(operation)
+        try:
+            reply = self.inner.send(operation)
+        except Throttled:
+            if (rate := budget.throttled(operation, sent, self.clock.now())) is not None:
+                self.tell(f"AWS throttles, for others use this account, too: going on with {rate:.2g} calls a second")
+            raise
+        budget.answered(operation, self.clock.now())
+        self.allowance.learn(reply)
+        return reply
 
-    def _book(self) -> float:
-        """Takes the next free moment, and says how many seconds that is from now: each caller waits by itself."""
-        with self._lock:
-            now = self.clock.now()
-            # A clock that was set back must not keep calls waiting for a time that is long in coming.
-            furthest = now + 1 + len(self.sent) / self.per_second
-            self.sent = [at for at in self.sent if now - 1 < at <= furthest]
-            full = len(self.sent) >= self.per_second
-            at = max(now, self.sent[-self.per_second] + 1) if full else max([now, *self.sent[-1:]])
-            self.sent.append(at)
-            return at - now
+    def heard(self, operation: Operation[R]) -> float:
+        return self.allowance.budget.heard(operation)
+
+
+class Waking:
+    """A clock whose sleepers wake as soon as `halted` says so: Ctrl-C must not wait for a busy account."""
+
+    def __init__(self, clock: Clock, halted: Callable[[], bool]) -> None:
+        self.clock = clock
+        self.halted = halted
+
+    def now(self) -> float:
+        return self.clock.now()
+
+    def sleep(self, seconds: float) -> None:
+        while seconds > 0:
+            if self.halted():
+                raise Interrupted("interrupted")
+            self.clock.sleep(min(seconds, 0.2))
+            seconds -= 0.2
 
 
 class Halt:
@@ -158,29 +183,44 @@ class Retry:
     A throttled call has not been carried out. A mutating call whose answer was lost may have been: that is for
     `execute` to find out by reading, never for a retry. Full jitter: delay uniform in (0, base * 2^n], at most 8 s.
     https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/
+
+    Throttles are borne for so long as AWS takes such calls at all: they end with an error only after `attempts`, and
+    when `heard` (when did it last take one?) is longer ago than `patience_s`.
     """
 
-    def __init__(self, inner: Transport, clock: Clock, draw: Callable[[], float], *, attempts: int = 8) -> None:
+    def __init__(
+        self,
+        inner: Transport,
+        clock: Clock,
+        draw: Callable[[], float],
+        *,
+        attempts: int = 8,
+        patience_s: float = 0.0,
+        heard: Callable[[Operation[Any]], float] = lambda _operation: -math.inf,
+    ) -> None:
         self.inner = inner
         self.clock = clock
         self.draw = draw
         self.attempts = attempts
+        self.patience_s = patience_s
+        self.heard = heard
 
     def send(self, operation: Operation[R]) -> R:
-        for attempt in range(self.attempts):
+        began, lost = self.clock.now(), 0
+        for attempt in itertools.count(1):
             try:
                 return self.inner.send(operation)
             except Throttled:
-                left = self.attempts - 1 - attempt
+                silent = self.clock.now() - max(began, self.heard(operation))
+                if attempt >= self.attempts and silent >= self.patience_s:
+                    break
             except (Ambiguous, Unreachable):
-                left = 2 - attempt if not operation.mutates else 0
-                if left <= 0:
+                lost += 1
+                if operation.mutates or lost >= _READS:
                     raise
-            if left <= 0:
-                break
-            self.clock.sleep(self.draw() * min(8.0, 0.2 * 2**attempt))
+            self.clock.sleep(self.draw() * min(8.0, 0.2 * 2 ** min(attempt - 1, 8)))
         raise Throttled(
-            f"AWS still throttles after {self.attempts} attempts",
+            f"AWS still throttles after {attempt} attempts",
             where=str(operation),
             next="Something else uses up the account's control-plane calls (about 15 a second). Try again later.",
         )

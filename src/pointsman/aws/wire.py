@@ -10,6 +10,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+import msgspec
 from botocore import exceptions as theirs
 from botocore.config import Config
 from botocore.parsers import ResponseParserError
@@ -162,11 +163,40 @@ class Wire:
     def _client(self, service: str) -> Any:
         with self._lock:
             if service not in self._clients:
-                session = self._open()
-                self._clients[service] = session.create_client(
-                    service, region_name=self.region, config=config(self._timeout)
-                )
+                client = self._open().create_client(service, region_name=self.region, config=config(self._timeout))
+                for listing in _LISTS if service == "lambda" else ():
+                    client.meta.events.register(f"before-parse.lambda.{listing}", _decode)
+                self._clients[service] = client
             return self._clients[service]
+
+
+# Lists of what has no times and no bytes in it: AWS's JSON is what botocore would make of it, member by member.
+_LISTS = ("ListFunctions", "ListVersionsByFunction", "ListAliases")
+
+
+def _decode(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_more: object) -> None:
+    """Decodes a list before botocore does: of 20,000 versions that saves seconds. What is no JSON is left to it."""
+    if response_dict["status_code"] != 200:
+        return
+    body = response_dict["body"]
+    try:
+        found = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return
+    if isinstance(found, dict):
+        customized_response_dict.update(_without_nulls(found) if b"null" in body else found)
+        response_dict["body"] = b"{}"
+
+
+def _without_nulls(value: Any) -> Any:
+    """botocore leaves out what is null, and AWS sends a lot of that."""
+    match value:
+        case dict():
+            return {key: _without_nulls(each) for key, each in value.items() if each is not None}
+        case list():
+            return [_without_nulls(each) for each in value]
+        case _:
+            return value
 
 
 def config(timeout: float) -> Config:

@@ -86,6 +86,7 @@ class Typed:
             )
             if self.screen.lively:
                 world.board = self.screen.board
+                world.line = self.screen.line
             if len(getattr(self.asked, "function", None) or project.functions) == 1 and not self.screen.json:
                 world.watched = self._watched
             if self._wrap:
@@ -169,6 +170,10 @@ def _dispatch(typed: Typed) -> int:
         case "resume":
             return _resume(typed)
         case "status":
+            if typed.asked.all or typed.asked.only:
+                from pointsman.cli import overview
+
+                return overview.run(typed)
             return _status(typed)
         case "versions":
             return _versions(typed)
@@ -188,6 +193,10 @@ def _dispatch(typed: Typed) -> int:
             from pointsman.cli import branch
 
             return branch.run(typed)
+        case "prune":
+            from pointsman.cli import prune
+
+            return prune.run(typed)
         case "doctor":
             return _doctor(typed)
         case "local":
@@ -498,8 +507,12 @@ def _show_plan(screen: Screen, plan: Plan) -> None:
 
 
 def _apply(typed: Typed) -> int:
-    from pointsman import release, release_set
+    from pointsman import prune, release, release_set
 
+    if (saved := prune.load(Path(typed.asked.plan_file))) is not None:
+        from pointsman.cli import prune as pruning
+
+        return pruning.apply(typed, saved)
     return told(typed, release_set.apply(typed.world, release.load(Path(typed.asked.plan_file))))
 
 
@@ -514,7 +527,8 @@ def _resume(typed: Typed) -> int:
             typed.screen.print("Nothing to resume: every run ended.")
         typed.screen.result([])
         return 0
-    typed.screen.say(f"resuming {run.command} of {run.function} to {run.alias} (run {run.id} of {run.by})")
+    to = f" of {run.function} to {run.alias}" if run.function else ""
+    typed.screen.say(f"resuming {run.command}{to} (run {run.id} of {run.by})")
     if run.command == "branch delete":
         from pointsman import branching
 
@@ -523,6 +537,10 @@ def _resume(typed: Typed) -> int:
             typed.screen.print(f"{run.function}: {run.alias} is deleted, with what was left of it.")
         typed.screen.result(cleared)
         return 0
+    if run.command == "prune":
+        from pointsman.cli import prune
+
+        return prune.resume(typed, run)
     return told(typed, release_set.resume(typed.world, run))
 
 

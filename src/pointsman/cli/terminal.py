@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pointsman.world import Progress
 
 SCHEMA = 1
+_NARROW = 8  # narrower no column is made
 
 
 class Screen:
@@ -35,6 +36,7 @@ class Screen:
         self.ledger: Callable[[], dict[str, int] | None] = lambda: None
         self.began = time.monotonic()
         self._live: Live | None = None
+        self._line = False  # whether a line that will be redrawn stands last
         self.view: View | None = None  # of a rollout; lines are printed above it
 
     @property
@@ -69,11 +71,22 @@ class Screen:
             self._live.lift()
             self._live = None
 
+    def line(self, text: str) -> None:
+        """One line that is redrawn, under all that was said; "" takes it away."""
+        import shutil
+
+        if text or self._line:
+            shown = text[: shutil.get_terminal_size().columns - 1]  # one that wraps could not be written over
+            self.err.write(f"\r\033[K{shown}")
+            self.err.flush()
+        self._line = bool(text)
+
     def say(self, line: str) -> None:
         if self._live is not None:
             return  # the table tells it, in the function's line
         if self.progress:
             self._close()
+            self.line("")
             if self.view:
                 self.view.lift()
             self._said = line
@@ -101,6 +114,7 @@ class Screen:
             print("::endgroup::", file=self.err)
 
     def ask(self, question: str) -> bool:
+        self.line("")
         self._live = None  # the table stays above the question, and another is begun below
         if self.view:
             self.view.lift()
@@ -129,15 +143,28 @@ class Screen:
     def bold(self, text: str) -> str:
         return f"\033[1m{text}\033[0m" if self.colour else text
 
-    def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    def table(self, head: Sequence[str], rows: Sequence[Sequence[str]], *, cut: Sequence[int] = ()) -> None:
+        """`cut`: columns that give way, the widest first, where a terminal is too narrow for all."""
         if not rows:
             return
         widths = [max(len(str(row[i])) for row in (head, *rows)) for i in range(len(head))]
-        self.print(
-            self.bold("  ".join(name.upper().ljust(width) for name, width in zip(head, widths, strict=True)).rstrip())
-        )
+        room = self.columns - 2 * (len(head) - 1)
+        while cut and sum(widths) > room and (most := max(widths[i] for i in cut)) > _NARROW:
+            widths[next(i for i in cut if widths[i] == most)] -= 1
+
+        def told(cells: Sequence[str]) -> str:
+            return "  ".join(_cut(str(cell), width).ljust(width) for cell, width in zip(cells, widths, strict=True))
+
+        self.print(self.bold(told([name.upper() for name in head]).rstrip()))
         for row in rows:
-            self.print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+            self.print(told(row).rstrip())
+
+    @property
+    def columns(self) -> int:
+        """How wide a line may be: piped, as wide as it is."""
+        import shutil
+
+        return shutil.get_terminal_size().columns if self.out.isatty() else 10_000
 
     # The one JSON document
 
@@ -147,6 +174,7 @@ class Screen:
 
     def failed(self, error: PointsmanError) -> None:
         self._close()
+        self.line("")
         if self.json:
             notes = {"notes": notes} if (notes := getattr(error, "__notes__", [])) else {}
             facts = {"schema": SCHEMA, "ok": False, "result": None, "error": {**plain(error.facts()), **notes}}
@@ -168,6 +196,10 @@ class Screen:
 
     def _document(self, document: dict[str, object]) -> None:
         print(msgspec.json.encode(document).decode(), file=self.out)
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def ago(seconds: float) -> str:

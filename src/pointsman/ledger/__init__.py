@@ -427,6 +427,11 @@ class Ledger:
             return Version(entry.subject)
         return None
 
+    def published_at(self, function: FunctionArn) -> dict[str, float]:
+        """When each version was published, in epoch seconds, where the ledger was told."""
+        where = "kind = 'published' AND function = ?"
+        return {each.subject: each.at for each in self._entries(where, str(function))}
+
     def layer(self, arn: str, sha256: CodeSha256) -> str:
         """The ARN of the newest version of a layer that is known to hold this zip, "" where none is."""
         where = "kind = 'layer' AND subject = ? AND body ->> 'sha256' = ?"
@@ -439,6 +444,18 @@ class Ledger:
         if alias:
             where, values = f"{where} AND subject = ?", [*values, alias]
         return tuple(self._value(entry, "move", Move) for entry in self._entries(where, *values, newest_first=False))
+
+    def last_moves(self) -> dict[tuple[str, str], Move]:
+        """The newest move of every alias: by the function's ARN, and its name."""
+        newest = "seq IN (SELECT max(seq) FROM entries WHERE kind = 'moved' GROUP BY function, subject)"
+        return {(entry.function, entry.subject): self._value(entry, "move", Move) for entry in self._entries(newest)}
+
+    def builds_by_function(self) -> dict[str, tuple[Build, ...]]:
+        """Every known build, by the function's ARN, the newest last."""
+        found: dict[str, list[Entry]] = {}
+        for entry in self._entries("kind IN ('built', 'published')", newest_first=False):
+            found.setdefault(entry.function, []).append(entry)
+        return {function: tuple(_builds(iter(entries)).values()) for function, entries in found.items()}
 
     def moves_by_function(self, environment: str, alias: str) -> dict[str, tuple[Move, ...]]:
         """An environment's moves by the function's title, oldest first: no ARN has to be known."""
@@ -461,7 +478,11 @@ class Ledger:
             yield run
 
     def unfinished(self, run_id: str | None = None, *, but: str = "") -> Run | None:
-        """The newest run that neither ended nor was overtaken by a later one of the same function and environment.
+        """The newest of those that `open_runs` tells."""
+        return next(self.open_runs(run_id, but=but), None)
+
+    def open_runs(self, run_id: str | None = None, *, but: str = "") -> Iterator[Run]:
+        """Runs that neither ended nor were overtaken by a later one of the same function and environment, newest first.
 
         A run that was refused or lost before it called anything overtakes nothing. `but`: one to leave out, one's own.
         What is part of a larger run is never gone on with alone, and counts for that.
@@ -477,10 +498,9 @@ class Ledger:
                 continue
             keys = {(title, run.environment) for title in run.titles}
             if run_id in (None, run.id) and not keys & overtaken and run.outcome not in ENDED:
-                return run
+                yield run
             if run.outcome in ("done", "unchanged", "restored") or run.id in called or self.of_run(run.id, "call"):
                 overtaken |= keys
-        return None
 
     def parts(self, run: str) -> tuple[Run, ...]:
         """The runs of a release's members, in their order."""

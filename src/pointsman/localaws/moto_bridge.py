@@ -150,6 +150,7 @@ class MotoBridge:
         from pointsman.localaws.cloudformation.stacks import Stacks
         from pointsman.localaws.event_sources.backends import tell_arrivals
         from pointsman.localaws.log_journal import LogJournal
+        from pointsman.localaws.moto_apis import put_apis_right
         from pointsman.localaws.moto_ecr import put_digests_right
         from pointsman.localaws.moto_iam import put_simulation_in_place
         from pointsman.localaws.moto_lambda import put_ours_in_place
@@ -173,6 +174,7 @@ class MotoBridge:
         put_sts_right()
         put_digests_right()
         put_states_right()
+        put_apis_right()
         put_simulation_in_place()
         _leave_conditions_open()
         calls = Calls(f"http://127.0.0.1:{self._port}", self._answer_ourselves)

@@ -1,0 +1,183 @@
+"""`pointsman prune`, and `apply` of what it saved: decisions as a table, or one by one; then the deleting."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pointsman import places, prune
+from pointsman.errors import UsageError
+from pointsman.model import counted, few, size
+
+if TYPE_CHECKING:
+    from pointsman.cli.commands import Typed
+    from pointsman.ledger import Run
+    from pointsman.prune import Planned, Pruned, Pruning
+    from pointsman.retention import Decision, Retained
+
+SHOWN = 20  # functions in the table, those that free most first
+_WHY = {
+    "latest": "unpublished ($LATEST)",
+    "alias": "served by an alias",
+    "reference": "named by somebody, or in use",
+    "deployment": "wanted by a rollback",
+    "pin": "pinned",
+    "left-out": "left out by name",
+    "newest": "among the newest",
+    "young": "too young",
+    "unseen": "perhaps in use: not all could be looked up",
+}
+
+
+def run(typed: Typed) -> int:
+    world, asked = typed.world, typed.asked
+    named_places = (place for each in asked.env or () for place in places.each(world.environment(each)))
+    environments = tuple(named_places) or world.everywhere()
+    if not environments:
+        raise UsageError("pointsman.toml declares no environment", next='Add [environment.staging] alias = "STAGE".')
+    named = prune.functions_named(world, environments[0], asked.function or ())
+    policy = prune.policy_of(
+        world.project.retention,
+        keep_deployments=asked.keep_deployments,
+        keep_days=asked.keep_days,
+        keep_versions=asked.keep_versions,
+        pins=(*world.project.retention.pins, *asked.pin) if asked.pin else None,
+        only=named or asked.only,
+        but=(*world.project.retention.but, *asked.but) if asked.but else None,
+        skip=(*world.project.retention.skip, *asked.skip) if asked.skip else None,
+        thorough=asked.thorough or None,
+    )
+    made = list(prune.plan(world, environments, policy))
+    prune.must_exist(made, named)
+    if asked.out:
+        prune.save(Path(asked.out), [each.pruning for each in made])
+    return _told(typed, made, agreed=asked.yes)
+
+
+def apply(typed: Typed, saved: prune.SavedPruning) -> int:
+    return _told(typed, list(prune.again(typed.world, saved)), agreed=True)
+
+
+def resume(typed: Typed, run: Run) -> int:
+    return _told(typed, [prune.resume(typed.world, run)], agreed=True, resumes=run.id)
+
+
+def _told(typed: Typed, made: Sequence[Planned], *, agreed: bool, resumes: str = "") -> int:
+    """Show the plan; carry it out where that is agreed, or somebody at the terminal says so."""
+    world, screen = typed.world, typed.screen
+    if not screen.json:
+        for each in made:
+            _show(typed, each)
+    any_doomed = any(each.pruning.doomed or _of_layers(each.pruning) for each in made)
+    out = getattr(typed.asked, "out", None)
+    if not agreed and not out and any_doomed and world.ask:
+        agreed = world.ask("Delete them?")
+    done: list[Pruned] = []
+    if agreed and any_doomed:
+        for each in made:
+            if each.pruning.doomed or _of_layers(each.pruning):
+                done.append(prune.carry_out(world, each, resumes=resumes))
+                if not screen.json:
+                    _show_done(typed, done[-1])
+    elif agreed and resumes:
+        world.ledger.end(resumes, "done")
+    if not screen.json and any_doomed and not agreed:
+        screen.print(
+            f"Nothing was deleted. Saved: `pointsman apply {out}` deletes what of this may still go."
+            if out
+            else "Nothing was deleted: `--yes` does it; `--list` shows every version with its reason."
+        )
+    failed = any(each.failed for each in done)
+    screen.result({"plans": [each.pruning for each in made], "done": done}, ok=not failed)
+    return 1 if failed else 0
+
+
+def _show(typed: Typed, made: Planned) -> None:
+    screen, pruning = typed.screen, made.pruning
+    screen.print(screen.bold(f"{pruning.account} {pruning.region}"))
+    if getattr(typed.asked, "list", False):
+        for each in (*pruning.functions, *pruning.layers):
+            _show_all(typed, each)
+    else:
+        _show_table(typed, pruning)
+    _show_sum(typed, pruning)
+    for spared in made.spared:
+        screen.print(f"  {spared.name}:{spared.version} stays after all: {spared.why}.")
+    for unseen in pruning.unseen:
+        whose = few(unseen.functions) if unseen.functions else "all"
+        screen.warn(
+            f"{unseen.source} could not be looked up ({unseen.why}): of {whose}, what might be meant there stays."
+        )
+    notes = Counter(note for each in pruning.functions for note in each.notes)
+    for note, times in notes.items():
+        names = few(each.name for each in pruning.functions if note in each.notes)
+        screen.print(f"  Note: {names}: {note}." if times else "")
+
+
+def _show_table(typed: Typed, pruning: Pruning) -> None:
+    losing = sorted((each for each in pruning.functions if each.doomed), key=lambda each: (-each.freed, each.name))
+    rows = [_row(each, each.name) for each in losing[:SHOWN]]
+    if rest := losing[SHOWN:]:
+        rows.append(_sum_of(rest, f"({counted(len(rest), 'function')} more)"))
+    rows += [_row(each, f"layer {each.name}", sized=False) for each in pruning.layers if each.doomed]
+    typed.screen.table(("function", "versions", "keep", "delete", "freed"), rows)
+
+
+def _row(each: Retained, name: str, *, sized: bool = True) -> tuple[str, ...]:
+    return _sum_of([each], name, sized=sized)
+
+
+def _sum_of(several: Iterable[Retained], name: str, *, sized: bool = True) -> tuple[str, ...]:
+    decisions = [one for each in several for one in each.decisions if one.version.published]
+    doomed = [one for one in decisions if one.action == "delete"]
+    freed = size(sum(one.size for one in doomed)) if sized else "not told"
+    return name, str(len(decisions)), str(len(decisions) - len(doomed)), str(len(doomed)), freed
+
+
+def _show_all(typed: Typed, each: Retained) -> None:
+    screen = typed.screen
+    screen.print(screen.bold(each.name))
+    rows = [(one.version, one.action, size(one.size) if one.size else "-", one.reason) for one in each.decisions]
+    screen.table(("version", "decision", "size", "reason"), rows)
+
+
+def _show_sum(typed: Typed, pruning: Pruning) -> None:
+    decisions: list[Decision] = [one for each in pruning.functions for one in each.decisions if one.version.published]
+    doomed = [one for one in decisions if one.action == "delete"]
+    kept = Counter(one.rule for one in decisions if one.action == "keep")
+    of_layers = _of_layers(pruning)
+    more = f", and {counted(of_layers, 'layer version')}" if of_layers else ""
+    stored = sum(one.size for each in pruning.functions for one in each.decisions)
+    if not doomed and not of_layers:
+        typed.screen.print(f"Nothing to delete: all {counted(len(decisions), 'version')} stay ({size(stored)}).")
+    else:
+        typed.screen.print(
+            f"{len(doomed)} of {counted(len(decisions), 'version')} of {counted(len(pruning.functions), 'function')} "
+            f"go{more}: {size(pruning.freed)} of {size(stored)}."
+        )
+    if kept:
+        said = "; ".join(f"{count} {_WHY[rule]}" for rule, count in kept.most_common())
+        typed.screen.print(f"{sum(kept.values())} stay: {said}.")
+
+
+def _of_layers(pruning: Pruning) -> int:
+    return sum(len(each.doomed) for each in pruning.layers)
+
+
+def _show_done(typed: Typed, done: Pruned) -> None:
+    screen = typed.screen
+    layers = (
+        f" and of layers {', '.join(f'{name}: {which}' for name, which in done.layers.items())}" if done.layers else ""
+    )
+    what = f"{counted(done.versions, 'version')}{layers}"
+    screen.print(f"Deleted {what} in {done.account} {done.region}: {size(done.freed)} are free.")
+    for each in done.spared:
+        word = "could not be deleted" if each.failed else "stays after all"
+        screen.print(f"  {each.name}:{each.version} {word}: {each.why}.")
+    if done.failed:
+        screen.print("`pointsman resume` tries the rest again.")
+
+
+__all__ = ["apply", "resume", "run"]

@@ -1,0 +1,782 @@
+"""Pruning: look at an account and region, decide of every version, delete what is decided, and nothing else.
+
+    listing of all versions → policy → aliases, and who names versions → decisions → (shown, agreed) → deleted
+
+Looking costs V/50 listings, and then asks only of functions that would lose something. Deleting re-reads a function's
+aliases right before its versions go; what gained protection since it was decided stays. Every deletion is in the ledger
+before it is sent, deleting what is gone is no error: so it may be stopped anywhere, go on anywhere, and run twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from threading import Event
+from typing import Any, TypeVar
+
+import msgspec
+
+from pointsman import inventory, owners, retention, rolling
+from pointsman import references as looking
+from pointsman.aws.gateway import Gateway
+from pointsman.aws.references import ListedLayer
+from pointsman.config import Environment, Retention
+from pointsman.errors import (
+    AccessDenied,
+    AccountMismatch,
+    Ambiguous,
+    Conflict,
+    InvalidRequest,
+    LedgerError,
+    LostRace,
+    NotFound,
+    PointsmanError,
+    StalePlan,
+    UsageError,
+)
+from pointsman.fleet import Fleet, Member
+from pointsman.ledger import Run, under_way
+from pointsman.model import Configuration, FunctionArn, Value, Version, counted, from_json, plain, to_json
+from pointsman.progress import Course
+from pointsman.retention import Decision, Known, LayerHeld, Policy, Reference, Retained, Unseen, spans, within
+from pointsman.world import Door, World, unknown
+
+T = TypeVar("T")
+
+COMMAND = "prune"
+AT_ONCE = 16  # deletions under way together
+LEASE_S = 60.0
+
+BeforeDelete = Callable[[World, Door, Sequence[Configuration]], None]
+"""Called with the versions of one function right before they go. Where it raises PointsmanError they stay."""
+
+
+class Pruning(Value, frozen=True, kw_only=True):
+    """What is decided for one account and region: of every version of every function, and of layers.
+
+    `environment` is the one of the file whose credentials reach it. `at`: when it was looked at, in epoch seconds.
+    """
+
+    environment: str
+    account: str
+    region: str
+    at: float
+    policy: Policy
+    functions: tuple[Retained, ...]
+    layers: tuple[Retained, ...] = ()
+    unseen: tuple[Unseen, ...] = ()
+
+    @property
+    def doomed(self) -> dict[str, frozenset[Version]]:
+        """By function; none where nothing of it goes."""
+        return _doomed(self.functions)
+
+    @property
+    def freed(self) -> int:
+        return sum(each.freed for each in self.functions)
+
+
+class Spared(Value, frozen=True, kw_only=True):
+    """A version that was to go and stayed, and why. `failed`: it could not be deleted, and is to be tried again."""
+
+    name: str
+    version: Version
+    why: str
+    failed: bool = False
+
+
+class Pruned(Value, frozen=True, kw_only=True):
+    """What became of it. `deleted`: versions by function, in short ("1-30, 33"); `freed` in bytes."""
+
+    environment: str
+    account: str
+    region: str
+    run: str
+    deleted: dict[str, str]
+    layers: dict[str, str]
+    versions: int
+    freed: int
+    spared: tuple[Spared, ...] = ()
+
+    @property
+    def failed(self) -> tuple[Spared, ...]:
+        return tuple(each for each in self.spared if each.failed)
+
+
+class SavedPruning(Value, frozen=True, kw_only=True):
+    """The file that `prune --out` writes and `apply` carries out."""
+
+    schema: int
+    prune: tuple[Pruning, ...]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A pruning with what it was decided on. `allowed`: of these alone something may go (None: as decided)."""
+
+    pruning: Pruning
+    fleet: Fleet
+    spared: tuple[Spared, ...] = ()
+
+    @property
+    def members(self) -> dict[str, Member]:
+        return {str(each.name): each for each in self.fleet.members}
+
+
+def policy_of(declared: Retention, **given: Any) -> Policy:
+    """As the file says; what is given (and not None) says otherwise."""
+    told = {name: getattr(declared, name) for name in Policy.__struct_fields__}
+    return Policy(**{**told, **{name: value for name, value in given.items() if value is not None}})
+
+
+# Planning
+
+
+def plan(world: World, environments: Sequence[Environment], policy: Policy) -> Iterator[Planned]:
+    """One for each account and region of these environments. Only looks."""
+    seen: set[tuple[Any, ...]] = set()
+    places: set[tuple[str, str]] = set()
+    for environment in environments:
+        key = (environment.region, environment.profile, environment.role_arn, environment.account)
+        if key in seen:
+            continue
+        seen.add(key)
+        made = look(world, environment, policy)
+        place = (made.pruning.account, made.pruning.region)
+        if place not in places:  # by other credentials it may be the same place
+            places.add(place)
+            yield made
+
+
+def look(
+    world: World, environment: Environment, policy: Policy, among: Mapping[str, frozenset[Version]] | None = None
+) -> Planned:
+    """Decide for one account and region. `among`: of these alone something may go, so only of them more is asked."""
+    door = world.door(environment)
+    fleet = inventory.read(world, door, aliases=False)
+    if environment.account and fleet.account != environment.account:
+        raise AccountMismatch(
+            f"the credentials belong to account {fleet.account}, but {environment.name} is in account "
+            f"{environment.account}",
+            where=f"environment {environment.name}",
+            next="Nothing was changed. Use the right profile, role or credentials.",
+        )
+    halt = Event()
+    gateway = world.beside(say=world.say, echo=world.echo, halted=halt.is_set).door(environment).gateway
+    return _Look(world, gateway, halt, environment, fleet, policy, among).decided()
+
+
+@dataclass
+class _Look:
+    """One account and region while it is looked at. Facts are gathered until they decide, and no further."""
+
+    world: World
+    gateway: Gateway
+    halt: Event
+    environment: Environment
+    fleet: Fleet
+    policy: Policy
+    among: Mapping[str, frozenset[Version]] | None
+    known: dict[str, Known] = field(default_factory=dict)
+    found: dict[str, Retained] = field(default_factory=dict)
+
+    def decided(self) -> Planned:
+        fleet, names = self.fleet, frozenset(str(each.name) for each in self.fleet.members)
+        held = self._held(names)
+        hold_all = tuple(each for each in held if isinstance(each, Unseen))
+        by_name = _grouped(each for each in held if isinstance(each, Reference))
+        environments = {str(each.alias) for each in self.world.project.environments.values()}
+        for each in fleet.members:
+            moves = self.world.ledger.moves(each.arn)
+            self.known[str(each.name)] = Known(
+                references=by_name.get(str(each.name), ()),
+                moves=retention.moves_by_alias(moves, frozenset(environments)),
+                builds=self._builds(each) if self.policy.pins else {},
+                published=self.world.ledger.published_at(each.arn),
+                unseen=hold_all,
+            )
+        self._decide(fleet.members)
+        candidates = self._candidates()
+        looked = looking.Looked()
+        listed: list[ListedLayer] = []
+        unseen_layers: tuple[Unseen, ...] = ()
+        if self.policy.layers and self.among is None:
+            try:
+                listed = [each for each in self.gateway.layers() if each.newest > self.policy.keep_versions]
+            except (AccessDenied, InvalidRequest) as error:
+                unseen_layers = (Unseen(source="the layers", why=f"{error.where}: {error.what}"),)
+        if candidates or listed:
+            looked = self._look_around(names)
+        if candidates:
+            self._aliases(candidates)
+            by_name = _grouped(looked.references)
+            for each in candidates:
+                known = self.known[str(each.name)]
+                self.known[str(each.name)] = msgspec.structs.replace(
+                    known,
+                    references=(*by_name.get(str(each.name), ()), *known.references),
+                    unseen=(*known.unseen, *looked.unseen),
+                )
+            self._decide(candidates)
+            candidates = self._candidates()
+            self._provisioned(candidates)
+            self._decide(candidates)
+        layers = self._layers(listed, looked)
+        pruning = Pruning(
+            environment=self.environment.name,
+            account=fleet.account,
+            region=fleet.region,
+            at=fleet.at,
+            policy=self.policy,
+            functions=tuple(self.found[str(each.name)] for each in fleet.members),
+            layers=layers,
+            unseen=_unseen((*looked.unseen, *unseen_layers), self.known.values()),
+        )
+        return Planned(pruning, fleet)
+
+    def _decide(self, members: Iterable[Member]) -> None:
+        for each in members:
+            name = str(each.name)
+            self.found[name] = retention.decide(each, self.known[name], self.policy, self.fleet.at)
+
+    def _candidates(self) -> tuple[Member, ...]:
+        """Of which something would go by what is known so far."""
+        return tuple(each for each in self.fleet.members if self._may_lose(str(each.name)))
+
+    def _may_lose(self, name: str) -> bool:
+        doomed = {each.version for each in self.found[name].doomed}
+        return bool(doomed) if self.among is None else bool(doomed & self.among.get(name, frozenset()))
+
+    # What the ledger knows
+
+    def _builds(self, member: Member) -> dict[str, tuple[str, ...]]:
+        found: dict[str, tuple[str, ...]] = {}
+        for build in self.world.ledger.builds(member.arn).values():
+            if build.version:
+                found[build.version] = (*found.get(build.version, ()), str(build.id))
+        return found
+
+    def _held(self, names: frozenset[str]) -> list[Reference | Unseen]:
+        """What rollouts and runs that are not finished have in hand."""
+        return [*self._rollouts(), *self._runs(names)]
+
+    def _rollouts(self) -> Iterator[Reference]:
+        ledger = self.world.ledger
+        seen: set[tuple[str, str]] = set()
+        for entry in ledger.all_of("rollout"):
+            if (entry.function, entry.subject) in seen or not self._here(entry.function):
+                continue
+            seen.add((entry.function, entry.subject))
+            arn = FunctionArn.parse(entry.function)
+            there = rolling.known(ledger, arn, entry.subject)
+            if there and there.open:
+                by = f"the rollout of alias {entry.subject} is not finished: it may serve it, or go back to it"
+                for version in (there.rollout.baseline, there.rollout.canary):
+                    yield Reference(function=arn.name, version=version, by=by)
+
+    def _runs(self, names: frozenset[str]) -> Iterator[Reference | Unseen]:
+        ledger = self.world.ledger
+        for run in ledger.open_runs():
+            if run.command not in ("deploy", "promote", "rollback"):
+                continue
+            entries = [
+                entry
+                for each in (run, *ledger.parts(run.id))
+                for entry in ledger.of_run(each.id, "planned", "published", "built", "moved")
+            ]
+            plans = [each.body["plan"] for each in entries if "plan" in each.body]
+            known = {each.function for each in entries if each.function.startswith("arn:")}
+            if known and not any(self._here(each) for each in known):
+                continue  # another account's or region's
+            here = {str(FunctionArn.parse(each).name) for each in known if self._here(each)}
+            functions = here | {str(plan["name"]) for plan in plans if plan.get("name")}
+            by = f"{run.command} of {run.function} to {run.alias} (run {run.id}) is not finished"
+            if not functions:
+                functions = {name for each in run.members or (run.function,) if (name := self._called(each))}
+            if not functions:
+                why = f"{by}, and which function of Lambda's that is, is not known here; `pointsman resume` ends it"
+                yield Unseen(source="a run of the ledger", why=why)
+            versions = {str(each["version"]) for each in plans if each.get("version")}
+            versions |= {each.subject for each in entries if each.kind == "published"}
+            any_of_them = under_way(run) or not run.outcome or not plans
+            for name in functions & names:
+                if any_of_them:
+                    yield Reference(function=name, version=None, by=by)
+                for version in versions:
+                    yield Reference(function=name, version=Version(version), by=by)
+
+    def _here(self, arn: str) -> bool:
+        try:
+            parsed = FunctionArn.parse(arn)
+        except ValueError:
+            return False
+        return (parsed.account, parsed.region) == (self.fleet.account, self.fleet.region)
+
+    def _called(self, function: str) -> str:
+        """Lambda's name of a function of the file, where that is known without asking."""
+        declared = self.world.project.functions.get(function)
+        return str(self.world.session(declared, self.environment).declared_name() or "") if declared else ""
+
+    # What AWS knows
+
+    def _look_around(self, names: frozenset[str]) -> looking.Looked:
+        course = Course(self.world, "looking who names versions")
+        try:
+            return looking.look(
+                self.gateway,
+                names,
+                account=self.fleet.account,
+                region=self.fleet.region,
+                skip=self.policy.skip,
+                own=looking.environments(
+                    (str(each.name), version.settings)
+                    for each in self.fleet.members
+                    for version in (each.latest, *each.versions)
+                ),
+                halt=self.halt,
+                reached=course.reached,
+            )
+        finally:
+            course.ended()
+
+    def _aliases(self, members: Sequence[Member]) -> None:
+        environments = {str(each.alias) for each in self.world.project.environments.values()}
+        for each, found in self._of_each(members, "reading aliases", self.gateway.alias_versions):
+            name = str(each.name)
+            if isinstance(found, Unseen):
+                self.known[name] = msgspec.structs.replace(self.known[name], unseen=(*self.known[name].unseen, found))
+                continue
+            aliases = frozenset(environments | set(found))
+            moves = retention.moves_by_alias(self.world.ledger.moves(each.arn), aliases)
+            self.known[name] = msgspec.structs.replace(self.known[name], aliases=found, moves=moves)
+
+    def _provisioned(self, members: Sequence[Member]) -> None:
+        for each, found in self._of_each(members, "reading provisioned concurrency", self.gateway.provisioned_of_all):
+            name = str(each.name)
+            if isinstance(found, Unseen):
+                self.known[name] = msgspec.structs.replace(self.known[name], unseen=(*self.known[name].unseen, found))
+                continue
+            kept = tuple(
+                Reference(function=name, version=Version(qualifier), by="it has provisioned concurrency")
+                for qualifier in found
+                if qualifier.isdecimal()
+            )
+            self.known[name] = msgspec.structs.replace(
+                self.known[name], references=(*self.known[name].references, *kept)
+            )
+
+    def _of_each(
+        self, members: Sequence[Member], what: str, ask: Callable[[str], T]
+    ) -> Iterator[tuple[Member, T | Unseen]]:
+        """(function, the answer, or that there is none): at most so many at once as AWS answers in time."""
+        course = Course(self.world, what)
+        with ThreadPoolExecutor(inventory.AT_ONCE) as pool:
+            try:
+                asked = [(each, pool.submit(ask, str(each.name))) for each in members]
+                for done, (each, future) in enumerate(asked, 1):
+                    try:
+                        yield each, future.result()
+                    except looking.REFUSALS as error:
+                        why = f"{error.where}: {error.what}"
+                        yield each, Unseen(source=what.removeprefix("reading "), why=why, functions=(str(each.name),))
+                    course.reached(done, len(asked), f"of {done} of {counted(len(asked), 'function')}")
+            except BaseException:
+                self.halt.set()
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+            finally:
+                course.ended()
+
+    # Layers
+
+    def _layers(self, listed: Sequence[ListedLayer], looked: looking.Looked) -> tuple[Retained, ...]:
+        used: dict[str, str] = dict(looked.layers)
+        for each in self.fleet.members:
+            for version in (each.latest, *each.versions):
+                for arn in version.settings.get("Layers", ()):
+                    used.setdefault(arn, f"{each.name}:{version.version} has it")
+        made = []
+        for layer in listed:
+            unseen: tuple[Unseen, ...] = ()
+            mine = {int(arn.rpartition(":")[2]): by for arn, by in used.items() if arn.rpartition(":")[0] == layer.arn}
+            try:
+                dates = self.gateway.layer_dates(layer.name)
+                held = LayerHeld(name=layer.name, arn=layer.arn, made=dates, used=mine)
+                for one in retention.decide_layer(held, self.policy, self.fleet.at).doomed:
+                    if self.gateway.layer_is_shared(layer.name, int(one.version)):
+                        mine[int(one.version)] = "its policy shares it, and who uses it there cannot be seen"
+            except looking.REFUSALS as error:
+                dates = {layer.newest: ""} if not isinstance(error, NotFound) else {}
+                unseen = (Unseen(source=f"layer {layer.name}", why=f"{error.where}: {error.what}"),)
+            unseen = (*unseen, *(each for each in looked.unseen if each.source == "CloudFormation"))
+            held = LayerHeld(name=layer.name, arn=layer.arn, made=dates, used=mine, unseen=unseen)
+            made.append(retention.decide_layer(held, self.policy, self.fleet.at))
+        return tuple(made)
+
+
+def _grouped(references: Iterable[Reference]) -> dict[str, tuple[Reference, ...]]:
+    found: dict[str, tuple[Reference, ...]] = {}
+    for each in references:
+        found[each.function] = (*found.get(each.function, ()), each)
+    return found
+
+
+def _unseen(found: Iterable[Unseen], known: Iterable[Known]) -> tuple[Unseen, ...]:
+    """Each once."""
+    return tuple(dict.fromkeys((*found, *(each for one in known for each in one.unseen))))
+
+
+def _doomed(functions: Iterable[Retained]) -> dict[str, frozenset[Version]]:
+    found = {each.name: frozenset(one.version for one in each.doomed) for each in functions}
+    return {name: versions for name, versions in found.items() if versions}
+
+
+def still(
+    world: World, environment: Environment, then: Pruning, allowed: Mapping[str, frozenset[Version]],
+    layers: Mapping[str, frozenset[Version]],
+) -> Planned:  # fmt: skip
+    """Look again: of what was decided to go, what still is to go. Nothing else goes; what stays after all says why."""
+    among = dict(allowed) if not layers else None
+    made = look(world, environment, then.policy, among)
+    now = made.pruning
+    if (now.account, now.region) != (then.account, then.region):
+        raise StalePlan(
+            f"the plan is of {then.account} {then.region}, and {environment.name} is {now.account} {now.region}",
+            where="applying a plan of prune",
+            next="Nothing was deleted. Make a new plan, and look at it.",
+        )
+    functions, spared = _narrowed(now.functions, allowed)
+    of_layers, also = _narrowed(now.layers, layers)
+    return Planned(msgspec.structs.replace(now, functions=functions, layers=of_layers), made.fleet, (*spared, *also))
+
+
+def _narrowed(
+    decided: Sequence[Retained], allowed: Mapping[str, frozenset[Version]]
+) -> tuple[tuple[Retained, ...], tuple[Spared, ...]]:
+    narrowed, spared = [], []
+    for each in decided:
+        goes, stays = retention.standing(each, allowed.get(each.name, frozenset()))
+        spared += [Spared(name=each.name, version=one.version, why=one.reason) for one in stays]
+        decisions = tuple(
+            one if one.action == "keep" or one.version in goes else _not_planned(one) for one in each.decisions
+        )
+        narrowed.append(msgspec.structs.replace(each, decisions=decisions))
+    return tuple(narrowed), tuple(spared)
+
+
+def _not_planned(decision: Decision) -> Decision:
+    return msgspec.structs.replace(decision, action="keep", rule="left-out", reason="it was not in the plan")
+
+
+# Plans in files
+
+
+def save(path: Path, made: Sequence[Pruning]) -> None:
+    try:
+        path.write_bytes(to_json(SavedPruning(schema=1, prune=tuple(made))))
+    except OSError as error:
+        raise UsageError(f"cannot write the plan {path}: {error.strerror}", where="--out") from error
+
+
+def load(path: Path) -> SavedPruning | None:
+    """None where the file is no plan of prune: `release.load` says what it is then."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    try:
+        return from_json(data, SavedPruning)
+    except ValueError:
+        return None
+
+
+def again(world: World, saved: SavedPruning) -> Iterator[Planned]:
+    """The saved plan as it holds now, one account and region after the other."""
+    for then in saved.prune:
+        yield still(world, world.environment(then.environment, then.region), then, then.doomed, _doomed(then.layers))
+
+
+# Deleting
+
+
+def carry_out(world: World, made: Planned, *, before_delete: BeforeDelete | None = None, resumes: str = "") -> Pruned:
+    """Delete what is decided. Raises LostRace while another prune of this account and region is at work."""
+    pruning = made.pruning
+    environment = world.environment(pruning.environment, pruning.region)
+    request = {"policy": plain(pruning.policy), "account": pruning.account, "region": pruning.region}
+    run = world.begin(world.run_id(), COMMAND, (), environment, {**request, "resumes": resumes})
+    try:
+        with _alone(world, run.id, pruning):
+            world.ledger.append(
+                run.id,
+                "planned",
+                subject=f"{pruning.account} {pruning.region}",
+                doomed={name: spans(versions) for name, versions in pruning.doomed.items()},
+                layers={name: spans(versions) for name, versions in _doomed(pruning.layers).items()},
+            )
+            done = _Deletion(world, environment, run.id, made, before_delete).done()
+    except BaseException as error:
+        world.end_badly(run.id, error)
+        raise
+    if done.failed:
+        world.ledger.end(run.id, "failed", f"{counted(len(done.failed), 'version')} could not be deleted")
+    else:
+        world.ledger.end(run.id, "done" if done.versions or done.layers else "unchanged")
+    return done
+
+
+def resume(world: World, run: Run) -> Planned:
+    """What is left of an interrupted prune, as it holds now: of what it was to delete, and nothing else."""
+    if under_way(run):
+        raise LostRace(f"prune (run {run.id}) is still under way", next=f"Wait for process {run.pid} of {run.by}.")
+    asked = run.request
+    policy = from_json(to_json(asked["policy"]), Policy)
+    entries = world.ledger.of_run(run.id, "planned")
+    body = entries[-1].body if entries else {"doomed": {}, "layers": {}}
+    then = Pruning(
+        environment=run.environment,
+        account=asked["account"],
+        region=asked["region"],
+        at=run.at,
+        policy=policy,
+        functions=(),
+    )
+    allowed = {name: within(text) for name, text in body["doomed"].items()}
+    layers = {name: within(text) for name, text in body["layers"].items()}
+    return still(world, world.environment_of(run), then, allowed, layers)
+
+
+@contextmanager
+def _alone(world: World, run: str, pruning: Pruning) -> Iterator[None]:
+    """Two at once would do no harm, only the work twice: deleting what is gone is no error."""
+    ledger, name = world.ledger, f"prune {pruning.account} {pruning.region}"
+    other = ledger.holder(name)
+    if other and rolling.is_dead(other.holder):
+        ledger.release(other)
+    lease = ledger.lease(name, rolling.holder_of(run), LEASE_S)
+    if lease is None:
+        other = ledger.holder(name)
+        raise LostRace(
+            f"another prune is at work there: {other.holder if other else 'somebody'}",
+            where=f"pruning {pruning.account} {pruning.region}",
+            next=f"Nothing was deleted. Wait for it; one that died is replaced after {LEASE_S:g} s.",
+        )
+    try:
+        with rolling.beating(ledger, lease, LEASE_S / 4):
+            yield
+    finally:
+        with suppress(LedgerError):  # it ends by itself
+            ledger.release(lease)
+
+
+@dataclass
+class _Deletion:
+    """Functions one after the other, their versions side by side: no function's aliases are read long before it."""
+
+    world: World
+    environment: Environment
+    run: str
+    made: Planned
+    before_delete: BeforeDelete | None
+    halt: Event = field(default_factory=Event)
+    deleted: dict[str, list[Version]] = field(default_factory=dict)
+    spared: list[Spared] = field(default_factory=list)
+    barred: set[str] = field(default_factory=set)  # functions of which nothing may be deleted
+
+    def __post_init__(self) -> None:
+        beside = self.world.beside(say=self.world.say, echo=self.world.echo, halted=self.halt.is_set)
+        self.door = beside.door(self.environment, self.run)
+        self.spared += self.made.spared
+
+    def done(self) -> Pruned:
+        pruning = self.made.pruning
+        work = {each.name: tuple(one.version for one in each.doomed) for each in pruning.functions if each.doomed}
+        course = Course(self.world, f"pruning {pruning.account} {pruning.region}")
+        total = sum(map(len, work.values()))
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            try:
+                self._all(pool, work, lambda count: course.reached(count, total, f"{count} of {total} versions"))
+                layers = self._layers(pruning.layers)
+            except BaseException:
+                self.halt.set()
+                pool.shutdown(wait=True, cancel_futures=True)
+                with suppress(LedgerError):  # each deletion is there already
+                    self._told()
+                raise
+            finally:
+                course.ended()
+        freed = self._told()
+        return Pruned(
+            environment=pruning.environment,
+            account=pruning.account,
+            region=pruning.region,
+            run=self.run,
+            deleted={name: spans(versions) for name, versions in self.deleted.items()},
+            layers=layers,
+            versions=sum(map(len, self.deleted.values())),
+            freed=freed,
+            spared=tuple(self.spared),
+        )
+
+    def _all(
+        self, pool: ThreadPoolExecutor, work: dict[str, tuple[Version, ...]], reached: Callable[[int], None]
+    ) -> None:
+        looks: dict[Future[Any], str] = {}
+        deletes: dict[Future[Any], tuple[str, Version]] = {}
+        left, ready = list(reversed(work)), list[tuple[str, Version]]()
+        count = 0
+        while left or ready or looks or deletes:
+            while ready and len(deletes) < 2 * AT_ONCE:
+                name, version = ready.pop()
+                deletes[pool.submit(self._delete, name, version)] = (name, version)
+            # The next functions are looked at when their turn is near, and not before.
+            while left and len(looks) < AT_ONCE and len(ready) < AT_ONCE:
+                name = left.pop()
+                looks[pool.submit(self.door.gateway.alias_versions, name)] = name
+            done, _ = wait([*looks, *deletes], return_when=FIRST_COMPLETED)
+            for future in done:
+                if future in looks:
+                    name = looks.pop(future)
+                    goes = self._once_more(name, work[name], future)
+                    ready[:0] = [(name, version) for version in reversed(goes)]
+                    count += len(work[name]) - len(goes)
+                else:
+                    name, version = deletes.pop(future)
+                    self._settle(name, version, future)
+                    count += 1
+            reached(count)
+
+    def _once_more(
+        self, name: str, versions: tuple[Version, ...], future: Future[dict[str, tuple[Version, ...]]]
+    ) -> tuple[Version, ...]:
+        """What no alias names now, once it is backed up where that is asked for."""
+        try:
+            aliases = future.result()
+        except NotFound:
+            aliases = {}  # the function is gone, its versions with it
+        except looking.REFUSALS as error:
+            self._spare(name, versions, f"its aliases could not be read again: {error.what}", failed=True)
+            return ()
+        goes: list[Version] = []
+        for version in versions:
+            if named := next((alias for alias, serves in aliases.items() if version in serves), ""):
+                self._spare(name, (version,), f"alias {named} names it by now")
+            else:
+                goes.append(version)
+        if self.before_delete and goes:
+            there = {each.version: each for each in self.made.members[name].versions}
+            try:
+                self.before_delete(self.world, self.door, [there[version] for version in goes])
+            except PointsmanError as error:
+                self._spare(name, goes, f"its backup failed: {error.what}", failed=True)
+                return ()
+        return tuple(goes)
+
+    def _delete(self, name: str, version: Version) -> str:
+        """Why it stays after all; "" where it is gone."""
+        if name in self.barred:
+            return "nothing of this function may be deleted"
+        gateway = self.door.gateway
+        if self.made.pruning.policy.thorough and gateway.policy(name, version):
+            return "it has permissions of its own: somebody calls it by its number"
+        _surely(partial(gateway.delete_version, name, version))
+        return ""
+
+    def _settle(self, name: str, version: Version, future: Future[str]) -> None:
+        try:
+            why = future.result()
+        except (Conflict, InvalidRequest) as error:  # an alias names it by now; CloudFront has replicas of it
+            self._spare(name, (version,), error.what)
+        except AccessDenied as error:
+            self.barred.add(name)
+            self._spare(name, (version,), error.what, failed=True)
+        else:
+            if why:
+                self._spare(name, (version,), why, failed=name in self.barred)
+            else:
+                self.deleted.setdefault(name, []).append(version)
+
+    def _spare(self, name: str, versions: Iterable[Version], why: str, *, failed: bool = False) -> None:
+        self.spared += [Spared(name=name, version=version, why=why, failed=failed) for version in versions]
+
+    def _layers(self, layers: Sequence[Retained]) -> dict[str, str]:
+        gone: dict[str, list[Version]] = {}
+        for layer in layers:
+            for each in layer.doomed:
+                number = int(each.version)
+                try:
+                    _surely(partial(self.door.gateway.delete_layer_version, layer.name, number))
+                except (AccessDenied, Conflict, InvalidRequest) as error:
+                    self._spare(f"layer {layer.name}", (each.version,), error.what, failed=True)
+                else:
+                    gone.setdefault(layer.name, []).append(each.version)
+        return {name: spans(versions) for name, versions in gone.items()}
+
+    def _told(self) -> int:
+        """Written down, a line a function: what went, and how many bytes that frees."""
+        freed = 0
+        for name, versions in self.deleted.items():
+            member = self.made.members[name]
+            sizes = {each.version: each.code_size for each in member.versions}
+            size = sum(sizes[version] for version in versions)
+            freed += size
+            facts = {"versions": spans(versions), "count": len(versions), "freed": size}
+            self.world.ledger.append(self.run, "pruned", function=str(member.arn), subject=name, **facts)
+        return freed
+
+
+def _surely(send: Callable[[], object]) -> None:
+    """Deleting what is gone is no error, so a lost answer is asked for again."""
+    for left in (2, 1, 0):
+        try:
+            send()
+        except Ambiguous:
+            if not left:
+                raise
+        else:
+            return
+
+
+# What was typed
+
+
+def functions_named(world: World, environment: Environment, names: Sequence[str]) -> tuple[str, ...]:
+    """Lambda's names of functions of the file, or Lambda's names themselves."""
+    found = []
+    for name in names:
+        declared = world.project.functions.get(name)
+        found.append(str(owners.name(world.session(declared, environment))) if declared else name)
+    return tuple(found)
+
+
+def must_exist(made: Sequence[Planned], names: Sequence[str]) -> None:
+    """Raises UnknownTarget for a function that none of the places has."""
+    there = {name for each in made for name in each.members}
+    if wrong := next((name for name in names if name not in there), None):
+        raise unknown("function", wrong, there, "There are")
+
+
+__all__ = [
+    "COMMAND",
+    "BeforeDelete",
+    "Planned",
+    "Pruned",
+    "Pruning",
+    "SavedPruning",
+    "Spared",
+    "again",
+    "carry_out",
+    "functions_named",
+    "load",
+    "look",
+    "must_exist",
+    "plan",
+    "policy_of",
+    "resume",
+    "save",
+    "still",
+]
