@@ -129,7 +129,10 @@ def _same(session: Session, one: Environment, other: Environment) -> bool:
 
     def key(each: Environment) -> tuple[str, str]:
         known = places.account(each) or (places.REHEARSED if world.local else each.profile or "")
-        return known, world.wire(each)[0].region
+        try:
+            return known, world.wire(each)[0].region
+        except PointsmanError:  # a profile that this machine does not have: what is wrong there is said when it is used
+            return known, ""
 
     return key(one) == key(other)
 
@@ -178,7 +181,8 @@ def _of_ledger(session: Session, build: str, homes: Iterable[tuple[FunctionArn, 
     world, ledger = session.world, session.ledger
     found: list[Source] = []
     for arn, run in homes:
-        if run.command != "deploy":
+        known = ledger.build(arn, build)
+        if run.command != "deploy" or known is None or known.version is None:
             continue
         try:
             environment = world.environment_called(run.environment)
@@ -187,19 +191,16 @@ def _of_ledger(session: Session, build: str, homes: Iterable[tuple[FunctionArn, 
         environment = places.in_region(environment, arn.region) if environment.regions else environment
         if _same(session, environment, session.environment):
             return None
-        known = ledger.build(arn, build)
-        if known and known.version:
-            verdict = ledger.verdict(arn, known.version)
-            found.append(
-                Source(
-                    environment=environment,
-                    arn=arn,
-                    version=known.version,
-                    build=known.id,
-                    sha256=known.sha256,
-                    verdict=verdict,
-                )
+        found.append(
+            Source(
+                environment=environment,
+                arn=arn,
+                version=known.version,
+                build=known.id,
+                sha256=known.sha256,
+                verdict=ledger.verdict(arn, known.version),
             )
+        )
     return next((each for each in found if each.arn.region == session.wire.region), found[0] if found else None)
 
 

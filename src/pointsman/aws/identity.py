@@ -89,6 +89,12 @@ class Identity:
                 self._session = made
             return self._session
 
+    def region(self) -> str | None:
+        """As botocore is configured, by the profile for one; nobody is signed in for that."""
+        with self.lock:
+            region: str | None = (self._session or self._begin()).get_config_variable("region")
+            return region
+
     def _begin(self) -> Any:
         """A CI machine has nobody's ~/.aws/config: where it lacks the profile, the job's own credentials serve."""
         made: Any = botocore.session.Session(profile=self.profile)

@@ -113,7 +113,7 @@ class Wire:
     def region(self) -> str:
         """The region calls go to. Raises UsageError where none is configured."""
         # botocore itself reads AWS_DEFAULT_REGION only; every other SDK reads AWS_REGION first.
-        region = self._region or os.environ.get("AWS_REGION") or self._open().get_config_variable("region")
+        region = self._region or os.environ.get("AWS_REGION") or self._configured()
         if not region:
             raise _no_region()
         return str(region)
@@ -150,6 +150,12 @@ class Wire:
         except (KeyError, TypeError, ValueError, theirs.BotoCoreError) as error:
             # A proxy's login page, say, or a stream that broke off: nothing that AWS would answer.
             raise _lost(f"an answer that is not AWS's: {error!r}", operation) from error
+
+    def _configured(self) -> str | None:
+        try:
+            return self.identity.region()
+        except theirs.ProfileNotFound as error:
+            raise errors.CredentialsRefused(str(error), next=_CREDENTIALS) from error
 
     def _open(self) -> Any:
         role = self.identity.role
