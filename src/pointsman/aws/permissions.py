@@ -84,7 +84,7 @@ CALLS: Mapping[str, Need] = {
     "s3:HeadObject": Need(("s3:GetObject",), "bucket", ("bucket",)),
     **{
         f"s3:{call}": Need(("s3:PutObject",), "bucket", ("bucket",))
-        for call in ("PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload")
+        for call in ("PutObject", "CopyObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload")
     },
     "s3:ListParts": Need(("s3:ListMultipartUploadParts",), "bucket", ("bucket",)),
     # Of the bucket, not of objects: without it an upload that was cut short begins anew.
