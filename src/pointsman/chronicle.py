@@ -81,6 +81,7 @@ class Wanted(Value, frozen=True, kw_only=True):
     """
 
     functions: tuple[str, ...] = ()
+    region: str = ""
     aliases: tuple[str, ...] = ()
     build: str = ""
     commit: str = ""
@@ -90,9 +91,11 @@ class Wanted(Value, frozen=True, kw_only=True):
     until: float | None = None
 
     def takes(self, line: Line) -> bool:
-        named = {*line.function.split(", "), line.arn.rpartition(":")[2]}
+        told = [each.partition(" in ") for each in line.function.split(", ")]  # a release of several regions names them
+        named = {*(name for name, _, _ in told), line.arn.rpartition(":")[2]}
         return (
             (not self.functions or bool(named & {*self.functions}))
+            and self.region in ("", _region(line.arn), *(region for _, _, region in told))
             and (not self.aliases or bool({line.alias, line.environment} & {*self.aliases}))
             and self.build in ("", line.build)
             and line.commit.startswith(self.commit)
@@ -430,9 +433,15 @@ def then(entries: Iterable[Entry], at: float, wanted: Wanted | None = None) -> T
 
 def _wanted(row: Serving, wanted: Wanted) -> bool:
     names = {row.function, row.arn.rpartition(":")[2]}
-    return (not wanted.functions or bool(names & {*wanted.functions})) and (
-        not wanted.aliases or row.alias in wanted.aliases
+    return (
+        (not wanted.functions or bool(names & {*wanted.functions}))
+        and (not wanted.aliases or row.alias in wanted.aliases)
+        and wanted.region in ("", _region(row.arn))
     )
+
+
+def _region(arn: str) -> str:
+    return arn.split(":")[3] if arn.count(":") > 3 else ""
 
 
 def _unknown(at: float, begins: float | None) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ down.
 import functools
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date
 from itertools import pairwise
@@ -93,14 +94,34 @@ HttpUrl = Annotated[str, _shape(r"https?://[^\s/]\S*", "a URL that begins with h
 Status = Annotated[int, Meta(ge=100, le=599)]
 Account = Annotated[str, _shape("[0-9]{12}", "an account id: 12 digits, in quotes")]
 Region = Annotated[str, _shape("[a-z]+(-[a-z]+)+-[0-9]+", 'a region such as "eu-west-1"')]
-Bucket = Annotated[str, _shape("[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "a bucket: 3 to 63 small letters, digits, . and -")]
+_PLACE = r"\{region\}|\{account\}"  # filled in by `places`
+Bucket = Annotated[
+    str,
+    _shape(
+        rf"([a-z0-9]|{_PLACE})([a-z0-9.-]|{_PLACE}){{0,61}}([a-z0-9]|{_PLACE})",
+        "a bucket: 3 to 63 small letters, digits, . and - ({region} and {account} are filled in)",
+    ),
+]
 Stack = Annotated[str, _shape("[A-Za-z][A-Za-z0-9-]{0,127}", "a letter, then letters, digits and -, 128 at most")]
 Handler = Annotated[str, _shape(r"\S{1,128}", "a handler without spaces, such as index.handler")]
 Variable = Annotated[str, _shape("[A-Za-z][A-Za-z0-9_]+", "a variable's name: a letter, then letters, digits and _")]
 RoleArn = Annotated[
     str, _shape("arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+", "a role: arn:aws:iam::ACCOUNT:role/NAME")
 ]
-_LAYER_ARN = "arn:aws[a-z-]*:lambda:[a-z0-9-]+:[0-9]{12}:layer:[A-Za-z0-9_-]+:[0-9]+"
+ExecutionRole = Annotated[
+    str,
+    _shape(
+        r"arn:aws[a-z-]*:iam::([0-9]{12}|\{account\}):role/[A-Za-z0-9+=,.@_/-]+",
+        "a role: arn:aws:iam::ACCOUNT:role/NAME ({account}: the environment's)",
+    ),
+]
+Mfa = Annotated[
+    str, _shape(r"arn:aws[a-z-]*:iam::[0-9]{12}:mfa/\S+|[A-Za-z0-9]{9,64}", "an MFA device: its ARN, or serial number")
+]
+ExternalId = Annotated[
+    str, _shape(r"[A-Za-z0-9_+=,.@:/-]{2,1224}", "an external id: 2 to 1224 letters, digits and _+=,.@:/-")
+]
+_LAYER_ARN = r"arn:aws[a-z-]*:lambda:([a-z0-9-]+|\{region\}):([0-9]{12}|\{account\}):layer:[A-Za-z0-9_-]+:[0-9]+"
 LayerArn = Annotated[str, _shape(_LAYER_ARN, "the ARN of a layer version, which ends in its number")]
 LayerRef = Annotated[
     str,
@@ -114,9 +135,10 @@ LayerName = Annotated[str, _shape("[A-Za-z0-9_-]{1,140}", "a layer's name: 1 to 
 Image = Annotated[
     str,
     _shape(
-        r"[0-9]{12}\.dkr[.-]ecr(-fips)?\.[a-z0-9.-]+/[a-z0-9][a-z0-9._/-]*"
+        r"([0-9]{12}|\{account\})\.dkr[.-]ecr(-fips)?\.([a-z0-9.-]|\{region\})+/[a-z0-9][a-z0-9._/-]*"
         r"(:[A-Za-z0-9_{][A-Za-z0-9_.{}-]{0,127})?(@sha256:[0-9a-f]{64})?",
-        "an image in ECR: ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPOSITORY, with :TAG or @sha256:DIGEST",
+        "an image in ECR: ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPOSITORY, with :TAG or @sha256:DIGEST "
+        "({account} and {region}: the environment's)",
     ),
 ]
 # By family rather than by list: next year's runtime must not need a new Pointsman.
@@ -277,7 +299,7 @@ class Terraform(Value, frozen=True, kw_only=True, tag_field="with", tag="terrafo
     binary: Annotated[Filled | None, _about("What to run. Default: terraform, else tofu.", "tofu")] = None
     workspace: Annotated[
         Filled | None,
-        _about("The workspace to select. {environment} and {branch} are filled in, below too.", "staging"),
+        _about("The workspace to select. {environment}, {region} and {branch} are filled in, below too.", "staging"),
     ] = None
     create_workspace: Annotated[bool, _about("Create it where there is none.")] = False
     backend: Annotated[dict[str, str], _about("Given to init as -backend-config.", {"bucket": "states"})] = (
@@ -303,7 +325,7 @@ class Terraform(Value, frozen=True, kw_only=True, tag_field="with", tag="terrafo
 class Direct(Value, frozen=True, kw_only=True, tag_field="with", tag="direct"):
     """Pointsman creates the function and keeps these settings; what is left out is left as it is."""
 
-    role: Annotated[RoleArn, _about("The execution role.", "arn:aws:iam::123456789012:role/greeting")]
+    role: Annotated[ExecutionRole, _about("The execution role.", "arn:aws:iam::123456789012:role/greeting")]
     name: Annotated[FunctionName | None, _about("Its name on AWS. Default: the table's name.", "greeting")] = None
     # The service model's limits; an ordinary function's are lower (10,240 MB, 900 s), and for AWS to enforce.
     memory: Annotated[
@@ -668,8 +690,28 @@ class Window(Value, frozen=True, kw_only=True):
     ] = ()
 
 
+class Here(Value, frozen=True, kw_only=True):
+    """What of a function is otherwise in this environment: its settings (direct), or its stack (cloudformation)."""
+
+    name: Annotated[str, _KEY] = ""
+    role: Annotated[
+        ExecutionRole | None, _about("Instead of the function's own.", "arn:aws:iam::123456789012:role/prod-greeting")
+    ] = None
+    memory: Annotated[Annotated[int, Meta(ge=128, le=32_768)] | None, _about("The same.", 1024)] = None
+    timeout: Annotated[Annotated[int, Meta(ge=1, le=5_400)] | None, _about("The same.", 60)] = None
+    environment: Annotated[
+        dict[Variable, str] | None, _about("Variables beside the function's, or over them.", {"LOG_LEVEL": "warn"})
+    ] = None
+    stack: Annotated[
+        Stack | None, _about("The stack's name, instead of the function's.", "greeting-prod", aside=True)
+    ] = None
+    parameters: Annotated[
+        dict[str, str], _about("Template parameters beside those, or over them.", {"LogLevel": "warn"}, aside=True)
+    ] = msgspec.field(default_factory=dict)
+
+
 class Environment(Value, frozen=True, kw_only=True):
-    """An alias in an account and region, and its policy. `deploy` goes to the first of the file."""
+    """An alias in an account and region (or several), and its policy. `deploy` goes to the first of the file."""
 
     name: Annotated[str, _KEY]
     alias: Annotated[AliasName, _about("The alias that callers use.", "PROD")]
@@ -677,6 +719,23 @@ class Environment(Value, frozen=True, kw_only=True):
         Account | None, _about("Refused if the credentials belong to another account.", "123456789012")
     ] = None
     region: Annotated[Region | None, _about("Default: AWS_REGION, or the profile's.", "eu-west-1")] = None
+    regions: Annotated[
+        tuple[Region, ...],
+        _about(
+            "Or several: a command goes over all of them, or over the one that `--region` names.",
+            ["eu-west-1", "us-east-1"],
+            aside=True,
+        ),
+    ] = ()
+    waves: Annotated[
+        tuple[tuple[Region, ...], ...],
+        _about(
+            "Which of them move together, wave by wave: where one is bad, all that moved go back. "
+            "Default: one region after the other.",
+            [["eu-west-1"], ["us-east-1", "ap-southeast-2"]],
+            aside=True,
+        ),
+    ] = ()
     profile: Annotated[
         Filled | None,
         _about(
@@ -685,7 +744,34 @@ class Environment(Value, frozen=True, kw_only=True):
         ),
     ] = None
     role_arn: Annotated[
-        RoleArn | None, _about("A role to assume with them.", "arn:aws:iam::123456789012:role/deployer")
+        RoleArn | None,
+        _about(
+            "A role to assume with them; in a CI job without credentials, by the job's own identity (OIDC).",
+            "arn:aws:iam::123456789012:role/deployer",
+        ),
+    ] = None
+    external_id: Annotated[
+        ExternalId | None, _about("What the role's trust policy asks for.", "greeting-7f3a", aside=True)
+    ] = None
+    mfa_serial: Annotated[
+        Mfa | None,
+        _about(
+            "The MFA device that the trust policy asks for. Its code: `--mfa`, POINTSMAN_MFA_CODE, or asked for.",
+            "arn:aws:iam::111122223333:mfa/ada",
+            aside=True,
+        ),
+    ] = None
+    role_duration: Annotated[
+        Duration | None,
+        _about(
+            "How long the role's credentials last, 15m to 12h; they are renewed in time. Default: an hour.",
+            "4h",
+            aside=True,
+        ),
+    ] = None
+    web_identity_token_file: Annotated[
+        Filled | None,
+        _about("A file with an OIDC token by which the role is assumed.", "/run/secrets/oidc-token", aside=True),
     ] = None
     bucket: Annotated[
         Bucket | None,
@@ -710,6 +796,9 @@ class Environment(Value, frozen=True, kw_only=True):
         _about("", {"when": "traffic", "run": "npm run smoke"}, {"when": "step", "approve": True}),
     ] = ()
     window: Window | None = None
+    functions: Annotated[dict[Name, Here], Meta(examples=["greeting"], extra={"aside": True})] = msgspec.field(
+        name="function", default_factory=dict
+    )
     branch: Annotated[str, _KEY] = ""  # the git branch or pull request an alias is named after
 
 
@@ -1368,6 +1457,15 @@ def _environment(values: dict[str, Any], _at: _At, _root: Path) -> _Problems:
     account, role = values["account"], values["role_arn"]
     if isinstance(account, str) and isinstance(role, str) and _account(role) != account:
         yield "role_arn", f"is a role of account {_account(role)}; must be one of `account`, {account}"
+    yield from _regions(values)
+    for key in ("external_id", "mfa_serial", "role_duration", "web_identity_token_file"):
+        if values[key] not in (None, _BROKEN) and role is None:
+            yield key, "has no use without a role to assume; must go (or `role_arn` must be given)"
+    lasts = values["role_duration"]
+    if isinstance(lasts, float) and not 900 <= lasts <= 43_200:
+        yield "role_duration", f"is {_shown(_duration(lasts))}; must be from 15m to 12h, which AWS allows"
+    if values["web_identity_token_file"] and (values["mfa_serial"] or values["external_id"]):
+        yield "web_identity_token_file", "stands beside mfa_serial or external_id, which an OIDC token takes no part in"
     rollout = values["rollout"]
     if rollout is _BROKEN or (rollout and _BROKEN in (rollout.steps, rollout.type, rollout.budget)):
         return
@@ -1389,6 +1487,24 @@ def _environment(values: dict[str, Any], _at: _At, _root: Path) -> _Problems:
             yield f"gates[{i}]", "at", f"is {toml(each.at)}; must be one of the rollout's steps, {toml(ramp)}"
 
 
+def _regions(values: dict[str, Any]) -> _Problems:
+    """`waves` name each of `regions` once; without `regions`, they are the regions."""
+    regions, waves = values["regions"], values["waves"]
+    if _BROKEN in (regions, waves):
+        return
+    named = tuple(each for wave in waves for each in wave)
+    if (regions or waves) and values["region"]:
+        yield "region", "stands beside `regions`, which says it too; must go"
+    if any(count > 1 for count in Counter(regions or named).values()):
+        yield "regions" if regions else "waves", "names a region twice; must name each once"
+    elif waves and regions and sorted(named) != sorted(regions):
+        yield "waves", f"has {_or(named) or 'none'}; must name each of `regions` once"
+    elif waves and not all(waves):
+        yield "waves", "has an empty wave; must have a region in each"
+    elif waves:
+        values["regions"] = named
+
+
 def _account(role_arn: str) -> str:
     return role_arn.split(":")[4]
 
@@ -1402,8 +1518,9 @@ def _project(values: dict[str, Any], _at: _At, _root: Path) -> _Problems:
     places: dict[object, str] = {}
     for name, each in _entries(values["environments"]):
         account = each.account or (_account(each.role_arn) if isinstance(each.role_arn, str) else each.profile)
-        place = (each.alias, account, each.region)
-        if _BROKEN not in place and (other := places.setdefault(place, name)) != name:
+        for place in ((each.alias, account, region) for region in _of(each.regions) or (each.region,)):
+            if _BROKEN in place or (other := places.setdefault(place, name)) == name:
+                continue
             what = f"is {_shown(each.alias)}, which is environment.{other}'s; must be another alias, account or region"
             yield "environment", name, "alias", what
     environments = dict(_entries(values["environments"]))
@@ -1411,7 +1528,7 @@ def _project(values: dict[str, Any], _at: _At, _root: Path) -> _Problems:
         if each.like in (None, _BROKEN):
             continue
         model = environments.get(each.like)
-        same = model and (model.account, model.region) == (each.account, each.region)
+        same = model and (model.account, model.region, model.regions) == (each.account, each.region, each.regions)
         if not same or each.like == name:
             what = "another environment of the file, of the same account and region"
             yield "environment", name, "like", f"is {_shown(each.like)}; must be {what}"
@@ -1424,6 +1541,14 @@ def _project(values: dict[str, Any], _at: _At, _root: Path) -> _Problems:
     for name, each in _entries(values["functions"]):
         for problem in _named_layers(each, layers):
             yield "function", name, *problem
+        for environment, place in environments.items():
+            yield from _in_place(each, place, ("environment", environment))
+    for name, each in environments.items():
+        for function, _ in _entries(each.functions):
+            there = [named for named, _ in _entries(values["functions"])]
+            if function not in there:
+                what = f"is not a function of the file{_guess(function, there)}"
+                yield "environment", name, "function", function, what
     owners: dict[object, str] = {}
     for name, each in _entries(values["functions"]):
         match each.provision:
@@ -1435,6 +1560,33 @@ def _project(values: dict[str, Any], _at: _At, _root: Path) -> _Problems:
                 continue
         if _BROKEN not in owned and (other := owners.setdefault(owned, name)) != name:
             yield "function", name, f"is the same Lambda function as function.{other}; must be another, or go"
+
+
+def _of(values: Any) -> tuple[Any, ...]:
+    return values if isinstance(values, tuple) else ()
+
+
+def _in_place(function: Function, environment: Environment, at: _At) -> _Problems:
+    """What an environment says of a function is its owner's to have; and who owns it can be told for that place."""
+    here: Here | None = dict(_entries(environment.functions)).get(function.name)
+    provision: Any = function.provision  # or _BROKEN
+    owned: dict[str, type] = dict.fromkeys(("role", "memory", "timeout", "environment"), Direct)
+    owned |= dict.fromkeys(("stack", "parameters"), CloudFormation)
+    for key, kind in owned.items() if here and provision is not _BROKEN else ():
+        if getattr(here, key) and not isinstance(provision, kind):
+            with_ = "direct" if kind is Direct else "cloudformation"
+            what = f'has no use here; function.{function.name} must have provision = {{ with = "{with_}", … }}'
+            yield *at, "function", function.name, key, what
+    role = (here.role if here else None) or (provision.role if isinstance(provision, Direct) else "")
+    if role is not _BROKEN and "{account}" in role and not (environment.account or environment.role_arn):
+        yield *at, "account", f"is missing; must be given, for function.{function.name} has {{account}} in its role"
+    if (
+        environment.regions
+        and isinstance(provision, Terraform)
+        and not any("{region}" in each for each in (str(provision.workspace), *provision.backend.values()))
+    ):
+        what = f"are several, and function.{function.name} has one state; must have {{region}} in workspace or backend"
+        yield *at, "regions", what
 
 
 def _named_layers(function: Function, layers: Mapping[str, Layer]) -> _Problems:
@@ -1702,7 +1854,7 @@ def _subtables(struct: mi.StructType, key: str, at: _At, *, aside: bool = False,
     sample = next(iter(extra.get("examples", ())), None)
     if isinstance(kind, mi.DictType):
         (entry,) = _tables(kind)
-        return _block(entry, (*at, key, str(sample)), aside=aside)
+        return _block(entry, (*at, key, str(sample)), aside=aside or "aside" in extra)
     about = str(extra.get("description", ""))
     if isinstance(kind, mi.VarTupleType):
         (entry,) = _tables(kind)
@@ -1822,6 +1974,7 @@ __all__ = [
     "Existing",
     "Function",
     "Gate",
+    "Here",
     "ImageConfig",
     "Inputs",
     "Layer",

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 from pointsman import branch_roles, images, layers, owners, runtimes, storage
+from pointsman import places as where
 from pointsman.aws import permissions
 from pointsman.aws.gateway import Caller
 from pointsman.aws.permissions import Target
@@ -50,7 +51,7 @@ def examine(world: World, functions: tuple[Function, ...], only: Environment | N
         for session, environments in places(world, function):
             if only is None or only.name in {each.name for each in environments}:
                 chosen = (only,) if only else environments
-                about = f"{function.name} → {', '.join(str(each.alias) for each in chosen)}"
+                about = f"{session.title} → {', '.join(str(each.alias) for each in chosen)}"
                 found += [_about(each, about) for each in _place(session, chosen)]
     return found
 
@@ -337,6 +338,7 @@ def _arns(session: Session, environments: Iterable[Environment], account: str) -
     named = getattr(provision, "layers", ())
     built = [session.world.project.layers[each] for each in named if each in session.world.project.layers]
     own = [f"arn:aws:lambda:{region}:{account}:layer:{each.published_as or each.name}" for each in built]
+    buckets = [where.filled(each.bucket, region=region, account=account) for each in environments if each.bucket]
     kept = session.world.project.ledger
     shelf = f"arn:aws:s3:::{(session.world.project.backup.to or '').removeprefix('s3://')}"
     stacks = f"arn:aws:cloudformation:{region}:{account}:stack/{stack}/*"
@@ -346,8 +348,8 @@ def _arns(session: Session, environments: Iterable[Environment], account: str) -
         "role": (role,),
         "clones": (f"{path}/{head}-*-branch-*",),
         "stack": (stacks,),
-        "bucket": tuple(f"arn:aws:s3:::{each.bucket}/pointsman/*" for each in environments if each.bucket),
-        "buckets": tuple(f"arn:aws:s3:::{each.bucket}" for each in environments if each.bucket),
+        "bucket": tuple(f"arn:aws:s3:::{bucket}/pointsman/*" for bucket in buckets),
+        "buckets": tuple(f"arn:aws:s3:::{bucket}" for bucket in buckets),
         "layers": tuple(f"{arn}{tail}" for arn in own for tail in ("", ":*")),
         "others": tuple(each for each in named if each.startswith("arn:")),
         "images": (images.arn(function_.image),) if function_.image else (),

@@ -65,7 +65,7 @@ def _model(session: Session) -> Environment | None:
     environment = session.environment
     if environment.branch:
         return session.place
-    return session.world.environment(environment.like) if environment.like else None
+    return session.world.environment(environment.like, environment.region or "") if environment.like else None
 
 
 def _half_made(session: Session, alias: Alias) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from pointsman import approving, branch_roles, furnishing, layers, owners, role_guard, rolling
+from pointsman import approving, branch_roles, carrying, furnishing, layers, owners, places, role_guard, rolling
 from pointsman.aws.gateway import Package
 from pointsman.belongings import RemoveUrl
 from pointsman.config import Direct, Function, Test
@@ -63,6 +63,7 @@ class Released(Value, frozen=True, kw_only=True):
     why: str
     sha256: str | None = None
     run: str = ""
+    region: str = ""  # of an environment that has several
     release: str = ""  # the run of all that were released together; the same as `run` for one function
     branch: str = ""
     preview: str = ""  # the branch's function URL, "" where it has none
@@ -162,6 +163,7 @@ class Work:
             why=made.why_nothing,
             sha256=made.artifact.sha256 if made.artifact else None,
             run=session.run,
+            region=places.one_of_several(session.environment),
             release=session.release or session.run,
             branch=made.branch,
             preview=url.url if url else "",
@@ -230,7 +232,7 @@ def announce(session: Session, made: Plan) -> None:
     session.ledger.append(session.run, "planned", function=name, subject=made.alias, plan=_without_values(made))
     if any(isinstance(step, CreateAlias) for step in made.steps[:-1]):  # and more for it after that
         furnishing.begin(session, made.alias, session.arn)
-    if made.kind == "deploy":
+    if made.artifact:
         # What an earlier deploy declared too, until this one is through: if it fails, those are still ours to remove.
         _declare(session, {*declared_before(session), *_declared_now(session)})
 
@@ -298,7 +300,7 @@ def _remember(session: Session, made: Plan, done: Done) -> None:
         if not moves or moves[-1].version != done.version:
             was = moves[-1].version if moves else None
             _Record(session, made).moved(arn, made.alias, done.version, was)
-    if made.kind == "deploy":
+    if made.artifact:
         _declare(session, _declared_now(session))
 
 
@@ -357,6 +359,8 @@ def _package(session: Session, made: Artifact | None) -> Package:
     assert made is not None, "only a deploy uploads"
     if made.image:
         return Package(image=made.image)
+    if session.carried is not None:
+        return carrying.package(session, made, session.carried)
     path = Path(made.path)
     bucket = session.environment.bucket
     if not bucket:  # then it fits into a request: packaging.check asks for a bucket otherwise

@@ -9,7 +9,7 @@ import json
 from pointsman.building import of_image, reference
 from pointsman.config import CloudFormation, Function, Terraform
 from pointsman.errors import BuildFailed, Conflict, GateRefused, NotYet, UsageError
-from pointsman.model import Artifact, size
+from pointsman.model import Artifact, CodeSha256, size
 from pointsman.world import Session
 
 
@@ -49,6 +49,29 @@ def resolve(session: Session) -> Artifact:
     hexadecimal = found.digest.removeprefix("sha256:")
     session.say(f"image {name}:{tag} is sha256:{hexadecimal[:8]}…, {size(found.size)}")
     return of_image(function.name, repository, hexadecimal, found.size)
+
+
+def at(session: Session, sha256: CodeSha256) -> Artifact:
+    """The image of that digest where this environment's function takes it from. Raises BuildFailed if it lacks it."""
+    function = session.function
+    _may(session, function)
+    repository, _ = reference(function.image or "")
+    account, region, name = _place(repository)
+    how = f"Let ECR replicate the repository to {session.wire.region}, or push the same image there by its digest"
+    if region != session.wire.region:
+        raise UsageError(
+            f"the image is in {region}, and the function in {session.wire.region}: Lambda takes images of its region",
+            where=f"function.{function.name}.image",
+            next=f"{how}; and write {{region}} (and {{account}}) in `image`.",
+        )
+    found = session.gateway.image(account, name, f"sha256:{sha256.hex}")
+    if found is None:
+        raise BuildFailed(
+            f"{repository} has no image sha256:{sha256.short}…",
+            where=f"function.{function.name}.image",
+            next=f"{how}. From another account, the repository's policy must let Lambda and this role read.",
+        )
+    return of_image(function.name, repository, sha256.hex, found.size)
 
 
 def _may(session: Session, function: Function) -> None:

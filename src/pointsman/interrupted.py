@@ -69,9 +69,9 @@ def not_overtaken(before: Told, made: Artifact, seen: Seen) -> None:
 def catch_up(session: Session, arn: FunctionArn, alias: Alias) -> None:
     """A run killed right after its move left the alias where it meant to, and the ledger without it: write it down."""
     world = session.world
-    mine = (session.function.name, session.environment.name)
+    mine = ((session.title,), session.environment.name)
     open_runs = world.ledger.open_runs(but=session.part_of or session.run)
-    run = next((each for each in open_runs if not each.members and (each.function, each.environment) == mine), None)
+    run = next((each for each in open_runs if not each.members and (each.titles, each.environment) == mine), None)
     if run is None:
         return
     before = told(world, run)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from pointsman.aws.gateway import Package
 from pointsman.config import Direct
-from pointsman.errors import AccessDenied, Ambiguous, FunctionFailed, NotFound
+from pointsman.errors import AccessDenied, Ambiguous, BuildFailed, FunctionFailed, NotFound
 from pointsman.model import Artifact, BuiltLayer, Configuration, LayerVersion, from_json, size, to_json
 from pointsman.plan import PublishLayer
 from pointsman.provision import rehearsal, uploads
@@ -175,6 +175,12 @@ def _surely(session: Session, step: PublishLayer, built: BuiltLayer) -> LayerVer
 
 def _content(session: Session, built: BuiltLayer) -> Package:
     path, bucket = Path(built.package.path), session.environment.bucket
+    if not path.exists():
+        raise BuildFailed(
+            f"the package of layer {built.layer} is not in this checkout: {path}",
+            where=f"publishing layer {built.layer}",
+            next="Promote from where it was built, or deploy there.",
+        )
     if not bucket:
         return Package(zip=path.read_bytes())
     key = f"{uploads.OURS}layers/{built.layer}/{built.package.sha256.hex}.zip"

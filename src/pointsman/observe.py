@@ -70,10 +70,15 @@ def search_descriptions(session: Session, wanted: Wanted, function: Configuratio
             raise taken(wanted.build, version.sha256, wanted.artifact.sha256, where=f"version {version.version}")
 
 
-def observe(session: Session, made: Artifact, build: BuildId, *, gates: tuple[Gate, ...]) -> tuple[Wanted, Seen]:
-    """Look at the world: GetFunction and GetAlias where the ledger knows the rest, more where it does not."""
-    provision = session.function.provision
-    found = owners.find(session, made, build)
+def observe(
+    session: Session, made: Artifact, build: BuildId, *, gates: tuple[Gate, ...], found: owners.Found | None = None
+) -> tuple[Wanted, Seen]:
+    """Look at the world: GetFunction and GetAlias where the ledger knows the rest, more where it does not.
+
+    `found`: what a promotion brings its package to, which its owner is not asked to change.
+    """
+    provision, carried = session.function.provision, found is not None
+    found = found or owners.find(session, made, build)
     session.check_account(found.function.arn if found.function else None)
     function = _usable(session, found.function) if found.function else _missing(session, found, made)
     name = function.arn.name if function else found.name
@@ -84,7 +89,7 @@ def observe(session: Session, made: Artifact, build: BuildId, *, gates: tuple[Ga
     if function and alias:
         alias = rolling.clear_way(session, function.arn.unqualified, alias, None)
     session.arn, session.alias = (function.arn.unqualified if function else None), alias
-    if not (found.terraform and found.terraform.brings):  # it brings this very zip, as its plan says
+    if not carried and not (found.terraform and found.terraform.brings):  # it brings this very zip, as its plan says
         made = msgspec.structs.replace(taken_over(session, made, function), layers=made.layers)
     looked = layers.look(session, made, function)
     chosen = branch_roles.choose(session, function)
@@ -335,6 +340,12 @@ def _of_alias(
         if known is not None:
             raise unknown("build, version or alias", name, known, "Known builds")
         raise NotFound(f"there is no alias {name} of {arn.name}", next=f"`pointsman deploy --to {name}` makes it.")
+    return of_alias(session, arn, found)
+
+
+def of_alias(session: Session, arn: FunctionArn, found: Alias) -> tuple[Version, BuildId | None]:
+    """The version it serves alone, and from which build. Raises UnknownTarget, or LostRace where it is half-way."""
+    name = found.name
     if not found.version.published:
         raise UnknownTarget(f"{name} points at {found.version}, which is not published", next="Deploy first.")
     if found.routing.canary:

@@ -84,7 +84,7 @@ def _places(world: World) -> list[tuple[Door, tuple[Environment, ...]]]:
     Whose account is not declared is asked for (STS) where another environment may be in the same one.
     """
     doors: dict[tuple[str | None, ...], tuple[Door, list[Environment]]] = {}
-    for each in world.project.environments.values():
+    for each in world.everywhere():
         key = (each.region, each.profile, each.role_arn, each.account)
         doors.setdefault(key, (world.door(each), []))[1].append(each)
     regions: dict[str, int] = defaultdict(int)

@@ -259,6 +259,7 @@ class Plan(Value, frozen=True, kw_only=True):
     expects: Expects
     why_nothing: str = ""
     branch: str = ""  # whose alias it is, "" of an environment's
+    region: str = ""  # of an environment that has several
     notes: tuple[str, ...] = ()  # what the alias will not have, though one might think so
 
     @property

@@ -521,7 +521,7 @@ def load(path: Path) -> SavedPruning | None:
 def again(world: World, saved: SavedPruning) -> Iterator[Planned]:
     """The saved plan as it holds now, one account and region after the other."""
     for then in saved.prune:
-        yield still(world, world.environment(then.environment), then, then.doomed, _doomed(then.layers))
+        yield still(world, world.environment(then.environment, then.region), then, then.doomed, _doomed(then.layers))
 
 
 # Deleting
@@ -530,7 +530,7 @@ def again(world: World, saved: SavedPruning) -> Iterator[Planned]:
 def carry_out(world: World, made: Planned, *, before_delete: BeforeDelete | None = None, resumes: str = "") -> Pruned:
     """Delete what is decided. Raises LostRace while another prune of this account and region is at work."""
     pruning = made.pruning
-    environment = world.environment(pruning.environment)
+    environment = world.environment(pruning.environment, pruning.region)
     request = {"policy": plain(pruning.policy), "account": pruning.account, "region": pruning.region}
     run = world.begin(world.run_id(), COMMAND, (), environment, {**request, "resumes": resumes})
     try:
@@ -571,7 +571,7 @@ def resume(world: World, run: Run) -> Planned:
     )
     allowed = {name: within(text) for name, text in body["doomed"].items()}
     layers = {name: within(text) for name, text in body["layers"].items()}
-    return still(world, world.environment(run.environment), then, allowed, layers)
+    return still(world, world.environment_of(run), then, allowed, layers)
 
 
 @contextmanager

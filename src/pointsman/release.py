@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from pointsman import building, furnishing, images, owners, preflight, rolling
+from pointsman import building, carrying, furnishing, images, owners, places, preflight, rolling
 from pointsman.config import Environment, Function
 from pointsman.errors import (
     BuildFailed,
@@ -175,7 +175,7 @@ def planned_deploy(session: Session, made: Artifact, name: BuildId) -> Plan:
 
 def _planned(session: Session, wanted: Wanted, seen: Seen) -> Plan:
     same_build(session, wanted, seen)
-    made = plan_deploy(wanted, seen)
+    made = _placed(session, plan_deploy(wanted, seen))
     preflight.check_there(session, wanted, seen, made)
     if session.run:
         announce(session, made)
@@ -204,6 +204,46 @@ def plan_promote(world: World, function: Function, environment: Environment, tar
 
 def planned_promotion(session: Session, target: str, *, asked: BuildId | None = None) -> Plan:
     owners.may_move(session)
+    if (source := carrying.find(session, target)) is not None:
+        return _planned_carrying(session, source)
+    try:
+        return _planned_here(session, target, asked=asked)
+    except (UnknownTarget, NotFound):
+        if (source := carrying.look(session, target)) is None:
+            raise
+        return _planned_carrying(session, source)
+
+
+def _planned_carrying(session: Session, source: carrying.Source) -> Plan:
+    """The same bits, which are in another account or region, with the settings that are declared for this one."""
+    build, name = source.build, session.function.name
+    if owners.brings_code(session):
+        try:  # its owner may have brought that build there already
+            return _planned_here(session, f"build:{build}", asked=None)
+        except (UnknownTarget, NotFound):
+            pass  # said below, with who has to bring it
+    _must_be_proved(session, source.arn, source.version, f"promoting build {build}")
+    session.proved_latest = source.verdict == "pass"
+    session.carried = source
+    there = carrying.there(session)
+    if there.function and there.function.arn.unqualified == source.arn:  # by two names for one account
+        session.carried = None
+        return _planned_here(session, f"version:{source.version}", asked=build)
+    made = carrying.package_of(session, source)
+    wanted, seen = observe(session, made, build, gates=(), found=there)
+    same_build(session, wanted, seen)
+    planned = msgspec.structs.replace(plan_deploy(wanted, seen), kind="promote")
+    if session.run:
+        session.ledger.append(session.run, "packaged", function=name, artifact=made, build=build)
+        if session.arn and planned.artifact:
+            commit = known.commit if (known := session.ledger.build(source.arn, build)) else ""
+            session.ledger.built(session.run, session.arn, build, planned.artifact.sha256, commit=commit)
+    if planned.steps:
+        session.say(f"build {build} is brought from {source}")
+    return _placed(session, planned)
+
+
+def _planned_here(session: Session, target: str, *, asked: BuildId | None) -> Plan:
     name = owners.name(session)
     alias = session.gateway.alias(name, session.environment.alias)
     arn = alias.arn.unqualified if alias else arn_of(session, name)
@@ -231,7 +271,7 @@ def planned_promotion(session: Session, target: str, *, asked: BuildId | None = 
     if sound(found).state == "Inactive":
         session.say(f"version {version} is Inactive: Lambda took back its resources, and its first calls wake it up")
     session.alias = alias = rolling.clear_way(session, arn, alias, version)
-    return plan_move(
+    made = plan_move(
         "promote",
         function=session.function.name,
         environment=session.environment.name,
@@ -246,6 +286,13 @@ def planned_promotion(session: Session, target: str, *, asked: BuildId | None = 
         ramp=ramp(session),
         rolling=rolling.trying(session, arn, alias),
     )
+    return _placed(session, made)
+
+
+def _placed(session: Session, made: Plan) -> Plan:
+    """The plan with the region it is for, where the environment has several."""
+    region = places.one_of_several(session.environment)
+    return msgspec.structs.replace(made, region=region) if region else made
 
 
 def roll_back(world: World, function: Function, environment: Environment, to: str | None) -> Released:
@@ -307,7 +354,7 @@ def planned_rollback(session: Session, to: str | None, *, asked: BuildId | None 
     if session.went_back and not made.steps:
         why = f"the rollout was ended, and {alias_name} serves version {version} alone"
         made = msgspec.structs.replace(made, why_nothing=why)
-    return made
+    return _placed(session, made)
 
 
 def _must_be_proved(session: Session, arn: FunctionArn, version: Version, where: str) -> None:
@@ -355,8 +402,8 @@ def apply(world: World, saved: SavedPlan) -> Released:
     """Run exactly the saved plan. Raises StalePlan, with the differences, when the world is no longer what it saw."""
     (then,) = saved.all
     function = world.functions(then.function)[0]
-    environment = world.environment(then.environment)
-    request = {"build": then.build, "target": f"version:{then.version}", **saved.asked}
+    environment = world.environment(then.environment, then.region)
+    request = {"build": then.build, "target": asked_of(then), **saved.asked}
     with world.running(then.kind, function, environment, request) as session:
         return carry_out(session, still_true(session, then))
 
@@ -378,6 +425,11 @@ def still_true(session: Session, then: Plan) -> Plan:
     return then
 
 
+def asked_of(then: Plan) -> str:
+    """What a saved plan moves to, in words that ask for it again."""
+    return f"build:{then.build}" if then.artifact else f"version:{then.version}"
+
+
 def asked_again(session: Session, then: Plan) -> Plan:
     """The same question, asked now."""
     match then.kind:
@@ -394,6 +446,8 @@ def asked_again(session: Session, then: Plan) -> Plan:
             gates = (*unit_gate(session.function), *release_gates(session.function))
             wanted, seen = observe(session, then.artifact, then.build, gates=gates)
             return _planned(session, wanted, seen)
+        case "promote" if then.artifact:
+            return planned_promotion(session, f"build:{then.build}")
         case "promote":
             return planned_promotion(session, f"version:{then.version}", asked=then.build)
         case "rollback":
@@ -413,7 +467,7 @@ def resume(world: World, run: Run) -> Released:
     must_have_ended(run)
     world.as_asked(run)
     function = world.functions(run.function)[0]
-    environment = world.environment(run.environment)
+    environment = world.environment_of(run)
     before = told(world, run)
     with world.running(run.command, function, environment, {**run.request, "resumes": run.id}) as session:
         session.approved = before.approved
@@ -462,7 +516,7 @@ def repackaged(session: Session, run: Run, before: Told) -> tuple[Artifact, Buil
 def abort(world: World, there: rolling.Known, *, why: str) -> Released:
     """End a rollout by whoever carries it through, or here. Raises NotRestored where the alias may be half-way still,
     LostRace where it is somebody else's by now, UsageError where it was promoted before that was heard."""
-    function, environment = world.functions(there.opened.function)[0], world.environment(there.opened.environment)
+    function, environment = world.functions(there.opened.function)[0], rolling.where(world, there)
     # Killed, it goes on as a rollback: of a rollout that was to end that goes back to its baseline, and no further.
     with world.running("rollback", function, environment, {"target": None, "rollout": there.opened.id}) as session:
         session.arn = FunctionArn.parse(there.arn)
@@ -494,6 +548,7 @@ def _restored(session: Session, back: rolling.Restored, *, name: str = "") -> Re
         moved=bool(back.was),
         why="" if back.was else f"{back.alias} serves version {back.version} alone already",
         run=session.run,
+        region=places.one_of_several(session.environment),
         release=session.release or session.run,
         tests={},
         rollout=session.rollout,

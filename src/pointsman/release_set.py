@@ -1,6 +1,9 @@
-"""Several functions released as one: no alias moves before all are proved, and what moved goes back if one cannot.
+"""Several functions, or regions, released as one: nothing moves before all is proved; all goes back if one cannot.
 
     test and package  →  look and plan  →  prove what changed, in parallel  →  approve once  →  move in the file's order
+
+An environment of several regions has each function once in each. They move in waves: the regions of one side by side,
+the next wave once all of this one are well.
 
 The ledger has one run for the whole, and one for each function that is `part_of` it. What becomes of a release that is
 killed is decided by what the whole wrote last: nothing yet (no alias moved: `resume` goes on proving), "decided move"
@@ -16,13 +19,14 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from threading import Event
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from pointsman import approving, furnishing, release, role_guard, rolling
+from pointsman import approving, furnishing, places, release, role_guard, rolling
 from pointsman.belongings import NOTHING
 from pointsman.config import Environment, Function
 from pointsman.errors import (
@@ -41,7 +45,7 @@ from pointsman.model import Alias, Artifact, BuildId, CodeSha256, TestReport, fr
 from pointsman.observe import ramp
 from pointsman.plan import MOVES, Plan, plan_move
 from pointsman.restoration import Left, Shift, last_release, restoration
-from pointsman.world import Progress, Session, World
+from pointsman.world import Progress, Session, World, unknown
 
 AT_ONCE = 16  # functions in AWS's hands at the same time; their calls have one budget anyway
 
@@ -51,20 +55,22 @@ AT_ONCE = 16  # functions in AWS's hands at the same time; their calls have one 
 def deploy(
     world: World, functions: tuple[Function, ...], environment: Environment, *, given: str | None
 ) -> list[Released]:
-    """All of them, or none: see above. One function alone is deployed as ever."""
-    _finish(world, functions, environment)
-    if len(functions) == 1:
-        return [release.deploy(world, functions[0], environment, given=given)]
-    with _running(world, "deploy", functions, environment, {"build": given}) as crew:
+    """All of them, or none: see above. One function in one region is deployed as ever."""
+    parts = parts_of(functions, environment)
+    _finish(world, parts, environment)
+    if len(parts) == 1:
+        return [release.deploy(world, functions[0], parts[0].place, given=given)]
+    with _running(world, "deploy", parts, environment, {"build": given}) as crew:
         return _deploy(crew, given)
 
 
 def promote(world: World, functions: tuple[Function, ...], environment: Environment, target: str) -> list[Released]:
     """Every function must have the target before the first alias moves."""
-    _finish(world, functions, environment)
-    if len(functions) == 1:
-        return [release.promote(world, functions[0], environment, target)]
-    with _running(world, "promote", functions, environment, {"target": target}) as crew:
+    parts = parts_of(functions, environment)
+    _finish(world, parts, environment)
+    if len(parts) == 1:
+        return [release.promote(world, functions[0], parts[0].place, target)]
+    with _running(world, "promote", parts, environment, {"target": target}) as crew:
         return _move(crew, lambda session: release.planned_promotion(session, target))
 
 
@@ -75,30 +81,30 @@ def roll_back(
 
     A release that was interrupted while it moved is put back, too.
     """
-    if len(functions) > 1 and to is None:
-        if (open_ := _half_moved(world, functions, environment)) is not None:
+    parts, new = parts_of(functions, environment), tuple[Part, ...]()
+    if len(parts) > 1 and to is None:
+        if (open_ := _half_moved(world, parts, environment)) is not None:
             return resume(world, open_, back=True)
-        functions, new = _of_last_release(world, functions, environment)
+        parts, new = _of_last_release(world, parts, environment)
+    if len(parts) == 1:
+        done = [release.roll_back(world, parts[0].function, parts[0].place, to)]
     else:
-        new = ()
-    if len(functions) == 1:
-        done = [release.roll_back(world, functions[0], environment, to)]
-    else:
-        with _running(world, "rollback", functions, environment, {"target": to}) as crew:
+        with _running(world, "rollback", parts, environment, {"target": to}) as crew:
             done = _move(crew, lambda session: release.planned_rollback(session, to))
-    return [*done, *(_stays(each, environment) for each in new)]
+    return [*done, *(_stays(each) for each in new)]
 
 
 def apply(world: World, saved: release.SavedPlan) -> list[Released]:
     """Exactly the saved plans, all of them or none."""
     if len(saved.all) == 1:
         return [release.apply(world, saved)]
-    plans = {each.function: each for each in saved.all}
-    functions = tuple(world.functions(name)[0] for name in plans)
     first = saved.all[0]
     environment = world.environment(first.environment)
-    request = {"build": first.build, "target": f"version:{first.version}", **saved.asked}
-    with _running(world, first.kind, functions, environment, request) as crew:
+    there = {each.title: each for each in parts_of(world.functions(), environment)}
+    plans = {f"{each.function} in {each.region}" if each.region else each.function: each for each in saved.all}
+    parts = _known(there, plans)
+    request = {"build": first.build, "target": release.asked_of(first), **saved.asked}
+    with _running(world, first.kind, parts, environment, request) as crew:
 
         def check(member: Member) -> None:
             member.takes(release.still_true(member.session, plans[member.name]))
@@ -112,20 +118,34 @@ def plan(
 ) -> tuple[Plan, ...]:
     """The deploys as they would be carried out now, in that order; nothing is changed but that packages are made."""
     at = release.commit(world)
-    sessions = [world.session(each, environment) for each in functions]
-    made = [release.build(each) for each in sessions]
-    name = release.build_id(world, _all_of(made), given, at)
+    sessions = [world.session(each.function, each.place) for each in parts_of(functions, environment)]
+    made: dict[str, Artifact] = {}
+    packages = []
+    for session in sessions:
+        own = session.function.name
+        if session.function.build == "image" or own not in made:
+            made[own] = release.build(session)
+        packages.append(made[own])
+    name = release.build_id(world, _all_of(list(made.values())), given, at)
     return tuple(
-        release.planned_deploy(session, package, name) for session, package in zip(sessions, made, strict=True)
+        release.planned_deploy(session, package, name) for session, package in zip(sessions, packages, strict=True)
     )
+
+
+def plan_promote(
+    world: World, functions: tuple[Function, ...], environment: Environment, target: str
+) -> tuple[Plan, ...]:
+    parts = parts_of(functions, environment)
+    return tuple(release.plan_promote(world, each.function, each.place, target) for each in parts)
 
 
 def plan_rollback(
     world: World, functions: tuple[Function, ...], environment: Environment, to: str | None
 ) -> tuple[Plan, ...]:
-    if len(functions) > 1 and to is None:
-        functions, _new = _of_last_release(world, functions, environment)
-    return tuple(release.plan_rollback(world, each, environment, to) for each in functions)
+    parts = parts_of(functions, environment)
+    if len(parts) > 1 and to is None:
+        parts, _new = _of_last_release(world, parts, environment)
+    return tuple(release.plan_rollback(world, each.function, each.place, to) for each in parts)
 
 
 def resume(world: World, run: Run, *, back: bool = False) -> list[Released]:
@@ -134,11 +154,11 @@ def resume(world: World, run: Run, *, back: bool = False) -> list[Released]:
         return [release.resume(world, run)]
     release.must_have_ended(run)
     world.as_asked(run)
-    functions = tuple(world.functions(name)[0] for name in run.members)
-    environment = world.environment(run.environment)
+    environment = world.environment_of(run)
+    parts = _known({each.title: each for each in parts_of(world.functions(), environment)}, run.members)
     decided = _decided(world, run)
     request = {**run.request, "resumes": run.id, "release": run.request.get("release") or run.id}
-    with _running(world, run.command, functions, environment, request, earlier=_parts(world, run)) as crew:
+    with _running(world, run.command, parts, environment, request, earlier=_parts(world, run)) as crew:
         if decided is not None:
             direction, shifts = decided
             if back or direction == "restore":
@@ -158,6 +178,8 @@ def _deploy(crew: ReleaseSet, given: str | None) -> list[Released]:
     world = crew.world
     at = release.commit(world)  # now: tests may write into the tree
 
+    firsts = {each.function.name: each for each in reversed(crew.members)}
+
     def package(member: Member) -> None:
         if member.earlier:
             run, before = member.earlier
@@ -166,8 +188,13 @@ def _deploy(crew: ReleaseSet, given: str | None) -> list[Released]:
             member.tests = unit_tests(member.session)
             member.artifact = release.build(member.session)
 
-    crew.together(package, crew.members, phase="building", at_once=os.cpu_count() or 2, apart=_folder)
-    made = [each.artifact for each in crew.members if each.artifact]
+    once = [each for each in crew.members if firsts[each.function.name] is each]
+    crew.together(package, once, phase="building", at_once=os.cpu_count() or 2, apart=_folder)
+    made = [each.artifact for each in once if each.artifact]
+    for each in crew.members:  # the same package in every region; an image lies in each
+        first = firsts[each.function.name]
+        image = each is not first and each.session.function.build == "image"
+        each.artifact, each.tests = release.build(each.session) if image else first.artifact, first.tests
     before = (each.earlier[1].packaged for each in crew.members if each.earlier)
     name = next((BuildId(each["build"]) for each in before if each), None)
     name = name or release.build_id(world, _all_of(made), given, at)
@@ -193,12 +220,39 @@ def _move(crew: ReleaseSet, ask: Callable[[Session], Plan]) -> list[Released]:
     return crew.carry_out()
 
 
-class Member:
-    """One function of a release: its session, its plan, how far it is."""
+class Part(NamedTuple):
+    """What moves by itself: a function in one region. Those of one `wave` (counted from 0) move together."""
 
-    def __init__(self, function: Function, session: Session, row: Progress, earlier: tuple[Run, Told] | None) -> None:
-        self.function = function
-        self.name = function.name
+    function: Function
+    place: Environment
+    wave: int = 0
+
+    @property
+    def title(self) -> str:
+        return places.title(self.function.name, self.place)
+
+
+def parts_of(functions: Iterable[Function], environment: Environment) -> tuple[Part, ...]:
+    """In the order they move: by waves, their regions, and the functions of the file."""
+    waves, functions = enumerate(places.waves(environment)), tuple(functions)
+    return tuple(Part(function, place, n) for n, wave in waves for place in wave for function in functions)
+
+
+def _known(there: Mapping[str, Part], titles: Iterable[str]) -> tuple[Part, ...]:
+    """The parts of these titles. Raises UnknownTarget where the file has one of them no more."""
+    chosen = {*titles}
+    if gone := next((each for each in chosen if each not in there), None):
+        raise unknown("function", gone, there, "pointsman.toml has")
+    return tuple(part for title, part in there.items() if title in chosen)
+
+
+class Member:
+    """One part of a release: its session, its plan, how far it is. `name` says which function, and where."""
+
+    def __init__(self, part: Part, session: Session, row: Progress, earlier: tuple[Run, Told] | None) -> None:
+        self.part = part
+        self.function = part.function
+        self.name = part.title
         self.session = session
         self.row = row
         self.earlier = earlier
@@ -243,7 +297,7 @@ class ReleaseSet:
         self,
         world: World,
         command: str,
-        functions: tuple[Function, ...],
+        parts: tuple[Part, ...],
         environment: Environment,
         request: dict[str, object],
         earlier: Mapping[str, Run],
@@ -255,31 +309,31 @@ class ReleaseSet:
         self.decided = False  # whether aliases may have moved
         self.restored = False
         self.left: list[str] = []  # what is not put back, and why
-        names = tuple(each.name for each in functions)
+        names = tuple(each.title for each in parts)
         self.run = world.begin(world.run_id(), command, names, environment, request)
-        self.members = [self._member(n, each, earlier.get(each.name)) for n, each in enumerate(functions, 1)]
+        self.members = [self._member(n, each, earlier.get(each.title)) for n, each in enumerate(parts, 1)]
 
-    def _member(self, number: int, function: Function, earlier: Run | None) -> Member:
-        row = Progress(function=function.name)
+    def _member(self, number: int, part: Part, earlier: Run | None) -> Member:
+        row = Progress(function=part.title)
         run, world = f"{self.run.id}-{number}", self.world
         request = {**self.run.request, "resumes": earlier.id if earlier else ""}
-        world.begin(run, self.command, (function.name,), self.environment, request, part_of=self.run.id)
+        world.begin(run, self.command, (part.function.name,), part.place, request, part_of=self.run.id)
 
         def say(line: str) -> None:
             row.doing = line
-            world.say(f"{function.name}: {line}")
+            world.say(f"{part.title}: {line}")
 
         def echo(line: str) -> None:
             row.doing = line
             if world.echo:
-                world.echo(f"{function.name}: {line}")
+                world.echo(f"{part.title}: {line}")
 
-        session = world.beside(say=say, echo=echo, halted=self.halt.is_set).session(function, self.environment, run)
+        session = world.beside(say=say, echo=echo, halted=self.halt.is_set).session(part.function, part.place, run)
         session.part_of = self.run.id
         session.release = str(self.run.request.get("release") or self.run.id)
         before = (earlier, told(world, earlier)) if earlier else None
         session.approved = before[1].approved if before else {}
-        return Member(function, session, row, before)
+        return Member(part, session, row, before)
 
     # Forward
 
@@ -323,12 +377,15 @@ class ReleaseSet:
             member.work.execution.approve()
 
     def _move(self, movers: Sequence[Member], shifts: tuple[Shift, ...]) -> None:
-        """One after the other, in the file's order. Whatever stops it, Ctrl-C too: those that moved go back."""
+        """One after the other, in the file's order, and the regions of a wave side by side.
+
+        Whatever stops it, Ctrl-C too: those that moved go back.
+        """
         tried = 0
         try:
-            for member in movers:
-                tried += 1
-                self.together(_moves, [member], phase="moving", then="moved")
+            for group in _waves(movers):
+                tried += len(group)
+                self.together(_moves, group, phase="moving", then="moved", apart=_regions, stop=True)
         except (Exception, KeyboardInterrupt) as error:
             self.halt.clear()
             self._go_back(shifts[:tried], error)
@@ -356,7 +413,7 @@ class ReleaseSet:
             assert planned is not None, "a move is decided on plans that were written down"
             now = plan_move(
                 "promote",
-                function=member.name,
+                function=member.function.name,
                 environment=self.environment.name,
                 alias=shift.alias,
                 name=shift.name,
@@ -406,8 +463,9 @@ class ReleaseSet:
                 member.row.phase = "left"
                 self.left.append(f"{back.alias} of {back.function} is left as it is: {back.why}.")
                 continue
+            made = msgspec.structs.replace(back, function=member.function.name)
             try:
-                self.together(_moves, [_taking(member, back)], phase="moving back", then="moved back")
+                self.together(_moves, [_taking(member, made)], phase="moving back", then="moved back")
             except (PointsmanError, OSError) as error:
                 failed[back.function] = error
             else:
@@ -423,14 +481,14 @@ class ReleaseSet:
         """After a move that failed. The error gets told what was put back; or is replaced, where that failed too."""
         what = error.what if isinstance(error, PointsmanError) else "interrupted"
         # An answer that never came: the call may land yet. A new revision id in its way makes sure that it does not.
-        unsure = {shifts[-1].function} if isinstance(error, Ambiguous) else set()
+        unsure = {each.name for each in self.members if isinstance(each.error, Ambiguous)}
         try:
             done = self.put_back(shifts, what.splitlines()[0], unsure=unsure)
         except NotRestored as worse:
             worse.add_note(f"It was to be moved back because: {what}")
             raise worse from error
         told_ = [
-            f"Moved back: {each.alias} of {each.function}, "
+            f"Moved back: {each.alias} of {each.function}{f' in {each.region}' if each.region else ''}, "
             + (f"to version {each.version}." if each.version else "which is removed again.")
             for each in done
         ]
@@ -482,8 +540,14 @@ class ReleaseSet:
         """For `--json`: how the release stands, function by function."""
         alias = self.environment.alias
         members = [
-            {"function": row.function, "alias": alias, "version": row.version, "phase": row.phase}
-            for row in self._rows()
+            {
+                "function": each.function.name,
+                **({"region": region} if (region := places.one_of_several(each.part.place)) else {}),
+                "alias": alias,
+                "version": row.version,
+                "phase": row.phase,
+            }
+            for each, row in zip(self.members, self._rows(), strict=True)
         ]
         return {"run": self.run.id, "outcome": outcome, "members": members}
 
@@ -496,15 +560,19 @@ class ReleaseSet:
         then: str = "waiting",
         at_once: int = AT_ONCE,
         apart: Callable[[Sequence[Member]], Sequence[Sequence[Member]]] | None = None,
+        stop: bool = False,
     ) -> None:
         """In threads; waits for all of them, whoever fails. Raises the first error in the file's order.
 
+        `stop`: once one failed no other begins anything more, nor goes on past the call that it is at.
         `apart` groups those that have to go one after the other. On Ctrl-C no further call is sent, those under way
         are waited for (nobody could say afterwards whether they took effect), and KeyboardInterrupt goes on its way.
         """
 
         def one_by_one(group: Sequence[Member]) -> None:
             for member in group:
+                if stop and self.halt.is_set():
+                    return
                 member.row.starts(phase, self.world.clock.now())
                 ends = then
                 try:
@@ -512,6 +580,8 @@ class ReleaseSet:
                 except BaseException as error:  # noqa: BLE001 (raised again below, by the thread that waits)
                     member.error = error
                     ends = "stopped" if self.halt.is_set() else "failed"
+                    if stop:
+                        self.halt.set()
                 member.row.stops(ends, self.world.clock.now())
 
         self._show()  # before the first line is said: from now on the table tells it
@@ -527,6 +597,8 @@ class ReleaseSet:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
         failed = [each for each in members if each.error]
+        if stop and len(failed) > 1:  # those that were stopped are not the reason
+            failed = [each for each in failed if not isinstance(each.error, Interrupted)] or failed
         if failed:
             first = failed[0].error
             assert first is not None
@@ -578,13 +650,13 @@ class ReleaseSet:
 def _running(
     world: World,
     command: str,
-    functions: tuple[Function, ...],
+    parts: tuple[Part, ...],
     environment: Environment,
     request: dict[str, object],
     *,
     earlier: Mapping[str, Run] | None = None,
 ) -> Iterator[ReleaseSet]:
-    crew = ReleaseSet(world, command, functions, environment, request, earlier or {})
+    crew = ReleaseSet(world, command, parts, environment, request, earlier or {})
     try:
         yield crew
     except BaseException as error:
@@ -602,6 +674,21 @@ def _taking(member: Member, made: Plan) -> Member:
     member.error = None
     member.takes(made, decided=True)
     return member
+
+
+def _waves(members: Iterable[Member]) -> Iterator[list[Member]]:
+    """What moves together: one by one in a single region, the whole wave in several."""
+    for _wave, group in groupby(members, key=lambda each: each.part.wave):
+        wave = list(group)
+        yield from [wave] if len(_regions(wave)) > 1 else [[each] for each in wave]
+
+
+def _regions(members: Iterable[Member]) -> list[list[Member]]:
+    """Those of one region go one after the other."""
+    groups: dict[str | None, list[Member]] = {}
+    for each in members:
+        groups.setdefault(each.part.place.region, []).append(each)
+    return list(groups.values())
 
 
 def _folder(members: Sequence[Member]) -> list[list[Member]]:
@@ -637,7 +724,10 @@ def _decided(world: World, run: Run) -> tuple[str, tuple[Shift, ...]] | None:
 def _parts(world: World, run: Run) -> dict[str, Run]:
     """Each member's last run: of this release, or of the one that it resumed."""
     before = _resumed(world, run)
-    return {**(_parts(world, before) if before else {}), **{each.function: each for each in world.ledger.parts(run.id)}}
+    return {
+        **(_parts(world, before) if before else {}),
+        **{each.titles[0]: each for each in world.ledger.parts(run.id)},
+    }
 
 
 def _resumed(world: World, run: Run) -> Run | None:
@@ -645,28 +735,28 @@ def _resumed(world: World, run: Run) -> Run | None:
     return next((each for each in world.ledger.runs() if each.id == earlier), None) if earlier else None
 
 
-def _finish(world: World, functions: tuple[Function, ...], environment: Environment) -> None:
+def _finish(world: World, parts: tuple[Part, ...], environment: Environment) -> None:
     """A release that was interrupted while it moved comes first: a new one on top could leave some of it behind."""
-    if len(world.project.functions) == 1:
+    if len(world.project.functions) == 1 and not environment.regions:
         return
-    if (run := _half_moved(world, functions, environment)) is not None:
+    if (run := _half_moved(world, parts, environment)) is not None:
         world.say(f"first the {run.command} that was interrupted while it moved (run {run.id})")
         resume(world, run)
 
 
-def _half_moved(world: World, functions: tuple[Function, ...], environment: Environment) -> Run | None:
-    names = {each.name for each in functions}
+def _half_moved(world: World, parts: tuple[Part, ...], environment: Environment) -> Run | None:
+    names = {each.title for each in parts}
     meant = (each for each in world.ledger.open_runs() if each.environment == environment.name)
     run = next((each for each in meant if names & {*each.members}), None)
     return run if run and _decided(world, run) else None
 
 
 def _of_last_release(
-    world: World, functions: tuple[Function, ...], environment: Environment
-) -> tuple[tuple[Function, ...], tuple[Function, ...]]:
-    """(what goes back, what has nowhere to go back to): the functions that moved together last."""
+    world: World, parts: tuple[Part, ...], environment: Environment
+) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
+    """(what goes back, what has nowhere to go back to): the parts that moved together last."""
     moves = world.ledger.moves_by_function(environment.name, environment.alias)
-    back, first = last_release({each.name: moves.get(each.name, ()) for each in functions})
+    back, first = last_release({each.title: moves.get(each.title, ()) for each in parts})
     if not back:
         known = "it was the first for all its functions" if first else "the ledger knows no release of it"
         raise UnknownTarget(
@@ -674,12 +764,13 @@ def _of_last_release(
             next=f"Say which function, or which build: `pointsman rollback {environment.alias} --to BUILD`.",
         )
     return (
-        tuple(each for each in functions if each.name in back),
-        tuple(each for each in functions if each.name in first),
+        tuple(each for each in parts if each.title in back),
+        tuple(each for each in parts if each.title in first),
     )
 
 
-def _stays(function: Function, environment: Environment) -> Released:
+def _stays(part: Part) -> Released:
+    function, environment = part.function, part.place
     why = "it was new in that release, and there is nothing before it"
     return Released(
         command="rollback",
@@ -695,7 +786,8 @@ def _stays(function: Function, environment: Environment) -> Released:
         moved=False,
         why=why,
         tests={},
+        region=places.one_of_several(environment),
     )
 
 
-__all__ = ["apply", "deploy", "plan", "plan_rollback", "promote", "resume", "roll_back"]
+__all__ = ["apply", "deploy", "parts_of", "plan", "plan_promote", "plan_rollback", "promote", "resume", "roll_back"]

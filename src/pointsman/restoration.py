@@ -10,7 +10,10 @@ from pointsman.plan import Expects, Plan, RemoveAlias, RestoreAlias
 
 
 class Shift(Value, frozen=True, kw_only=True):
-    """One function's part of a release: to which version its alias moves, and what it was before (None: not there)."""
+    """One function's part of a release: to which version its alias moves, and what it was before (None: not there).
+
+    `function`: as it is called beside the others, which says the region where there are several.
+    """
 
     function: str
     name: FunctionName

@@ -23,6 +23,7 @@ from pointsman import (
     gates,
     gating,
     owners,
+    places,
     report_page,
     reporting,
     sharing,
@@ -32,6 +33,7 @@ from pointsman import (
 from pointsman import rollout as machine
 from pointsman.aws import metrics
 from pointsman.aws.transports import Clock
+from pointsman.config import Environment
 from pointsman.config import Rollout as Declared
 from pointsman.errors import (
     Ambiguous,
@@ -118,6 +120,10 @@ class Known(Value, frozen=True, kw_only=True):
         return self.rollout.canary
 
     @property
+    def region(self) -> str:
+        return FunctionArn.parse(self.arn).region
+
+    @property
     def open(self) -> bool:
         """Whether the alias may be half-way still: one that is stuck has ended for its watcher, not for the alias."""
         return not self.rollout.ended or isinstance(self.rollout.state, machine.Stuck)
@@ -132,10 +138,10 @@ def known(ledger: Ledger, arn: FunctionArn, alias: str) -> Known | None:
     return _known(ledger, entry) if entry else None
 
 
-def called(ledger: Ledger, name: str = "", functions: Sequence[str] = ()) -> Known | None:
+def called(ledger: Ledger, name: str = "", functions: Sequence[str] = (), region: str = "") -> Known | None:
     """The rollout with this id, or of an alias or environment of this name: the newest that is open, else the newest.
 
-    `functions`: of one of these only. Without either any will do.
+    `functions`: of one of these only; `region`: there only. Without any of them any will do.
     """
     newest: Known | None = None
     seen: set[tuple[str, str]] = set()
@@ -144,6 +150,8 @@ def called(ledger: Ledger, name: str = "", functions: Sequence[str] = ()) -> Kno
         if name and name not in (body["id"], body["alias"], body["environment"]):
             continue
         if functions and body["function"] not in functions:
+            continue
+        if region and FunctionArn.parse(entry.function).region != region:
             continue
         if newest and (entry.function, entry.subject) in seen:
             continue  # only the newest of an alias can be open
@@ -240,9 +248,15 @@ def prologue(ledger: Ledger, there: Known) -> story.Story:
     )
 
 
+def where(world: World, there: Known) -> Environment:
+    """The environment of a rollout; of several regions, the one its function is in."""
+    found = world.environment_called(there.opened.environment)
+    return places.in_region(found, there.region) if found.regions else found
+
+
 def pauses(world: World, there: Known) -> bool:
     """Whether what it waits for now is a pause, which `rollout resume` ends."""
-    state, environment = there.rollout.state, world.environment(there.opened.environment)
+    state, environment = there.rollout.state, where(world, there)
     if not isinstance(state, machine.Gating):
         return False
     return any(each.gate.pause for each in gates.standing(environment, state.moment, state.weight))

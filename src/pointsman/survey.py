@@ -89,9 +89,10 @@ class Difference(Value, frozen=True, kw_only=True):
 
 def places(world: World, function: Function) -> list[tuple[Session, tuple[Environment, ...]]]:
     """One session per set of credentials and region, with the environments that share it."""
-    found: dict[tuple[str | None, ...], list[Environment]] = defaultdict(list)
-    for each in world.project.environments.values():
-        found[(each.region, each.profile, each.role_arn, each.account)].append(each)
+    found: dict[tuple[object, ...], list[Environment]] = defaultdict(list)
+    for each in world.everywhere():
+        own = each.functions.get(function.name)
+        found[(each.region, each.profile, each.role_arn, each.account, own and own.stack)].append(each)
     return [(world.session(function, group[0]), tuple(group)) for group in found.values()]
 
 
@@ -151,8 +152,7 @@ def rolling_told(ledger: Ledger, arn: FunctionArn, alias: Alias, *, ours: bool =
 
 
 def _unfinished(session: Session) -> str:
-    open_runs = session.ledger.open_runs()
-    run = next((each for each in open_runs if session.function.name in (each.members or (each.function,))), None)
+    run = next((each for each in session.ledger.open_runs() if session.title in each.titles), None)
     if run is None:
         return ""
     return unfinished_told(run)

@@ -20,14 +20,16 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from pointsman import places
 from pointsman.aws.budget import LAMBDA, Allowance, Budgets
 from pointsman.aws.gateway import Gateway
 from pointsman.aws.operation import Transport
-from pointsman.aws.transports import Call, Clock, Count, Halt, Journal, ReadOnly, Retry, Throttle, Waking
+from pointsman.aws.transports import Call, Clock, Count, Declared, Halt, Journal, ReadOnly, Retry, Throttle, Waking
 from pointsman.branches import alias_name, pull_request, titled
 from pointsman.config import CloudFormation, Direct, Environment, Existing, Function, Project, Terraform
 from pointsman.errors import (
     AccountMismatch,
+    CredentialsRefused,
     GateRefused,
     LedgerError,
     LostRace,
@@ -41,6 +43,7 @@ from pointsman.model import Alias, Artifact, FunctionArn, FunctionName, Role, Va
 
 if TYPE_CHECKING:
     from pointsman.aws.dynamodb import Table
+    from pointsman.aws.identity import Identity
     from pointsman.aws.wire import Wire
     from pointsman.plan import Plan
 
@@ -119,6 +122,8 @@ class Options(Value, frozen=True, kw_only=True):
     supersede: bool = False  # a rollout that is under way is ended first
     outside_window: bool = False
     wait_s: float = 300
+    region: str = ""  # of an environment that has several, this one alone
+    mfa: str = ""  # the code of the MFA device a role asks for
 
     @property
     def how(self) -> dict[str, object]:
@@ -139,6 +144,7 @@ class World:
     show: Callable[[str], None] = lambda _line: None  # what must have been seen before it is done
     echo: Callable[[str], None] | None = None
     ask: Callable[[str], bool] | None = None
+    answer: Callable[[str], str] | None = None  # puts a question that is answered in words
     wrap: Callable[[Transport], Transport] = lambda transport: transport
     draw: Callable[[], float] = random.random
     local: bool = False  # a rehearsal: the endpoint is on this machine
@@ -154,7 +160,9 @@ class World:
     _refreshed: float = 0.0
     ledger_calls: list[Call] = field(default_factory=list)  # of a ledger in a table: not the release's
     _ledger: Ledger | None = None
-    _wires: dict[tuple[str | None, ...], tuple[Wire, Transport, Allowance]] = field(default_factory=dict)
+    _wires: dict[tuple[object, ...], tuple[Wire, Transport, Allowance]] = field(default_factory=dict)
+    _identities: dict[tuple[object, ...], Identity] = field(default_factory=dict)
+    _codes: list[str] = field(default_factory=list)  # of MFA, that were used: AWS takes each once
     _budgets: Budgets | None = None
 
     def __post_init__(self) -> None:
@@ -298,7 +306,7 @@ class World:
     ) -> World:
         """The same world for one of several threads: one ledger, one budget of calls, but a voice of its own."""
         _ = self.ledger  # opened now, by one
-        return replace(self, say=say, echo=echo, halted=halted)
+        return replace(self, say=say, echo=echo, halted=halted, watched=None)
 
     def refresh(self) -> None:
         """Learn what others wrote into the ledger, every few seconds at most: of a team's it is a paid read."""
@@ -320,8 +328,34 @@ class World:
             raise unknown("function", wrong, there, "pointsman.toml has")
         return tuple(each for name, each in there.items() if name in chosen or not chosen)
 
-    def environment(self, to: str | None) -> Environment:
-        """By name or alias; `branch:NAME` and `pr:NUMBER` are branches'; without one, the first of the file."""
+    def environment(self, to: str | None, region: str = "") -> Environment:
+        """By name or alias; `branch:NAME` and `pr:NUMBER` are branches'; without one, the first of the file.
+
+        `region`: there alone; else as `--region` says, else in all it has. Raises UsageError for one it does not have.
+        """
+        found = self.environment_called(to)
+        region = region or self.options.region
+        if not region or found.region == region:
+            return found
+        if found.region or (found.regions and region not in found.regions):
+            there = f"It is in {', '.join(found.regions or (found.region or '',))}."
+            raise UsageError(f"environment {found.name} is not in {region}", where="--region", next=there)
+        return places.in_region(found, region)
+
+    def environment_of(self, run: Run) -> Environment:
+        """Where a run of the ledger went to: a region alone, if it was narrowed to one."""
+        return self.environment(run.environment, str(run.request.get("region") or ""))
+
+    def everywhere(self) -> tuple[Environment, ...]:
+        """Every environment of the file in each of its regions; with `--region`, in that one."""
+        region = self.options.region
+        found = (place for each in self.project.environments.values() for place in places.each(each))
+        if not region:
+            return tuple(found)
+        return tuple(places.in_region(each, region) for each in found if each.region in (None, region))
+
+    def environment_called(self, to: str | None) -> Environment:
+        """The same with all its regions, whatever was asked for."""
         environments = self.project.environments
         if not environments:
             raise UsageError(
@@ -385,8 +419,8 @@ class World:
 
     @property
     def model(self) -> Environment:
-        """The environment that branches are like."""
-        return self.environment(self.project.branches.like)
+        """The environment that branches are like; of several regions the first, for a branch lives in one."""
+        return places.each(self.environment(self.project.branches.like))[0]
 
     def branch_called(self, text: str) -> str:
         """The branch that the ledger knows by this name or alias, "" where it knows none."""
@@ -400,28 +434,82 @@ class World:
     def wire(self, environment: Environment) -> tuple[Wire, Transport, Allowance]:
         """One connection per credentials and region. A rehearsal has credentials of its own.
 
-        The budget of calls is the account's, in that region, whoever's credentials reach it.
+        The budget of calls is the account's, in that region, whoever's credentials reach it. Raises UsageError for an
+        environment of several regions that was not narrowed to one.
         """
         from pointsman.aws.wire import Wire
 
-        region, profile, role = environment.region, environment.profile, environment.role_arn
-        if self.local:
-            profile, role = None, _local_role(environment)
-        key = (region, profile, role)
+        if environment.regions and not environment.region:
+            raise UsageError(
+                f"environment {environment.name} is in {', '.join(environment.regions)}",
+                next="Say which is meant: --region REGION.",
+            )
+        region = environment.region
+        identity = self.identity(environment)
+        key = (region, id(identity))
         if key not in self._wires:
             timeout = float(self.environ.get("POINTSMAN_CALL_TIMEOUT", "60"))
-            wire = Wire(region=region, profile=profile, role_arn=role, actor=self.actor.by, timeout=timeout)
+            wire = Wire(region=region, timeout=timeout, identity=identity)
             count = Count(self.wrap(wire), time.perf_counter)
             count.calls = self.calls
-            account = environment.account or account_of(role) or (_LOCAL if self.local else "")
+            account = places.account(environment) or (places.REHEARSED if self.local else "")
             assert self._budgets is not None
             self._wires[key] = (wire, count, Allowance(self._budgets, account, region or ""))
         return self._wires[key]
 
+    def identity(self, environment: Environment) -> Identity:
+        """As whom: the same for all regions, so that a role is assumed, and a code asked for, once."""
+        from pointsman.aws.identity import Identity, Role
+
+        profile, role = environment.profile, None
+        if self.local:
+            profile, arn = None, _local_role(environment)
+            role = Role(arn=arn) if arn else None
+        elif environment.role_arn:
+            role = Role(
+                arn=environment.role_arn,
+                external_id=environment.external_id,
+                mfa_serial=environment.mfa_serial,
+                duration=environment.role_duration,
+                token_file=environment.web_identity_token_file,
+            )
+        key = (profile, repr(role))
+        if key not in self._identities:
+            timeout = float(self.environ.get("POINTSMAN_CALL_TIMEOUT", "60"))
+            self._identities[key] = Identity(
+                profile=profile, role=role, actor=self.actor.by, code=self._mfa_code, timeout=timeout
+            )
+        return self._identities[key]
+
+    def _mfa_code(self, device: str) -> str:
+        """The one that was given; once that is used, and where there is a person, the one they read off it now."""
+        given = self.options.mfa or self.environ.get("POINTSMAN_MFA_CODE", "")
+        if given and given not in self._codes:
+            self._codes.append(given)
+            return given
+        if self.answer is None:
+            what = "was used already, and AWS takes each once" if given else "is asked for, and nobody is there to ask"
+            raise CredentialsRefused(
+                f"the {device} {what}",
+                where="signing in to AWS",
+                next="Give the present one: `--mfa CODE`, or POINTSMAN_MFA_CODE; a longer `role_duration` helps.",
+            )
+        return self.answer(device)
+
     def door(self, environment: Environment, run: str = "", function: str = "") -> Door:
-        """To an account and region as a whole. Without a run it only looks: every mutating call is refused."""
+        """To an account and region as a whole. Without a run it only looks: every mutating call is refused.
+
+        With one, nothing that mutates is sent before the credentials are known to be the declared account's.
+        """
         wire, count, allowance = self.wire(environment)
-        chain = Journal(count, Recorder(self.ledger, run, function)) if run else ReadOnly(count)
+        chain: Transport = Journal(count, Recorder(self.ledger, run, function)) if run else ReadOnly(count)
+
+        def check(inner: Transport) -> None:
+            ask = Gateway(Retry(inner, self.clock, self.draw)).caller_account
+            must_be_account(environment, wire.identity, "", ask)
+
+        if environment.account and run:
+            chain = Declared(chain, check)
 
         def gateway(inner: Transport, clock: Clock) -> Gateway:
             paced = Throttle(inner, clock, allowance, self.say)
@@ -429,15 +517,30 @@ class World:
 
         undoing = gateway(chain, self.clock)
         halting = gateway(Halt(chain, self.halted), Waking(self.clock, self.halted)) if self.halted else undoing
+        if environment.bucket and "{" in environment.bucket:
+            bucket = self._filling(environment, undoing, wire)(environment.bucket)
+            environment = msgspec.structs.replace(environment, bucket=bucket)
         return Door(environment=environment, gateway=halting, undoing=undoing, wire=wire)
+
+    def _filling(self, environment: Environment, gateway: Gateway, wire: Wire) -> Callable[[str], str]:
+        """Fills in {region} and {account}: AWS is asked for the account only where the file does not tell it."""
+
+        def fill(text: str) -> str:
+            account = places.account(environment) or (places.REHEARSED if self.local else "")
+            if "{account}" in text and not account:
+                account = wire.identity.account = wire.identity.account or gateway.caller_account()
+            return places.filled(text, region=wire.region, account=account)
+
+        return fill
 
     def session(self, function: Function, environment: Environment, run: str = "") -> Session:
         """Without a run the session only looks: every mutating call is refused before it is sent."""
         door = self.door(environment, run, function.name)
+        fill = self._filling(environment, door.undoing, door.wire)
         return Session(
             world=self,
-            function=function,
-            environment=environment,
+            function=places.function_at(function, environment, fill),
+            environment=door.environment,
             gateway=door.gateway,
             undoing=door.undoing,
             wire=door.wire,
@@ -477,6 +580,8 @@ class World:
 
         Raises GateRefused where the environment's window is shut: for a deploy or promotion, once, when it begins.
         """
+        region = places.one_of_several(environment)
+        request = {**({"region": region} if region else {}), **request}
         begins = command in ("deploy", "promote") and not part_of and "resumes" not in request
         overridden = self.outside_window(environment) if begins else ""
         run = Run(
@@ -581,6 +686,7 @@ class Session:
     role: str = ""  # of the version that is to be served, where that is published already
     roles: dict[str, Role] = field(default_factory=dict)  # by ARN, with their policies, as looked at in this run
     warnings: list[str] = field(default_factory=list)  # what the person asking should know, though it stops nothing
+    carried: Any = None  # where the bits of a promotion come from (carrying.Source), if from another place
     saved: Plan | None = None  # the plan of a file that is being applied: what it decided is not decided again
     approved: Mapping[str, str] = field(default_factory=dict)  # by the run that is resumed: "ALIAS version" → by whom
     rollout: dict[str, Any] | None = None  # the one that ended in this run: id, outcome, where its reports lie
@@ -592,6 +698,11 @@ class Session:
     @property
     def say(self) -> Callable[[str], None]:
         return self.world.say
+
+    @property
+    def title(self) -> str:
+        """The function, and where its environment has several regions, this one."""
+        return places.title(self.function.name, self.environment)
 
     @property
     def source(self) -> Path:
@@ -609,7 +720,7 @@ class Session:
     def provision_key(self) -> str:
         provision = self.function.provision
         where = f"{provision.stack}/{provision.function}" if isinstance(provision, CloudFormation) else ""
-        return f"{self.place.name}/{where}/{self.function.name}"
+        return f"{places.title(self.place.name, self.place)}/{where}/{self.function.name}"
 
     @property
     def place(self) -> Environment:
@@ -617,17 +728,12 @@ class Session:
         return self.world.model if self.environment.branch else self.environment
 
     def check_account(self, arn: FunctionArn | None) -> None:
-        """Before the first write: do the credentials belong to the declared account? An ARN tells without a call."""
-        declared = self.environment.account
-        if declared is None:
-            return
-        account = arn.account if arn else self.gateway.caller_account()
-        if account != declared:
-            raise AccountMismatch(
-                f"the credentials belong to account {account}, but {self.environment.name} is in account {declared}",
-                where=f"environment {self.environment.name}",
-                next="Nothing was changed. Use the right profile, role or credentials.",
-            )
+        """Do the credentials belong to the declared account? An ARN tells without a call, and as early as can be.
+
+        Where nobody asks, the door does before the first write.
+        """
+        told = arn.account if arn else ""
+        must_be_account(self.environment, self.wire.identity, told, self.gateway.caller_account)
 
     def test_environment(self, arn: FunctionArn | None, qualifier: str | None) -> dict[str, str]:
         """What test commands get beside the caller's own environment."""
@@ -650,6 +756,23 @@ class Session:
         if qualifier:
             given["POINTSMAN_QUALIFIER"] = qualifier
         return given
+
+
+def must_be_account(environment: Environment, identity: Identity, told: str, ask: Callable[[], str]) -> None:
+    """Raises AccountMismatch where these are not the declared account's credentials. AWS is asked once for each.
+
+    `told`: the account of an ARN that AWS answered with, "" where there is none yet.
+    """
+    if environment.account is None:
+        return
+    with identity.lock:
+        account = identity.account = told or identity.account or ask()
+    if account != environment.account:
+        raise AccountMismatch(
+            f"the credentials belong to account {account}, but {environment.name} is in account {environment.account}",
+            where=f"environment {environment.name}",
+            next="Nothing was changed. Use the right profile, role or credentials.",
+        )
 
 
 def unknown(what: str, name: str, there: object, whose: str) -> UnknownTarget:

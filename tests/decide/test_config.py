@@ -238,7 +238,10 @@ def test_all_problems_are_told_at_once_and_each_in_one_line(folder: Path) -> Non
         ('build = "node"\nprovision = { with = "direct" }', "provision.role is missing; must be a role"),
         ('build = "node"\nprovision = { with = "direct", role = "arn:aws:iam::1:role/x" }', "must be a role"),
         ('build = "node"\nprovision = { with = "existing", name = "a/b" }', "must be a function name"),
-        ('build = "node"\nprovision = { with = "existing", memory = 1 }', "belongs in [function.*.provision]"),
+        (
+            'build = "node"\nprovision = { with = "existing", memory = 1 }',
+            "belongs in [environment.*.function.*] or [function.*.provision]",
+        ),
         (
             'build = "node"\nprovision = { with = "cloudformation", stack = "s", function = "f", template = "no" }',
             'provision.template is "no"; must be a file',

@@ -27,7 +27,7 @@ class Found(NamedTuple):
 
 class Images(Sender):
     def image(self, account: str, repository: str, tag: str) -> Found | None:
-        """None where there is no such image or repository."""
+        """None where there is no such image or repository. `tag`: or its digest, sha256:…"""
         import json
 
         def read(reply: Reply) -> Found | None:
@@ -51,7 +51,7 @@ class Images(Sender):
                 subject=f"{repository}:{tag}",
                 registryId=account,
                 repositoryName=repository,
-                imageIds=[{"imageTag": tag}],
+                imageIds=[{"imageDigest" if tag.startswith("sha256:") else "imageTag": tag}],
                 acceptedMediaTypes=[*_MANIFESTS, *_INDEXES],
             )
         except NotFound:

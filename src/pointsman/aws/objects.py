@@ -53,6 +53,17 @@ class Objects(Sender):
         checksum = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": _sha256(body)}
         self._send("PutObject", nothing, mutates=True, Body=body, **checksum, **more, **_of(bucket, key))
 
+    def copy_object(self, source: str, source_key: str, bucket: str, key: str) -> None:
+        """Within S3, up to 5 GB: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html"""
+        self._send(
+            "CopyObject",
+            nothing,
+            mutates=True,
+            CopySource={"Bucket": source, "Key": source_key},
+            ChecksumAlgorithm="SHA256",
+            **_of(bucket, key),
+        )
+
     # In parts
 
     def begin_parts(self, bucket: str, key: str, **more: Any) -> str:

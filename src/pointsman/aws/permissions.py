@@ -97,7 +97,7 @@ CALLS: Mapping[str, Need] = {
     "s3:HeadObject": Need(("s3:GetObject",), "bucket", ("bucket",)),
     **{
         f"s3:{call}": Need(("s3:PutObject",), "bucket", ("bucket",))
-        for call in ("PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload")
+        for call in ("PutObject", "CopyObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload")
     },
     "s3:GetObject": Need(("s3:GetObject",), "backup", ("backup in S3",)),
     "s3:ListObjectsV2": Need(("s3:ListBucket",), "shelf", ("backup in S3",)),

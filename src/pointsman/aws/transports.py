@@ -1,6 +1,7 @@
 """Wrappers around one `send`: each adds one thing, and knows nothing of the others.
 
-`World` puts them together, inside out: wire, Faults (tests), Count, Journal or ReadOnly, Halt, Throttle, Retry.
+`World` puts them together, inside out: wire, Faults (tests), Count, Journal or ReadOnly, Declared, Halt, Throttle,
+Retry.
 What several functions' calls share (Count, the Throttles' budget) may be used by many threads at once.
 """
 
@@ -76,6 +77,24 @@ class Journal:
             raise
         self.sink.settled(intent, "done")
         return reply
+
+
+class Declared:
+    """Sends nothing that mutates before `check` returned once: it raises where these are another account's credentials.
+
+    Commands ask themselves as soon as an ARN tells them, which costs no call; what they forget ends here.
+    """
+
+    def __init__(self, inner: Transport, check: Callable[[Transport], None]) -> None:
+        self.inner = inner
+        self.check = check
+        self.checked = False
+
+    def send(self, operation: Operation[R]) -> R:
+        if operation.mutates and not self.checked:
+            self.check(self.inner)
+            self.checked = True
+        return self.inner.send(operation)
 
 
 class ReadOnly:

@@ -1,4 +1,4 @@
-"""The botocore transport: sends an operation, translates every failure. The only importer of botocore.
+"""The botocore transport: sends an operation, translates every failure. With `identity` the only importer of botocore.
 
 botocore's own retries are off: a lost answer to a mutating call must reach `execute` as `Ambiguous`.
 It is brought in where it is first needed: that takes as long as all else of a command's start, and `Wire.warm` does it
@@ -11,33 +11,14 @@ import os
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 
-from pointsman import __version__, errors
+from pointsman import errors
+from pointsman.aws.identity import Identity, Role, client_config
 from pointsman.aws.operation import Operation, R
 
-if TYPE_CHECKING:
-    from botocore.config import Config
-
-_SERVICES = (
-    "cloudformation",
-    "cloudtrail",
-    "ecr",
-    "cloudwatch",
-    "dynamodb",
-    "iam",
-    "lambda",
-    "s3",
-    "ssm",
-    "sts",
-    "sso",
-    "sso-oidc",
-    "signin",
-    *("apigateway", "apigatewayv2", "cloudfront", "cognito-idp", "events", "pipes", "scheduler", "sns"),
-    "stepfunctions",
-)  # those we call, or sign in with
 _CREDENTIALS = "Check AWS_PROFILE, the environment's `profile` or `role_arn` in pointsman.toml, or sign in again."
 _BY_CODE: Mapping[str, type[errors.AwsError]] = {
     **dict.fromkeys(
@@ -96,6 +77,13 @@ _NEXT: Mapping[type[errors.AwsError], str] = {
     errors.CredentialsRefused: _CREDENTIALS,
     errors.AccessDenied: "The credentials lack this permission.",
 }
+_TOKEN = "Let the role trust this job: its identity provider, audience (sts.amazonaws.com) and subject."
+_ASSUMING = {
+    "AccessDenied": "The role's trust policy must name these credentials, and they need sts:AssumeRole on it. Where it "
+    "asks for more, say that in pointsman.toml: `external_id`, `mfa_serial` (with `--mfa CODE`).",
+    "ValidationError": "Is `role_duration` longer than the role allows (an hour, where it was assumed with a role)?",
+    **dict.fromkeys(("InvalidIdentityToken", "ExpiredTokenException", "IDPRejectedClaim"), _TOKEN),
+}
 
 
 class Wire:
@@ -112,21 +100,20 @@ class Wire:
         role_arn: str | None = None,
         actor: str = "pointsman",
         timeout: float = 60,
+        identity: Identity | None = None,
     ) -> None:
         self._region = region
-        self._profile = profile
-        self._role_arn = role_arn
-        self._actor = actor
         self._timeout = timeout
         self._clients: dict[str, Any] = {}
-        self._session: Any = None
         self._lock = threading.RLock()
+        role = Role(arn=role_arn) if role_arn else None
+        self.identity = identity or Identity(profile=profile, role=role, actor=actor, timeout=timeout)
 
     @property
     def region(self) -> str:
         """The region calls go to. Raises UsageError where none is configured."""
         # botocore itself reads AWS_DEFAULT_REGION only; every other SDK reads AWS_REGION first.
-        region = self._region or os.environ.get("AWS_REGION") or self._open().get_config_variable("region")
+        region = self._region or os.environ.get("AWS_REGION") or self._configured()
         if not region:
             raise _no_region()
         return str(region)
@@ -134,7 +121,7 @@ class Wire:
     def environment(self) -> dict[str, str]:
         """What a child process needs to reach the same place: the region, and credentials that are not ambient."""
         found = {"AWS_REGION": self.region, "AWS_DEFAULT_REGION": self.region}
-        if self._profile or self._role_arn:
+        if not self.identity.ambient:
             keys = self._frozen()
             found |= {"AWS_ACCESS_KEY_ID": keys.access_key, "AWS_SECRET_ACCESS_KEY": keys.secret_key}
             if keys.token:
@@ -144,7 +131,7 @@ class Wire:
     def _frozen(self) -> Any:
         from botocore import exceptions as theirs
 
-        operation = Operation("sts", "GetCredentials", {}, lambda reply: reply, subject=self._profile or "")
+        operation = Operation("sts", "GetCredentials", {}, lambda reply: reply, subject=self.identity.profile or "")
         try:
             credentials = self._open().get_credentials()
             if credentials is None:
@@ -178,81 +165,34 @@ class Wire:
             # A proxy's login page, say, or a stream that broke off: nothing that AWS would answer.
             raise _lost(f"an answer that is not AWS's: {error!r}", operation) from error
 
+    def _configured(self) -> str | None:
+        from botocore import exceptions as theirs
+
+        try:
+            return self.identity.region()
+        except theirs.ProfileNotFound as error:
+            raise errors.CredentialsRefused(str(error), next=_CREDENTIALS) from error
+
     def _open(self) -> Any:
         from botocore import exceptions as theirs
 
-        with self._lock:
-            if self._session is None:
-                try:
-                    self._session = self._begin()
-                    paths = self._session.get_config_variable("data_path") or ""
-                    loader = _loader([each for each in paths.split(os.pathsep) if each])
-                    self._session.register_component("data_loader", loader)
-                    self._session.get_config_variable("region")  # reads the profile now: a wrong one is named here
-                except theirs.ProfileNotFound as error:
-                    raise errors.CredentialsRefused(str(error), next=_CREDENTIALS) from error
-                # A job that signed in as this very role (by OIDC) is it already; few roles may assume themselves.
-                if self._role_arn and self._role_arn != os.environ.get("AWS_ROLE_ARN"):
-                    self._assume(self._role_arn)
-            return self._session
-
-    def _begin(self) -> Any:
-        """A CI machine has nobody's ~/.aws/config: where it lacks the profile, the job's own credentials serve."""
-        import botocore.session
-
-        if self._profile and os.environ.get("CI"):
-            session = botocore.session.Session()
-            if self._profile not in session.available_profiles:
-                self._profile = None
-                return session
-        return botocore.session.Session(profile=self._profile)
-
-    def _assume(self, role_arn: str) -> None:
-        """From here on act as the role: its temporary credentials replace the session's."""
-        from botocore import exceptions as theirs
-
-        region = self._region or os.environ.get("AWS_REGION")
-        sts = self._session.create_client("sts", region_name=region, config=self._config())
-        operation = Operation("sts", "AssumeRole", {}, lambda reply: reply, subject=role_arn)
+        role = self.identity.role
         try:
-            reply = sts.assume_role(RoleArn=role_arn, RoleSessionName=_session_name(self._actor))
+            return self.identity.session(self._region or os.environ.get("AWS_REGION"))
+        except theirs.ProfileNotFound as error:
+            raise errors.CredentialsRefused(str(error), next=_CREDENTIALS) from error
         except (theirs.BotoCoreError, theirs.ClientError) as error:
-            _translate(error, operation)
-        keys = reply["Credentials"]
-        self._session.set_credentials(keys["AccessKeyId"], keys["SecretAccessKey"], keys["SessionToken"])
-
-    def _config(self) -> Config:
-        from botocore.config import Config
-
-        return Config(
-            retries={"total_max_attempts": 1, "mode": "standard"},
-            connect_timeout=min(10, self._timeout),
-            read_timeout=self._timeout,
-            user_agent_extra=f"pointsman/{__version__}",
-            s3={"addressing_style": "auto"},
-            max_pool_connections=20,  # a release of several functions talks in parallel
-        )
+            _translate(error, Operation("sts", "AssumeRole", {}, lambda reply: reply, subject=role.arn if role else ""))
 
     def _client(self, service: str) -> Any:
         with self._lock:
             if service not in self._clients:
-                client = self._open().create_client(service, region_name=self.region, config=self._config())
+                asked = {"region_name": self.region, "config": client_config(self._timeout)}
+                client = self._open().create_client(service, **asked)
                 for listing in _LISTS if service == "lambda" else ():
                     client.meta.events.register(f"before-parse.lambda.{listing}", _decode)
                 self._clients[service] = client
             return self._clients[service]
-
-
-def _loader(folders: list[str]) -> Any:
-    from botocore.loaders import Loader
-
-    class Few(Loader):  # type: ignore[misc]  # botocore has no types
-        """Without its survey of all 400 services, made twice for every client: 10 ms of a command."""
-
-        def list_available_services(self, _type_name: str) -> list[str]:
-            return list(_SERVICES)
-
-    return Few(extra_search_paths=folders)
 
 
 # Lists of what has no times and no bytes in it: AWS's JSON is what botocore would make of it, member by member.
@@ -286,10 +226,6 @@ def _without_nulls(value: Any) -> Any:
 
 def _snake(action: str) -> str:
     return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(action))
-
-
-def _session_name(actor: str) -> str:
-    return "".join(c if c.isalnum() or c in "+=,.@-" else "-" for c in actor)[:64] or "pointsman"
 
 
 def _no_region() -> errors.UsageError:
@@ -329,6 +265,9 @@ def _lost(what: str, operation: Operation[Any]) -> errors.AwsError:
 
 
 def _refused(error: Any, operation: Operation[Any]) -> errors.AwsError:
+    signing_in = getattr(error, "operation_name", "") if operation.action != "AssumeRole" else ""
+    if signing_in in ("AssumeRole", "AssumeRoleWithWebIdentity"):  # when credentials are renewed, amid another call
+        operation = Operation("sts", signing_in, {}, operation.read, subject=operation.subject)
     told = error.response.get("Error", {})
     code, what = str(told.get("Code", "")), str(told.get("Message") or error)
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
@@ -350,6 +289,8 @@ def _refused(error: Any, operation: Operation[Any]) -> errors.AwsError:
         next_ = f"The credentials need {operation.service}:{operation.action} on {operation.subject or 'it'}."
     if kind is errors.NotFound:
         next_ = "`pointsman versions` and `pointsman status` show what there is."
+    if operation.action.startswith("AssumeRole"):
+        next_ = _ASSUMING.get(code, next_)
     if code == "CodeStorageExceededException":
         next_ = "Old versions fill the account's code storage (75 GB by default): delete some, or ask AWS for more."
     return kind(what, where=str(operation), next=next_, aws_code=code)

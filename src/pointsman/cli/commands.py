@@ -72,11 +72,15 @@ class Typed:
                     supersede=getattr(self.asked, "supersede", False),
                     outside_window=getattr(self.asked, "outside_window", False),
                     wait_s=getattr(self.asked, "wait", 300),
+                    region=(self.asked.command not in ("init", "history") and getattr(self.asked, "region", None))
+                    or "",
+                    mfa=self.asked.mfa or "",
                 ),
                 say=self.screen.say,
                 show=self.screen.show,
                 echo=self.screen.echo,
                 ask=self.screen.ask if self.screen.can_ask else None,
+                answer=self.screen.answer if self.screen.can_ask else None,
                 local=rehearsal,
                 staged=self.asked.local,
             )
@@ -422,7 +426,7 @@ def told(typed: Typed, done: list[Released]) -> int:
             for each in done:
                 screen.print(_sentence(each))
         for each in done:
-            about = f"{each.function}: " if len(done) > 1 else "  "
+            about = f"{_title(each)}: " if len(done) > 1 else "  "
             for note in each.notes:
                 screen.print(f"{about}Note: {note}.")
             if each.preview:
@@ -448,7 +452,7 @@ def told(typed: Typed, done: list[Released]) -> int:
 def _released(screen: Screen, done: list[Released]) -> None:
     rows = [
         (
-            each.function,
+            _title(each),
             each.alias,
             each.version or "-",
             each.was or "-",
@@ -463,20 +467,22 @@ def _released(screen: Screen, done: list[Released]) -> None:
     screen.table(("function", "alias", "version", "was", "build", "tests", "outcome"), rows)
     for each in done:
         if each.why:
-            screen.print(f"{each.function}: {each.why}.")
+            screen.print(f"{_title(each)}: {each.why}.")
+
+
+def _title(done: Released) -> str:
+    return f"{done.function} in {done.region}" if done.region else done.function
 
 
 def _sentence(done: Released) -> str:
     build = f", build {done.build}" if done.build else ""
     if done.outcome == "unchanged":
-        return (
-            f"{done.function}: nothing to do: {done.why}{f' ({done.build} is that build too)' if done.build else ''}."
-        )
+        return f"{_title(done)}: nothing to do: {done.why}{f' ({done.build} is that build too)' if done.build else ''}."
     was = f" (was version {done.was})" if done.was else ""
     tests = "".join(f" {name.capitalize()} tests: {report}." for name, report in done.tests.items())
     if not done.moved:
-        return f"{done.function}: {done.alias} serves version {done.version} already{build}."
-    return f"{done.function}: {done.alias} serves version {done.version}{build}{was}.{tests}"
+        return f"{_title(done)}: {done.alias} serves version {done.version} already{build}."
+    return f"{_title(done)}: {done.alias} serves version {done.version}{build}{was}.{tests}"
 
 
 def _plan(typed: Typed) -> int:
@@ -488,7 +494,7 @@ def _plan(typed: Typed) -> int:
     match asked.planned:
         case "promote":
             to = world.environment(asked.to)
-            plans = [release.plan_promote(world, each, to, asked.target) for each in functions]
+            plans = release_set.plan_promote(world, functions, to, asked.target)
         case "rollback":
             plans = release_set.plan_rollback(world, functions, world.environment(asked.alias), asked.target)
         case _:
@@ -509,7 +515,8 @@ def _show_plan(screen: Screen, plan: Plan) -> None:
     from pointsman.plan import describe, details
 
     build = f" of build {plan.build}" if plan.build else ""
-    screen.print(screen.bold(f"{plan.kind}{build}: {plan.function} → {plan.alias} ({plan.environment})"))
+    where = f"{plan.environment}, {plan.region}" if plan.region else plan.environment
+    screen.print(screen.bold(f"{plan.kind}{build}: {plan.function} → {plan.alias} ({where})"))
     if plan.why_nothing:
         screen.print(f"  nothing to do: {plan.why_nothing}")
     for number, step in enumerate(plan.steps, 1):
@@ -596,11 +603,12 @@ def _status(typed: Typed) -> int:
 
 
 def _versions(typed: Typed) -> int:
-    from pointsman import survey
+    from pointsman import release_set, survey
 
     world, screen = typed.world, typed.screen
     environment = world.environment(typed.asked.to)
-    found = {each.name: survey.versions(world, each, environment) for each in typed.functions}
+    parts = release_set.parts_of(typed.functions, environment)
+    found = {each.title: survey.versions(world, each.function, each.place) for each in parts}
     if not screen.json:
         for name, rows in found.items():
             screen.print(screen.bold(f"{name}: {counted(len(rows), 'version')}"))
@@ -624,11 +632,11 @@ def _versions(typed: Typed) -> int:
 
 
 def _diff(typed: Typed) -> int:
-    from pointsman import survey
+    from pointsman import release_set, survey
 
     world, screen, asked = typed.world, typed.screen, typed.asked
-    environment = world.environment(asked.to)
-    found = {each.name: survey.diff(world, each, environment, asked.a, asked.b) for each in typed.functions}
+    parts = release_set.parts_of(typed.functions, world.environment(asked.to))
+    found = {each.title: survey.diff(world, each.function, each.place, asked.a, asked.b) for each in parts}
     if not screen.json:
         for name, each in found.items():
             screen.print(screen.bold(f"{name}: {each.a} → {each.b}"))

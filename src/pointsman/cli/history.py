@@ -50,6 +50,7 @@ def _wanted(typed: Typed, now: float) -> Wanted:
             aliases.add(environment.alias)
     return Wanted(
         functions=tuple(asked.function or ()),
+        region=asked.region or "",
         aliases=tuple(sorted(aliases)),
         build=asked.build or "",
         commit=(asked.commit or "").lower(),

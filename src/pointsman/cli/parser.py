@@ -197,6 +197,9 @@ def _shared(parser: argparse.ArgumentParser, default: object) -> None:
     parser.add_argument("--json", action="store_true", default=flag, help="one JSON document on standard output")
     parser.add_argument("-v", "--verbose", action="store_true", default=flag, help="progress, also when piped")
     parser.add_argument("-f", "--file", metavar="FILE", default=default, help="the pointsman.toml to use")
+    parser.add_argument(
+        "--mfa", metavar="CODE", default=default, help="of the device that an environment's role asks for"
+    )
 
 
 def _function(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -210,7 +213,7 @@ def _function(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 
 def _status_of(parser: Parser, _shared: Parser) -> None:
-    _function(parser)
+    _function(_region(parser))
     parser.add_argument("--all", action="store_true", help="every function there is, of all environments' accounts")
     parser.add_argument(
         "--only", metavar="GLOB", action="append", help="with --all: functions of these names; * and ? are any letters"
@@ -232,6 +235,11 @@ def _to(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument(
         "--to", metavar="ENV", help="the environment, by name or alias (default: the first of the file)"
     )
+    return _region(parser)
+
+
+def _region(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser.add_argument("--region", metavar="REGION", help="this one alone (default: all that the environment has)")
     return parser
 
 
@@ -277,7 +285,7 @@ def _deploying(parser: argparse.ArgumentParser) -> None:
 def _promoting(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="BUILD|VERSION|ALIAS")
     parser.add_argument("--to", metavar="ENV", required=True, help="the environment, by name or alias")
-    _function(parser)
+    _function(_region(parser))
     _shifting(parser)
     _outside(parser)
     _gates(parser)
@@ -286,7 +294,7 @@ def _promoting(parser: argparse.ArgumentParser) -> None:
 def _rolling_back(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("alias", metavar="ALIAS", help="the alias or environment to put back")
     parser.add_argument("--to", dest="target", metavar="BUILD|VERSION", help="this one, not the previous deployment")
-    _function(parser)
+    _function(_region(parser))
     _gates(parser)
 
 
@@ -501,6 +509,7 @@ def _history(parser: Parser, _shared: Parser) -> None:
     option = parser.add_argument
     option("--function", metavar="NAME", action="append", help="only of this function, by its name here or on AWS")
     option("--alias", "--env", metavar="ALIAS", action="append", help="only of this alias or environment")
+    option("--region", metavar="REGION", help="only what was done there")
     option("--build", metavar="ID", help="only of this build")
     option("--commit", metavar="SHA", help="only of builds of this commit; its beginning will do")
     option("--by", metavar="NAME", help="only what this person or job did; a part of the name will do")
@@ -780,7 +789,7 @@ def _rollout(parser: Parser, shared: Parser) -> None:
             epilog=f"example:\n  pointsman rollout {name} PROD" + (" --html prod.html" if name == "report" else ""),
             formatter_class=Help,
         )
-        kind.add_argument("name", metavar="ALIAS", nargs="?", help=which)
+        _region(kind).add_argument("name", metavar="ALIAS", nargs="?", help=which)
         if name in ("resume", "abort", "approve"):
             _function(kind)
         if name == "resume":
@@ -817,7 +826,7 @@ def _rollout(parser: Parser, shared: Parser) -> None:
         epilog="example:\n  pointsman rollout list --limit 5",
         formatter_class=Help,
     )
-    listed.add_argument("--limit", type=_positive, default=20, metavar="N", help="how many (20)")
+    _region(listed).add_argument("--limit", type=_positive, default=20, metavar="N", help="how many (20)")
 
 
 def _regression(text: str) -> float:
@@ -843,7 +852,7 @@ def _rate(text: str) -> float:
 
 
 def _doctor(parser: Parser, _shared: Parser) -> None:
-    _function(parser)
+    _function(_region(parser))
     parser.add_argument("--to", metavar="ENV", help="one environment, by name or alias (default: all)")
     parser.add_argument("--policy", action="store_true", help="print the least IAM policy that this file needs")
 
@@ -865,7 +874,8 @@ _COMMANDS: dict[str, tuple[str, str, Callable[[Parser, Parser], object]]] = {
     "deploy": ("pointsman deploy --to STAGE --build-id 101", "", _deploy),
     "promote": (
         "pointsman promote 101 --to PROD",
-        "A name is looked for among builds, aliases, versions; say build:X, version:X or alias:X to be exact.",
+        "A name is looked for among builds, aliases, versions; say build:X, version:X or alias:X to be exact.\n"
+        "A build of another account or region is brought over: the same bits (docs/accounts.md).",
         _promote,
     ),
     "rollback": (

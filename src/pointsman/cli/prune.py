@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pointsman import prune
+from pointsman import places, prune
 from pointsman.errors import UsageError
 from pointsman.model import counted, few, size
 
@@ -33,8 +33,8 @@ _WHY = {
 
 def run(typed: Typed) -> int:
     world, asked = typed.world, typed.asked
-    every = tuple(world.project.environments.values())
-    environments = tuple(world.environment(each) for each in asked.env or ()) or every
+    named_places = (place for each in asked.env or () for place in places.each(world.environment(each)))
+    environments = tuple(named_places) or world.everywhere()
     if not environments:
         raise UsageError("pointsman.toml declares no environment", next='Add [environment.staging] alias = "STAGE".')
     named = prune.functions_named(world, environments[0], asked.function or ())

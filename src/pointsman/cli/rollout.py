@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,12 +56,25 @@ def found(typed: Typed) -> rolling.Known:
             f"the ledger knows no rollout{f' of {name}' if name else ''}",
             next="`pointsman rollout list` shows those it knows; `pointsman status` shows what an alias serves.",
         )
+    if there.open and not typed.asked.region and name != there.opened.id:
+        same = (there.opened.alias, there.opened.function, there.opened.environment)
+        regions = {
+            each.region
+            for each in islice(rolling.listed(typed.world.ledger), 100)
+            if each.open and (each.opened.alias, each.opened.function, each.opened.environment) == same
+        }
+        if len(regions) > 1:
+            listed = ", ".join(sorted(regions))
+            raise UsageError(
+                f"{there.opened.alias} is rolled out in {listed} at once", next=f"Say which: --region {there.region}."
+            )
     return there
 
 
 def _called(typed: Typed) -> rolling.Known | None:
     asked = typed.asked
-    return rolling.called(typed.world.ledger, asked.name or "", getattr(asked, "function", None) or ())
+    functions = getattr(asked, "function", None) or ()
+    return rolling.called(typed.world.ledger, asked.name or "", functions, asked.region or "")
 
 
 def open_one(typed: Typed) -> rolling.Known:
@@ -111,13 +125,16 @@ def _list(typed: Typed) -> int:
     for there in rolling.listed(world.ledger):
         if len(rows) == typed.asked.limit:
             break
+        if typed.asked.region not in (None, there.region):
+            continue
         rows.append(there)
     if not screen.json:
         screen.table(
-            ("began", "alias", "from", "to", "build", "by", "how it stands", "id"),
+            ("began", "region", "alias", "from", "to", "build", "by", "how it stands", "id"),
             [
                 (
                     at(each.opened.at),
+                    each.region,
                     each.opened.alias,
                     each.rollout.baseline,
                     each.rollout.canary,
@@ -141,6 +158,7 @@ def _facts(there: rolling.Known) -> dict[str, object]:
         "id": opened.id,
         "function": opened.function,
         "environment": opened.environment,
+        "region": there.region,
         "alias": opened.alias,
         "baseline": there.rollout.baseline,
         "canary": there.rollout.canary,
@@ -289,7 +307,7 @@ def rolling_on(world: World, there: rolling.Known) -> list[Released]:
     opened = there.opened
     if run := rolling.unfinished(world.ledger, there):
         return release_set.resume(world, run)
-    function, environment = world.functions(opened.function)[0], world.environment(opened.environment)
+    function, environment = world.functions(opened.function)[0], rolling.where(world, there)
     return [release.promote(world, function, environment, f"version:{there.canary}")]
 
 
@@ -328,7 +346,7 @@ def _abort_alone(typed: Typed, there: rolling.Known | None) -> int:
         raise UsageError("which alias?", where="rollout abort", next="`pointsman rollout abort PROD`.")
     from pointsman import release
 
-    environment = world.environment(there.opened.environment if there else asked.name)
+    environment = rolling.where(world, there) if there else world.environment(asked.name)
     done = []
     for function in typed.functions:
         restored, _released = release.restore_alone(world, function, environment)
@@ -349,7 +367,7 @@ def _approve(typed: Typed) -> int:
     opened, state = there.opened, there.rollout.state
     if not isinstance(state, Gating):
         raise UsageError(f"the rollout of {opened.alias} waits for no approval: {state_sentence(there.rollout)}")
-    function, environment = world.functions(opened.function)[0], world.environment(opened.environment)
+    function, environment = world.functions(opened.function)[0], rolling.where(world, there)
     session = world.session(function, environment)
     given = gating.approve(
         session,

@@ -125,6 +125,14 @@ class Screen:
         print(f"{question} [y/N] ", end="", file=self.err, flush=True)
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
+    def answer(self, question: str) -> str:
+        """The same, answered in words."""
+        self._live = None
+        if self.view:
+            self.view.lift()
+        print(f"{question}: ", end="", file=self.err, flush=True)
+        return sys.stdin.readline().strip()
+
     @property
     def can_ask(self) -> bool:
         return sys.stdin is not None and sys.stdin.isatty() and self.err.isatty() and not self.json

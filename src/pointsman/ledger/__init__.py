@@ -117,6 +117,12 @@ class Run(Value, frozen=True, kw_only=True):
     part_of: str = ""
     ci: str = ""  # the CI system's run, its address where there is one
 
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """What it moves: its members, or its function, as `places.title` has it where there are several regions."""
+        region = self.request.get("region")
+        return self.members or (f"{self.function} in {region}" if region else self.function,)
+
 
 class Ledger:
     """Opens (and creates) the file. Raises LedgerCorrupt where it is no ledger, LedgerError where it cannot be used."""
@@ -365,6 +371,13 @@ class Ledger:
         found = _builds(self._entries(where, str(function), newest_first=False))
         return dict(reversed(found.items()))
 
+    def homes(self, build: str) -> Iterator[tuple[FunctionArn, Run]]:
+        """The functions that have a version of a build of this name, with the run that told so; the oldest first."""
+        where = "kind = 'published' AND body ->> 'build' = ? OR kind = 'built' AND subject = ?"
+        for entry in self._entries(where, build, build, newest_first=False):
+            for begun in self._entries("run = ? AND kind = 'run'", entry.run, limit=1):
+                yield FunctionArn.parse(entry.function), self._value(begun, "run", Run)
+
     def verdict(self, function: FunctionArn, version: Version) -> str:
         """What the integration tests said of a version: pass, fail, due (they were to run and did not), "" (none)."""
         where = "kind = 'gate' AND subject = 'integration' AND body ->> 'arn' = ? AND body ->> 'version' = ?"
@@ -449,9 +462,9 @@ class Ledger:
         return {function: tuple(_builds(iter(entries)).values()) for function, entries in found.items()}
 
     def moves_by_function(self, environment: str, alias: str) -> dict[str, tuple[Move, ...]]:
-        """An environment's moves by the function's name in the file, oldest first: no ARN has to be known."""
+        """An environment's moves by the function's title, oldest first: no ARN has to be known."""
         begun = self._entries("kind = 'run' AND body ->> '$.run.environment' = ?", environment)
-        runs = {entry.run: entry.function for entry in begun}
+        runs = {entry.run: self._value(entry, "run", Run).titles[0] for entry in begun}
         found: dict[str, tuple[Move, ...]] = {}
         for entry in self._entries("kind = 'moved' AND subject = ?", alias, newest_first=False):
             if function := runs.get(entry.run):
@@ -487,7 +500,7 @@ class Ledger:
                 if self.of_run(run.id, "call"):
                     called.add(run.part_of)
                 continue
-            keys = {(function, run.environment) for function in run.members or (run.function,)}
+            keys = {(title, run.environment) for title in run.titles}
             if run_id in (None, run.id) and not keys & overtaken and run.outcome not in ENDED:
                 yield run
             if run.outcome in ("done", "unchanged", "restored") or run.id in called or self.of_run(run.id, "call"):

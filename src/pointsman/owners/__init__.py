@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from pointsman import places
 from pointsman.config import CloudFormation, Direct, Existing, Terraform
 from pointsman.model import Artifact, BuildId, Configuration, FunctionArn, FunctionName, Value, Version
 from pointsman.world import Session
@@ -75,11 +76,11 @@ def shared(session: Session) -> str:
     """What owns this function, as a name that is the same for all functions it owns together."""
     match session.function.provision:
         case CloudFormation(stack=stack):
-            return f"stack {stack} of {session.environment.name}"
+            return f"stack {stack} of {places.title(session.environment.name, session.environment)}"
         case Terraform(directory=directory):
-            return f"terraform {directory} of {session.environment.name}"
+            return f"terraform {directory} of {session.environment.name}"  # in any region: its folder is shared
         case _:
-            return f"function {session.function.name}"
+            return f"function {session.title}"
 
 
 def may_move(session: Session) -> None:
@@ -99,6 +100,21 @@ def stays_behind(session: Session) -> str:
     if isinstance(provision, CloudFormation) and (provision.code == "stack" or provision.code_parameters):
         return f"stack {provision.stack}, and $LATEST with it, stays at its code: only the alias goes back"
     return ""
+
+
+def brings_code(session: Session) -> str:
+    """Who brings the function's code instead of us, in words; "" where it is ours to put there."""
+    match session.function.provision:
+        case CloudFormation() as stack:
+            from pointsman.owners import stacks
+
+            return f"stack {stack.stack}" if stacks.brings_code(session, stack) else ""
+        case Terraform() as module:
+            from pointsman.owners import terraform
+
+            return f"the module in {module.directory}" if terraform.brings_code(session, module) else ""
+        case _:
+            return ""
 
 
 def apply(session: Session, step: ApplyStack, made: Artifact) -> FunctionName:

@@ -139,6 +139,11 @@ def stack_alias(session: Session, provision: CloudFormation) -> None:
         refuse_stack_alias(session, provision, render(session, provision, None, None).aliases)
 
 
+def brings_code(session: Session, provision: CloudFormation) -> bool:
+    """Whether the stack brings the code, as its template tells."""
+    return bool(provision.template) and render(session, provision, None, None).mode != "api"
+
+
 def _must_be_mentioned(session: Session, provision: CloudFormation, wanted: Rendered | None) -> None:
     """A stack that is changed to hold no such function is changed for nothing."""
     known = session.ledger.remembered("provisioned", session.provision_key) or {}

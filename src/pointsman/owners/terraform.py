@@ -109,6 +109,12 @@ def applied(session: Session, provision: Terraform, step: ApplyTerraform) -> Ver
     return _told(_work(session, provision), provision, step.address or None, version_too=True)[1]
 
 
+def brings_code(session: Session, provision: Terraform) -> bool:
+    """Whether the module takes the package, as its files tell: then an apply would put back what is put beside it."""
+    given = provision.package or terraform_module.constant_package(_directory(session, provision))
+    return bool(given or {"package", "digest"} & _taken(session, provision))
+
+
 # What is there, what is to be
 
 
@@ -357,6 +363,7 @@ def _var_files(session: Session, provision: Terraform) -> list[Path]:
 def _filling(session: Session) -> Callable[[str], str]:
     def fill(text: str) -> str:
         text = text.replace("{environment}", session.place.name)
+        text = text.replace("{region}", session.wire.region) if "{region}" in text else text
         return text.replace("{branch}", _branch(session)) if "{branch}" in text else text
 
     return fill

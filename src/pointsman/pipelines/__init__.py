@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from shlex import quote
 from typing import Literal, TypeAlias
 
+import msgspec
+
 from pointsman.config import Environment, Project, Terraform
 from pointsman.model import Value
 
@@ -92,7 +94,11 @@ class Recipe(Value, frozen=True, kw_only=True):
 
 
 def recipe(project: Project, seen: Seen) -> Recipe:
-    environments = tuple(project.environments.values())
+    # Of several regions a job is told the first: Pointsman itself goes to all of them.
+    environments = tuple(
+        msgspec.structs.replace(each, region=each.region or next(iter(each.regions), None))
+        for each in project.environments.values()
+    )
     first, later = environments[0], environments[1:]
     aliases = [each.alias for each in environments]
     runtimes = [each.runtime or "" for each in project.functions.values()]
@@ -101,7 +107,7 @@ def recipe(project: Project, seen: Seen) -> Recipe:
         seen=seen,
         first=first,
         later=later,
-        branch=project.environments.get(project.branches.like or "", first),
+        branch=next((each for each in environments if each.name == project.branches.like), first),
         names={each.name: each.alias if aliases.count(each.alias) == 1 else each.name for each in environments},
         preview=project.branches.preview,
         python=_newest(
