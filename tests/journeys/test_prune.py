@@ -115,11 +115,18 @@ def test_the_traps_of_a_fleet(old: Shop) -> None:
     events = old.aws("events")
     events.put_rule(Name=old.name, ScheduleExpression="rate(1 day)", State="DISABLED")
     events.put_targets(Rule=old.name, Targets=[{"Id": "1", "Arn": f"{arn}:5"}])
+    http = old.aws("apigatewayv2")
+    web = http.create_api(Name=old.name, ProtocolType="HTTP")["ApiId"]
+    http.create_authorizer(
+        ApiId=web, AuthorizerType="REQUEST", Name="who", IdentitySource=["$request.header.Who"],
+        AuthorizerPayloadFormatVersion="2.0", AuthorizerUri=uri.replace("${stageVariables.v}", "6"),
+    )  # fmt: skip
     try:
         found = reasons(prune(old), old.name)
         prune(old, "--yes")
     finally:
         gateway.delete_rest_api(restApiId=api)
+        http.delete_api(ApiId=web)
         client.delete_event_source_mapping(UUID=mapping["UUID"])
 
     assert {version: why for version, (action, why) in found.items() if action == "keep"} == {
@@ -128,11 +135,12 @@ def test_the_traps_of_a_fleet(old: Shop) -> None:
         "3": "it has provisioned concurrency",
         "4": f"REST API {old.name} ({api}), stage prod names it",
         "5": f"rule {old.name} on bus default names it",
+        "6": f"HTTP API {old.name} ({web}) names it",
         "8": "alias PROD serves it",
         "9": "the newest version",
         "$LATEST": "$LATEST is the function itself, and never deleted",
     }
-    assert old.versions() == ["1", "2", "3", "4", "5", "8", "9"]
+    assert old.versions() == ["1", "2", "3", "4", "5", "6", "8", "9"]
 
 
 @contextmanager
