@@ -101,6 +101,17 @@ class Report(Value, frozen=True, kw_only=True):
     known: int
     problems: tuple[Problem, ...] = ()
 
+    def and_also(self, other: Report) -> Report:
+        """Of two regions, in the same place."""
+        return Report(
+            place=self.place,
+            functions=(*self.functions, *other.functions),
+            fetched=self.fetched + other.fetched,
+            bytes=self.bytes + other.bytes,
+            known=self.known + other.known,
+            problems=(*self.problems, *other.problems),
+        )
+
 
 class Kept(Value, frozen=True, kw_only=True):
     """A function in a store. `bytes` of the packages that it names; `damage` where it was verified."""

@@ -34,7 +34,7 @@ def places(environments: Iterable[Environment]) -> list[tuple[Environment, ...]]
 def reports(world: World, chosen: tuple[Environment, ...] = (), *, quick: bool = False) -> list[Report]:
     """Every account and region of the file once, whatever they are called there. `quick`: not what prune would free."""
     found: dict[tuple[str, str], Report] = {}
-    for environments in places(chosen or world.project.environments.values()):
+    for environments in places(chosen or world.everywhere()):
         report = _report(world, environments, quick=quick)
         place = (report.usage.account, report.usage.region)
         if before := found.get(place):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from pointsman import backups, restoring
+from pointsman import backups, places, restoring
 from pointsman.cli.terminal import ago
 from pointsman.errors import UsageError
 from pointsman.model import counted, size
@@ -27,8 +25,13 @@ def run(typed: Typed) -> int:
 
 
 def _environment(typed: Typed) -> Environment:
-    found = typed.world.environment(typed.asked.env)
-    return msgspec.structs.replace(found, region=typed.asked.region) if typed.asked.region else found
+    found = typed.world.environment_called(typed.asked.env)
+    return places.in_region(found, typed.asked.region) if typed.asked.region else found
+
+
+def _store(typed: Typed) -> Environment:
+    """The store is one, whatever regions there are: any of the first environment's reaches it."""
+    return places.each(typed.world.environment(None))[0]
 
 
 def _save(typed: Typed) -> int:
@@ -36,9 +39,12 @@ def _save(typed: Typed) -> int:
     if asked.all and (asked.names or asked.only):
         what = asked.names[0] if asked.names else f"--version {asked.only[0]}"
         raise UsageError(f"--all and {what} both say what to back up", next="Leave one of them out.")
-    environment = _environment(typed)
-    names = None if asked.all else backups.named(world, environment, asked.names)
-    done = backups.backup(world, environment, names, to=asked.to, only=asked.only or (), again=asked.again)
+    environment, done = _environment(typed), None
+    for each in places.each(environment):
+        names = None if asked.all else backups.named(world, each, asked.names)
+        there = backups.backup(world, each, names, to=asked.to, only=asked.only or (), again=asked.again)
+        done = done.and_also(there) if done else there
+    assert done is not None, "an environment is somewhere"
     if not screen.json:
         rows = [
             (each.function, str(each.versions), str(each.new), str(each.gone) if each.gone else "-")
@@ -60,7 +66,7 @@ def _save(typed: Typed) -> int:
 
 def _verify(typed: Typed) -> int:
     world, screen = typed.world, typed.screen
-    found = backups.verify(world, world.environment(None), typed.asked.place)
+    found = backups.verify(world, _store(typed), typed.asked.place)
     if not screen.json:
         for each in found.damage:
             screen.print(f"damaged: {each}")
@@ -73,7 +79,7 @@ def _verify(typed: Typed) -> int:
 
 def _list(typed: Typed) -> int:
     world, screen = typed.world, typed.screen
-    place, rows = backups.listing(world, world.environment(None), typed.asked.place)
+    place, rows = backups.listing(world, _store(typed), typed.asked.place)
     if not screen.json:
         now = world.clock.now()
         screen.table(

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pointsman import plots, storage, storage_page, storing
+from pointsman import places, plots, storage, storage_page, storing
 from pointsman.model import counted
 from pointsman.storing import Report, stored
 
@@ -19,7 +19,7 @@ _ROWS = 12
 
 def run(typed: Typed) -> int:
     world, screen, asked = typed.world, typed.screen, typed.asked
-    chosen = (world.environment(asked.to),) if asked.to else ()
+    chosen = places.each(world.environment(asked.to)) if asked.to else ()
     found = storage.reports(world, chosen, quick=asked.quick)
     if asked.html == "-" and not screen.json:
         screen.out.write(storage_page.html(found))
