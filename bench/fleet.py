@@ -256,7 +256,11 @@ def main(asked: argparse.Namespace) -> None:
             seed(folder, extra)
             running = control.up(folder / "aws")
             compare(asked.compare.absolute(), folder, environ | control.environment(running), ours, 10)
-            row("  left of each", f"{left(running, 'compared-theirs')}, {left(running, 'compared-ours')}", "(10)")
+            row(
+                "  left of each",
+                f"{left(running, 'compared-theirs')}, {left(running, 'compared-ours')}",
+                "(the plugin keeps aliased ones beside its 10)",
+            )
     finally:
         control.down(folder / "aws")
         shutil.rmtree(folder, ignore_errors=True)
