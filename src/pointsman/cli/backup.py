@@ -39,10 +39,10 @@ def _save(typed: Typed) -> int:
     if asked.all and (asked.names or asked.only):
         what = asked.names[0] if asked.names else f"--version {asked.only[0]}"
         raise UsageError(f"--all and {what} both say what to back up", next="Leave one of them out.")
-    environment, done = _environment(typed), None
-    for each in places.each(environment):
-        names = None if asked.all else backups.named(world, each, asked.names)
-        there = backups.backup(world, each, names, to=asked.to, only=asked.only or (), again=asked.again)
+    done: backups.Report | None = None
+    for place in places.each(_environment(typed)):
+        names = None if asked.all else backups.named(world, place, asked.names)
+        there = backups.backup(world, place, names, to=asked.to, only=asked.only or (), again=asked.again)
         done = done.and_also(there) if done else there
     assert done is not None, "an environment is somewhere"
     if not screen.json:
