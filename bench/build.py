@@ -60,6 +60,9 @@ def project(name: str) -> Path:
     shutil.copytree(theirs / "src", at / "src")
     shutil.copyfile(theirs / "pointsman.toml", at / "pointsman.toml")
     runtime = "python3.13" if name == "python" else "nodejs22.x"
+    if name == "node":  # SAM runs `npm pack`, which asks for both
+        manifest = at / "src" / "package.json"
+        manifest.write_text(json.dumps({"name": "f", "version": "1.0.0"} | json.loads(manifest.read_text())))
     properties = {"CodeUri": "src", "Handler": "app.handler", "Runtime": runtime}
     resources = {"F": {"Type": "AWS::Serverless::Function", "Properties": properties}}
     (at / "template.json").write_text(json.dumps({**TEMPLATE, "Resources": resources}))
