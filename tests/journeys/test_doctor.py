@@ -142,6 +142,9 @@ def test_every_call_of_the_gateway_stands_in_the_table() -> None:
             sends = node.func.attr in SENDING
             if sends and isinstance(first, ast.Constant):
                 named.add(str(first.value))
+            if node.func.attr == "_items":  # service, action
+                assert isinstance(action := node.args[1], ast.Constant)
+                named.add(str(action.value))
 
     assert len(named) >= 40
     assert named <= {call.split(":")[1] for call in permissions.CALLS}

@@ -39,7 +39,7 @@ class Need(NamedTuple):
     look: status, versions, history, diff. create, settings: of a function that Pointsman owns. guard: role_guard.
     together: several functions in one release. rollout: traffic that moves little by little, watched. ledger: it is a
     table, reached by the deployer's own credentials. backup: after each publish. restore: for whoever brings something
-    back, not for each deployer.
+    back, not for each deployer. storage, prune: of the whole account, as docs/prune.md lists them.
     """
 
     actions: tuple[str, ...]
@@ -60,6 +60,29 @@ CALLS: Mapping[str, Need] = {
     **_same("lambda", "everything", ("doctor",), "GetAccountSettings"),
     # What fills the code storage: of the whole account.
     **_same("lambda", "everything", ("storage",), "ListFunctions", "ListLayers"),
+    # Who may name a version: `prune` looks everywhere in the account, and keeps what it may not look at.
+    **_same("lambda", "everything", ("prune",), "GetLayerVersionPolicy"),
+    **{
+        f"{service}:{call}": Need(("apigateway:GET",), "everything", ("prune",))
+        for service, calls in {
+            "apigateway": ("GetRestApis", "GetResources", "GetAuthorizers", "GetStages", "GetExport"),
+            "apigatewayv2": ("GetApis", "GetIntegrations", "GetAuthorizers", "GetStages", "ExportApi"),
+        }.items()
+        for call in calls
+    },
+    **{
+        f"stepfunctions:{call}": Need((f"states:{call}",), "everything", ("prune",))
+        for call in ("ListStateMachines", "ListStateMachineVersions", "DescribeStateMachine")
+    },
+    **_same("events", "everything", ("prune",), "ListEventBuses", "ListRules", "ListTargetsByRule"),
+    **_same("scheduler", "everything", ("prune",), "ListSchedules", "GetSchedule"),
+    **_same("pipes", "everything", ("prune",), "ListPipes"),
+    **_same("sns", "everything", ("prune",), "ListSubscriptions"),
+    **_same("cognito-idp", "everything", ("prune",), "ListUserPools", "DescribeUserPool"),
+    **_same("cloudfront", "everything", ("prune",), "ListDistributions"),
+    **_same("cloudformation", "everything", ("prune",), "ListStacks"),
+    "s3:ListBuckets": Need(("s3:ListAllMyBuckets",), "everything", ("prune",)),
+    "s3:GetBucketNotificationConfiguration": Need(("s3:GetBucketNotification",), "everything", ("prune",)),
     # A ledger written anew learns there who moved what; it goes on without.
     **_same("cloudtrail", "everything", ("rebuild",), "LookupEvents"),
     # Neither call knows a resource: composite alarms are told only to those who may see all.
