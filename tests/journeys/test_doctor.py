@@ -143,7 +143,8 @@ def test_every_call_of_the_gateway_stands_in_the_table() -> None:
             if sends and isinstance(first, ast.Constant):
                 named.add(str(first.value))
             if node.func.attr == "_items":  # service, action
-                assert isinstance(action := node.args[1], ast.Constant)
+                action = node.args[1]
+                assert isinstance(action, ast.Constant)
                 named.add(str(action.value))
 
     assert len(named) >= 40
