@@ -321,7 +321,7 @@ def test_a_lost_table_is_rebuilt_and_one_with_entries_never_rewritten(here: Shop
     rebuilt = sharing(here, f"ledger-{uuid.uuid4().hex[:8]}").ok("history", "--rebuild", "--json").result
     assert (rebuilt["versions"], rebuilt["aliases"], rebuilt["set_aside"]) == (1, 2, None)
     sharing(there, here.folder.joinpath("pointsman.toml").read_text().rpartition("dynamodb://")[2].split('"')[0])
-    assert "ledger rebuilt from Lambda: 1 versions, 2 aliases" in said(there)
+    assert "ledger rebuilt from Lambda and CloudTrail: 1 versions, 2 aliases" in said(there)
     there.greet("two")
     there.ok("deploy", "--build-id", "102")
     there.ok("promote", "102", "--to", "PROD", "--approve")
