@@ -12,10 +12,11 @@ setup:  ## .venv and npm's packages, from the locks; instant when nothing change
 demo: setup  ## a function's whole way to production and back, on the local AWS (KEEP=1 leaves it up)
 	@tools/demo $(if $(KEEP),--keep)
 
-# Four at a time: they wait more than they work, for the local AWS takes as few calls a second as AWS does.
+# Four at a time: they wait more than they work, for the local AWS takes as few calls a second as AWS does. Who is done
+# takes from who is not: the tests that fail each call in turn take minutes.
 test:  ## every test
 	@tools/setup $(if $(shell command -v google-chrome),,chromium) curl jq unzip zip
-	@$(BIN)/pytest -n 4
+	@$(BIN)/pytest -n 4 --dist worksteal
 
 lint: setup  ## style, types, architecture, and what no file may name
 	@tools/lint

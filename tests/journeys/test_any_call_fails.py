@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from tests.journeys.test_adoption import deployed
 from tests.journeys.test_cloudformation import template
 
 Fault = Callable[[int], dict[str, Any]]
+ALL_WAYS = os.environ.get("POINTSMAN_EVERY") == "1"  # each call in every way: ten minutes more
 
 
 def refused(k: int) -> dict[str, Any]:
@@ -56,9 +58,20 @@ class Disturbed:
         self.count = 0
         self.mutating: list[int] = []
 
-    def worth(self, fault: Fault) -> list[int]:
-        """The calls to fail in turn. What was read, and did not arrive, is as if it had never been asked for."""
-        return self.mutating if fault in (lost, dead_after) else [*range(self.count)]
+    def worth(self, fault: Fault, ways: Sequence[Fault]) -> list[int]:
+        """The calls to fail so: every call fails, in one way or, if it changes something, in two of many, by turns.
+
+        What was read, and did not arrive, is as if it had never been asked for.
+        """
+        chosen = []
+        for k in range(self.count):
+            changes = k in self.mutating
+            fit = [each for each in ways if changes or each not in (lost, dead_after)]
+            first = k % len(fit) if fit else 0
+            turn = fit if ALL_WAYS else [*fit[first:], *fit[:first]][: 2 if changes and len(ways) > 2 else 1]
+            if fault in turn:
+                chosen.append(k)
+        return chosen
 
     def __call__(self, inner: Transport) -> Transport:
         faults = Faults(inner, **self.fault)
@@ -124,7 +137,7 @@ def test_whichever_call_fails_resume_ends_where_an_undisturbed_run_ends(
 ) -> None:
     expected, counter = undisturbed
     assert counter.count >= 8
-    for k in counter.worth(fault):
+    for k in counter.worth(fault, FAULTS):
         again = shop.another(tmp_path_factory.mktemp("again") / "project", f"{shop.name}-{fault.__name__}-{k}")
         prepared(again)
 
@@ -156,7 +169,7 @@ def test_from_an_empty_account_too(shop: Shop, fault: Fault, tmp_path_factory: p
     stacked_journey(from_nothing(shop), counter)
     expected = end_state(shop)
     assert counter.count >= 15
-    for k in counter.worth(fault):
+    for k in counter.worth(fault, [refused, lost, dead_after]):
         again = shop.another(
             tmp_path_factory.mktemp("again") / "project", f"{shop.name}-s-{fault.__name__.replace('_', '-')}-{k}"
         )
@@ -194,7 +207,7 @@ def test_with_a_stack_that_brings_the_code_too(
     stacked_journey(stack_with_code(shop), counter)
     expected = end_state(shop)
     assert counter.count >= 15
-    for k in counter.worth(fault):
+    for k in counter.worth(fault, [dead_after]):
         again = shop.another(
             tmp_path_factory.mktemp("again") / "project", f"{shop.name}-c-{fault.__name__.replace('_', '-')}-{k}"
         )
@@ -221,7 +234,7 @@ def test_a_function_is_taken_over_without_publishing_whichever_call_fails(
     stacked_journey(made_elsewhere(shop), counter)
     expected = end_state(shop)
     assert [each[0] for each in expected["versions"]] == ["$LATEST", "1"]
-    for k in counter.worth(fault):
+    for k in counter.worth(fault, [refused, lost, dead_from]):
         again = shop.another(
             tmp_path_factory.mktemp("again") / "project", f"{shop.name}-t-{fault.__name__.replace('_', '-')}-{k}"
         )

@@ -392,7 +392,7 @@ def test_whichever_call_fails_a_branch_comes_and_goes_whole(
     assert expected["aliases"] == [("STAGE", "1")]
     assert expected["versions"] == ["1"]
     assert counter.count >= 25
-    for k in counter.worth(fault):
+    for k in counter.worth(fault, [lost, dead_after]):
         again = shop.another(
             tmp_path_factory.mktemp("again") / "project", f"{shop.name}-{fault.__name__.replace('_', '-')}-{k}"
         )
@@ -422,7 +422,7 @@ def test_whichever_call_fails_a_new_environment_gets_all_its_model_has(
     expected = end(shop)
     assert expected["aliases"] == [("PROD", "1"), ("STAGE", "1")]
     assert (expected["events"], expected["policy"]) == (2, [1, 1])
-    for k in counter.worth(fault):
+    for k in counter.worth(fault, [lost, dead_after]):
         again = shop.another(
             tmp_path_factory.mktemp("again") / "project", f"{shop.name}-p-{fault.__name__.replace('_', '-')}-{k}"
         )
