@@ -66,6 +66,7 @@ class Pruning(Value, frozen=True, kw_only=True):
     """What is decided for one account and region: of every version of every function, and of layers.
 
     `environment` is the one of the file whose credentials reach it. `at`: when it was looked at, in epoch seconds.
+    `idle_pins`, `idle_globs`: what nothing there is meant by; none where it could not be told.
     """
 
     environment: str
@@ -77,6 +78,8 @@ class Pruning(Value, frozen=True, kw_only=True):
     layers: tuple[Retained, ...] = ()
     unseen: tuple[Unseen, ...] = ()
     notes: tuple[str, ...] = ()
+    idle_pins: tuple[str, ...] = ()
+    idle_globs: tuple[str, ...] = ()
 
     @property
     def doomed(self) -> dict[str, frozenset[Version]]:
@@ -217,10 +220,13 @@ class _Look:
         candidates = self._candidates()
         looked, notes = looking.Looked(), tuple[str, ...]()
         listed: list[ListedLayer] = []
+        newest: dict[str, int] = {}
         unseen_layers: tuple[Unseen, ...] = ()
         if self.policy.layers and self.among is None:
             try:
-                listed = [each for each in self.gateway.layers() if each.newest > self.policy.keep_versions]
+                every = list(self.gateway.layers())
+                newest = {each.name: each.newest for each in every}
+                listed = [each for each in every if each.newest > self.policy.keep_versions]
             except looking.REFUSALS as error:
                 unseen_layers = (Unseen(source="the layers", why=f"{error.where}: {error.what}"),)
         if candidates or listed:
@@ -246,6 +252,7 @@ class _Look:
                     "go, which stay where they have some (--thorough asks now)",
                 )
         layers = self._layers(listed, looked)
+        all_known = self.among is None and not unseen_layers  # or a name may be a layer's that was not listed
         pruning = Pruning(
             environment=self.environment.name,
             account=fleet.account,
@@ -256,6 +263,8 @@ class _Look:
             layers=layers,
             unseen=_unseen((*looked.unseen, *unseen_layers), self.known.values()),
             notes=notes,
+            idle_pins=retention.idle_pins(self.policy, fleet, self.known, newest) if all_known else (),
+            idle_globs=retention.idle_globs(self.policy, (*names, *newest)) if all_known else (),
         )
         return Planned(pruning, fleet)
 
@@ -791,6 +800,12 @@ def _surely(send: Callable[[], object]) -> None:
 # What was typed
 
 
+def idle(made: Sequence[Planned], which: str) -> tuple[str, ...]:
+    """Of `idle_pins` or `idle_globs` those that are so in every place."""
+    of_each: list[tuple[str, ...]] = [getattr(each.pruning, which) for each in made]
+    return tuple(one for one in of_each[0] if all(one in each for each in of_each)) if of_each else ()
+
+
 def functions_named(world: World, environment: Environment, names: Sequence[str]) -> tuple[str, ...]:
     """Lambda's names of functions of the file, or Lambda's names themselves."""
     found = []
@@ -818,6 +833,7 @@ __all__ = [
     "again",
     "carry_out",
     "functions_named",
+    "idle",
     "load",
     "look",
     "must_exist",

@@ -525,6 +525,24 @@ def test_a_build_is_pinned_by_its_id(tmp_path: Path, aws: ManyFunctions) -> None
     assert reason(planned(here, pins=("release-7",)), "checkout", "3") == "pinned (release-7)"
 
 
+def test_pins_and_names_that_nothing_is_called_by_are_told(tmp_path: Path, aws: ManyFunctions) -> None:
+    aws.layers = {"common": dict.fromkeys(range(1, 7), 100.0)}
+    pins = ("build:102", "version:5", "typo-7", "common:2", "cart:version:1")
+
+    made = planned(world(tmp_path, aws), pins=pins, only=("ch*", "common", "nope*"))
+
+    assert made.pruning.idle_pins == ("build:102", "typo-7")
+    assert made.pruning.idle_globs == ("nope*",)
+    assert reason(made, "checkout", "5") == "pinned (version:5)"
+
+
+def test_where_layers_cannot_be_listed_a_pin_may_be_of_one(tmp_path: Path, aws: ManyFunctions) -> None:
+    denied = AccessDenied("not authorized", where="ListLayers")
+    aws.refused = lambda called, _: denied if called == "lambda:ListLayers" else None
+
+    assert planned(world(tmp_path, aws), pins=("common:2",)).pruning.idle_pins == ()
+
+
 def test_a_run_that_is_not_finished_keeps_every_version_it_may_want(tmp_path: Path, aws: ManyFunctions) -> None:
     here = world(tmp_path, aws)
     begun(here)

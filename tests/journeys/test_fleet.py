@@ -151,6 +151,7 @@ def test_only_some_functions_are_asked_for_their_aliases(account: Shop) -> None:
     (place,) = answer.result["places"]
     assert [each["function"] for each in place["functions"]] == ["shop-cart", "shop-orders"]
     assert answer.calls == (1 + 2, 0)
+    assert "no function is called nope*." in account.ok("status", "--all", "--only", "nope*", "--only", "mail").err
 
 
 @pytest.mark.parametrize(

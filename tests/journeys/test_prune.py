@@ -223,6 +223,27 @@ def test_what_pointsman_deployed_keeps_the_deployments_that_a_rollback_wants(sho
     assert shop.serves("PROD") == "1"
 
 
+def test_a_pin_that_matches_nothing_is_told_and_one_that_was_typed_stops_the_deleting(old: Shop) -> None:
+    shown = old.ok("prune", "--function", "greeting", "--pin", "build:102", "--list")
+    assert "warning: pin build:102 matches no version of any function or layer: it keeps nothing." in shown.err
+
+    refused = old.run("prune", "--function", "greeting", "--pin", "build:102", "--yes")
+    assert refused.code == 2
+    assert "--pin build:102 matches no version of any function or layer" in refused.err
+    assert len(old.versions()) == 9
+
+    old.ok("prune", "--function", "greeting", "--pin", "version:5", "--yes")
+    assert old.versions() == ["5", "8", "9"]
+
+
+def test_what_the_names_leave_out_is_not_listed_and_a_glob_that_matches_nothing_is_told(old: Shop) -> None:
+    answer = old.ok("prune", "--only", "nope*", "--list")
+
+    assert answer.err == "warning: no function and no layer is called nope*.\n"
+    assert old.name not in answer.out
+    assert "left alone by the names" in answer.out
+
+
 class Denied:
     """A policy that lacks one action."""
 

@@ -51,6 +51,14 @@ def run(typed: Typed) -> int:
     )
     made = list(prune.plan(world, environments, policy))
     prune.must_exist(made, named)
+    idle = prune.idle(made, "idle_pins")
+    if asked.yes and (mistaken := [pin for pin in asked.pin or () if pin in idle]):
+        raise UsageError(
+            f"--pin {mistaken[0]} matches no version of any function or layer, so what it was to keep might go",
+            where="pruning",
+            next="Nothing was deleted. A pin is a version, a build, version:N or build:ID, after FUNCTION: where it is "
+            "of one; `pointsman prune --list` shows what there is.",
+        )
     if asked.out:
         prune.save(Path(asked.out), [each.pruning for each in made])
     return _told(typed, made, agreed=asked.yes)
@@ -70,6 +78,7 @@ def _told(typed: Typed, made: Sequence[Planned], *, agreed: bool, resumes: str =
     if not screen.json:
         for each in made:
             _show(typed, each)
+    _warn_of_idle(typed, made)
     any_doomed = any(each.pruning.doomed or _of_layers(each.pruning) for each in made)
     out = getattr(typed.asked, "out", None)
     if not agreed and not out and any_doomed and world.ask:
@@ -95,6 +104,13 @@ def _told(typed: Typed, made: Sequence[Planned], *, agreed: bool, resumes: str =
     return 1 if failed else 0
 
 
+def _warn_of_idle(typed: Typed, made: Sequence[Planned]) -> None:
+    for pin in prune.idle(made, "idle_pins"):
+        typed.screen.warn(f"pin {pin} matches no version of any function or layer: it keeps nothing.")
+    for glob in prune.idle(made, "idle_globs"):
+        typed.screen.warn(f"no function and no layer is called {glob}.")
+
+
 def _backup(typed: Typed) -> prune.BeforeDelete | None:
     """Where the file says where to, and nobody says that it need not be."""
     if typed.world.project.backup.to is None or getattr(typed.asked, "without_backup", False):
@@ -109,7 +125,7 @@ def _show(typed: Typed, made: Planned) -> None:
     screen.print(screen.bold(f"{pruning.account} {pruning.region}"))
     if getattr(typed.asked, "list", False):
         for each in (*pruning.functions, *pruning.layers):
-            if any(one.rule not in ("left-out", "latest") for one in each.decisions):
+            if not pruning.policy.leaves_out(each.name):  # of the others, how many they are is said below
                 _show_all(typed, each)
     else:
         _show_table(typed, pruning)
