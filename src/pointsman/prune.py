@@ -536,11 +536,26 @@ def again(world: World, saved: SavedPruning) -> Iterator[Planned]:
 # Deleting
 
 
-def carry_out(world: World, made: Planned, *, before_delete: BeforeDelete | None = None, resumes: str = "") -> Pruned:
-    """Delete what is decided. Raises LostRace while another prune of this account and region is at work."""
+def carry_out(
+    world: World,
+    made: Planned,
+    *,
+    before_delete: BeforeDelete | None = None,
+    resumes: str = "",
+    agreed: float | None = None,
+) -> Pruned:
+    """Delete what is decided. Raises LostRace while another prune of this account and region is at work.
+
+    `agreed`: when somebody said that it may go, in epoch seconds, where that was not just now.
+    """
     pruning = made.pruning
     environment = world.environment(pruning.environment, pruning.region)
-    request = {"policy": plain(pruning.policy), "account": pruning.account, "region": pruning.region}
+    request: dict[str, object] = {
+        "policy": plain(pruning.policy),
+        "account": pruning.account,
+        "region": pruning.region,
+    }
+    request["agreed"] = world.clock.now() if agreed is None else agreed
     run = world.begin(world.run_id(), COMMAND, (), environment, {**request, "resumes": resumes})
     try:
         with _alone(world, run.id, pruning):
@@ -568,8 +583,6 @@ def resume(world: World, run: Run) -> Planned:
         raise LostRace(f"prune (run {run.id}) is still under way", next=f"Wait for process {run.pid} of {run.by}.")
     asked = run.request
     policy = from_json(to_json(asked["policy"]), Policy)
-    entries = world.ledger.of_run(run.id, "planned")
-    body = entries[-1].body if entries else {"doomed": {}, "layers": {}}
     then = Pruning(
         environment=run.environment,
         account=asked["account"],
@@ -578,9 +591,25 @@ def resume(world: World, run: Run) -> Planned:
         policy=policy,
         functions=(),
     )
-    allowed = {name: within(text) for name, text in body["doomed"].items()}
-    layers = {name: within(text) for name, text in body["layers"].items()}
+    allowed, layers = meant(world, run)
     return still(world, world.environment_of(run), then, allowed, layers)
+
+
+def meant(world: World, run: Run) -> tuple[dict[str, frozenset[Version]], dict[str, frozenset[Version]]]:
+    """What a prune was to delete: versions of functions, and of layers; nothing where it had not decided yet."""
+    entries = world.ledger.of_run(run.id, "planned")
+    body = entries[-1].body if entries else {"doomed": {}, "layers": {}}
+    functions, layers = body["doomed"], body["layers"]
+    return (
+        {name: within(text) for name, text in functions.items()},
+        {name: within(text) for name, text in layers.items()},
+    )
+
+
+def agreed(run: Run, now: float) -> float | None:
+    """When it was agreed to, if that still holds: for a day. Later nobody may remember what it was about."""
+    at = float(run.request.get("agreed") or run.at)
+    return at if 0 <= now - at < retention.DAY_S else None
 
 
 @contextmanager
@@ -831,11 +860,13 @@ __all__ = [
     "SavedPruning",
     "Spared",
     "again",
+    "agreed",
     "carry_out",
     "functions_named",
     "idle",
     "load",
     "look",
+    "meant",
     "must_exist",
     "plan",
     "policy_of",

@@ -701,6 +701,18 @@ def test_resume_deletes_nothing_that_was_not_shown_then(tmp_path: Path, aws: Man
     assert left(aws)["checkout"] == ["8", "9", "10", "11"]
 
 
+def test_what_was_agreed_to_holds_for_a_day_however_often_it_is_resumed(tmp_path: Path, aws: ManyFunctions) -> None:
+    here = world(tmp_path, aws)
+    aws.refused = lambda called, _: AccessDenied("no") if called == "lambda:DeleteFunction" else None
+    then = here.clock.now() - 80_000
+    pruned(here, agreed=then)
+    run = here.ledger.unfinished()
+    assert run is not None
+
+    assert prune.agreed(run, here.clock.now()) == then
+    assert prune.agreed(run, here.clock.now() + 7_000) is None
+
+
 def test_two_at_once_are_told_and_one_that_died_is_replaced(tmp_path: Path, aws: ManyFunctions) -> None:
     here = world(tmp_path, aws)
     lease = here.ledger.lease("prune 123456789012 eu-west-1", "elsewhere 1 2 r", 60)

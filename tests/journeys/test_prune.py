@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from pointsman.errors import AccessDenied
+from tests.fakes import FakeClock
 from tests.journeys.conftest import Shop, control_runtime
 from tests.journeys.test_bad_luck import killed
 
@@ -282,6 +283,24 @@ def test_where_nothing_may_be_deleted_that_is_the_exit_code_and_resume_goes_on(o
     assert len(old.versions()) == 9
 
     assert "Deleted 7 versions" in old.ok("resume").out
+    assert old.versions() == ["8", "9"]
+    assert old.ok("resume").out == "Nothing to resume: every run ended.\n"
+
+
+def test_resume_says_what_of_it_goes_on_and_asks_again_where_that_is_long_ago(old: Shop) -> None:
+    old.run("prune", "--function", "greeting", "--yes", wrap=lambda inner: Denied(inner, "DeleteFunction"))
+    (line,) = (each for each in old.ok("status", "--all").out.splitlines() if "did not finish" in each)
+    assert line.startswith(f"Unfinished: prune of {ACCOUNT} eu-west-1 (run ")
+
+    later = old.ok("resume", clock=FakeClock(time.time() + 2 * 86_400))
+    assert f"resuming prune of {ACCOUNT} eu-west-1 (run " in later.err
+    assert ", begun 20" in later.err
+    assert f"it was to delete {old.name} 1-7" in later.err
+    assert f"{old.name}  9         2     7" in later.out
+    assert "Nothing was deleted: `pointsman resume " in later.out
+    assert len(old.versions()) == 9
+
+    old.ok("resume", "--yes", clock=FakeClock(time.time() + 2 * 86_400))
     assert old.versions() == ["8", "9"]
     assert old.ok("resume").out == "Nothing to resume: every run ended.\n"
 

@@ -502,6 +502,7 @@ def _apply(parser: Parser, _shared: Parser) -> None:
 
 def _resume(parser: Parser, _shared: Parser) -> None:
     parser.add_argument("run_id", metavar="RUN", nargs="?", help="the run, when several are open (see `history`)")
+    parser.add_argument("--yes", action="store_true", help="of a prune: delete what is shown, though it is long ago")
     _gates(parser)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pointsman import places, prune
+from pointsman import places, prune, retention
 from pointsman.errors import UsageError
 from pointsman.model import counted, few, size
 
@@ -69,10 +69,26 @@ def apply(typed: Typed, saved: prune.SavedPruning) -> int:
 
 
 def resume(typed: Typed, run: Run) -> int:
-    return _told(typed, [prune.resume(typed.world, run)], agreed=True, resumes=run.id)
+    """Look again, and show it; what was agreed to less than a day ago goes without another yes."""
+    world, screen = typed.world, typed.screen
+    functions, layers = prune.meant(world, run)
+    what = [f"{name} {retention.spans(which)}" for name, which in functions.items()]
+    what += [f"layer {name} {retention.spans(which)}" for name, which in layers.items()]
+    told = f"it was to delete {few(what)}" if what else "it had not decided yet what to delete"
+    (screen.say if screen.json else screen.show)(told)
+    then = None if typed.asked.yes else prune.agreed(run, world.clock.now())
+    agreed = typed.asked.yes or then is not None
+    return _told(typed, [prune.resume(world, run)], agreed=agreed, resumes=run.id, agreed_at=then)
 
 
-def _told(typed: Typed, made: Sequence[Planned], *, agreed: bool, resumes: str = "") -> int:
+def _told(
+    typed: Typed,
+    made: Sequence[Planned],
+    *,
+    agreed: bool,
+    resumes: str = "",
+    agreed_at: float | None = None,
+) -> int:
     """Show the plan; carry it out where that is agreed, or somebody at the terminal says so."""
     world, screen = typed.world, typed.screen
     if not screen.json:
@@ -87,17 +103,20 @@ def _told(typed: Typed, made: Sequence[Planned], *, agreed: bool, resumes: str =
     if agreed and any_doomed:
         for each in made:
             if each.pruning.doomed or _of_layers(each.pruning):
-                done.append(prune.carry_out(world, each, before_delete=_backup(typed), resumes=resumes))
+                done.append(
+                    prune.carry_out(world, each, before_delete=_backup(typed), resumes=resumes, agreed=agreed_at)
+                )
                 if not screen.json:
                     _show_done(typed, done[-1])
-    elif agreed and resumes:
+    elif resumes and not any_doomed:
         world.ledger.end(resumes, "done")
     if not screen.json and any_doomed and not agreed:
-        more = "" if typed.asked.list else "; `--list` shows every version with its reason"
+        yes = f"`pointsman resume {resumes} --yes`" if resumes else "`--yes`"
+        more = "" if resumes or typed.asked.list else "; `--list` shows every version with its reason"
         screen.print(
             f"Nothing was deleted. Saved: `pointsman apply {out}` deletes what of this may still go."
             if out
-            else f"Nothing was deleted: `--yes` does it{more}."
+            else f"Nothing was deleted: {yes} does it{more}."
         )
     failed = any(each.failed for each in done)
     screen.result({"plans": [each.pruning for each in made], "done": done}, ok=not failed)
