@@ -30,6 +30,7 @@ from pointsman.errors import (
     AccessDenied,
     AccountMismatch,
     Ambiguous,
+    AwsError,
     Conflict,
     Interrupted,
     InvalidRequest,
@@ -89,6 +90,12 @@ class Pruning(Value, frozen=True, kw_only=True):
     @property
     def freed(self) -> int:
         return sum(each.freed for each in self.functions)
+
+    @property
+    def blind(self) -> bool:
+        """Whether something stays because it could not be looked up who uses it."""
+        rules = (one.rule for each in (*self.functions, *self.layers) for one in each.decisions)
+        return "unseen" in rules or any(each.layers is not None for each in self.unseen)
 
 
 class Spared(Value, frozen=True, kw_only=True):
@@ -200,6 +207,7 @@ class _Look:
     among: Mapping[str, frozenset[Version]] | None
     known: dict[str, Known] = field(default_factory=dict)
     found: dict[str, Retained] = field(default_factory=dict)
+    blind: list[Unseen] = field(default_factory=list)  # layers that could not be looked up
 
     def decided(self) -> Planned:
         fleet, names = self.fleet, frozenset(str(each.name) for each in self.fleet.members)
@@ -228,7 +236,7 @@ class _Look:
                 newest = {each.name: each.newest for each in every}
                 listed = [each for each in every if each.newest > self.policy.keep_versions]
             except looking.REFUSALS as error:
-                unseen_layers = (Unseen(source="the layers", why=f"{error.where}: {error.what}"),)
+                unseen_layers = (_unread("the layers", error, layers=()),)
         if candidates or listed:
             looked = self._look_around(names)
         if candidates:
@@ -261,7 +269,7 @@ class _Look:
             policy=self.policy,
             functions=tuple(self.found[str(each.name)] for each in fleet.members),
             layers=layers,
-            unseen=_unseen((*looked.unseen, *unseen_layers), self.known.values()),
+            unseen=_unseen((*looked.unseen, *unseen_layers, *self.blind), self.known.values()),
             notes=notes,
             idle_pins=retention.idle_pins(self.policy, fleet, self.known, newest) if all_known else (),
             idle_globs=retention.idle_globs(self.policy, (*names, *newest)) if all_known else (),
@@ -414,8 +422,7 @@ class _Look:
                     try:
                         yield each, future.result()
                     except looking.REFUSALS as error:
-                        why = f"{error.where}: {error.what}"
-                        yield each, Unseen(source=what.removeprefix("reading "), why=why, functions=(str(each.name),))
+                        yield each, _unread(what.removeprefix("reading "), error, functions=(str(each.name),))
                     course.reached(done, len(asked), f"of {done} of {counted(len(asked), 'function')}")
             except BaseException:
                 self.halt.set()
@@ -444,7 +451,9 @@ class _Look:
                         mine[int(one.version)] = "its policy shares it, and who uses it there cannot be seen"
             except looking.REFUSALS as error:
                 dates = {layer.newest: ""} if not isinstance(error, NotFound) else {}
-                unseen = (Unseen(source=f"layer {layer.name}", why=f"{error.where}: {error.what}"),)
+                unseen = (_unread(f"layer {layer.name}", error, layers=(layer.name,)),)
+                if dates and not self.policy.leaves_out(layer.name):
+                    self.blind += unseen
             unseen = (*unseen, *(each for each in looked.unseen if each.source == "CloudFormation"))
             held = LayerHeld(name=layer.name, arn=layer.arn, made=dates, used=mine, unseen=unseen)
             made.append(retention.decide_layer(held, self.policy, self.fleet.at))
@@ -456,6 +465,10 @@ def _grouped(references: Iterable[Reference]) -> dict[str, tuple[Reference, ...]
     for each in references:
         found[each.function] = (*found.get(each.function, ()), each)
     return found
+
+
+def _unread(source: str, error: AwsError, **of: Any) -> Unseen:
+    return Unseen(source=source, why=f"{error.where}: {error.what}", missing=looking.lacking(error), **of)
 
 
 def _unseen(found: Iterable[Unseen], known: Iterable[Known]) -> tuple[Unseen, ...]:

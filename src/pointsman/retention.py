@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias
 
 from pointsman.deployments import deployments
 from pointsman.fleet import Fleet, Member
-from pointsman.model import LATEST, Configuration, Move, Value, Version
+from pointsman.model import LATEST, Configuration, Move, Value, Version, few
 
 DAY_S = 86_400
 Rule: TypeAlias = Literal[
@@ -86,11 +86,35 @@ class Reference(Value, frozen=True, kw_only=True):
 
 
 class Unseen(Value, frozen=True, kw_only=True):
-    """What could not be looked up, and why. `functions`: only these could have been named there; None: any."""
+    """What could not be looked up, and why. `functions`: only these could have been named there; None: any.
+
+    None at all where it is layers that could not be looked up: `layers`, by name; () for all of them. `skip` is what
+    the service is left out by, `missing` the permission that was not there; "" where it is neither.
+    """
 
     source: str
     why: str
     functions: tuple[str, ...] | None = None
+    layers: tuple[str, ...] | None = None
+    skip: str = ""
+    missing: str = ""
+
+    @property
+    def holds(self) -> str:
+        """What stays for it, in words."""
+        if self.layers is not None:
+            whose = f"layer {few(self.layers)}" if self.layers else "all layers"
+            return f"the versions of {whose} stay, and functions are decided all the same"
+        if self.functions is not None:
+            return f"the versions of {few(self.functions)} stay, and others are decided all the same"
+        return "it may name any version of any function, so all stay that were to go"
+
+    @property
+    def way_out(self) -> str:
+        needs = f"The credentials need {self.missing}" if self.missing else ""
+        skips = f"`--skip {self.skip}` decides without it" if self.skip else ""
+        skips = "`[retention] layers = false` leaves them alone" if self.layers is not None else skips
+        return "; ".join(filter(None, (needs, skips)))
 
 
 class Known(Value, frozen=True, kw_only=True):
@@ -249,7 +273,8 @@ def _spared(newer: int, days: float | None, policy: Policy, what: str) -> tuple[
 
 def _blind(name: str, unseen: Iterable[Unseen]) -> str:
     for each in unseen:
-        if each.functions is None or name in each.functions:
+        named = each.layers if each.layers is not None else each.functions
+        if named is None or name in named:
             return f"{each.source} could not be looked up"
     return ""
 

@@ -812,9 +812,14 @@ def test_layers_stay_where_their_policies_cannot_be_read(tmp_path: Path, aws: Ma
     denied = AccessDenied("not authorized", where="GetLayerVersionPolicy")
     aws.refused = lambda called, _: denied if called == "lambda:GetLayerVersionPolicy" else None
 
-    (common,) = planned(world(tmp_path, aws)).pruning.layers
+    pruning = planned(world(tmp_path, aws)).pruning
 
+    (common,) = pruning.layers
     assert not common.doomed
+    assert [(each.source, each.holds) for each in pruning.unseen] == [
+        ("layer common", "the versions of layer common stay, and functions are decided all the same")
+    ]
+    assert pruning.blind
 
 
 # Plans in files

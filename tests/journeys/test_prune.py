@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from pointsman.aws import permissions
 from pointsman.errors import AccessDenied
 from tests.fakes import FakeClock
 from tests.journeys.conftest import Shop, control_runtime
@@ -253,20 +254,34 @@ class Denied:
 
     def send(self, operation: Any) -> Any:
         if operation.action == self.action:
-            raise AccessDenied(f"not authorized to perform: {self.action}", where=str(operation))
+            need = permissions.CALLS[f"{operation.service}:{operation.action}"].actions[0]
+            resource = f"{operation.subject or '*'} because no identity-based policy allows it"
+            raise AccessDenied(f"not authorized to perform: {need} on resource: {resource}", where=str(operation))
         return self.inner.send(operation)
 
 
 def test_where_a_permission_is_missing_everything_stays_and_the_report_says_so(old: Shop) -> None:
-    answer = old.ok("prune", "--function", "greeting", "--yes", wrap=lambda inner: Denied(inner, "ListStateMachines"))
+    answer = old.run("prune", "--function", "greeting", "--yes", wrap=lambda inner: Denied(inner, "ListStateMachines"))
 
+    assert answer.code == 1  # something stays that might have gone
     assert len(old.versions()) == 9
     assert (
         "warning: Step Functions could not be looked up (ListStateMachines: not authorized to perform: "
-        "ListStateMachines): of all functions, what might be meant there stays." in answer.err
+        "states:ListStateMachines on resource: * because no identity-based policy allows it): it may name any version "
+        "of any function, so all stay that were to go. The credentials need states:ListStateMachines; "
+        "`--skip stepfunctions` decides without it." in answer.err
     )
     assert "7 perhaps in use: not all could be looked up" in answer.out
     assert "Nothing to delete" in answer.out
+
+    layers = old.run("prune", "--function", "greeting", wrap=lambda inner: Denied(inner, "ListLayers"))
+    assert layers.code == 1
+    assert "the layers could not be looked up" in layers.err
+    assert (
+        "): the versions of all layers stay, and functions are decided all the same. The credentials need "
+        "lambda:ListLayers; `[retention] layers = false` leaves them alone.\n" in layers.err
+    )
+    assert f"{old.name}  9         2     7" in layers.out
 
     old.ok(
         "prune", "--function", "greeting", "--yes", "--skip", "stepfunctions",

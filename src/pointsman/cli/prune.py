@@ -118,7 +118,7 @@ def _told(
             if out
             else f"Nothing was deleted: {yes} does it{more}."
         )
-    failed = any(each.failed for each in done)
+    failed = any(each.failed for each in done) or any(each.pruning.blind for each in made)
     screen.result({"plans": [each.pruning for each in made], "done": done}, ok=not failed)
     return 1 if failed else 0
 
@@ -152,10 +152,8 @@ def _show(typed: Typed, made: Planned) -> None:
     for spared in made.spared:
         screen.print(f"  {spared.name}:{spared.version} stays after all: {spared.why}.")
     for unseen in pruning.unseen:
-        whose = few(unseen.functions) if unseen.functions else "all functions"
-        screen.warn(
-            f"{unseen.source} could not be looked up ({unseen.why}): of {whose}, what might be meant there stays."
-        )
+        way_out = f" {unseen.way_out}." if unseen.way_out else ""
+        screen.warn(f"{unseen.source} could not be looked up ({unseen.why}): {unseen.holds}.{way_out}")
     for note in pruning.notes:
         screen.print(f"  Note: {note}.")
     notes = Counter(note for each in pruning.functions for note in each.notes)
