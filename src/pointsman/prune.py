@@ -119,6 +119,7 @@ class Pruned(Value, frozen=True, kw_only=True):
     versions: int
     freed: int
     spared: tuple[Spared, ...] = ()
+    backed_up: int = 0  # versions of functions
 
     @property
     def failed(self) -> tuple[Spared, ...]:
@@ -660,7 +661,8 @@ class _Deletion:
     halt: Event = field(default_factory=Event)
     deleted: dict[str, list[Version]] = field(default_factory=dict)
     spared: list[Spared] = field(default_factory=list)
-    barred: set[str] = field(default_factory=set)  # functions of which nothing may be deleted
+    barred: dict[str, str] = field(default_factory=dict)  # functions of which nothing may be deleted, and why
+    kept: int = 0  # versions that were backed up
 
     def __post_init__(self) -> None:
         beside = self.world.beside(say=self.world.say, echo=self.world.echo, halted=self.halt.is_set)
@@ -696,6 +698,7 @@ class _Deletion:
             versions=sum(map(len, self.deleted.values())),
             freed=freed,
             spared=tuple(self.spared),
+            backed_up=self.kept,
         )
 
     def _all(
@@ -727,7 +730,10 @@ class _Deletion:
             reached(count)
 
     def _back_up(self, work: dict[str, tuple[Version, ...]]) -> None:
-        """All of them at once; where that fails, each function by itself: what is not backed up is not deleted."""
+        """All of them at once; where that fails, each function by itself: what is not backed up is not deleted.
+
+        Of a function that cannot be kept whole, each version by itself, until two fail for the same reason.
+        """
         if self.before_delete is None or not work:
             return
         there = {name: {each.version: each for each in member.versions} for name, member in self.made.members.items()}
@@ -735,18 +741,39 @@ class _Deletion:
         fleet = self.made.fleet
         try:
             self.before_delete(self.world, self.door, [one for each in doomed.values() for one in each], fleet)
+            self.kept = sum(map(len, doomed.values()))
             return
         except Interrupted:
             raise
         except PointsmanError as error:
             self.world.say(f"the backup failed: {error.what}; again, function by function")
         for name, versions in doomed.items():
-            try:
-                self.before_delete(self.world, self.door, versions, fleet)
-            except Interrupted:
-                raise
-            except PointsmanError as error:
-                self._spare(name, work.pop(name), f"its backup failed: {error.what}", failed=True)
+            why = self._backup_of(versions)
+            failed: dict[Version, str] = {}
+            of_all = why if len(versions) == 1 else ""
+            for each in versions if why else ():
+                one = of_all or self._backup_of([each])
+                if one in failed.values():
+                    of_all = one  # it is about none of them: the place is full, or not there
+                if one:
+                    failed[each.version] = one
+            for version, one in failed.items():
+                self._spare(name, (version,), f"its backup failed: {one}", failed=True)
+            work[name] = tuple(version for version in work[name] if version not in failed)
+            if not work[name]:
+                del work[name]
+
+    def _backup_of(self, versions: Sequence[Configuration]) -> str:
+        """Why they could not be backed up; "" where they are."""
+        assert self.before_delete is not None
+        try:
+            self.before_delete(self.world, self.door, versions, self.made.fleet)
+        except Interrupted:
+            raise
+        except PointsmanError as error:
+            return error.what
+        self.kept += len(versions)
+        return ""
 
     def _in_use(self, name: str) -> dict[str, str]:
         """By version, why it stays: what can cheaply be read once more."""
@@ -776,8 +803,8 @@ class _Deletion:
 
     def _delete(self, name: str, version: Version) -> str:
         """Why it stays after all; "" where it is gone."""
-        if name in self.barred:
-            return "nothing of this function may be deleted"
+        if why := self.barred.get(name):
+            return why
         gateway = self.door.gateway
         if self.made.pruning.policy.thorough and gateway.policy(name, version):
             return "it has permissions of its own: somebody calls it by its number"
@@ -790,8 +817,8 @@ class _Deletion:
         except (Conflict, InvalidRequest) as error:  # an alias names it by now; CloudFront has replicas of it
             self._spare(name, (version,), error.what)
         except AccessDenied as error:
-            self.barred.add(name)
-            self._spare(name, (version,), error.what, failed=True)
+            why = self.barred.setdefault(name, _denied(error, name, version))
+            self._spare(name, (version,), why, failed=True)
         else:
             if why:
                 self._spare(name, (version,), why, failed=name in self.barred)
@@ -809,7 +836,8 @@ class _Deletion:
                 try:
                     _surely(partial(self.door.gateway.delete_layer_version, layer.name, number))
                 except (AccessDenied, Conflict, InvalidRequest) as error:
-                    self._spare(f"layer {layer.name}", (each.version,), error.what, failed=True)
+                    why = _denied(error, layer.name, each.version)
+                    self._spare(f"layer {layer.name}", (each.version,), why, failed=True)
                 else:
                     gone.setdefault(layer.name, []).append(each.version)
         return {name: spans(versions) for name, versions in gone.items()}
@@ -825,6 +853,13 @@ class _Deletion:
             facts = {"versions": spans(versions), "count": len(versions), "freed": size}
             self.world.ledger.append(self.run, "pruned", function=str(member.arn), subject=name, **facts)
         return freed
+
+
+def _denied(error: AwsError, name: str, version: Version) -> str:
+    """What AWS says, as it holds for all versions; and the permission, where AWS does not name it."""
+    told = error.what.replace(f"{name}:{version}", name).rstrip(".")
+    needed = looking.lacking(error)
+    return told if needed in told else f"{told}. The credentials need {needed}"
 
 
 def _surely(send: Callable[[], object]) -> None:

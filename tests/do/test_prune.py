@@ -675,7 +675,7 @@ def test_where_a_permission_ends_half_way_the_rest_is_done_and_resume_tries_agai
     done = pruned(here)
 
     assert left(aws)["cart"] == LEFT["cart"]
-    assert {each.name for each in done.failed} == {"checkout"}
+    assert {(each.name, each.why) for each in done.failed} == {("checkout", denied.what)}
     assert len(done.failed) == 7
     assert aws.calls["lambda:DeleteFunction"] < 9 + 16  # it does not ask on and on
     run = here.ledger.unfinished()
@@ -783,6 +783,31 @@ def test_versions_are_backed_up_before_they_go_and_stay_where_that_fails(tmp_pat
     assert sorted(kept) == [f"checkout:{n}" for n in range(1, 8)]
     assert left(aws) == {"checkout": ["8", "9"], "cart": ["1", "2", "3", "4"]}
     assert {each.why for each in done.failed} == {"its backup failed: the bucket is gone"}
+
+
+def test_of_a_backup_that_fails_for_one_version_that_one_stays(tmp_path: Path, aws: ManyFunctions) -> None:
+    def backup(_world: World, _door: object, versions: Any, _fleet: object) -> None:
+        if any((each.arn.name, each.version) == ("checkout", "3") for each in versions):
+            raise PointsmanError("version 3 is damaged")
+
+    done = pruned(world(tmp_path, aws), before_delete=backup)
+
+    assert left(aws)["checkout"] == ["3", "8", "9"]
+    assert [(each.version, each.why) for each in done.failed] == [("3", "its backup failed: version 3 is damaged")]
+    assert done.backed_up == 8
+
+
+def test_where_nothing_can_be_backed_up_it_is_not_tried_for_each_version(tmp_path: Path, aws: ManyFunctions) -> None:
+    tried: list[int] = []
+
+    def backup(_world: World, _door: object, versions: Any, _fleet: object) -> None:
+        tried.append(len(versions))
+        raise PointsmanError("the bucket is gone")
+
+    done = pruned(world(tmp_path, aws), before_delete=backup)
+
+    assert tried == [9, 2, 1, 1, 7, 1, 1]
+    assert (len(done.failed), done.backed_up) == (9, 0)
 
 
 # Layers

@@ -14,7 +14,8 @@ from pointsman.model import counted, few, size
 if TYPE_CHECKING:
     from pointsman.cli.commands import Typed
     from pointsman.ledger import Run
-    from pointsman.prune import Planned, Pruned, Pruning
+    from pointsman.model import Version
+    from pointsman.prune import Planned, Pruned, Pruning, Spared
     from pointsman.retention import Decision, Retained
 
 SHOWN = 20  # functions in the table, those that free most first
@@ -107,7 +108,7 @@ def _told(
                     prune.carry_out(world, each, before_delete=_backup(typed), resumes=resumes, agreed=agreed_at)
                 )
                 if not screen.json:
-                    _show_done(typed, done[-1])
+                    _show_done(typed, done[-1], each)
     elif resumes and not any_doomed:
         world.ledger.end(resumes, "done")
     if not screen.json and any_doomed and not agreed:
@@ -149,8 +150,7 @@ def _show(typed: Typed, made: Planned) -> None:
     else:
         _show_table(typed, pruning)
     _show_sum(typed, pruning)
-    for spared in made.spared:
-        screen.print(f"  {spared.name}:{spared.version} stays after all: {spared.why}.")
+    _show_spared(typed, made.spared)
     for unseen in pruning.unseen:
         way_out = f" {unseen.way_out}." if unseen.way_out else ""
         screen.warn(f"{unseen.source} could not be looked up ({unseen.why}): {unseen.holds}.{way_out}")
@@ -215,16 +215,28 @@ def _of_layers(pruning: Pruning) -> int:
     return sum(len(each.doomed) for each in pruning.layers)
 
 
-def _show_done(typed: Typed, done: Pruned) -> None:
+def _show_spared(typed: Typed, spared: Iterable[Spared]) -> None:
+    """A line for all versions of a function that stay for the same reason."""
+    alike: dict[tuple[str, str, bool], list[Version]] = {}
+    for each in spared:
+        alike.setdefault((each.name, each.why, each.failed), []).append(each.version)
+    for (name, why, failed), versions in alike.items():
+        word = "could not be deleted" if failed else f"{'stay' if len(versions) > 1 else 'stays'} after all"
+        typed.screen.print(f"  {name}:{retention.spans(versions)} {word}: {why}.")
+
+
+def _show_done(typed: Typed, done: Pruned, made: Planned) -> None:
     screen = typed.screen
     layers = (
         f" and of layers {', '.join(f'{name}: {which}' for name, which in done.layers.items())}" if done.layers else ""
     )
     what = f"{counted(done.versions, 'version')}{layers}"
     screen.print(f"Deleted {what} in {done.account} {done.region}: {size(done.freed)} are free.")
-    for each in done.spared:
-        word = "could not be deleted" if each.failed else "stays after all"
-        screen.print(f"  {each.name}:{each.version} {word}: {each.why}.")
+    if done.backed_up:
+        from pointsman import backups
+
+        screen.print(f"Backed up before: {counted(done.backed_up, 'version')}, to {backups.place(typed.world, None)}.")
+    _show_spared(typed, done.spared[len(made.spared) :])  # those were shown with the plan
     if done.failed:
         screen.print("`pointsman resume` tries the rest again.")
 
