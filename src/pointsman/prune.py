@@ -155,8 +155,10 @@ def policy_of(declared: Retention, **given: Any) -> Policy:
 # Planning
 
 
-def plan(world: World, environments: Sequence[Environment], policy: Policy) -> Iterator[Planned]:
-    """One for each account and region of these environments. Only looks."""
+def plan(
+    world: World, environments: Sequence[Environment], policy: Policy, failures: inventory.Failures | None = None
+) -> Iterator[Planned]:
+    """One for each account and region of these environments. Only looks. `failures` takes those that cannot be read."""
     seen: set[tuple[Any, ...]] = set()
     places: set[tuple[str, str]] = set()
     for environment in environments:
@@ -164,7 +166,9 @@ def plan(world: World, environments: Sequence[Environment], policy: Policy) -> I
         if key in seen:
             continue
         seen.add(key)
-        made = look(world, environment, policy)
+        made = inventory.place(environment, partial(look, world, environment, policy), failures)
+        if made is None:
+            continue
         place = (made.pruning.account, made.pruning.region)
         if place not in places:  # by other credentials it may be the same place
             places.add(place)
@@ -541,10 +545,13 @@ def load(path: Path) -> SavedPruning | None:
         return None
 
 
-def again(world: World, saved: SavedPruning) -> Iterator[Planned]:
+def again(world: World, saved: SavedPruning, failures: inventory.Failures | None = None) -> Iterator[Planned]:
     """The saved plan as it holds now, one account and region after the other."""
     for then in saved.prune:
-        yield still(world, world.environment(then.environment, then.region), then, then.doomed, _doomed(then.layers))
+        environment = world.environment(then.environment, then.region)
+        read = partial(still, world, environment, then, then.doomed, _doomed(then.layers))
+        if made := inventory.place(environment, read, failures):
+            yield made
 
 
 # Deleting
@@ -606,7 +613,10 @@ def resume(world: World, run: Run) -> Planned:
         functions=(),
     )
     allowed, layers = meant(world, run)
-    return still(world, world.environment_of(run), then, allowed, layers)
+    environment = world.environment_of(run)
+    made = inventory.place(environment, partial(still, world, environment, then, allowed, layers))
+    assert made is not None  # or it was raised
+    return made
 
 
 def meant(world: World, run: Run) -> tuple[dict[str, frozenset[Version]], dict[str, frozenset[Version]]]:

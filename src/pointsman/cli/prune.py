@@ -7,12 +7,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pointsman import places, prune, retention
-from pointsman.errors import UsageError
+from pointsman import inventory, places, prune, retention
+from pointsman.errors import PointsmanError, UsageError
 from pointsman.model import counted, few, size
 
 if TYPE_CHECKING:
     from pointsman.cli.commands import Typed
+    from pointsman.config import Environment
     from pointsman.ledger import Run
     from pointsman.model import Version
     from pointsman.prune import Planned, Pruned, Pruning, Spared
@@ -50,8 +51,12 @@ def run(typed: Typed) -> int:
         skip=(*world.project.retention.skip, *asked.skip) if asked.skip else None,
         thorough=asked.thorough or None,
     )
-    made = list(prune.plan(world, environments, policy))
-    prune.must_exist(made, named)
+    failures: inventory.Failures = []
+    made = list(prune.plan(world, environments, policy, failures))
+    if not made:
+        raise failures[0][1]
+    if not failures:  # or it may be there
+        prune.must_exist(made, named)
     idle = prune.idle(made, "idle_pins")
     if asked.yes and (mistaken := [pin for pin in asked.pin or () if pin in idle]):
         raise UsageError(
@@ -62,11 +67,15 @@ def run(typed: Typed) -> int:
         )
     if asked.out:
         prune.save(Path(asked.out), [each.pruning for each in made])
-    return _told(typed, made, agreed=asked.yes)
+    return _told(typed, made, agreed=asked.yes, failures=failures)
 
 
 def apply(typed: Typed, saved: prune.SavedPruning) -> int:
-    return _told(typed, list(prune.again(typed.world, saved)), agreed=True)
+    failures: inventory.Failures = []
+    made = list(prune.again(typed.world, saved, failures))
+    if failures and not made:
+        raise failures[0][1]
+    return _told(typed, made, agreed=True, failures=failures)
 
 
 def resume(typed: Typed, run: Run) -> int:
@@ -89,6 +98,7 @@ def _told(
     agreed: bool,
     resumes: str = "",
     agreed_at: float | None = None,
+    failures: Sequence[tuple[Environment, PointsmanError]] = (),
 ) -> int:
     """Show the plan; carry it out where that is agreed, or somebody at the terminal says so."""
     world, screen = typed.world, typed.screen
@@ -96,6 +106,9 @@ def _told(
         for each in made:
             _show(typed, each)
     _warn_of_idle(typed, made)
+    unread = inventory.unread(failures)
+    for one in unread:
+        screen.warn(f"{one.error} Nothing there was looked at, or goes. {one.next}".strip())
     any_doomed = any(each.pruning.doomed or _of_layers(each.pruning) for each in made)
     out = getattr(typed.asked, "out", None)
     if not agreed and not out and any_doomed and world.ask:
@@ -119,8 +132,17 @@ def _told(
             if out
             else f"Nothing was deleted: {yes} does it{more}."
         )
-    failed = any(each.failed for each in done) or any(each.pruning.blind for each in made)
-    screen.result({"plans": [each.pruning for each in made], "done": done}, ok=not failed)
+    failed = any(each.failed for each in done) or any(each.pruning.blind for each in made) or bool(unread)
+    screen.result(
+        {
+            "plans": [each.pruning for each in made],
+            "done": done,
+            "unread": unread,
+            "idle_pins": prune.idle(made, "idle_pins"),
+            "idle_globs": prune.idle(made, "idle_globs"),
+        },
+        ok=not failed,
+    )
     return 1 if failed else 0
 
 
