@@ -108,7 +108,7 @@ def _told(
     _warn_of_idle(typed, made)
     unread = inventory.unread(failures)
     for one in unread:
-        screen.warn(f"{one.error} Nothing there was looked at, or goes. {one.next}".strip())
+        screen.warn(f"{one.error.rstrip('.')}. Nothing of it was looked at, and nothing goes. {one.next}".strip())
     any_doomed = any(each.pruning.doomed or _of_layers(each.pruning) for each in made)
     out = getattr(typed.asked, "out", None)
     if not agreed and not out and any_doomed and world.ask:

@@ -30,7 +30,7 @@ def run(typed: Typed) -> int:
         raise failures[0][1]
     unread = inventory.unread(failures)
     for one in unread:
-        screen.warn(f"{one.error} {one.next}".strip())
+        screen.warn(f"{one.error.rstrip('.')}. {one.next}".strip())
     if asked.html == "-" and not screen.json:
         screen.out.write(storage_page.html(found))
         return 1 if unread else 0
