@@ -234,12 +234,13 @@ def _line(entry: Entry, runs: _Runs) -> Line | None:
     if not what:
         return None
     named = entry.function if entry.function.startswith("arn:") else str(entry.body.get("arn") or "")
-    arn = named or runs.arns.get(entry.run, "")
+    layer = str(more.pop("layer", ""))  # what is of a layer is not of the function that the run is of
+    arn = "" if layer else named or runs.arns.get(entry.run, "")
     # A rebuilt ledger's entries are all of one run, which is no release: of such a build says nothing.
     build = str(more.pop("build", "") or (runs.builds.get(entry.run, "") if run else ""))
     return Line(
         at=entry.at,
-        function=runs.name(arn or entry.function, run),
+        function=layer or runs.name(arn or entry.function, run),
         what=what,
         by=str(more.pop("by", "") or entry.body.get("by") or run.get("by", "")),
         run=entry.run,
@@ -388,11 +389,11 @@ def _deleted(entry: Entry, runs: _Runs) -> tuple[str, dict[str, Any]]:
     name, _, number = entry.subject.removeprefix("layer ").rpartition(":")
     if action not in ("DeleteFunction", "DeleteLayerVersion") or outcome not in ("done", ""):
         return "", {}
-    if outcome and (entry.run, name) in runs.pruned:
+    if outcome and action == "DeleteFunction" and (entry.run, name) in runs.pruned:
         return "", {}  # told together
     what = "version" if action == "DeleteFunction" else "layer version"
     told = f"{what} {number} of {name}" if name else f"function {number}"
-    facts = {"version": number if name else ""}
+    facts = {"version": number if name else "", **({"layer": name} if action == "DeleteLayerVersion" else {})}
     if outcome:
         return f"deleted {told}", facts
     return f"{told} was to be deleted, and no answer came", facts

@@ -858,7 +858,8 @@ class Retention(Value, frozen=True, kw_only=True):
     pins: Annotated[
         tuple[Filled, ...],
         _about(
-            'Versions that are never deleted: "7", a build\'s id, or either of one function.', ["101", "checkout:7"]
+            'Versions that are never deleted: "7", a build\'s id, "version:7", "build:101", or any of one function.',
+            ["101", "checkout:7", "checkout:build:101"],
         ),
     ] = ()
     only: Annotated[

@@ -6,23 +6,76 @@ V versions of F functions cost V/50 ListFunctions and F ListAliases (one for eac
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from threading import Event
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
+from pointsman import places
 from pointsman.aws.gateway import Gateway
-from pointsman.errors import AwsError, NotFound
+from pointsman.config import Environment
+from pointsman.errors import AwsError, Interrupted, LedgerError, NotFound, PointsmanError, UsageError
 from pointsman.fleet import Fleet, Member
-from pointsman.model import Alias, Configuration, FunctionName, counted
+from pointsman.model import Alias, Configuration, FunctionName, Value, counted
 from pointsman.progress import Course
 from pointsman.world import Door, World
 
+T = TypeVar("T")
+
 AT_ONCE = 12  # calls under way together: at 15 a second that is enough for answers that take 0.8 s
 _LONG = 1000  # versions; whoever has more of them waits a while, and is told how long
+
+
+class Unread(Value, frozen=True, kw_only=True):
+    """An account and region that could not be read, by one of the file's environments; why, and what to do about it."""
+
+    environment: str
+    account: str
+    region: str
+    error: str
+    next: str
+
+
+Failures: TypeAlias = list[tuple[Environment, PointsmanError]]
+
+
+def place(environment: Environment, look: Callable[[], T], failures: Failures | None = None) -> T | None:
+    """What `look` tells of one account and region: an error says which. None where `failures` took it instead.
+
+    What would come to the same everywhere is raised nevertheless.
+    """
+    try:
+        return look()
+    except (Interrupted, LedgerError, UsageError):
+        raise
+    except PointsmanError as error:
+        if not error.where.startswith(f"environment {environment.name}"):
+            error.where = f"environment {_called(environment)}: {error.where}".removesuffix(": ")
+        if failures is None:
+            raise
+        failures.append((environment, error))
+        return None
+
+
+def unread(failures: Sequence[tuple[Environment, PointsmanError]]) -> tuple[Unread, ...]:
+    return tuple(
+        Unread(
+            environment=environment.name,
+            account=places.account(environment),
+            region=environment.region or "",
+            error=f"{error.where}: {error.what}",
+            next=error.next,
+        )
+        for environment, error in failures
+    )
+
+
+def _called(environment: Environment) -> str:
+    where = " ".join(filter(None, (places.account(environment), environment.region)))
+    return f"{environment.name} ({where})" if where else environment.name
 
 
 def read(
@@ -130,4 +183,4 @@ def _shared(each: Configuration, known: dict[Any, Any]) -> Configuration:
     )
 
 
-__all__ = ["read"]
+__all__ = ["Failures", "Unread", "place", "read", "unread"]

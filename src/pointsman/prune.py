@@ -30,6 +30,7 @@ from pointsman.errors import (
     AccessDenied,
     AccountMismatch,
     Ambiguous,
+    AwsError,
     Conflict,
     Interrupted,
     InvalidRequest,
@@ -66,6 +67,7 @@ class Pruning(Value, frozen=True, kw_only=True):
     """What is decided for one account and region: of every version of every function, and of layers.
 
     `environment` is the one of the file whose credentials reach it. `at`: when it was looked at, in epoch seconds.
+    `idle_pins`, `idle_globs`: what nothing there is meant by; none where it could not be told.
     """
 
     environment: str
@@ -77,6 +79,8 @@ class Pruning(Value, frozen=True, kw_only=True):
     layers: tuple[Retained, ...] = ()
     unseen: tuple[Unseen, ...] = ()
     notes: tuple[str, ...] = ()
+    idle_pins: tuple[str, ...] = ()
+    idle_globs: tuple[str, ...] = ()
 
     @property
     def doomed(self) -> dict[str, frozenset[Version]]:
@@ -86,6 +90,12 @@ class Pruning(Value, frozen=True, kw_only=True):
     @property
     def freed(self) -> int:
         return sum(each.freed for each in self.functions)
+
+    @property
+    def blind(self) -> bool:
+        """Whether something stays because it could not be looked up who uses it."""
+        rules = (one.rule for each in (*self.functions, *self.layers) for one in each.decisions)
+        return "unseen" in rules or any(each.layers is not None for each in self.unseen)
 
 
 class Spared(Value, frozen=True, kw_only=True):
@@ -109,6 +119,7 @@ class Pruned(Value, frozen=True, kw_only=True):
     versions: int
     freed: int
     spared: tuple[Spared, ...] = ()
+    backed_up: int = 0  # versions of functions
 
     @property
     def failed(self) -> tuple[Spared, ...]:
@@ -144,8 +155,10 @@ def policy_of(declared: Retention, **given: Any) -> Policy:
 # Planning
 
 
-def plan(world: World, environments: Sequence[Environment], policy: Policy) -> Iterator[Planned]:
-    """One for each account and region of these environments. Only looks."""
+def plan(
+    world: World, environments: Sequence[Environment], policy: Policy, failures: inventory.Failures | None = None
+) -> Iterator[Planned]:
+    """One for each account and region of these environments. Only looks. `failures` takes those that cannot be read."""
     seen: set[tuple[Any, ...]] = set()
     places: set[tuple[str, str]] = set()
     for environment in environments:
@@ -153,7 +166,9 @@ def plan(world: World, environments: Sequence[Environment], policy: Policy) -> I
         if key in seen:
             continue
         seen.add(key)
-        made = look(world, environment, policy)
+        made = inventory.place(environment, partial(look, world, environment, policy), failures)
+        if made is None:
+            continue
         place = (made.pruning.account, made.pruning.region)
         if place not in places:  # by other credentials it may be the same place
             places.add(place)
@@ -197,6 +212,7 @@ class _Look:
     among: Mapping[str, frozenset[Version]] | None
     known: dict[str, Known] = field(default_factory=dict)
     found: dict[str, Retained] = field(default_factory=dict)
+    blind: list[Unseen] = field(default_factory=list)  # layers that could not be looked up
 
     def decided(self) -> Planned:
         fleet, names = self.fleet, frozenset(str(each.name) for each in self.fleet.members)
@@ -217,12 +233,15 @@ class _Look:
         candidates = self._candidates()
         looked, notes = looking.Looked(), tuple[str, ...]()
         listed: list[ListedLayer] = []
+        newest: dict[str, int] = {}
         unseen_layers: tuple[Unseen, ...] = ()
         if self.policy.layers and self.among is None:
             try:
-                listed = [each for each in self.gateway.layers() if each.newest > self.policy.keep_versions]
+                every = list(self.gateway.layers())
+                newest = {each.name: each.newest for each in every}
+                listed = [each for each in every if each.newest > self.policy.keep_versions]
             except looking.REFUSALS as error:
-                unseen_layers = (Unseen(source="the layers", why=f"{error.where}: {error.what}"),)
+                unseen_layers = (_unread("the layers", error, layers=()),)
         if candidates or listed:
             looked = self._look_around(names)
         if candidates:
@@ -246,6 +265,7 @@ class _Look:
                     "go, which stay where they have some (--thorough asks now)",
                 )
         layers = self._layers(listed, looked)
+        all_known = self.among is None and not unseen_layers  # or a name may be a layer's that was not listed
         pruning = Pruning(
             environment=self.environment.name,
             account=fleet.account,
@@ -254,8 +274,10 @@ class _Look:
             policy=self.policy,
             functions=tuple(self.found[str(each.name)] for each in fleet.members),
             layers=layers,
-            unseen=_unseen((*looked.unseen, *unseen_layers), self.known.values()),
+            unseen=_unseen((*looked.unseen, *unseen_layers, *self.blind), self.known.values()),
             notes=notes,
+            idle_pins=retention.idle_pins(self.policy, fleet, self.known, newest) if all_known else (),
+            idle_globs=retention.idle_globs(self.policy, (*names, *newest)) if all_known else (),
         )
         return Planned(pruning, fleet)
 
@@ -405,8 +427,7 @@ class _Look:
                     try:
                         yield each, future.result()
                     except looking.REFUSALS as error:
-                        why = f"{error.where}: {error.what}"
-                        yield each, Unseen(source=what.removeprefix("reading "), why=why, functions=(str(each.name),))
+                        yield each, _unread(what.removeprefix("reading "), error, functions=(str(each.name),))
                     course.reached(done, len(asked), f"of {done} of {counted(len(asked), 'function')}")
             except BaseException:
                 self.halt.set()
@@ -435,7 +456,9 @@ class _Look:
                         mine[int(one.version)] = "its policy shares it, and who uses it there cannot be seen"
             except looking.REFUSALS as error:
                 dates = {layer.newest: ""} if not isinstance(error, NotFound) else {}
-                unseen = (Unseen(source=f"layer {layer.name}", why=f"{error.where}: {error.what}"),)
+                unseen = (_unread(f"layer {layer.name}", error, layers=(layer.name,)),)
+                if dates and not self.policy.leaves_out(layer.name):
+                    self.blind += unseen
             unseen = (*unseen, *(each for each in looked.unseen if each.source == "CloudFormation"))
             held = LayerHeld(name=layer.name, arn=layer.arn, made=dates, used=mine, unseen=unseen)
             made.append(retention.decide_layer(held, self.policy, self.fleet.at))
@@ -447,6 +470,10 @@ def _grouped(references: Iterable[Reference]) -> dict[str, tuple[Reference, ...]
     for each in references:
         found[each.function] = (*found.get(each.function, ()), each)
     return found
+
+
+def _unread(source: str, error: AwsError, **of: Any) -> Unseen:
+    return Unseen(source=source, why=f"{error.where}: {error.what}", missing=looking.lacking(error), **of)
 
 
 def _unseen(found: Iterable[Unseen], known: Iterable[Known]) -> tuple[Unseen, ...]:
@@ -518,20 +545,38 @@ def load(path: Path) -> SavedPruning | None:
         return None
 
 
-def again(world: World, saved: SavedPruning) -> Iterator[Planned]:
+def again(world: World, saved: SavedPruning, failures: inventory.Failures | None = None) -> Iterator[Planned]:
     """The saved plan as it holds now, one account and region after the other."""
     for then in saved.prune:
-        yield still(world, world.environment(then.environment, then.region), then, then.doomed, _doomed(then.layers))
+        environment = world.environment(then.environment, then.region)
+        read = partial(still, world, environment, then, then.doomed, _doomed(then.layers))
+        if made := inventory.place(environment, read, failures):
+            yield made
 
 
 # Deleting
 
 
-def carry_out(world: World, made: Planned, *, before_delete: BeforeDelete | None = None, resumes: str = "") -> Pruned:
-    """Delete what is decided. Raises LostRace while another prune of this account and region is at work."""
+def carry_out(
+    world: World,
+    made: Planned,
+    *,
+    before_delete: BeforeDelete | None = None,
+    resumes: str = "",
+    agreed: float | None = None,
+) -> Pruned:
+    """Delete what is decided. Raises LostRace while another prune of this account and region is at work.
+
+    `agreed`: when somebody said that it may go, in epoch seconds, where that was not just now.
+    """
     pruning = made.pruning
     environment = world.environment(pruning.environment, pruning.region)
-    request = {"policy": plain(pruning.policy), "account": pruning.account, "region": pruning.region}
+    request: dict[str, object] = {
+        "policy": plain(pruning.policy),
+        "account": pruning.account,
+        "region": pruning.region,
+    }
+    request["agreed"] = world.clock.now() if agreed is None else agreed
     run = world.begin(world.run_id(), COMMAND, (), environment, {**request, "resumes": resumes})
     try:
         with _alone(world, run.id, pruning):
@@ -559,8 +604,6 @@ def resume(world: World, run: Run) -> Planned:
         raise LostRace(f"prune (run {run.id}) is still under way", next=f"Wait for process {run.pid} of {run.by}.")
     asked = run.request
     policy = from_json(to_json(asked["policy"]), Policy)
-    entries = world.ledger.of_run(run.id, "planned")
-    body = entries[-1].body if entries else {"doomed": {}, "layers": {}}
     then = Pruning(
         environment=run.environment,
         account=asked["account"],
@@ -569,9 +612,28 @@ def resume(world: World, run: Run) -> Planned:
         policy=policy,
         functions=(),
     )
-    allowed = {name: within(text) for name, text in body["doomed"].items()}
-    layers = {name: within(text) for name, text in body["layers"].items()}
-    return still(world, world.environment_of(run), then, allowed, layers)
+    allowed, layers = meant(world, run)
+    environment = world.environment_of(run)
+    made = inventory.place(environment, partial(still, world, environment, then, allowed, layers))
+    assert made is not None  # or it was raised
+    return made
+
+
+def meant(world: World, run: Run) -> tuple[dict[str, frozenset[Version]], dict[str, frozenset[Version]]]:
+    """What a prune was to delete: versions of functions, and of layers; nothing where it had not decided yet."""
+    entries = world.ledger.of_run(run.id, "planned")
+    body = entries[-1].body if entries else {"doomed": {}, "layers": {}}
+    functions, layers = body["doomed"], body["layers"]
+    return (
+        {name: within(text) for name, text in functions.items()},
+        {name: within(text) for name, text in layers.items()},
+    )
+
+
+def agreed(run: Run, now: float) -> float | None:
+    """When it was agreed to, if that still holds: for a day. Later nobody may remember what it was about."""
+    at = float(run.request.get("agreed") or run.at)
+    return at if 0 <= now - at < retention.DAY_S else None
 
 
 @contextmanager
@@ -609,7 +671,8 @@ class _Deletion:
     halt: Event = field(default_factory=Event)
     deleted: dict[str, list[Version]] = field(default_factory=dict)
     spared: list[Spared] = field(default_factory=list)
-    barred: set[str] = field(default_factory=set)  # functions of which nothing may be deleted
+    barred: dict[str, str] = field(default_factory=dict)  # functions of which nothing may be deleted, and why
+    kept: int = 0  # versions that were backed up
 
     def __post_init__(self) -> None:
         beside = self.world.beside(say=self.world.say, echo=self.world.echo, halted=self.halt.is_set)
@@ -645,6 +708,7 @@ class _Deletion:
             versions=sum(map(len, self.deleted.values())),
             freed=freed,
             spared=tuple(self.spared),
+            backed_up=self.kept,
         )
 
     def _all(
@@ -676,7 +740,10 @@ class _Deletion:
             reached(count)
 
     def _back_up(self, work: dict[str, tuple[Version, ...]]) -> None:
-        """All of them at once; where that fails, each function by itself: what is not backed up is not deleted."""
+        """All of them at once; where that fails, each function by itself: what is not backed up is not deleted.
+
+        Of a function that cannot be kept whole, each version by itself, until two fail for the same reason.
+        """
         if self.before_delete is None or not work:
             return
         there = {name: {each.version: each for each in member.versions} for name, member in self.made.members.items()}
@@ -684,18 +751,39 @@ class _Deletion:
         fleet = self.made.fleet
         try:
             self.before_delete(self.world, self.door, [one for each in doomed.values() for one in each], fleet)
+            self.kept = sum(map(len, doomed.values()))
             return
         except Interrupted:
             raise
         except PointsmanError as error:
             self.world.say(f"the backup failed: {error.what}; again, function by function")
         for name, versions in doomed.items():
-            try:
-                self.before_delete(self.world, self.door, versions, fleet)
-            except Interrupted:
-                raise
-            except PointsmanError as error:
-                self._spare(name, work.pop(name), f"its backup failed: {error.what}", failed=True)
+            why = self._backup_of(versions)
+            failed: dict[Version, str] = {}
+            of_all = why if len(versions) == 1 else ""
+            for each in versions if why else ():
+                one = of_all or self._backup_of([each])
+                if one in failed.values():
+                    of_all = one  # it is about none of them: the place is full, or not there
+                if one:
+                    failed[each.version] = one
+            for version, one in failed.items():
+                self._spare(name, (version,), f"its backup failed: {one}", failed=True)
+            work[name] = tuple(version for version in work[name] if version not in failed)
+            if not work[name]:
+                del work[name]
+
+    def _backup_of(self, versions: Sequence[Configuration]) -> str:
+        """Why they could not be backed up; "" where they are."""
+        assert self.before_delete is not None
+        try:
+            self.before_delete(self.world, self.door, versions, self.made.fleet)
+        except Interrupted:
+            raise
+        except PointsmanError as error:
+            return error.what
+        self.kept += len(versions)
+        return ""
 
     def _in_use(self, name: str) -> dict[str, str]:
         """By version, why it stays: what can cheaply be read once more."""
@@ -725,8 +813,8 @@ class _Deletion:
 
     def _delete(self, name: str, version: Version) -> str:
         """Why it stays after all; "" where it is gone."""
-        if name in self.barred:
-            return "nothing of this function may be deleted"
+        if why := self.barred.get(name):
+            return why
         gateway = self.door.gateway
         if self.made.pruning.policy.thorough and gateway.policy(name, version):
             return "it has permissions of its own: somebody calls it by its number"
@@ -739,8 +827,8 @@ class _Deletion:
         except (Conflict, InvalidRequest) as error:  # an alias names it by now; CloudFront has replicas of it
             self._spare(name, (version,), error.what)
         except AccessDenied as error:
-            self.barred.add(name)
-            self._spare(name, (version,), error.what, failed=True)
+            why = self.barred.setdefault(name, _denied(error, name, version))
+            self._spare(name, (version,), why, failed=True)
         else:
             if why:
                 self._spare(name, (version,), why, failed=name in self.barred)
@@ -758,7 +846,8 @@ class _Deletion:
                 try:
                     _surely(partial(self.door.gateway.delete_layer_version, layer.name, number))
                 except (AccessDenied, Conflict, InvalidRequest) as error:
-                    self._spare(f"layer {layer.name}", (each.version,), error.what, failed=True)
+                    why = _denied(error, layer.name, each.version)
+                    self._spare(f"layer {layer.name}", (each.version,), why, failed=True)
                 else:
                     gone.setdefault(layer.name, []).append(each.version)
         return {name: spans(versions) for name, versions in gone.items()}
@@ -776,6 +865,13 @@ class _Deletion:
         return freed
 
 
+def _denied(error: AwsError, name: str, version: Version) -> str:
+    """What AWS says, as it holds for all versions; and the permission, where AWS does not name it."""
+    told = error.what.replace(f"{name}:{version}", name).rstrip(".")
+    needed = looking.lacking(error)
+    return told if needed in told else f"{told}. The credentials need {needed}"
+
+
 def _surely(send: Callable[[], object]) -> None:
     """Deleting what is gone is no error, so a lost answer is asked for again."""
     for left in (2, 1, 0):
@@ -789,6 +885,12 @@ def _surely(send: Callable[[], object]) -> None:
 
 
 # What was typed
+
+
+def idle(made: Sequence[Planned], which: str) -> tuple[str, ...]:
+    """Of `idle_pins` or `idle_globs` those that are so in every place."""
+    of_each: list[tuple[str, ...]] = [getattr(each.pruning, which) for each in made]
+    return tuple(one for one in of_each[0] if all(one in each for each in of_each)) if of_each else ()
 
 
 def functions_named(world: World, environment: Environment, names: Sequence[str]) -> tuple[str, ...]:
@@ -816,10 +918,13 @@ __all__ = [
     "SavedPruning",
     "Spared",
     "again",
+    "agreed",
     "carry_out",
     "functions_named",
+    "idle",
     "load",
     "look",
+    "meant",
     "must_exist",
     "plan",
     "policy_of",

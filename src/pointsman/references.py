@@ -193,7 +193,11 @@ def look(
             references[name, None] = Reference(function=name, version=None, by=f"{each.where} has its function")
         if key == "cloudformation":
             layers |= {found[0]: f"{each.where} has it" for found in _LAYER.finditer(each.text)}
-    unseen = tuple(Unseen(source=each.label, why=_why(refused[each.key])) for each in asked if refused.get(each.key))
+    unseen = tuple(
+        Unseen(source=each.label, why=_why(refused[each.key]), skip=each.key, missing=lacking(*refused[each.key]))
+        for each in asked
+        if refused.get(each.key)
+    )
     return Looked(references=tuple(references.values()), layers=layers, unseen=unseen)
 
 
@@ -216,6 +220,15 @@ def _why(errors: list[AwsError]) -> str:
     first = errors[0]
     more = f", and {len(errors) - 1} more like it" if len(errors) > 1 else ""
     return f"{first.where}: {first.what}{more}"
+
+
+def lacking(*errors: AwsError) -> str:
+    """The permission that one of them was refused for, as AWS says or the call needs; "" where none was."""
+    for error in errors:
+        if isinstance(error, AccessDenied):
+            said = re.search(r"perform: ([a-z0-9-]+:\w+)", error.what) or re.search(r"need (.+) on ", error.next)
+            return said[1] if said else ""
+    return ""
 
 
 def _named(
@@ -267,4 +280,4 @@ def environments(settings: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[
             yield Document(where=f"the environment of {name}", text="\n".join(map(str, variables.values())))
 
 
-__all__ = ["KEYS", "REFUSALS", "SOURCES", "Looked", "Source", "environments", "look"]
+__all__ = ["KEYS", "REFUSALS", "SOURCES", "Looked", "Source", "environments", "lacking", "look"]

@@ -15,8 +15,8 @@ from fnmatch import fnmatchcase
 from typing import Literal, TypeAlias
 
 from pointsman.deployments import deployments
-from pointsman.fleet import Member
-from pointsman.model import LATEST, Move, Value, Version
+from pointsman.fleet import Fleet, Member
+from pointsman.model import LATEST, Configuration, Move, Value, Version, few
 
 DAY_S = 86_400
 Rule: TypeAlias = Literal[
@@ -27,7 +27,8 @@ Rule: TypeAlias = Literal[
 class Policy(Value, frozen=True, kw_only=True):
     """What is kept beside what is in use. `keep_deployments`: of each alias; `keep_versions`: of each function.
 
-    `pins`: "7", "101" (a build's id), "checkout:7", "checkout:101". `only`, `but`: names of functions and layers, as
+    `pins`: "7", "101" (a build's id), "version:7", "build:101", and each of them of one function, as in "checkout:7",
+    "checkout:build:101"; of a layer, "common:3". `only`, `but`: names of functions and layers, as
     globs; what they leave out is kept whole. `skip`: services that are not looked at. `thorough`: before a version is
     deleted it is asked for permissions of its own.
     """
@@ -48,13 +49,29 @@ class Policy(Value, frozen=True, kw_only=True):
 
     def pinned(self, name: str, version: str, builds: Iterable[str] = ()) -> str:
         """The pin that says so, "" where none does."""
-        called = {version, *builds}
-        return next((pin for pin in self.pins if {pin, *_of_function(pin, name)} & called), "")
+        return next((pin for pin in self.pins if _means(pin, name, version, builds)), "")
+
+    def pinned_layer(self, name: str, number: int) -> str:
+        """The same for a layer's version: a pin of one names the layer."""
+        pins = (pin for pin in self.pins if pin.startswith(f"{name}:"))
+        return next((pin for pin in pins if _kind(pin.removeprefix(f"{name}:"), str(number), ())), "")
 
 
-def _of_function(pin: str, name: str) -> tuple[str, ...]:
-    function, colon, rest = pin.partition(":")
-    return (rest,) if colon and function == name else ()
+def _means(pin: str, name: str, version: str, builds: Iterable[str]) -> bool:
+    """A function that is called "build" or "version" makes "build:7" mean either: what may be meant is kept."""
+    of_one = pin.removeprefix(f"{name}:")
+    return _kind(pin, version, builds) or (of_one != pin and _kind(of_one, version, builds))
+
+
+def _kind(which: str, version: str, builds: Iterable[str]) -> bool:
+    """As `promote` and `restore` read it."""
+    kind, _, rest = which.partition(":")
+    return (
+        which == version
+        or which in builds
+        or (kind == "version" and rest == version)
+        or (kind == "build" and rest in builds)
+    )
 
 
 class Reference(Value, frozen=True, kw_only=True):
@@ -69,11 +86,35 @@ class Reference(Value, frozen=True, kw_only=True):
 
 
 class Unseen(Value, frozen=True, kw_only=True):
-    """What could not be looked up, and why. `functions`: only these could have been named there; None: any."""
+    """What could not be looked up, and why. `functions`: only these could have been named there; None: any.
+
+    None at all where it is layers that could not be looked up: `layers`, by name; () for all of them. `skip` is what
+    the service is left out by, `missing` the permission that was not there; "" where it is neither.
+    """
 
     source: str
     why: str
     functions: tuple[str, ...] | None = None
+    layers: tuple[str, ...] | None = None
+    skip: str = ""
+    missing: str = ""
+
+    @property
+    def holds(self) -> str:
+        """What stays for it, in words."""
+        if self.layers is not None:
+            whose = f"layer {few(self.layers)}" if self.layers else "all layers"
+            return f"the versions of {whose} stay, and functions are decided all the same"
+        if self.functions is not None:
+            return f"the versions of {few(self.functions)} stay, and others are decided all the same"
+        return "it may name any version of any function, so all stay that were to go"
+
+    @property
+    def way_out(self) -> str:
+        needs = f"The credentials need {self.missing}" if self.missing else ""
+        skips = f"`--skip {self.skip}` decides without it" if self.skip else ""
+        skips = "`[retention] layers = false` leaves them alone" if self.layers is not None else skips
+        return "; ".join(filter(None, (needs, skips)))
 
 
 class Known(Value, frozen=True, kw_only=True):
@@ -141,7 +182,7 @@ def decide(member: Member, known: Known, policy: Policy, now: float) -> Retained
         version, newer = each.version, order[each.version]
         at = _born(each.modified, known.published.get(version))
         days = (now - at) / DAY_S if at is not None else None
-        builds = (*known.builds.get(version, ()), *([each.description] if each.description else []))
+        builds = called(each, known)
         keeps = named.get(version) or named.get(None)
         if keeps is None and (pin := policy.pinned(name, version, builds)):
             keeps = "pin", f"pinned ({pin})"
@@ -167,6 +208,33 @@ def decide(member: Member, known: Known, policy: Policy, now: float) -> Retained
     return Retained(
         name=name, arn=str(member.arn), decisions=tuple(decisions), notes=_notes(known, any(_doomed(decisions)))
     )
+
+
+def called(version: Configuration, known: Known) -> tuple[str, ...]:
+    """The builds it is of: by the ledger, and by its own description."""
+    return (*known.builds.get(version.version, ()), *([version.description] if version.description else []))
+
+
+def idle_pins(policy: Policy, fleet: Fleet, known: Mapping[str, Known], layers: Mapping[str, int]) -> tuple[str, ...]:
+    """Pins that no version of a function or layer is meant by. `layers`: their newest numbers, by name."""
+    left = set(policy.pins)
+    for member in fleet.members:
+        for each in member.versions if left else ():
+            builds = called(each, known[str(member.name)])
+            left -= {pin for pin in left if _means(pin, str(member.name), each.version, builds)}
+    for pin in tuple(left):
+        name, _, rest = pin.partition(":")
+        number = rest.removeprefix("version:")
+        if name in layers and number.isdecimal() and 1 <= int(number) <= layers[name]:
+            left.discard(pin)
+    return tuple(pin for pin in policy.pins if pin in left)
+
+
+def idle_globs(policy: Policy, names: Iterable[str]) -> tuple[str, ...]:
+    """Of `only` and `but` those that nothing is called by."""
+    there = tuple(names)
+    globs = dict.fromkeys((*policy.only, *policy.but))
+    return tuple(glob for glob in globs if not any(fnmatchcase(name, glob) for name in there))
 
 
 def _doomed(decisions: Iterable[Decision]) -> Iterable[Decision]:
@@ -205,7 +273,8 @@ def _spared(newer: int, days: float | None, policy: Policy, what: str) -> tuple[
 
 def _blind(name: str, unseen: Iterable[Unseen]) -> str:
     for each in unseen:
-        if each.functions is None or name in each.functions:
+        named = each.layers if each.layers is not None else each.functions
+        if named is None or name in named:
             return f"{each.source} could not be looked up"
     return ""
 
@@ -248,8 +317,8 @@ def decide_layer(layer: LayerHeld, policy: Policy, now: float) -> Retained:
         keeps: tuple[Rule, str] | None = None
         if used := layer.used.get(number):
             keeps = "reference", used
-        elif f"{layer.name}:{number}" in policy.pins:
-            keeps = "pin", f"pinned ({layer.name}:{number})"
+        elif pin := policy.pinned_layer(layer.name, number):
+            keeps = "pin", f"pinned ({pin})"
         elif policy.leaves_out(layer.name):
             keeps = "left-out", f"{layer.name} is left out by the names given"
         else:
@@ -338,8 +407,11 @@ __all__ = [
     "Retained",
     "Rule",
     "Unseen",
+    "called",
     "decide",
     "decide_layer",
+    "idle_globs",
+    "idle_pins",
     "moves_by_alias",
     "spans",
     "standing",

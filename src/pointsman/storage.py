@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 
 from pointsman import inventory, prune, storing
 from pointsman.aws.gateway import Quotas
@@ -31,11 +32,22 @@ def places(environments: Iterable[Environment]) -> list[tuple[Environment, ...]]
     return [tuple(each) for each in found.values()]
 
 
-def reports(world: World, chosen: tuple[Environment, ...] = (), *, quick: bool = False) -> list[Report]:
-    """Every account and region of the file once, whatever they are called there. `quick`: not what prune would free."""
+def reports(
+    world: World,
+    chosen: tuple[Environment, ...] = (),
+    *,
+    quick: bool = False,
+    failures: inventory.Failures | None = None,
+) -> list[Report]:
+    """Every account and region of the file once, whatever they are called there. `quick`: not what prune would free.
+
+    `failures` takes the places that cannot be read; without it the first is raised.
+    """
     found: dict[tuple[str, str], Report] = {}
     for environments in places(chosen or world.everywhere()):
-        report = _report(world, environments, quick=quick)
+        report = inventory.place(environments[0], partial(_report, world, environments, quick=quick), failures)
+        if report is None:
+            continue
         place = (report.usage.account, report.usage.region)
         if before := found.get(place):
             report = _of_both(before, report)

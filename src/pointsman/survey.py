@@ -161,9 +161,17 @@ def _unfinished(session: Session) -> str:
 def unfinished_told(run: Run) -> str:
     """A run that has not ended, in a sentence."""
     if under_way(run):
-        return f"{run.command} to {run.alias} is under way (run {run.id}, process {run.pid} of {run.by})"
+        return f"{called(run)} is under way (run {run.id}, process {run.pid} of {run.by})"
     why = run.error or "it was killed"
-    return f"{run.command} to {run.alias} (run {run.id}) did not finish: {why}. `pointsman resume` goes on"
+    return f"{called(run)} (run {run.id}) did not finish: {why}. `pointsman resume` goes on"
+
+
+def called(run: Run) -> str:
+    """What a run does: "deploy to PROD"; of a place as a whole, "prune of 123456789012 eu-west-1"."""
+    if run.function:
+        return f"{run.command} to {run.alias}"
+    place = " ".join(str(run.request[key]) for key in ("account", "region") if run.request.get(key))
+    return f"{run.command} of {place}" if place else run.command
 
 
 def _alias_status(session: Session, arn: FunctionArn, alias: Alias, environment: str) -> AliasStatus:
@@ -307,6 +315,7 @@ __all__ = [
     "Difference",
     "FunctionStatus",
     "VersionRow",
+    "called",
     "diff",
     "plain",
     "status",

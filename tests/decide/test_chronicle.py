@@ -190,6 +190,27 @@ def test_what_a_prune_deleted_of_a_function_is_one_line() -> None:
     ]
 
 
+def test_what_is_deleted_of_a_layer_is_the_layers_also_where_a_function_is_called_the_same() -> None:
+    book = Book()
+    book.begin(1, "r1", "prune", alias="")
+    intent = book.write(2, "call", "layer shop:7", action="lambda:DeleteLayerVersion")
+    book.write(2.5, "settled", intent=intent, outcome="done")
+    book.write(3, "pruned", "shop", function=ARN, versions="1-39", count=39, freed=39_000_000)
+
+    (line,) = (each for each in book.lines(topics=("prune",)) if each.kind == "call")
+
+    assert (line.function, line.arn, line.what) == ("shop", "", "deleted layer version 7 of shop")
+
+
+def test_what_a_prune_deletes_of_a_layer_is_of_no_function() -> None:
+    book = Book()
+    book.begin(1, "r1", "prune", alias="")
+    book.write(2, "call", "layer common:7", action="lambda:DeleteLayerVersion")
+    book.write(3, "pruned", "shop", function=ARN, versions="1-39", count=39, freed=39_000_000)
+
+    assert {each.function for each in book.lines() if each.kind == "call"} == {"common"}
+
+
 def test_a_ledger_of_before_ci_runs_were_kept_is_told() -> None:
     book = Book()
     book.begin(1, "old")

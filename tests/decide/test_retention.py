@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointsman.fleet import Member
+from pointsman.fleet import Fleet, Member
 from pointsman.model import AliasName, CodeSha256, Configuration, FunctionArn, FunctionName, Move, Version
 from pointsman.retention import (
     DAY_S,
@@ -23,6 +23,7 @@ from pointsman.retention import (
     Unseen,
     decide,
     decide_layer,
+    idle_pins,
     spans,
     versions_in,
     within,
@@ -51,6 +52,11 @@ def member(count: int, **ages: float) -> Member:
     """Versions 1 … count, 100 days old or as said (v3=5)."""
     versions = tuple(version(n, days=ages.get(f"v{n}", 100)) for n in range(1, count + 1))
     return Member(latest=version("$LATEST"), versions=versions)
+
+
+def there() -> Fleet:
+    """checkout with nine versions."""
+    return Fleet(account=ARN.account, region=ARN.region, at=NOW, members=(member(9),))
 
 
 def move(alias: str, to: int, was: int | None = None, kind: str = "deploy") -> Move:
@@ -144,6 +150,29 @@ def test_what_nothing_keeps_goes_with_a_reason_too() -> None:
 
 def test_a_pin_of_another_functions_version_keeps_nothing_here() -> None:
     assert decided(Known(), Policy(keep_days=0, keep_versions=1, pins=("other:3",)))["3"].action == "delete"
+
+
+@pytest.mark.parametrize(
+    "pin",
+    ["3", "version:3", "b3", "build:b3", *(f"checkout:{pin}" for pin in ("3", "version:3", "b3", "build:b3"))],
+)
+def test_a_pin_is_read_as_promote_reads_it_and_may_name_a_function(pin: str) -> None:
+    known = Known(builds={"3": ("b3",)})
+    policy = msgspec.structs.replace(NONE, pins=(pin,))
+
+    found = decided(known, policy)
+
+    assert [each for each in found if found[each].rule == "pin"] == ["3"]
+    assert idle_pins(policy, there(), {"checkout": known}, {}) == ()
+
+
+@pytest.mark.parametrize(
+    "pin", ["build:3", "version:b3", "version:10", "build:b4", "typo-7", "chekout:3", "checkout:version:b3", "common:6"]
+)
+def test_a_pin_that_nothing_is_meant_by_is_told(pin: str) -> None:
+    policy = msgspec.structs.replace(NONE, pins=("3", pin, "common:5", "common:version:2"))
+
+    assert idle_pins(policy, there(), {"checkout": Known(builds={"3": ("b3",)})}, {"common": 5}) == (pin,)
 
 
 def test_what_could_not_be_seen_of_other_functions_keeps_nothing_here() -> None:

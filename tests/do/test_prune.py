@@ -525,6 +525,24 @@ def test_a_build_is_pinned_by_its_id(tmp_path: Path, aws: ManyFunctions) -> None
     assert reason(planned(here, pins=("release-7",)), "checkout", "3") == "pinned (release-7)"
 
 
+def test_pins_and_names_that_nothing_is_called_by_are_told(tmp_path: Path, aws: ManyFunctions) -> None:
+    aws.layers = {"common": dict.fromkeys(range(1, 7), 100.0)}
+    pins = ("build:102", "version:5", "typo-7", "common:2", "cart:version:1")
+
+    made = planned(world(tmp_path, aws), pins=pins, only=("ch*", "common", "nope*"))
+
+    assert made.pruning.idle_pins == ("build:102", "typo-7")
+    assert made.pruning.idle_globs == ("nope*",)
+    assert reason(made, "checkout", "5") == "pinned (version:5)"
+
+
+def test_where_layers_cannot_be_listed_a_pin_may_be_of_one(tmp_path: Path, aws: ManyFunctions) -> None:
+    denied = AccessDenied("not authorized", where="ListLayers")
+    aws.refused = lambda called, _: denied if called == "lambda:ListLayers" else None
+
+    assert planned(world(tmp_path, aws), pins=("common:2",)).pruning.idle_pins == ()
+
+
 def test_a_run_that_is_not_finished_keeps_every_version_it_may_want(tmp_path: Path, aws: ManyFunctions) -> None:
     here = world(tmp_path, aws)
     begun(here)
@@ -657,7 +675,7 @@ def test_where_a_permission_ends_half_way_the_rest_is_done_and_resume_tries_agai
     done = pruned(here)
 
     assert left(aws)["cart"] == LEFT["cart"]
-    assert {each.name for each in done.failed} == {"checkout"}
+    assert {(each.name, each.why) for each in done.failed} == {("checkout", denied.what)}
     assert len(done.failed) == 7
     assert aws.calls["lambda:DeleteFunction"] < 9 + 16  # it does not ask on and on
     run = here.ledger.unfinished()
@@ -681,6 +699,18 @@ def test_resume_deletes_nothing_that_was_not_shown_then(tmp_path: Path, aws: Man
     prune.carry_out(here, prune.resume(here, run), resumes=run.id)
 
     assert left(aws)["checkout"] == ["8", "9", "10", "11"]
+
+
+def test_what_was_agreed_to_holds_for_a_day_however_often_it_is_resumed(tmp_path: Path, aws: ManyFunctions) -> None:
+    here = world(tmp_path, aws)
+    aws.refused = lambda called, _: AccessDenied("no") if called == "lambda:DeleteFunction" else None
+    then = here.clock.now() - 80_000
+    pruned(here, agreed=then)
+    run = here.ledger.unfinished()
+    assert run is not None
+
+    assert prune.agreed(run, here.clock.now()) == then
+    assert prune.agreed(run, here.clock.now() + 7_000) is None
 
 
 def test_two_at_once_are_told_and_one_that_died_is_replaced(tmp_path: Path, aws: ManyFunctions) -> None:
@@ -755,6 +785,31 @@ def test_versions_are_backed_up_before_they_go_and_stay_where_that_fails(tmp_pat
     assert {each.why for each in done.failed} == {"its backup failed: the bucket is gone"}
 
 
+def test_of_a_backup_that_fails_for_one_version_that_one_stays(tmp_path: Path, aws: ManyFunctions) -> None:
+    def backup(_world: World, _door: object, versions: Any, _fleet: object) -> None:
+        if any((each.arn.name, each.version) == ("checkout", "3") for each in versions):
+            raise PointsmanError("version 3 is damaged")
+
+    done = pruned(world(tmp_path, aws), before_delete=backup)
+
+    assert left(aws)["checkout"] == ["3", "8", "9"]
+    assert [(each.version, each.why) for each in done.failed] == [("3", "its backup failed: version 3 is damaged")]
+    assert done.backed_up == 8
+
+
+def test_where_nothing_can_be_backed_up_it_is_not_tried_for_each_version(tmp_path: Path, aws: ManyFunctions) -> None:
+    tried: list[int] = []
+
+    def backup(_world: World, _door: object, versions: Any, _fleet: object) -> None:
+        tried.append(len(versions))
+        raise PointsmanError("the bucket is gone")
+
+    done = pruned(world(tmp_path, aws), before_delete=backup)
+
+    assert tried == [9, 2, 1, 1, 7, 1, 1]
+    assert (len(done.failed), done.backed_up) == (9, 0)
+
+
 # Layers
 
 
@@ -782,9 +837,14 @@ def test_layers_stay_where_their_policies_cannot_be_read(tmp_path: Path, aws: Ma
     denied = AccessDenied("not authorized", where="GetLayerVersionPolicy")
     aws.refused = lambda called, _: denied if called == "lambda:GetLayerVersionPolicy" else None
 
-    (common,) = planned(world(tmp_path, aws)).pruning.layers
+    pruning = planned(world(tmp_path, aws)).pruning
 
+    (common,) = pruning.layers
     assert not common.doomed
+    assert [(each.source, each.holds) for each in pruning.unseen] == [
+        ("layer common", "the versions of layer common stay, and functions are decided all the same")
+    ]
+    assert pruning.blind
 
 
 # Plans in files

@@ -151,6 +151,7 @@ def test_only_some_functions_are_asked_for_their_aliases(account: Shop) -> None:
     (place,) = answer.result["places"]
     assert [each["function"] for each in place["functions"]] == ["shop-cart", "shop-orders"]
     assert answer.calls == (1 + 2, 0)
+    assert "no function is called nope*." in account.ok("status", "--all", "--only", "nope*", "--only", "mail").err
 
 
 @pytest.mark.parametrize(
@@ -210,6 +211,33 @@ def test_a_place_that_cannot_be_read_hides_no_other(account: Shop) -> None:
     assert answer.code == 1
     assert "orders" in answer.out
     assert "us-east-1 (production): could not be read. ListFunctions: no" in answer.out
+
+
+@pytest.mark.parametrize("words", [("prune", "--yes", "--without-backup"), ("storage",)])
+def test_prune_and_storage_go_on_without_a_place_that_cannot_be_read_and_name_it(
+    account: Shop, words: tuple[str, ...]
+) -> None:
+    stranger(account, "orders", versions=2)
+    regions(account)
+
+    class Refusing:
+        def __init__(self, inner: Transport) -> None:
+            self.inner = inner
+
+        def send(self, operation: Operation[R]) -> R:
+            if getattr(self.inner, "region", "") == "us-east-1":
+                raise AccessDenied("no", where=str(operation), next="The credentials need it.")
+            return self.inner.send(operation)
+
+    answer = account.run(*words, wrap=Refusing)
+
+    assert answer.code == 1
+    assert " eu-west-1" in answer.out
+    assert "environment production (us-east-1): " in answer.err
+    document = account.run(*words, "--json", wrap=Refusing).document
+    assert not document["ok"]
+    (unread,) = document["result"]["unread"] if words[0] == "prune" else document["result"][1:]
+    assert (unread["environment"], unread["region"]) == ("production", "us-east-1")
 
 
 def test_on_a_terminal_of_eighty_columns_no_line_of_the_table_wraps(account: Shop) -> None:

@@ -18,7 +18,9 @@ from typing import Any
 
 import pytest
 
+from pointsman.aws import permissions
 from pointsman.errors import AccessDenied
+from tests.fakes import FakeClock
 from tests.journeys.conftest import Shop, control_runtime
 from tests.journeys.test_bad_luck import killed
 
@@ -223,6 +225,27 @@ def test_what_pointsman_deployed_keeps_the_deployments_that_a_rollback_wants(sho
     assert shop.serves("PROD") == "1"
 
 
+def test_a_pin_that_matches_nothing_is_told_and_one_that_was_typed_stops_the_deleting(old: Shop) -> None:
+    shown = old.ok("prune", "--function", "greeting", "--pin", "build:102", "--list")
+    assert "warning: pin build:102 matches no version of any function or layer: it keeps nothing." in shown.err
+
+    refused = old.run("prune", "--function", "greeting", "--pin", "build:102", "--yes")
+    assert refused.code == 2
+    assert "--pin build:102 matches no version of any function or layer" in refused.err
+    assert len(old.versions()) == 9
+
+    old.ok("prune", "--function", "greeting", "--pin", "version:5", "--yes")
+    assert old.versions() == ["5", "8", "9"]
+
+
+def test_what_the_names_leave_out_is_not_listed_and_a_glob_that_matches_nothing_is_told(old: Shop) -> None:
+    answer = old.ok("prune", "--only", "nope*", "--list")
+
+    assert answer.err == "warning: no function and no layer is called nope*.\n"
+    assert old.name not in answer.out
+    assert "left alone by the names" in answer.out
+
+
 class Denied:
     """A policy that lacks one action."""
 
@@ -231,20 +254,34 @@ class Denied:
 
     def send(self, operation: Any) -> Any:
         if operation.action == self.action:
-            raise AccessDenied(f"not authorized to perform: {self.action}", where=str(operation))
+            need = permissions.CALLS[f"{operation.service}:{operation.action}"].actions[0]
+            resource = f"{operation.subject or '*'} because no identity-based policy allows it"
+            raise AccessDenied(f"not authorized to perform: {need} on resource: {resource}", where=str(operation))
         return self.inner.send(operation)
 
 
 def test_where_a_permission_is_missing_everything_stays_and_the_report_says_so(old: Shop) -> None:
-    answer = old.ok("prune", "--function", "greeting", "--yes", wrap=lambda inner: Denied(inner, "ListStateMachines"))
+    answer = old.run("prune", "--function", "greeting", "--yes", wrap=lambda inner: Denied(inner, "ListStateMachines"))
 
+    assert answer.code == 1  # something stays that might have gone
     assert len(old.versions()) == 9
     assert (
         "warning: Step Functions could not be looked up (ListStateMachines: not authorized to perform: "
-        "ListStateMachines): of all functions, what might be meant there stays." in answer.err
+        "states:ListStateMachines on resource: * because no identity-based policy allows it): it may name any version "
+        "of any function, so all stay that were to go. The credentials need states:ListStateMachines; "
+        "`--skip stepfunctions` decides without it." in answer.err
     )
     assert "7 perhaps in use: not all could be looked up" in answer.out
     assert "Nothing to delete" in answer.out
+
+    layers = old.run("prune", "--function", "greeting", wrap=lambda inner: Denied(inner, "ListLayers"))
+    assert layers.code == 1
+    assert "the layers could not be looked up" in layers.err
+    assert (
+        "): the versions of all layers stay, and functions are decided all the same. The credentials need "
+        "lambda:ListLayers; `[retention] layers = false` leaves them alone.\n" in layers.err
+    )
+    assert f"{old.name}  9         2     7" in layers.out
 
     old.ok(
         "prune", "--function", "greeting", "--yes", "--skip", "stepfunctions",
@@ -257,10 +294,32 @@ def test_where_nothing_may_be_deleted_that_is_the_exit_code_and_resume_goes_on(o
     answer = old.run("prune", "--function", "greeting", "--yes", wrap=lambda inner: Denied(inner, "DeleteFunction"))
 
     assert answer.code == 1
-    assert f"{old.name}:1 could not be deleted: not authorized to perform: DeleteFunction." in answer.out
+    (line,) = (each for each in answer.out.splitlines() if "could not be deleted" in each)
+    assert line == (
+        f"  {old.name}:1-7 could not be deleted: not authorized to perform: lambda:DeleteFunction on resource: "
+        f"{old.name} because no identity-based policy allows it."
+    )
     assert len(old.versions()) == 9
 
     assert "Deleted 7 versions" in old.ok("resume").out
+    assert old.versions() == ["8", "9"]
+    assert old.ok("resume").out == "Nothing to resume: every run ended.\n"
+
+
+def test_resume_says_what_of_it_goes_on_and_asks_again_where_that_is_long_ago(old: Shop) -> None:
+    old.run("prune", "--function", "greeting", "--yes", wrap=lambda inner: Denied(inner, "DeleteFunction"))
+    (line,) = (each for each in old.ok("status", "--all").out.splitlines() if "did not finish" in each)
+    assert line.startswith(f"Unfinished: prune of {ACCOUNT} eu-west-1 (run ")
+
+    later = old.ok("resume", clock=FakeClock(time.time() + 2 * 86_400))
+    assert f"resuming prune of {ACCOUNT} eu-west-1 (run " in later.err
+    assert ", begun 20" in later.err
+    assert f"it was to delete {old.name} 1-7" in later.err
+    assert f"{old.name}  9         2     7" in later.out
+    assert "Nothing was deleted: `pointsman resume " in later.out
+    assert len(old.versions()) == 9
+
+    old.ok("resume", "--yes", clock=FakeClock(time.time() + 2 * 86_400))
     assert old.versions() == ["8", "9"]
     assert old.ok("resume").out == "Nothing to resume: every run ended.\n"
 
@@ -354,14 +413,15 @@ def test_a_saved_plan_is_applied_and_what_gained_protection_since_stays(old: Sho
     answer = old.ok("apply", "old.prune")
 
     assert old.versions() == ["4", "8", "9"]
-    assert f"{old.name}:4 stays after all: alias QA serves it." in answer.out
+    assert answer.out.count(f"{old.name}:4 stays after all: alias QA serves it.") == 1
 
 
 def test_versions_are_backed_up_before_they_go_and_come_back(old: Shop) -> None:
     path = old.folder / "pointsman.toml"
     path.write_text(path.read_text() + '\n[backup]\nto = "kept"\n')
 
-    prune(old, "--yes")
+    answer = old.ok("prune", "--function", "greeting", "--yes")
+    assert f"Backed up before: 7 versions, to {old.folder / '.pointsman' / 'local' / 'backup'}." in answer.out
     assert old.versions() == ["8", "9"]
 
     old.ok("backup", "verify")
@@ -380,7 +440,7 @@ def test_where_the_backup_fails_nothing_goes(old: Shop) -> None:
     answer = old.run("prune", "--function", "greeting", "--yes")
 
     assert answer.code == 1
-    assert f"{old.name}:1 could not be deleted: its backup failed" in answer.out
+    assert f"{old.name}:1-7 could not be deleted: its backup failed" in answer.out
     assert len(old.versions()) == 9
     old.ok("prune", "--function", "greeting", "--yes", "--without-backup")
     assert old.versions() == ["8", "9"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.journeys.conftest import Shop
 
 
@@ -37,6 +39,24 @@ def test_the_page_alone_goes_to_standard_output(shop: Shop) -> None:
 
     assert answer.out.startswith("<!doctype html>")
     assert answer.out.rstrip().endswith("</html>")
+
+
+def test_a_page_that_cannot_be_written_is_said_before_anything_is_read(shop: Shop) -> None:
+    sent: list[object] = []
+
+    class Counting:
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+
+        def send(self, operation: Any) -> Any:
+            sent.append(operation)
+            return self.inner.send(operation)
+
+    answer = shop.run("storage", "--html", "/nonexistent/a.html", wrap=Counting)
+
+    assert answer.code == 2
+    assert "cannot write /nonexistent/a.html: there is no folder /nonexistent" in answer.err
+    assert sent == []
 
 
 def test_doctor_leaves_a_sample_and_an_hour_holds_one(shop: Shop) -> None:

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from pointsman import errors
+from pointsman.aws import permissions
 from pointsman.aws.identity import Identity, Role, client_config
 from pointsman.aws.operation import Operation, R
 
@@ -286,7 +287,10 @@ def _refused(error: Any, operation: Operation[Any]) -> errors.AwsError:
         kind = errors.NotFound
     next_ = _NEXT.get(kind, "")
     if kind is errors.AccessDenied:
-        next_ = f"The credentials need {operation.service}:{operation.action} on {operation.subject or 'it'}."
+        called = f"{operation.service}:{operation.action}"
+        need = permissions.CALLS.get(called)
+        actions = " and ".join(need.actions) if need and need.actions else called
+        next_ = f"The credentials need {actions} on {operation.subject or 'it'}."
     if kind is errors.NotFound:
         next_ = "`pointsman versions` and `pointsman status` show what there is."
     if operation.action.startswith("AssumeRole"):

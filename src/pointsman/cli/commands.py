@@ -538,7 +538,8 @@ def _apply(typed: Typed) -> int:
 
 
 def _resume(typed: Typed) -> int:
-    from pointsman import release_set
+    from pointsman import release_set, survey
+    from pointsman.cli.terminal import at
 
     run = typed.world.ledger.unfinished(typed.asked.run_id)
     if run is None:
@@ -548,8 +549,9 @@ def _resume(typed: Typed) -> int:
             typed.screen.print("Nothing to resume: every run ended.")
         typed.screen.result([])
         return 0
-    to = f" of {run.function} to {run.alias}" if run.function else ""
-    typed.screen.say(f"resuming {run.command}{to} (run {run.id} of {run.by})")
+    what = f"{run.command} of {run.function} to {run.alias}" if run.function else survey.called(run)
+    tell = typed.screen.say if typed.screen.json else typed.screen.show
+    tell(f"resuming {what} (run {run.id} of {run.by}, begun {at(run.at)})")
     if run.command == "branch delete":
         from pointsman import branching
 

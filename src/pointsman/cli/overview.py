@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from typing import TYPE_CHECKING
 
 from pointsman.cli.terminal import ago
@@ -35,6 +36,12 @@ def run(typed: Typed) -> int:
             screen.print()
         for line in found.unfinished:
             screen.print(f"Unfinished: {line}.")
+    names = [
+        name for place in found.places for name in (*(str(each.function) for each in place.functions), *place.lost)
+    ]
+    for glob in asked.only or () if not unread else ():
+        if not fnmatch.filter(names, glob):
+            screen.warn(f"no function is called {glob}.")
     screen.result(found, ok=not unread)
     return 1 if unread else 0
 

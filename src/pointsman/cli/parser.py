@@ -502,6 +502,7 @@ def _apply(parser: Parser, _shared: Parser) -> None:
 
 def _resume(parser: Parser, _shared: Parser) -> None:
     parser.add_argument("run_id", metavar="RUN", nargs="?", help="the run, when several are open (see `history`)")
+    parser.add_argument("--yes", action="store_true", help="of a prune: delete what is shown, though it is long ago")
     _gates(parser)
 
 
@@ -604,7 +605,12 @@ def _prune(parser: Parser, _shared: Parser) -> None:
     option("--keep-versions", type=_positive, metavar="N", help="of each function, the newest N")
     option("--keep-days", type=_days, metavar="N", help="whatever is younger")
     option("--keep-deployments", type=_positive, metavar="N", help="of each alias, the newest N deployments")
-    option("--pin", metavar="WHICH", action="append", help="keep this one: a version, a build, or function:either")
+    option(
+        "--pin",
+        metavar="WHICH",
+        action="append",
+        help="keep this one: version:N, build:ID, N or ID; FUNCTION: before it for one",
+    )
     option("--skip", metavar="SERVICE", action="append", choices=NAMING, help="do not look who names versions there")
     option("--thorough", action="store_true", help="ask more: a call for each version and function")
     option("--without-backup", action="store_true", help="delete without a backup, although the file says where to")

@@ -7,14 +7,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pointsman import places, prune
-from pointsman.errors import UsageError
+from pointsman import inventory, places, prune, retention
+from pointsman.errors import PointsmanError, UsageError
 from pointsman.model import counted, few, size
 
 if TYPE_CHECKING:
     from pointsman.cli.commands import Typed
+    from pointsman.config import Environment
     from pointsman.ledger import Run
-    from pointsman.prune import Planned, Pruned, Pruning
+    from pointsman.model import Version
+    from pointsman.prune import Planned, Pruned, Pruning, Spared
     from pointsman.retention import Decision, Retained
 
 SHOWN = 20  # functions in the table, those that free most first
@@ -49,27 +51,64 @@ def run(typed: Typed) -> int:
         skip=(*world.project.retention.skip, *asked.skip) if asked.skip else None,
         thorough=asked.thorough or None,
     )
-    made = list(prune.plan(world, environments, policy))
-    prune.must_exist(made, named)
+    failures: inventory.Failures = []
+    made = list(prune.plan(world, environments, policy, failures))
+    if not made:
+        raise failures[0][1]
+    if not failures:  # or it may be there
+        prune.must_exist(made, named)
+    idle = prune.idle(made, "idle_pins")
+    if asked.yes and (mistaken := [pin for pin in asked.pin or () if pin in idle]):
+        raise UsageError(
+            f"--pin {mistaken[0]} matches no version of any function or layer, so what it was to keep might go",
+            where="pruning",
+            next="Nothing was deleted. A pin is a version, a build, version:N or build:ID, after FUNCTION: where it is "
+            "of one; `pointsman prune --list` shows what there is.",
+        )
     if asked.out:
         prune.save(Path(asked.out), [each.pruning for each in made])
-    return _told(typed, made, agreed=asked.yes)
+    return _told(typed, made, agreed=asked.yes, failures=failures)
 
 
 def apply(typed: Typed, saved: prune.SavedPruning) -> int:
-    return _told(typed, list(prune.again(typed.world, saved)), agreed=True)
+    failures: inventory.Failures = []
+    made = list(prune.again(typed.world, saved, failures))
+    if failures and not made:
+        raise failures[0][1]
+    return _told(typed, made, agreed=True, failures=failures)
 
 
 def resume(typed: Typed, run: Run) -> int:
-    return _told(typed, [prune.resume(typed.world, run)], agreed=True, resumes=run.id)
+    """Look again, and show it; what was agreed to less than a day ago goes without another yes."""
+    world, screen = typed.world, typed.screen
+    functions, layers = prune.meant(world, run)
+    what = [f"{name} {retention.spans(which)}" for name, which in functions.items()]
+    what += [f"layer {name} {retention.spans(which)}" for name, which in layers.items()]
+    told = f"it was to delete {few(what)}" if what else "it had not decided yet what to delete"
+    (screen.say if screen.json else screen.show)(told)
+    then = None if typed.asked.yes else prune.agreed(run, world.clock.now())
+    agreed = typed.asked.yes or then is not None
+    return _told(typed, [prune.resume(world, run)], agreed=agreed, resumes=run.id, agreed_at=then)
 
 
-def _told(typed: Typed, made: Sequence[Planned], *, agreed: bool, resumes: str = "") -> int:
+def _told(
+    typed: Typed,
+    made: Sequence[Planned],
+    *,
+    agreed: bool,
+    resumes: str = "",
+    agreed_at: float | None = None,
+    failures: Sequence[tuple[Environment, PointsmanError]] = (),
+) -> int:
     """Show the plan; carry it out where that is agreed, or somebody at the terminal says so."""
     world, screen = typed.world, typed.screen
     if not screen.json:
         for each in made:
             _show(typed, each)
+    _warn_of_idle(typed, made)
+    unread = inventory.unread(failures)
+    for one in unread:
+        screen.warn(f"{one.error.rstrip('.')}. Nothing of it was looked at, and nothing goes. {one.next}".strip())
     any_doomed = any(each.pruning.doomed or _of_layers(each.pruning) for each in made)
     out = getattr(typed.asked, "out", None)
     if not agreed and not out and any_doomed and world.ask:
@@ -78,21 +117,40 @@ def _told(typed: Typed, made: Sequence[Planned], *, agreed: bool, resumes: str =
     if agreed and any_doomed:
         for each in made:
             if each.pruning.doomed or _of_layers(each.pruning):
-                done.append(prune.carry_out(world, each, before_delete=_backup(typed), resumes=resumes))
+                done.append(
+                    prune.carry_out(world, each, before_delete=_backup(typed), resumes=resumes, agreed=agreed_at)
+                )
                 if not screen.json:
-                    _show_done(typed, done[-1])
-    elif agreed and resumes:
+                    _show_done(typed, done[-1], each)
+    elif resumes and not any_doomed:
         world.ledger.end(resumes, "done")
     if not screen.json and any_doomed and not agreed:
-        more = "" if typed.asked.list else "; `--list` shows every version with its reason"
+        yes = f"`pointsman resume {resumes} --yes`" if resumes else "`--yes`"
+        more = "" if resumes or typed.asked.list else "; `--list` shows every version with its reason"
         screen.print(
             f"Nothing was deleted. Saved: `pointsman apply {out}` deletes what of this may still go."
             if out
-            else f"Nothing was deleted: `--yes` does it{more}."
+            else f"Nothing was deleted: {yes} does it{more}."
         )
-    failed = any(each.failed for each in done)
-    screen.result({"plans": [each.pruning for each in made], "done": done}, ok=not failed)
+    failed = any(each.failed for each in done) or any(each.pruning.blind for each in made) or bool(unread)
+    screen.result(
+        {
+            "plans": [each.pruning for each in made],
+            "done": done,
+            "unread": unread,
+            "idle_pins": prune.idle(made, "idle_pins"),
+            "idle_globs": prune.idle(made, "idle_globs"),
+        },
+        ok=not failed,
+    )
     return 1 if failed else 0
+
+
+def _warn_of_idle(typed: Typed, made: Sequence[Planned]) -> None:
+    for pin in prune.idle(made, "idle_pins"):
+        typed.screen.warn(f"pin {pin} matches no version of any function or layer: it keeps nothing.")
+    for glob in prune.idle(made, "idle_globs"):
+        typed.screen.warn(f"no function and no layer is called {glob}.")
 
 
 def _backup(typed: Typed) -> prune.BeforeDelete | None:
@@ -109,18 +167,15 @@ def _show(typed: Typed, made: Planned) -> None:
     screen.print(screen.bold(f"{pruning.account} {pruning.region}"))
     if getattr(typed.asked, "list", False):
         for each in (*pruning.functions, *pruning.layers):
-            if any(one.rule not in ("left-out", "latest") for one in each.decisions):
+            if not pruning.policy.leaves_out(each.name):  # of the others, how many they are is said below
                 _show_all(typed, each)
     else:
         _show_table(typed, pruning)
     _show_sum(typed, pruning)
-    for spared in made.spared:
-        screen.print(f"  {spared.name}:{spared.version} stays after all: {spared.why}.")
+    _show_spared(typed, made.spared)
     for unseen in pruning.unseen:
-        whose = few(unseen.functions) if unseen.functions else "all functions"
-        screen.warn(
-            f"{unseen.source} could not be looked up ({unseen.why}): of {whose}, what might be meant there stays."
-        )
+        way_out = f" {unseen.way_out}." if unseen.way_out else ""
+        screen.warn(f"{unseen.source} could not be looked up ({unseen.why}): {unseen.holds}.{way_out}")
     for note in pruning.notes:
         screen.print(f"  Note: {note}.")
     notes = Counter(note for each in pruning.functions for note in each.notes)
@@ -182,16 +237,28 @@ def _of_layers(pruning: Pruning) -> int:
     return sum(len(each.doomed) for each in pruning.layers)
 
 
-def _show_done(typed: Typed, done: Pruned) -> None:
+def _show_spared(typed: Typed, spared: Iterable[Spared]) -> None:
+    """A line for all versions of a function that stay for the same reason."""
+    alike: dict[tuple[str, str, bool], list[Version]] = {}
+    for each in spared:
+        alike.setdefault((each.name, each.why, each.failed), []).append(each.version)
+    for (name, why, failed), versions in alike.items():
+        word = "could not be deleted" if failed else f"{'stay' if len(versions) > 1 else 'stays'} after all"
+        typed.screen.print(f"  {name}:{retention.spans(versions)} {word}: {why}.")
+
+
+def _show_done(typed: Typed, done: Pruned, made: Planned) -> None:
     screen = typed.screen
     layers = (
         f" and of layers {', '.join(f'{name}: {which}' for name, which in done.layers.items())}" if done.layers else ""
     )
     what = f"{counted(done.versions, 'version')}{layers}"
     screen.print(f"Deleted {what} in {done.account} {done.region}: {size(done.freed)} are free.")
-    for each in done.spared:
-        word = "could not be deleted" if each.failed else "stays after all"
-        screen.print(f"  {each.name}:{each.version} {word}: {each.why}.")
+    if done.backed_up:
+        from pointsman import backups
+
+        screen.print(f"Backed up before: {counted(done.backed_up, 'version')}, to {backups.place(typed.world, None)}.")
+    _show_spared(typed, done.spared[len(made.spared) :])  # those were shown with the plan
     if done.failed:
         screen.print("`pointsman resume` tries the rest again.")
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pointsman import places, plots, storage, storage_page, storing
+from pointsman import inventory, places, plots, storage, storage_page, storing
+from pointsman.errors import UsageError
 from pointsman.model import counted
 from pointsman.storing import Report, stored
 
@@ -20,10 +22,18 @@ _ROWS = 12
 def run(typed: Typed) -> int:
     world, screen, asked = typed.world, typed.screen, typed.asked
     chosen = places.each(world.environment(asked.to)) if asked.to else ()
-    found = storage.reports(world, chosen, quick=asked.quick)
+    if asked.html and asked.html != "-":
+        _must_be_writable(Path(asked.html))
+    failures: inventory.Failures = []
+    found = storage.reports(world, chosen, quick=asked.quick, failures=failures)
+    if failures and not found:
+        raise failures[0][1]
+    unread = inventory.unread(failures)
+    for one in unread:
+        screen.warn(f"{one.error.rstrip('.')}. {one.next}".strip())
     if asked.html == "-" and not screen.json:
         screen.out.write(storage_page.html(found))
-        return 0
+        return 1 if unread else 0
     if asked.html:
         Path(asked.html).write_text(storage_page.html(found), encoding="utf-8")
     if not screen.json:
@@ -33,8 +43,22 @@ def run(typed: Typed) -> int:
             _show(screen, report)
         if asked.html:
             screen.print(f"\nwrote {asked.html}")
-    screen.result(found)
-    return 0
+    screen.result([*found, *unread], ok=not unread)
+    return 1 if unread else 0
+
+
+def _must_be_writable(path: Path) -> None:
+    """Before all that reading."""
+    folder = path.parent
+    if not folder.is_dir():
+        why, next_ = f"there is no folder {folder}", "Make it, or name another one."
+    elif path.is_dir():
+        why, next_ = "it is a folder", "Name a file in it."
+    elif not os.access(path if path.exists() else folder, os.W_OK):
+        why, next_ = "you may not write there", "Name another file; `--html -` prints the page."
+    else:
+        return
+    raise UsageError(f"cannot write {path}: {why}", where="--html", next=next_)
 
 
 def _show(screen: Screen, report: Report) -> None:
