@@ -304,3 +304,18 @@ def test_a_refused_region_takes_back_the_function_that_was_carried(shop: Shop, o
     assert alias_in(shop, "eu-west-1") is None
     shop.ok("promote", "101", "--to", "production")
     assert [alias_in(shop, region) for region in ("eu-west-1", "us-east-1")] == ["1", "1"]
+
+
+def test_a_saved_plan_of_a_carried_promotion_is_applied_with_a_rebuilt_ledger_too(shop: Shop, other: Other) -> None:
+    """Such a ledger does not tell where a build was deployed; and the build may be in both accounts."""
+    shop.ok("deploy", "--build-id", "101")
+    shop.ok("promote", "101", "--to", "production")
+    shop.greet("two")
+    shop.ok("deploy", "--build-id", "102")
+    shop.ok("promote", "102", "--to", "production")
+    shop.ok("rollback", "PROD")
+    shop.ok("history", "--rebuild", "--force")
+
+    shop.ok("plan", "promote", "102", "--to", "production", "--out", "plan.json")
+    shop.ok("apply", "plan.json")
+    assert other.alias() == "2"
