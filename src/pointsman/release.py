@@ -202,9 +202,7 @@ def plan_promote(world: World, function: Function, environment: Environment, tar
     return planned_promotion(world.session(function, environment), target)
 
 
-def planned_promotion(
-    session: Session, target: str, *, asked: BuildId | None = None, carried: bool = False
-) -> Plan:
+def planned_promotion(session: Session, target: str, *, asked: BuildId | None = None, carried: bool = False) -> Plan:
     """`carried`: it was brought from another place when it was planned, which is looked for before this one."""
     owners.may_move(session)
     source = carrying.find(session, target) or (carrying.look(session, target) if carried else None)

@@ -97,7 +97,11 @@ def test_one_command_goes_over_all_regions_and_back(shop: Shop, there: Elsewhere
     assert wrong.code == 2
     assert "environment production is not in eu-north-1" in wrong.err
     lines = shop.ok("history", "--region", "us-east-1", "--json").result
-    assert {each["function"] for each in lines if each["kind"] == "moved"} == {"greeting in us-east-1"}
+    moved = {(each["function"], each["region"]) for each in lines if each["kind"] == "moved"}
+    assert moved == {("greeting", "us-east-1")}
+    shown = shop.ok("history", "--kind", "move", "-n", "4").out.splitlines()
+    assert shown[0].split()[:3] == ["WHEN", "REGION", "WHAT"]
+    assert [line.split()[2] for line in shown[1:5]] == ["us-east-1", *reversed(REGIONS)]
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING
 
 from pointsman import chronicle, moments
 from pointsman.branches import alias_name
-from pointsman.chronicle import Serving, Wanted
+from pointsman.chronicle import Line, Serving, Wanted
 from pointsman.cli.terminal import ago, at
 from pointsman.errors import UsageError
+from pointsman.places import titled
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pointsman.cli.commands import Typed
+    from pointsman.cli.terminal import Screen
 
 
 def run(typed: Typed) -> int:
@@ -74,26 +78,36 @@ def _lines(typed: Typed) -> int:
         screen.out.write(chronicle.csv(lines))
         return 0
     if not screen.json:
-        several = len({line.function for line in lines}) > 1 or len(world.project.functions) > 1
-        rows = [
-            (
-                at(line.at),
-                *([line.function] if several else []),
-                line.what,
-                line.commit[:10] or "-",
-                line.by + (f" ({line.ci})" if line.ci else "") or "-",
-            )
-            for line in lines
-        ]
-        screen.table(("when", *(["function"] if several else []), "what", "commit", "by"), rows)
+        _table(screen, lines, several=len(world.project.functions) > 1)
         if more:
             screen.print(f"Older lines are left out: `--limit` says how many are shown ({limit}).")
         if not entries:
             screen.print("The ledger is empty: nothing was deployed from here yet.")
-        elif not rows:
+        elif not lines:
             screen.print(f"Nothing of that kind, in {len(entries)} entries since {at(entries[0].at)}.")
     screen.result(lines)
     return 0
+
+
+def _table(screen: Screen, lines: Sequence[Line], *, several: bool) -> None:
+    """With a column for the function, the region, the account where there are several."""
+    told = [[titled(each) for each in line.function.split(", ")] for line in lines]
+    functions = [", ".join(dict.fromkeys(name for name, _ in each)) for each in told]
+    regions = [
+        line.region or ", ".join(dict.fromkeys(region for _, region in each if region)) or "-"
+        for line, each in zip(lines, told, strict=True)
+    ]
+    accounts = [line.account or "-" for line in lines]
+    columns = [
+        ("when", [at(line.at) for line in lines]),
+        *([("function", functions)] if several or len({*functions}) > 1 else []),
+        *([("region", regions)] if len({*regions} - {"-"}) > 1 else []),
+        *([("account", accounts)] if len({*accounts} - {"-"}) > 1 else []),
+        ("what", [line.what for line in lines]),
+        ("commit", [line.commit[:10] or "-" for line in lines]),
+        ("by", [line.by + (f" ({line.ci})" if line.ci else "") or "-" for line in lines]),
+    ]
+    screen.table([name for name, _ in columns], list(zip(*(cells for _, cells in columns), strict=True)))
 
 
 def _then(typed: Typed) -> int:
@@ -110,14 +124,16 @@ def _then(typed: Typed) -> int:
     if not screen.json:
         screen.print(screen.bold(f"At {moments.shown(moment)}, {ago(now - moment)} ago:"))
         places = {":".join(row.arn.split(":")[3:5]) for row in found.aliases}
-        where = ["region:account"] if len(places) > 1 else []
+        several = len(places) > 1
+        where = ["region:account"] if several else []
         screen.table(
             ("function", *where, "alias", "version", "build", "commit", "since", "by", "how"),
-            [_row(row, several=len(places) > 1) for row in found.aliases],
+            [_row(row, several=several) for row in found.aliases],
         )
         for row in found.aliases:
+            there = f" in {row.arn.split(':')[3]} ({row.arn.split(':')[4]})" if several else ""
             for note in row.notes:
-                screen.print(f"{row.function} {row.alias}: {note}.")
+                screen.print(f"{row.function} {row.alias}{there}: {note}.")
         for told in found.notes:
             screen.print(told)
         if found.begins is not None and not found.aliases:
