@@ -158,6 +158,10 @@ class NotFound(AwsError):
     code = "not_found"
 
 
+class NotMade(NotFound):
+    """What the first deploy makes is not there."""
+
+
 class Conflict(AwsError):
     code = "conflict"
 

@@ -144,7 +144,7 @@ def test_a_kill_between_two_regions_ends_with_all_new_or_all_as_before(
 class Dead:
     """From the nth call of an action on every call fails."""
 
-    def __init__(self, action: str, nth: int, error: PointsmanError, *, after: bool) -> None:
+    def __init__(self, action: str, nth: int, error: BaseException, *, after: bool) -> None:
         self.on = On(action, nth, error, after=after)
 
     def __call__(self, inner: Any) -> Any:
@@ -246,3 +246,58 @@ def test_branches_live_in_the_first_region(shop: Shop, there: Elsewhere) -> None
     shop.ok("deploy", "--branch", "feature/x", "--build-id", "2")
     assert there.serves(shop.name, "feature-x--217d2bf51f") == ["2", None, None]
     assert there.serves(shop.name) == ["1", "1", "1"]
+
+
+def test_status_and_history_tell_what_a_killed_run_left_in_which_region(shop: Shop, there: Elsewhere) -> None:
+    """The call of the second region took effect, and its answer never came; the third was not called."""
+    configure(shop)
+    shop.ok("deploy", "--build-id", "1")
+    shop.greet("two")
+    assert shop.run("deploy", "--build-id", "2", wrap=Dead("UpdateAlias", 2, KeyboardInterrupt(), after=True)).code != 0
+    assert there.serves(shop.name) == ["2", "2", "1"]
+
+    status = shop.ok("status", "--json").result
+    rows = [each["aliases"][0] for each in status]
+    assert [row["drift"] for row in rows] == ["", "", ""]
+    assert [("did not finish" in row["moving"]) for row in rows] == [False, True, False]
+    said = shop.ok("status").out
+    assert "PROD is where a run left it: deploy to PROD (run " in said
+    assert "do not serve the same build: build 2 in eu-west-1, us-east-1; build 1 in ap-southeast-2." in said
+    fleet = shop.ok("status", "--all", "--only", shop.name).out
+    assert "outside Pointsman" not in fleet
+    assert f"! {shop.name}: PROD is where a run left it: deploy to PROD (run " in fleet
+    assert f"! {shop.name}: the regions of production do not serve the same build: build 2 in" in fleet
+
+    then = shop.ok("history", "--at", "now").out
+    assert "greeting PROD in us-east-1 (123456789012): a call that moves it was sent at" in then
+    assert "PROD in eu-west-1" not in then
+    sure = {
+        each["arn"].split(":")[3]: each["sure"]
+        for each in shop.ok("history", "--at", "now", "--json").result["aliases"]
+    }
+    assert sure["eu-west-1"]
+
+    shop.ok("resume")
+    assert "same build" not in shop.ok("status").out
+
+
+def test_status_shows_the_other_places_where_one_has_no_function_yet(shop: Shop, there: Elsewhere) -> None:
+    configure(shop, more='[environment.dr]\nalias = "DR"\nregion = "eu-central-1"')
+    fresh = shop.ok("status").out
+    assert "(dr): not deployed yet." in fresh
+    shop.ok("deploy", "--build-id", "1", "--to", "production", "--region", "us-east-1")
+
+    told = {each["region"]: each for each in shop.ok("status", "--json").result}
+    assert {region: each["deployed"] for region, each in told.items()} == {
+        "eu-west-1": False,
+        "us-east-1": True,
+        "ap-southeast-2": False,
+        "eu-central-1": False,
+    }
+    assert told["eu-central-1"]["environments"] == ["dr"]
+    assert f"greeting ({shop.name}) in 123456789012 eu-central-1 (dr): not deployed yet." in shop.ok("status").out
+
+    there("us-east-1").delete_function(FunctionName=shop.name)
+    gone = shop.run("status")
+    assert gone.code == 1
+    assert f"(production): could not be read. there is no function {shop.name} in us-east-1" in gone.out

@@ -576,7 +576,12 @@ def _status(typed: Typed) -> int:
             if index:
                 screen.print()
             title = f"{each.function}" + (f" ({each.name})" if each.name != each.function else "")
-            screen.print(f"{screen.bold(title)} in {each.account} {each.region}: {each.state}, update {each.update}")
+            whose = f"{screen.bold(title)} in {f'{each.account} {each.region}'.strip()}"
+            if not each.deployed:
+                why = f"could not be read. {each.error}" if each.error else "not deployed yet"
+                screen.print(f"{whose} ({', '.join(each.environments)}): {why}.")
+                continue
+            screen.print(f"{whose}: {each.state}, update {each.update}")
             rows = [
                 (
                     row.alias,
@@ -594,12 +599,18 @@ def _status(typed: Typed) -> int:
             for row in each.aliases:
                 if row.drift:
                     screen.print(f"{row.alias} was moved outside Pointsman: {row.drift}.")
+                if row.moving:
+                    screen.print(f"{row.alias} is where a run left it: {row.moving}.")
             for line in each.rollouts:
                 screen.print(f"{line[0].upper()}{line[1:]}.")
-            if each.unfinished:
+            if each.unfinished and not any(row.moving for row in each.aliases):
                 screen.print(f"{each.unfinished}.")
-    screen.result(found)
-    return 0
+        parted = {(each.function, row.environment): row.apart for each in found for row in each.aliases if row.apart}
+        for (name, environment), told in parted.items():
+            screen.print(f"{name}: the regions of {environment} do not serve the same build: {told}.")
+    unread = any(each.error for each in found)
+    screen.result(found, ok=not unread)
+    return 1 if unread else 0
 
 
 def _versions(typed: Typed) -> int:

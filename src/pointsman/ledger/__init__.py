@@ -627,7 +627,7 @@ def taken(build: str, theirs: str, ours: str, *, where: str) -> BuildIdTaken:
 class Recorder:
     """The journal's sink for one run: every mutating AWS call as an intent, then its outcome.
 
-    `where` tells the place, {"region": …, "account": …}, as far as it is known then: functions have namesakes elsewhere.
+    `where` tells the place, {"region": …, "account": …}, as far as it is known: functions have namesakes elsewhere.
     """
 
     def __init__(self, ledger: Ledger, run: str, function: str, where: Callable[[], dict[str, str]] = dict) -> None:
