@@ -354,11 +354,37 @@ def versions(world: World, function: Function, environment: Environment) -> list
     return sorted(rows, key=lambda row: row.version, reverse=True)
 
 
-def diff(world: World, function: Function, environment: Environment, a: str, b: str) -> Difference:
-    """Two builds, versions or aliases side by side: settings always, files where both packages are still here."""
-    session = world.session(function, environment)
-    name = owners.name(session)
-    one, other = _configuration(session, name, a), _configuration(session, name, b)
+def compared(world: World, to: str | None, a: str, b: str) -> tuple[Environment, Environment]:
+    """(where builds and versions are looked for, the environment whose regions a diff goes over)."""
+    named = [found for each in (a, b) if (found := _environment_of(world, each))]
+    home = named[0] if to is None and len(named) == 2 else world.environment(to)
+    return home, max((home, *named), key=lambda each: len(located.each(each)))
+
+
+def _environment_of(world: World, text: str) -> Environment | None:
+    """That which an environment, or the alias of one, is named by; None for builds, versions and other aliases."""
+    kind, _, rest = text.rpartition(":")
+    environments = world.project.environments.values()
+    found = next((each for each in environments if kind in ("", "alias") and rest in (each.name, each.alias)), None)
+    region = world.options.region
+    return located.in_region(found, region) if found and region in found.regions else found
+
+
+def diff(
+    world: World, function: Function, environment: Environment, a: str, b: str, *, near: str | None = None
+) -> Difference:
+    """Two builds, versions or aliases side by side: settings always, files where both packages are still here.
+
+    An alias of another environment is looked at where that one is; of several regions in `near`, if it is there.
+    """
+
+    def side(text: str) -> Configuration:
+        where = located.each(_environment_of(world, text) or environment)
+        place = next((each for each in where if each.region == near), where[0])
+        session = world.session(function, place)
+        return _configuration(session, owners.name(session), text)
+
+    one, other = side(a), side(b)
     settings = {
         key: (one.settings.get(key), other.settings.get(key))
         for key in sorted({*one.settings, *other.settings})
@@ -381,7 +407,13 @@ def _configuration(session: Session, name: str, text: str) -> Configuration:
     else:
         latest = session.gateway.function(name)
         if latest is None:
-            raise NotFound(f"there is no function {name}", next="`pointsman deploy` creates it.")
+            session.check_account(None)
+            where = session.environment
+            raise NotFound(
+                f"there is no function {name} in {session.wire.region}",
+                where=f"environment {where.name}",
+                next=f"`pointsman deploy --to {where.name}` creates it.",
+            )
         arn = latest.arn.unqualified
         from pointsman.observe import resolve  # not needed for `status`, which must start fast
 

@@ -258,6 +258,26 @@ def test_each_call_failing_in_turn_a_carried_promote_is_finished_by_the_next(
     assert regions == ["1", "1"]
 
 
+def test_diff_looks_at_each_alias_where_its_environment_is(shop: Shop, other: Other) -> None:
+    configure(shop, production='regions = ["eu-west-1", "us-east-1"]')
+    shop.ok("deploy", "--build-id", "101")
+    missing = shop.run("diff", "STAGE", "PROD")
+    assert missing.code == 1
+    assert "environment production: there is no function" in missing.err
+    shop.ok("promote", "101", "--to", "production")
+    shop.greet("two")
+    shop.ok("deploy", "--build-id", "102")
+
+    found = shop.ok("diff", "STAGE", "PROD", "--json").result
+    assert list(found) == ["greeting in eu-west-1", "greeting in us-east-1"]
+    for each in found.values():
+        assert (each["a"], each["b"]) == ("STAGE (version 2)", "PROD (version 1)")
+        assert each["files"] == {"index.py": "changed"}
+        assert "Role" in each["settings"]
+    one = shop.ok("diff", "102", "PROD", "--region", "eu-west-1", "--json").result
+    assert [each["code"] for each in one.values()] == [True]
+
+
 def alias_in(shop: Shop, region: str) -> str | None:
     session: Any = botocore.session.Session()
     session.set_credentials(PROD, "secret")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pointsman import config
-from pointsman.cli.terminal import Screen, ago
+from pointsman.cli.terminal import OutputLost, Screen, ago
 from pointsman.errors import ConfigInvalid, Interrupted, PointsmanError, UsageError
 from pointsman.model import Artifact, BuiltLayer, counted, plain, size
 
@@ -139,6 +139,8 @@ def run(
 
             reports.failed(error, asked.command, environ, typed.root, screen.err)
         return error.exit_code
+    except (BrokenPipeError, OutputLost):
+        raise  # `main` knows what to do without an output
     except OSError as error:
         # A folder that cannot be written, a full disk: the message names the file.
         screen.failed(PointsmanError(str(error)))
@@ -646,8 +648,11 @@ def _diff(typed: Typed) -> int:
     from pointsman import release_set, survey
 
     world, screen, asked = typed.world, typed.screen, typed.asked
-    parts = release_set.parts_of(typed.functions, world.environment(asked.to))
-    found = {each.title: survey.diff(world, each.function, each.place, asked.a, asked.b) for each in parts}
+    home, over = survey.compared(world, asked.to, asked.a, asked.b)
+    found = {
+        each.title: survey.diff(world, each.function, home, asked.a, asked.b, near=each.place.region)
+        for each in release_set.parts_of(typed.functions, over)
+    }
     if not screen.json:
         for name, each in found.items():
             screen.print(screen.bold(f"{name}: {each.a} → {each.b}"))
