@@ -140,6 +140,39 @@ class Then(Value, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
+class Names(Value, frozen=True, kw_only=True):
+    """What the ledger's entries name: functions (as the file or AWS calls them), aliases and environments, regions."""
+
+    functions: frozenset[str]
+    aliases: frozenset[str]
+    regions: frozenset[str]
+
+
+def names(entries: Iterable[Entry]) -> Names:
+    functions, aliases, regions = set[str](), set[str](), set[str]()
+    for each in entries:
+        if each.function.startswith("arn:"):
+            functions.add(each.function.rpartition(":")[2])
+            regions.add(_region(each.function))
+        match each.kind:
+            case "run":
+                run = each.body["run"]
+                told = [title.partition(" in ") for title in str(run.get("function", "")).split(", ")]
+                functions |= {name for name, _, _ in told}
+                regions |= {region for _, _, region in told}
+                aliases |= {str(run.get("alias", "")), str(run.get("environment", ""))}
+            case "moved" | "branch":
+                aliases |= {each.subject, str(each.body.get("branch", ""))}
+            case _:
+                pass
+    empty = {""}
+    return Names(
+        functions=frozenset(functions - empty),
+        aliases=frozenset(aliases - empty),
+        regions=frozenset(regions - empty),
+    )
+
+
 class _Runs:
     """What is known of runs and builds, from all entries."""
 
@@ -611,4 +644,17 @@ def _cell(text: str) -> str:
     return f"'{text}" if dangerous else text
 
 
-__all__ = ["COLUMNS", "TOPICS", "Entry", "Line", "Serving", "Then", "Wanted", "csv", "history", "then"]
+__all__ = [
+    "COLUMNS",
+    "TOPICS",
+    "Entry",
+    "Line",
+    "Names",
+    "Serving",
+    "Then",
+    "Wanted",
+    "csv",
+    "history",
+    "names",
+    "then",
+]

@@ -248,6 +248,23 @@ def test_branches_live_in_the_first_region(shop: Shop, there: Elsewhere) -> None
     assert there.serves(shop.name) == ["1", "1", "1"]
 
 
+def test_a_rollback_names_the_region_that_it_leaves(shop: Shop, there: Elsewhere) -> None:
+    """Promoted to one region by itself, and then to the two others: a rollback goes over those two."""
+    configure(shop)
+    shop.ok("deploy", "--build-id", "1")
+    shop.greet("two")
+    shop.ok("deploy", "--build-id", "2", "--region", "us-east-1")
+    shop.ok("deploy", "--build-id", "2")
+    assert there.serves(shop.name) == ["2", "2", "2"]
+
+    back = shop.ok("rollback", "PROD")
+    assert there.serves(shop.name) == ["1", "2", "1"]
+    assert "warning: greeting in us-east-1 was no part of that release, and still serves build 2" in back.err
+    assert "`pointsman rollback PROD --region us-east-1` goes back there, too" in back.err
+    shop.ok("rollback", "PROD", "--region", "us-east-1")
+    assert there.serves(shop.name) == ["1", "1", "1"]
+
+
 def test_status_and_history_tell_what_a_killed_run_left_in_which_region(shop: Shop, there: Elsewhere) -> None:
     """The call of the second region took effect, and its answer never came; the third was not called."""
     configure(shop)
