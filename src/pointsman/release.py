@@ -20,6 +20,7 @@ from pointsman.errors import (
     GateRefused,
     LostRace,
     NotFound,
+    NotMade,
     StalePlan,
     UnknownTarget,
     UsageError,
@@ -210,8 +211,15 @@ def planned_promotion(session: Session, target: str, *, asked: BuildId | None = 
         return _planned_carrying(session, source)
     try:
         return _planned_here(session, target, asked=asked)
-    except (UnknownTarget, NotFound):
+    except (UnknownTarget, NotFound) as error:
         if (source := carrying.look(session, target)) is None:
+            if isinstance(error, NotMade) and (asked_for := carrying.build_meant(session, target)):
+                # That the function is not there yet is no wonder: what was to bring it here is nowhere.
+                raise UnknownTarget(
+                    f"there is no build {asked_for} in any place of the file, and no function here either",
+                    where=f"environment {session.environment.name}",
+                    next="`pointsman history --kind build` lists the builds; `pointsman deploy` makes one.",
+                ) from error
             raise
         return _planned_carrying(session, source)
 

@@ -339,3 +339,22 @@ def test_a_saved_plan_of_a_carried_promotion_is_applied_with_a_rebuilt_ledger_to
     shop.ok("plan", "promote", "102", "--to", "production", "--out", "plan.json")
     shop.ok("apply", "plan.json")
     assert other.alias() == "2"
+
+
+def test_a_promotion_of_a_build_that_is_nowhere_says_so(shop: Shop, other: Other) -> None:
+    """Production has no function yet, which is not what is wrong."""
+    shop.ok("deploy", "--build-id", "101")
+    shutil.rmtree(shop.folder / ".pointsman")
+
+    refused = shop.run("promote", "100", "--to", "production")
+    assert refused.code == 2
+    assert "environment production: there is no build 100 in any place of the file" in refused.err
+
+
+def test_a_rebuilt_ledger_tells_of_the_places_there_are_and_shows_which_it_reads(shop: Shop, other: Other) -> None:
+    shop.ok("deploy", "--build-id", "101")
+
+    told = shop.ok("history", "--rebuild", "--force", "-v")
+    assert "reading greeting in eu-west-1 (staging), 1 of 2 places" in told.err
+    assert "reading greeting in eu-west-1 (production), 2 of 2 places" in told.err
+    assert "1 versions, 1 aliases" in told.out
