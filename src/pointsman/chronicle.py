@@ -391,7 +391,7 @@ def _run(run: Mapping[str, Any], ended: Mapping[str, Any] | None) -> str:
     command = f"{run['command']} to {run['alias']}" if run["alias"] else run["command"]
     match (ended or {}).get("outcome", ""):
         case "":
-            return f"{command} began, and did not end"
+            return "" if run.get("part_of") else f"{command} began, and did not end"  # the whole release tells it
         case "done":
             return ""  # its steps tell
         case "unchanged":
