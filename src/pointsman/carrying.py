@@ -107,6 +107,15 @@ def look(session: Session, target: str) -> Source | None:
     return None
 
 
+def build_meant(session: Session, target: str) -> str:
+    """The build that may be asked for; "" where it is an alias, a version or a branch, or there are no other places."""
+    kind, rest = _parsed(target)
+    if not _others(session) or kind not in ("", "build"):
+        return ""
+    environments = session.world.project.environments.values()
+    return "" if any(rest in (each.name, each.alias) for each in environments) and not kind else rest
+
+
 def _parsed(target: str) -> tuple[str, str]:
     kind, _, rest = target.partition(":")
     if kind in ("build", "version", "alias", "branch"):
@@ -361,4 +370,4 @@ def _fetched(session: Session, made: Artifact, source: Source) -> None:
         part.unlink(missing_ok=True)
 
 
-__all__ = ["Source", "find", "look", "package", "package_of", "there"]
+__all__ = ["Source", "build_meant", "find", "look", "package", "package_of", "there"]

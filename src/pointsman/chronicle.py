@@ -53,7 +53,8 @@ class Entry(Protocol):
 class Line(Value, frozen=True, kw_only=True):
     """One line of history. `topic` is what it is about (`TOPICS`), `kind` and `facts` the ledger's entry as it is.
 
-    `function` as the file calls it, `arn` the one on AWS where the entry names it; "" whatever is not known.
+    `function` as the file calls it, `arn` the one on AWS where the entry names it; `region` and `account`, where it was
+    done; "" whatever is not known, and the region of a release over several.
     """
 
     at: float
@@ -65,6 +66,8 @@ class Line(Value, frozen=True, kw_only=True):
     facts: dict[str, Any]
     topic: str
     arn: str = ""
+    region: str = ""
+    account: str = ""
     alias: str = ""
     environment: str = ""
     version: str = ""
@@ -95,7 +98,7 @@ class Wanted(Value, frozen=True, kw_only=True):
         named = {*(name for name, _, _ in told), line.arn.rpartition(":")[2]}
         return (
             (not self.functions or bool(named & {*self.functions}))
-            and self.region in ("", _region(line.arn), *(region for _, _, region in told))
+            and self.region in ("", line.region, *(region for _, _, region in told))
             and (not self.aliases or bool({line.alias, line.environment} & {*self.aliases}))
             and self.build in ("", line.build)
             and line.commit.startswith(self.commit)
@@ -135,6 +138,39 @@ class Then(Value, frozen=True, kw_only=True):
     begins: float | None
     aliases: tuple[Serving, ...]
     notes: tuple[str, ...] = ()
+
+
+class Names(Value, frozen=True, kw_only=True):
+    """What the ledger's entries name: functions (as the file or AWS calls them), aliases and environments, regions."""
+
+    functions: frozenset[str]
+    aliases: frozenset[str]
+    regions: frozenset[str]
+
+
+def names(entries: Iterable[Entry]) -> Names:
+    functions, aliases, regions = set[str](), set[str](), set[str]()
+    for each in entries:
+        if each.function.startswith("arn:"):
+            functions.add(each.function.rpartition(":")[2])
+            regions.add(_region(each.function))
+        match each.kind:
+            case "run":
+                run = each.body["run"]
+                told = [title.partition(" in ") for title in str(run.get("function", "")).split(", ")]
+                functions |= {name for name, _, _ in told}
+                regions |= {region for _, _, region in told}
+                aliases |= {str(run.get("alias", "")), str(run.get("environment", ""))}
+            case "moved" | "branch":
+                aliases |= {each.subject, str(each.body.get("branch", ""))}
+            case _:
+                pass
+    empty = {""}
+    return Names(
+        functions=frozenset(functions - empty),
+        aliases=frozenset(aliases - empty),
+        regions=frozenset(regions - empty),
+    )
 
 
 class _Runs:
@@ -248,6 +284,8 @@ def _line(entry: Entry, runs: _Runs) -> Line | None:
         facts=entry.body,
         topic=topic,
         arn=arn,
+        region=_region(arn) or str(run.get("request", {}).get("region") or ""),
+        account=arn.split(":")[4] if arn.count(":") > 4 else "",
         alias=str(more.pop("alias", "") or run.get("alias", "")),
         environment=run.get("environment", ""),
         build=build,
@@ -261,6 +299,8 @@ def _told(entry: Entry, run: Mapping[str, Any], runs: _Runs) -> tuple[str, str, 
     """(topic, sentence, what else the line knows); no sentence for what is not worth a line."""
     subject, body = entry.subject, entry.body
     match entry.kind:
+        case "packaged" if run.get("command") == "promote":
+            return "", "", {}  # brought from another place: nothing was built
         case "packaged":
             made = body["artifact"]
             return "build", f"built {body['build']}: {made.get('image') or made['sha256'][:10] + '…'}", {}
@@ -352,11 +392,13 @@ def _run(run: Mapping[str, Any], ended: Mapping[str, Any] | None) -> str:
     command = f"{run['command']} to {run['alias']}" if run["alias"] else run["command"]
     match (ended or {}).get("outcome", ""):
         case "":
-            return f"{command} began, and did not end"
+            return "" if run.get("part_of") else f"{command} began, and did not end"  # the whole release tells it
         case "done":
             return ""  # its steps tell
         case "unchanged":
-            return "" if run.get("part_of") else f"{command}: nothing to do"  # the whole release tells
+            # The whole release tells it; and what was resumed had been done by then, as the lines of its steps tell.
+            silent = run.get("part_of") or run.get("request", {}).get("resumes")
+            return "" if silent else f"{command}: nothing to do"
         case outcome:
             return f"{command} ended {outcome}: {_short((ended or {}).get('error', ''))}"
 
@@ -556,12 +598,21 @@ def _under_way(
             continue
         if settled is not None and settled <= at:
             continue
+        place = _place_of(entry, runs)
         for (arn, alias), row in serving.items():
+            if any(known not in ("", there) for known, there in zip(place, arn.split(":")[3:5], strict=True)):
+                continue
             newer = row.since is not None and row.since >= entry.at
             if entry.subject == f"alias {alias} of {arn.rpartition(':')[2]}" and not newer and not row.notes:
                 when = f"answered at {_stamp(settled)}" if settled else "its answer is not known"
                 found.append(((arn, alias), f"a call that moves it was sent at {_stamp(entry.at)}, {when}"))
     return found
+
+
+def _place_of(call: Entry, runs: _Runs) -> tuple[str, str]:
+    """(region, account) that a call was sent to, "" what is not known: older ledgers tell at most the region."""
+    asked = runs.runs.get(call.run, {}).get("request", {})
+    return str(call.body.get("region") or asked.get("region") or ""), str(call.body.get("account") or "")
 
 
 def _stamp(at: float) -> str:
@@ -594,4 +645,17 @@ def _cell(text: str) -> str:
     return f"'{text}" if dangerous else text
 
 
-__all__ = ["COLUMNS", "TOPICS", "Entry", "Line", "Serving", "Then", "Wanted", "csv", "history", "then"]
+__all__ = [
+    "COLUMNS",
+    "TOPICS",
+    "Entry",
+    "Line",
+    "Names",
+    "Serving",
+    "Then",
+    "Wanted",
+    "csv",
+    "history",
+    "names",
+    "then",
+]

@@ -720,7 +720,7 @@ class Environment(Value, frozen=True, kw_only=True):
     ] = None
     region: Annotated[Region | None, _about("Default: AWS_REGION, or the profile's.", "eu-west-1")] = None
     regions: Annotated[
-        tuple[Region, ...],
+        Annotated[tuple[Region, ...], Meta(min_length=1)],
         _about(
             "Or several: a command goes over all of them, or over the one that `--region` names.",
             ["eu-west-1", "us-east-1"],
@@ -728,10 +728,10 @@ class Environment(Value, frozen=True, kw_only=True):
         ),
     ] = ()
     waves: Annotated[
-        tuple[tuple[Region, ...], ...],
+        Annotated[tuple[tuple[Region, ...], ...], Meta(min_length=1)],
         _about(
             "Which of them move together, wave by wave: where one is bad, all that moved go back. "
-            "Default: one region after the other.",
+            "Default: one region after the other. Without `regions`, these are the regions.",
             [["eu-west-1"], ["us-east-1", "ap-southeast-2"]],
             aside=True,
         ),
@@ -1721,6 +1721,8 @@ def _shown(raw: object) -> str:
         case str() | int() | float():
             text = toml(raw)
             return text if len(text) <= 80 else f"{text[:76]}…{text[-1]}"
+        case []:
+            return "an empty list"
         case _:
             return _sort(raw)
 

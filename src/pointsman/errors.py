@@ -16,6 +16,7 @@
     │   ├── AccountMismatch          they belong to another account than the file declares
     │   ├── AccessDenied             a permission is missing
     │   ├── NotFound                 the function, alias, stack … is not there
+    │   │   └── NotMade              what the first deploy makes
     │   ├── PreconditionFailed    4  a revision id is no longer the present one
     │   ├── Conflict                 AWS is busy with it, or it exists already
     │   ├── Throttled                still throttled after all retries
@@ -156,6 +157,10 @@ class AccessDenied(AwsError):
 
 class NotFound(AwsError):
     code = "not_found"
+
+
+class NotMade(NotFound):
+    """What the first deploy makes is not there."""
 
 
 class Conflict(AwsError):

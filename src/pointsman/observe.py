@@ -19,6 +19,7 @@ from pointsman.errors import (
     FunctionFailed,
     LostRace,
     NotFound,
+    NotMade,
     UnknownTarget,
 )
 from pointsman.execute import in_progress, wait_until_settled
@@ -281,7 +282,7 @@ def arn_of(session: Session, name: FunctionName) -> FunctionArn:
     function = session.gateway.function(name)
     if function is None:
         session.check_account(None)  # with the wrong credentials it is no wonder that it is not there
-        raise NotFound(f"there is no function {name} in {session.wire.region}", next="`pointsman deploy` comes first.")
+        raise NotMade(f"there is no function {name} in {session.wire.region}", next="`pointsman deploy` comes first.")
     return function.arn.unqualified
 
 

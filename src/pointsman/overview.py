@@ -16,7 +16,7 @@ from pointsman.errors import AccountMismatch, PointsmanError
 from pointsman.fleet import Fleet
 from pointsman.ledger import Ledger
 from pointsman.model import Move, Value
-from pointsman.standing import Known, Standing, lost, standings
+from pointsman.standing import Known, Standing, apart, lost, standings
 from pointsman.world import Door, World, account_of
 
 
@@ -36,10 +36,14 @@ class Place(Value, frozen=True, kw_only=True):
 
 
 class Overview(Value, frozen=True, kw_only=True):
-    """`unfinished`: runs that neither ended nor were overtaken, the newest first, a sentence each."""
+    """`unfinished`: runs that neither ended nor were overtaken, the newest first, a sentence each.
+
+    `apart`: environments whose regions do not serve the same build of a function, a sentence each.
+    """
 
     places: tuple[Place, ...]
     unfinished: tuple[str, ...]
+    apart: tuple[str, ...] = ()
 
 
 def look(world: World, only: Sequence[str] = ()) -> Overview:
@@ -72,9 +76,27 @@ def look(world: World, only: Sequence[str] = ()) -> Overview:
     if errors and len(errors) == len(fleets):
         raise errors[0]
     known = Known(moves=_moves(world.ledger), builds=world.ledger.builds_by_function(), rollouts={})
+    places = tuple(_place(world, known, each, fleet, only) for each, fleet in zip(found, fleets, strict=True))
     return Overview(
-        places=tuple(_place(world, known, each, fleet, only) for each, fleet in zip(found, fleets, strict=True)),
+        places=places,
         unfinished=tuple(survey.unfinished_told(run) for run in world.ledger.open_runs()),
+        apart=_apart(world, places),
+    )
+
+
+def _apart(world: World, places: Sequence[Place]) -> tuple[str, ...]:
+    builds: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+    for place in places:
+        for name in place.environments:
+            environment = world.project.environments[name]
+            for function in place.functions if environment.regions else ():
+                for row in function.aliases:
+                    if row.alias == environment.alias:
+                        builds[name, function.function][place.region] = row.build
+    return tuple(
+        f"{function}: the regions of {name} do not serve the same build: {told}"
+        for (name, function), of in builds.items()
+        if (told := apart(of))
     )
 
 
@@ -126,7 +148,7 @@ def _place(
         error = f"{fleet.where}: {fleet.what}" if fleet.where else fleet.what
         account = door.environment.account or ""
         return Place(account=account, region=door.wire.region, environments=names, error=error)
-    known = replace(known, rollouts=_rollouts(world.ledger, fleet, known))
+    known = replace(known, rollouts=_rollouts(world.ledger, fleet, known), runs=_runs(world, fleet, known))
     return Place(
         account=fleet.account,
         region=fleet.region,
@@ -145,6 +167,17 @@ def _moves(ledger: Ledger) -> dict[tuple[str, str], Move]:
         if key in moves and moves[key].at <= entry.at:
             del moves[key]
     return moves
+
+
+def _runs(world: World, fleet: Fleet, known: Known) -> dict[tuple[str, str], str]:
+    """Of the aliases that are elsewhere than the ledger's last move."""
+    found = {}
+    for member in fleet.members:
+        for alias in member.aliases:
+            key = (str(member.arn), str(alias.name))
+            if key in known.moves and known.moves[key].version != alias.version:
+                found[key] = survey.moving(world, member.arn, alias)
+    return found
 
 
 def _rollouts(ledger: Ledger, fleet: Fleet, known: Known) -> dict[tuple[str, str], str]:

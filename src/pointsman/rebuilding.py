@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from pointsman import owners, traces
 from pointsman.branches import told
 from pointsman.config import Function
-from pointsman.errors import AccessDenied, AwsError, LedgerError, UsageError
+from pointsman.errors import AccessDenied, AwsError, LedgerError, NotFound, UsageError
 from pointsman.ledger import Entry
 from pointsman.model import Alias, BuildId, Configuration, Move, Trace, Value, counted
 from pointsman.progress import Course
@@ -57,17 +57,23 @@ def rebuild(world: World, functions: tuple[Function, ...]) -> Rebuilt:
     trails: dict[int, tuple[Trace, ...] | None] = {}  # by the connection: of one account and region
     notes: list[str] = []
     versions = aliases = moves = 0
-    for function in functions:
-        for session, _environments in places(world, function):
+    asked = [(function, session) for function in functions for session, _environments in places(world, function)]
+    for number, (function, session) in enumerate(asked, 1):
+        where = f"{function.name} in {session.wire.region} ({session.environment.name})"
+        world.say(f"reading {where}, {number} of {counted(len(asked), 'place')}")
+        if id(session.wire) not in trails:
+            trails[id(session.wire)] = _trail(session, now, notes)
+        try:
             name = owners.name(session)
-            if id(session.wire) not in trails:
-                trails[id(session.wire)] = _trail(session, now, notes)
             there = list(session.gateway.versions(name))
             serving = session.gateway.aliases(name)
-            found = _entries(run, now, there, serving, trails[id(session.wire)] or ())
-            moves += sum(each.kind == "moved" and each.at < now for each in found)
-            entries += found
-            versions, aliases = versions + len(there), aliases + len(serving)
+        except NotFound as error:  # it was never deployed there: the other places still tell
+            notes.append(f"{where} is not there: {error.what}")
+            continue
+        found = _entries(run, now, there, serving, trails[id(session.wire)] or ())
+        moves += sum(each.kind == "moved" and each.at < now for each in found)
+        entries += found
+        versions, aliases = versions + len(there), aliases + len(serving)
     entries.sort(key=lambda each: each.at)
     world.ledger.add(replace(each, seq=number) for number, each in enumerate(entries, 1))
     sources = ("Lambda", *(["CloudTrail"] if any(each is not None for each in trails.values()) else []))
@@ -156,9 +162,11 @@ def _trail(session: Session, now: float, notes: list[str]) -> tuple[Trace, ...] 
     try:
         for name in traces.CALLS:
             page: str | None = None
+            begins = len(found)
             while True:
                 more, page = session.gateway.traces(name, now - _KEPT_S, page)
-                found += more
+                # The newest come first, and times are whole seconds: of two calls in one second their order tells.
+                found[begins:begins] = reversed(more)
                 course.reached(len(found), None, counted(len(found), "call"))
                 if page is None:
                     break

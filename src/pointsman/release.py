@@ -20,6 +20,7 @@ from pointsman.errors import (
     GateRefused,
     LostRace,
     NotFound,
+    NotMade,
     StalePlan,
     UnknownTarget,
     UsageError,
@@ -202,14 +203,23 @@ def plan_promote(world: World, function: Function, environment: Environment, tar
     return planned_promotion(world.session(function, environment), target)
 
 
-def planned_promotion(session: Session, target: str, *, asked: BuildId | None = None) -> Plan:
+def planned_promotion(session: Session, target: str, *, asked: BuildId | None = None, carried: bool = False) -> Plan:
+    """`carried`: it was brought from another place when it was planned, which is looked for before this one."""
     owners.may_move(session)
-    if (source := carrying.find(session, target)) is not None:
+    source = carrying.find(session, target) or (carrying.look(session, target) if carried else None)
+    if source is not None:
         return _planned_carrying(session, source)
     try:
         return _planned_here(session, target, asked=asked)
-    except (UnknownTarget, NotFound):
+    except (UnknownTarget, NotFound) as error:
         if (source := carrying.look(session, target)) is None:
+            if isinstance(error, NotMade) and (asked_for := carrying.build_meant(session, target)):
+                # That the function is not there yet is no wonder: what was to bring it here is nowhere.
+                raise UnknownTarget(
+                    f"there is no build {asked_for} in any place of the file, and no function here either",
+                    where=f"environment {session.environment.name}",
+                    next="`pointsman history --kind build` lists the builds; `pointsman deploy` makes one.",
+                ) from error
             raise
         return _planned_carrying(session, source)
 
@@ -447,7 +457,7 @@ def asked_again(session: Session, then: Plan) -> Plan:
             wanted, seen = observe(session, then.artifact, then.build, gates=gates)
             return _planned(session, wanted, seen)
         case "promote" if then.artifact:
-            return planned_promotion(session, f"build:{then.build}")
+            return planned_promotion(session, f"build:{then.build}", carried=True)
         case "promote":
             return planned_promotion(session, f"version:{then.version}", asked=then.build)
         case "rollback":

@@ -29,6 +29,7 @@ import msgspec
 from pointsman import approving, furnishing, places, release, role_guard, rolling
 from pointsman.belongings import NOTHING
 from pointsman.config import Environment, Function
+from pointsman.deployments import deployments
 from pointsman.errors import (
     Ambiguous,
     Drift,
@@ -82,15 +83,20 @@ def roll_back(
     A release that was interrupted while it moved is put back, too.
     """
     parts, new = parts_of(functions, environment), tuple[Part, ...]()
+    beside: tuple[str, ...] = ()
     if len(parts) > 1 and to is None:
         if (open_ := _half_moved(world, parts, environment)) is not None:
             return resume(world, open_, back=True)
+        all_parts = parts
         parts, new = _of_last_release(world, parts, environment)
+        beside = _beside(world, all_parts, [*parts, *new], environment)
     if len(parts) == 1:
         done = [release.roll_back(world, parts[0].function, parts[0].place, to)]
     else:
         with _running(world, "rollback", parts, environment, {"target": to}) as crew:
             done = _move(crew, lambda session: release.planned_rollback(session, to))
+    if beside and done:
+        done[0] = msgspec.structs.replace(done[0], warnings=(*done[0].warnings, *beside))
     return [*done, *(_stays(each) for each in new)]
 
 
@@ -767,6 +773,23 @@ def _of_last_release(
         tuple(each for each in parts if each.title in back),
         tuple(each for each in parts if each.title in first),
     )
+
+
+def _beside(
+    world: World, parts: tuple[Part, ...], moved: Collection[Part], environment: Environment
+) -> tuple[str, ...]:
+    """Regions that were no part of the last release of a function, and stay as they are: a sentence each."""
+    moves = world.ledger.moves_by_function(environment.name, environment.alias)
+    told, titles, names = [], {each.title for each in moved}, {each.function.name for each in moved}
+    for part in parts:
+        region, standing = places.one_of_several(part.place), deployments(moves.get(part.title, ()))
+        if region and standing and part.title not in titles and part.function.name in names:
+            serves = f"build {standing[-1].build}" if standing[-1].build else f"version {standing[-1].version}"
+            told.append(
+                f"{part.title} was no part of that release, and still serves {serves}; "
+                f"`pointsman rollback {environment.alias} --region {region}` goes back there, too"
+            )
+    return tuple(told)
 
 
 def _stays(part: Part) -> Released:

@@ -18,19 +18,22 @@ from pointsman.model import Alias, AliasName, Build, Configuration, FunctionName
 class Known(Value, frozen=True, kw_only=True):
     """What the ledger says. By the function's ARN, and the alias: the newest move; the rollout, in a sentence.
 
-    `builds`: by the function's ARN, the newest last.
+    `builds`: by the function's ARN, the newest last. `runs`: which run moved the alias to where it is, and has not
+    ended, in a sentence.
     """
 
     moves: Mapping[tuple[str, str], Move]
     builds: Mapping[str, tuple[Build, ...]]
     rollouts: Mapping[tuple[str, str], str]
+    runs: Mapping[tuple[str, str], str] = {}
 
 
 class Serving(Value, frozen=True, kw_only=True):
     """One alias. Times in epoch seconds: `published` is the version's, `since` that of the move which brought it there.
 
     `weight`: the share that `canary` gets. `drift`: how it differs from the ledger, "" where it does not, or where the
-    ledger knows nothing of it. `rollout`: what goes on, or was left half done, in a sentence.
+    ledger knows nothing of it; `moving`: it does, by a run that has not ended. `rollout`: what goes on, or was left
+    half done. Both are sentences.
     """
 
     alias: AliasName
@@ -44,6 +47,7 @@ class Serving(Value, frozen=True, kw_only=True):
     since: float | None = None
     by: str = ""
     drift: str = ""
+    moving: str = ""
     rollout: str = ""
 
 
@@ -67,7 +71,8 @@ class Standing(Value, frozen=True, kw_only=True):
     def troubles(self) -> tuple[str, ...]:
         """What somebody should look at, a sentence each."""
         drifts = (f"{each.alias} was moved outside Pointsman: {each.drift}" for each in self.aliases if each.drift)
-        return (*drifts, *(each.rollout for each in self.aliases if each.rollout), *self.gone)
+        moving = (f"{each.alias} is where a run left it: {each.moving}" for each in self.aliases if each.moving)
+        return (*drifts, *moving, *(each.rollout for each in self.aliases if each.rollout), *self.gone)
 
 
 def standings(fleet: Fleet, known: Known, environments: Sequence[str] = ()) -> tuple[Standing, ...]:
@@ -109,7 +114,8 @@ def _standing(member: Member, known: Known, order: Mapping[str, int], moved: set
                 versions.get(each.version),
                 known.moves.get((arn, each.name)),
                 of_version.get(each.version),
-                known.rollouts.get((arn, each.name), ""),
+                rollout=known.rollouts.get((arn, each.name), ""),
+                moving=known.runs.get((arn, each.name), ""),
             )
             for each in aliases
         ),
@@ -121,12 +127,13 @@ def _standing(member: Member, known: Known, order: Mapping[str, int], moved: set
 
 
 def _serving(
-    alias: Alias, version: Configuration | None, last: Move | None, made: Build | None, rollout: str
+    alias: Alias, version: Configuration | None, last: Move | None, made: Build | None, *, rollout: str, moving: str
 ) -> Serving:
-    drift = ""
+    drift, known = "", last
     if last and last.version != alias.version:
-        drift = f"it serves version {alias.version}, and the ledger's last move was to version {last.version}"
-    known = last if last and not drift else None
+        known = None
+        if not moving:
+            drift = f"it serves version {alias.version}, and the ledger's last move was to version {last.version}"
     build = str(known.build) if known and known.build else str(made.id) if made else ""
     if not build and version and version.version.published:
         build = version.description
@@ -143,8 +150,19 @@ def _serving(
         since=known.at if known else None,
         by=known.by if known else "",
         drift=drift,
+        moving=moving,
         rollout=rollout,
     )
+
+
+def apart(builds: Mapping[str, str]) -> str:
+    """What an environment's regions serve, {region: build}, where it is not one build; "" where it is, or not known."""
+    if "" in builds.values() or len({*builds.values()}) < 2:
+        return ""
+    of: dict[str, list[str]] = defaultdict(list)
+    for region, build in builds.items():
+        of[build].append(region)
+    return "; ".join(f"build {build} in {', '.join(regions)}" for build, regions in of.items())
 
 
 def commit_in(build: str) -> str:
@@ -164,4 +182,4 @@ def epoch(modified: str) -> float | None:
         return None
 
 
-__all__ = ["Known", "Serving", "Standing", "commit_in", "epoch", "lost", "standings"]
+__all__ = ["Known", "Serving", "Standing", "apart", "commit_in", "epoch", "lost", "standings"]

@@ -6,11 +6,14 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from pointsman import owners
+from pointsman import places as located
 from pointsman.branches import told
-from pointsman.config import Environment, Function
-from pointsman.errors import NotFound, UnknownTarget
-from pointsman.ledger import Ledger, Run, under_way
+from pointsman.config import Environment, Existing, Function
+from pointsman.errors import NotFound, NotMade, PointsmanError, UnknownTarget
+from pointsman.ledger import Entry, Ledger, Run, under_way
 from pointsman.model import (
     LATEST,
     Alias,
@@ -23,12 +26,15 @@ from pointsman.model import (
     Version,
     plain,
 )
+from pointsman.standing import apart
 from pointsman.world import Session, World
 
 
 class AliasStatus(Value, frozen=True, kw_only=True):
     """One alias: what it serves, since when, by whom. `drift`: how it differs from the ledger, "" if it does not.
 
+    `moving`: it does, by a run that has not ended, a sentence. `apart`: what the environment's regions serve, where
+    that is not the same build, "" else.
     `environment` or `branch` says whose it is; neither where it is somebody else's.
     """
 
@@ -43,10 +49,16 @@ class AliasStatus(Value, frozen=True, kw_only=True):
     since: float | None
     by: str
     drift: str
+    moving: str = ""
+    apart: str = ""
 
 
 class FunctionStatus(Value, frozen=True, kw_only=True):
-    """One function in one place, as far as the credentials of its environments reach."""
+    """One function in one place, as far as the credentials of its environments reach.
+
+    `deployed`: whether it is there; what is told of it is empty where it is not, or where `error` says why it could not
+    be read. `environments`: those of the file that are in this place.
+    """
 
     function: str
     name: str
@@ -61,6 +73,9 @@ class FunctionStatus(Value, frozen=True, kw_only=True):
     missing: tuple[str, ...]
     unfinished: str = ""
     rollouts: tuple[str, ...] = ()  # those under way, and aliases that are half-way without one, a sentence each
+    environments: tuple[str, ...] = ()
+    deployed: bool = True
+    error: str = ""
 
 
 class VersionRow(Value, frozen=True, kw_only=True):
@@ -97,14 +112,93 @@ def places(world: World, function: Function) -> list[tuple[Session, tuple[Enviro
 
 
 def status(world: World, functions: tuple[Function, ...]) -> list[FunctionStatus]:
-    return [status_of(session, group) for each in functions for session, group in places(world, each)]
+    """Of each function in each place; one that is not there, or cannot be read, hides none of the others.
+
+    Raises the first error where no place can be read.
+    """
+    found: list[FunctionStatus] = []
+    errors: list[PointsmanError] = []
+    for session, group in (there for each in functions for there in places(world, each)):
+        try:
+            found.append(status_of(session, group))
+        except PointsmanError as error:
+            missing = isinstance(error, NotMade) and not _was_there(session)
+            if not missing:
+                errors.append(error)
+            found.append(_unread(session, group, "" if missing else error.what))
+    if errors and len(errors) == len(found):
+        raise errors[0]
+    return _told_apart(found)
+
+
+def _was_there(session: Session) -> bool:
+    """Whether the ledger has moved an alias of it: then it was deleted since, and not merely not deployed yet."""
+    try:
+        name, region, account = owners.name(session), session.wire.region, _account(session)
+    except NotFound:  # its stack is not there
+        return False
+    moved = (FunctionArn.parse(arn) for (arn, _), move in session.ledger.last_moves().items() if move.kind != "removed")
+    return any(each.name == name and each.region == region and account in ("", each.account) for each in moved)
+
+
+def _account(session: Session) -> str:
+    """As far as it is known without asking."""
+    there = session.environment
+    return located.account(there) or session.wire.identity.account or (located.REHEARSED if session.world.local else "")
+
+
+def _unread(session: Session, environments: tuple[Environment, ...], error: str) -> FunctionStatus:
+    try:
+        region = session.wire.region
+    except PointsmanError:
+        region = session.environment.region or ""
+    return FunctionStatus(
+        function=session.function.name,
+        name=session.declared_name() or session.function.name,
+        region=region,
+        account=_account(session),
+        state="",
+        update="",
+        modified="",
+        runtime="",
+        sha256="",
+        aliases=(),
+        missing=tuple(str(each.alias) for each in environments),
+        environments=tuple(each.name for each in environments),
+        deployed=False,
+        error=error,
+    )
+
+
+def _told_apart(found: list[FunctionStatus]) -> list[FunctionStatus]:
+    """With the regions of an environment that serve different builds marked."""
+    builds: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+    for each in found:
+        for row in each.aliases:
+            if row.environment:
+                builds[each.function, row.environment][each.region] = row.build
+    told_of = {key: apart(of) for key, of in builds.items()}
+
+    def marked(each: FunctionStatus, row: AliasStatus) -> AliasStatus:
+        return msgspec.structs.replace(row, apart=told_of.get((each.function, row.environment), ""))
+
+    return [
+        msgspec.structs.replace(each, aliases=tuple(marked(each, row) for row in each.aliases))
+        if each.aliases
+        else each
+        for each in found
+    ]
 
 
 def status_of(session: Session, environments: tuple[Environment, ...]) -> FunctionStatus:
     name = owners.name(session)
     latest = session.gateway.function(name)
     if latest is None:
-        raise NotFound(f"there is no function {name} in {session.wire.region}", next="`pointsman deploy` creates it.")
+        session.check_account(None)  # with the wrong credentials it is no wonder that it is not there
+        what = f"there is no function {name} in {session.wire.region}"
+        if isinstance(session.function.provision, Existing):
+            raise NotFound(what, next="Whoever makes it makes it there; or mend its name, or the region.")
+        raise NotMade(what, next=f"`pointsman deploy --to {session.environment.name}` creates it.")
     session.check_account(latest.arn)
     aliases = session.gateway.aliases(name)
     arn = latest.arn.unqualified
@@ -127,6 +221,7 @@ def status_of(session: Session, environments: tuple[Environment, ...]) -> Functi
         missing=tuple(str(each.alias) for each in environments if each.alias not in there),
         unfinished=_unfinished(session),
         rollouts=tuple(told for each in aliases if (told := rolling_told(session.ledger, arn, each))),
+        environments=tuple(each.name for each in environments),
     )
 
 
@@ -174,13 +269,39 @@ def called(run: Run) -> str:
     return f"{run.command} of {place}" if place else run.command
 
 
+def moving(world: World, arn: FunctionArn, alias: Alias) -> str:
+    """The run that has not ended and moved the alias to where it is, in a sentence; "" where there is none.
+
+    Its call was announced in the ledger, and what came of it was not written any more.
+    """
+    from pointsman import interrupted  # not needed where all is as the ledger has it
+
+    ledger = world.ledger
+    for run in ledger.open_runs():
+        for part in ledger.parts(run.id) if run.members else (run,):
+            called = any(_moves(each, arn, alias, part) for each in ledger.of_run(part.id, "call"))
+            if called and alias.version in interrupted.told(world, part).versions:
+                return unfinished_told(run)
+    return ""
+
+
+def _moves(call: Entry, arn: FunctionArn, alias: Alias, run: Run) -> bool:
+    region = call.body.get("region") or run.request.get("region") or arn.region
+    place = (region, call.body.get("account") or arn.account)
+    named = call.subject == f"alias {alias.name} of {arn.name}"
+    return named and call.body["action"] in _ALIAS_CALLS and place == (arn.region, arn.account)
+
+
+_ALIAS_CALLS = ("lambda:CreateAlias", "lambda:UpdateAlias")
+
+
 def _alias_status(session: Session, arn: FunctionArn, alias: Alias, environment: str) -> AliasStatus:
     moves = session.ledger.moves(arn, alias.name)
     last = moves[-1] if moves else None
-    drift = ""
-    if last and last.version != alias.version:
-        drift = f"the ledger's last move was to version {last.version}"
-    known = last if last and not drift else None
+    drifted = last is not None and last.version != alias.version
+    by_run = moving(session.world, arn, alias) if drifted else ""
+    drift = f"the ledger's last move was to version {last.version}" if last and drifted and not by_run else ""
+    known = None if drifted else last
     build = str(known.build) if known and known.build else _build_of(session, arn, alias)
     made = session.ledger.build(arn, build) if build else None
     canary = alias.routing.canary
@@ -196,6 +317,7 @@ def _alias_status(session: Session, arn: FunctionArn, alias: Alias, environment:
         since=known.at if known else None,
         by=known.by if known else "",
         drift=drift,
+        moving=by_run,
     )
 
 
@@ -240,11 +362,37 @@ def versions(world: World, function: Function, environment: Environment) -> list
     return sorted(rows, key=lambda row: row.version, reverse=True)
 
 
-def diff(world: World, function: Function, environment: Environment, a: str, b: str) -> Difference:
-    """Two builds, versions or aliases side by side: settings always, files where both packages are still here."""
-    session = world.session(function, environment)
-    name = owners.name(session)
-    one, other = _configuration(session, name, a), _configuration(session, name, b)
+def compared(world: World, to: str | None, a: str, b: str) -> tuple[Environment, Environment]:
+    """(where builds and versions are looked for, the environment whose regions a diff goes over)."""
+    named = [found for each in (a, b) if (found := _environment_of(world, each))]
+    home = named[0] if to is None and len(named) == 2 else world.environment(to)
+    return home, max((home, *named), key=lambda each: len(located.each(each)))
+
+
+def _environment_of(world: World, text: str) -> Environment | None:
+    """That which an environment, or the alias of one, is named by; None for builds, versions and other aliases."""
+    kind, _, rest = text.rpartition(":")
+    environments = world.project.environments.values()
+    found = next((each for each in environments if kind in ("", "alias") and rest in (each.name, each.alias)), None)
+    region = world.options.region
+    return located.in_region(found, region) if found and region in found.regions else found
+
+
+def diff(
+    world: World, function: Function, environment: Environment, a: str, b: str, *, near: str | None = None
+) -> Difference:
+    """Two builds, versions or aliases side by side: settings always, files where both packages are still here.
+
+    An alias of another environment is looked at where that one is; of several regions in `near`, if it is there.
+    """
+
+    def side(text: str) -> Configuration:
+        where = located.each(_environment_of(world, text) or environment)
+        place = next((each for each in where if each.region == near), where[0])
+        session = world.session(function, place)
+        return _configuration(session, owners.name(session), text)
+
+    one, other = side(a), side(b)
     settings = {
         key: (one.settings.get(key), other.settings.get(key))
         for key in sorted({*one.settings, *other.settings})
@@ -267,7 +415,13 @@ def _configuration(session: Session, name: str, text: str) -> Configuration:
     else:
         latest = session.gateway.function(name)
         if latest is None:
-            raise NotFound(f"there is no function {name}", next="`pointsman deploy` creates it.")
+            session.check_account(None)
+            where = session.environment
+            raise NotFound(
+                f"there is no function {name} in {session.wire.region}",
+                where=f"environment {where.name}",
+                next=f"`pointsman deploy --to {where.name}` creates it.",
+            )
         arn = latest.arn.unqualified
         from pointsman.observe import resolve  # not needed for `status`, which must start fast
 

@@ -32,7 +32,10 @@ class Observed(Value, frozen=True, kw_only=True):
 
 
 def observed(traces: Iterable[Trace], function: FunctionArn) -> Observed:
-    """What these traces, in any order, tell of the function. A function that was deleted takes its past with it."""
+    """What these traces, in any order but for those of one second, tell of the function.
+
+    A function that was deleted takes its past with it.
+    """
     serving: dict[str, Version] = {}
     moves: list[Move] = []
     published: dict[Version, Publication] = {}

@@ -502,7 +502,12 @@ class World:
         With one, nothing that mutates is sent before the credentials are known to be the declared account's.
         """
         wire, count, allowance = self.wire(environment)
-        chain: Transport = Journal(count, Recorder(self.ledger, run, function)) if run else ReadOnly(count)
+
+        def where() -> dict[str, str]:
+            account = wire.identity.account or places.account(environment)
+            return {"region": wire.region, **({"account": account} if account else {})}
+
+        chain: Transport = Journal(count, Recorder(self.ledger, run, function, where)) if run else ReadOnly(count)
 
         def check(inner: Transport) -> None:
             ask = Gateway(Retry(inner, self.clock, self.draw)).caller_account

@@ -342,6 +342,40 @@ def test_while_a_call_was_on_its_way_nobody_knows_which_it_served() -> None:
     assert book.then(301)["PROD"].notes == ()
 
 
+@pytest.mark.parametrize("tells", ["the call", "the run"])
+def test_a_call_on_its_way_is_of_the_region_it_was_sent_to(tells: str) -> None:
+    """The function has a namesake with the same alias in each region and account."""
+    book = Book()
+    regions = ("eu-west-1", "us-east-1")
+    for region in regions:
+        book.write(
+            100,
+            "moved",
+            "PROD",
+            function=f"arn:aws:lambda:{region}:111122223333:function:shop-greeting",
+            move={"alias": "PROD", "version": "1", "was": None, "kind": "promote", "at": 100, "by": "anna"},
+        )
+    book.begin(150, "r2", request={"region": "us-east-1"})
+    where = {"region": "us-east-1", "account": "111122223333"} if tells == "the call" else {}
+    book.write(200, "call", "alias PROD of shop-greeting", of="r2", action="lambda:UpdateAlias", **where)
+
+    found = {each.arn.split(":")[3]: each for each in chronicle.then(book.entries, 250).aliases}
+    assert [found[region].sure for region in regions] == [True, False]
+    assert len(found["us-east-1"].notes) == 1
+
+
+def test_a_promotion_that_brings_a_package_has_built_nothing_and_a_resumed_one_had_things_to_do() -> None:
+    book = Book()
+    book.begin(100, "p1", "promote")
+    book.write(101, "packaged", of="p1", build="102", artifact={"sha256": "A" * 44, "image": ""})
+    book.move(102, "2", run="p1", kind="promote")
+    book.begin(110, "p2", "promote", request={"resumes": "p1"})
+    book.write(111, "ended", of="p2", outcome="unchanged", error="")
+    book.write(112, "ended", of="p1", outcome="done", error="")
+
+    assert [line.what for line in book.lines()] == ["promote: PROD → version 2"]
+
+
 def test_during_a_rollout_the_weights_and_what_was_under_way() -> None:
     book = Book()
     book.move(100, "1")

@@ -228,7 +228,7 @@ def test_all_problems_are_told_at_once_and_each_in_one_line(folder: Path) -> Non
         ('build = "node"\nsource = ""', "source is"),
         ('build = "node"\nsource = "a\\u0000b"', 'source is "a\\u0000b"; must be a folder'),
         ('build = "node"\nsource = "cloudformation.template"', "must be a folder"),
-        ('build = "node"\ninclude = []', "include is a list; must be a list, one at least"),
+        ('build = "node"\ninclude = []', "include is an empty list; must be a list, one at least"),
         ('build = "node"\nexclude = [" "]', "exclude[0] is"),
         ('build = "node"\nexclude = 3', "exclude is 3; must be a list"),
         ('build = "node"\narchitecture = "arm"', 'did you mean "arm64"?'),
@@ -294,7 +294,7 @@ def test_a_function_is_refused(folder: Path, text: str, problem: str) -> None:
         ),
         ("rollout = { checks = [{ run = 'a', status = 200 }] }", "checks[0].status has no use with `run`; must go"),
         ("rollout = { checks = [{ url = 'ftp://a' }] }", 'checks[0].url is "ftp://a"; must be a URL that begins'),
-        ("rollout = { traffic = { events = [] } }", "rollout.traffic.events is a list; must be a list, one at least"),
+        ("rollout = { traffic = { events = [] } }", "rollout.traffic.events is an empty list; must be"),
         ("rollout = {}\ngates = [{ run = 'a' }]", "gates[0].when is missing"),
         (
             "rollout = {}\ngates = [{ when = 'full' }]",

@@ -103,6 +103,8 @@ provision = { with = "cloudformation", stack = "s", template = "t.yaml", functio
         ('region = "eu-west-1"\nregions = ["us-east-1"]', "production.region stands beside `regions`"),
         ('regions = ["eu-west-1", "eu-west-1"]', "production.regions names a region twice"),
         ('regions = ["eu-west-1"]\nwaves = [["us-east-1"]]', "production.waves has"),
+        ("regions = []", "production.regions is an empty list; must be"),
+        ("waves = []", "production.waves is an empty list; must be"),
         ('waves = [["eu-west-1"], []]', "production.waves has an empty wave"),
         ('external_id = "abc"', "production.external_id has no use without a role to assume"),
         (

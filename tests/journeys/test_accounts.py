@@ -258,6 +258,26 @@ def test_each_call_failing_in_turn_a_carried_promote_is_finished_by_the_next(
     assert regions == ["1", "1"]
 
 
+def test_diff_looks_at_each_alias_where_its_environment_is(shop: Shop, other: Other) -> None:
+    configure(shop, production='regions = ["eu-west-1", "us-east-1"]')
+    shop.ok("deploy", "--build-id", "101")
+    missing = shop.run("diff", "STAGE", "PROD")
+    assert missing.code == 1
+    assert "environment production: there is no function" in missing.err
+    shop.ok("promote", "101", "--to", "production")
+    shop.greet("two")
+    shop.ok("deploy", "--build-id", "102")
+
+    found = shop.ok("diff", "STAGE", "PROD", "--json").result
+    assert list(found) == ["greeting in eu-west-1", "greeting in us-east-1"]
+    for each in found.values():
+        assert (each["a"], each["b"]) == ("STAGE (version 2)", "PROD (version 1)")
+        assert each["files"] == {"index.py": "changed"}
+        assert "Role" in each["settings"]
+    one = shop.ok("diff", "102", "PROD", "--region", "eu-west-1", "--json").result
+    assert [each["code"] for each in one.values()] == [True]
+
+
 def alias_in(shop: Shop, region: str) -> str | None:
     session: Any = botocore.session.Session()
     session.set_credentials(PROD, "secret")
@@ -304,3 +324,37 @@ def test_a_refused_region_takes_back_the_function_that_was_carried(shop: Shop, o
     assert alias_in(shop, "eu-west-1") is None
     shop.ok("promote", "101", "--to", "production")
     assert [alias_in(shop, region) for region in ("eu-west-1", "us-east-1")] == ["1", "1"]
+
+
+def test_a_saved_plan_of_a_carried_promotion_is_applied_with_a_rebuilt_ledger_too(shop: Shop, other: Other) -> None:
+    """Such a ledger does not tell where a build was deployed; and the build may be in both accounts."""
+    shop.ok("deploy", "--build-id", "101")
+    shop.ok("promote", "101", "--to", "production")
+    shop.greet("two")
+    shop.ok("deploy", "--build-id", "102")
+    shop.ok("promote", "102", "--to", "production")
+    shop.ok("rollback", "PROD")
+    shop.ok("history", "--rebuild", "--force")
+
+    shop.ok("plan", "promote", "102", "--to", "production", "--out", "plan.json")
+    shop.ok("apply", "plan.json")
+    assert other.alias() == "2"
+
+
+def test_a_promotion_of_a_build_that_is_nowhere_says_so(shop: Shop, other: Other) -> None:
+    """Production has no function yet, which is not what is wrong."""
+    shop.ok("deploy", "--build-id", "101")
+    shutil.rmtree(shop.folder / ".pointsman")
+
+    refused = shop.run("promote", "100", "--to", "production")
+    assert refused.code == 2
+    assert "environment production: there is no build 100 in any place of the file" in refused.err
+
+
+def test_a_rebuilt_ledger_tells_of_the_places_there_are_and_shows_which_it_reads(shop: Shop, other: Other) -> None:
+    shop.ok("deploy", "--build-id", "101")
+
+    told = shop.ok("history", "--rebuild", "--force", "-v")
+    assert "reading greeting in eu-west-1 (staging), 1 of 2 places" in told.err
+    assert "reading greeting in eu-west-1 (production), 2 of 2 places" in told.err
+    assert "1 versions, 1 aliases" in told.out

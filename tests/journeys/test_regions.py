@@ -97,7 +97,11 @@ def test_one_command_goes_over_all_regions_and_back(shop: Shop, there: Elsewhere
     assert wrong.code == 2
     assert "environment production is not in eu-north-1" in wrong.err
     lines = shop.ok("history", "--region", "us-east-1", "--json").result
-    assert {each["function"] for each in lines if each["kind"] == "moved"} == {"greeting in us-east-1"}
+    moved = {(each["function"], each["region"]) for each in lines if each["kind"] == "moved"}
+    assert moved == {("greeting", "us-east-1")}
+    shown = shop.ok("history", "--kind", "move", "-n", "4").out.splitlines()
+    assert shown[0].split()[:3] == ["WHEN", "REGION", "WHAT"]
+    assert [line.split()[2] for line in shown[1:5]] == ["us-east-1", *reversed(REGIONS)]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +144,7 @@ def test_a_kill_between_two_regions_ends_with_all_new_or_all_as_before(
 class Dead:
     """From the nth call of an action on every call fails."""
 
-    def __init__(self, action: str, nth: int, error: PointsmanError, *, after: bool) -> None:
+    def __init__(self, action: str, nth: int, error: BaseException, *, after: bool) -> None:
         self.on = On(action, nth, error, after=after)
 
     def __call__(self, inner: Any) -> Any:
@@ -242,3 +246,75 @@ def test_branches_live_in_the_first_region(shop: Shop, there: Elsewhere) -> None
     shop.ok("deploy", "--branch", "feature/x", "--build-id", "2")
     assert there.serves(shop.name, "feature-x--217d2bf51f") == ["2", None, None]
     assert there.serves(shop.name) == ["1", "1", "1"]
+
+
+def test_a_rollback_names_the_region_that_it_leaves(shop: Shop, there: Elsewhere) -> None:
+    """Promoted to one region by itself, and then to the two others: a rollback goes over those two."""
+    configure(shop)
+    shop.ok("deploy", "--build-id", "1")
+    shop.greet("two")
+    shop.ok("deploy", "--build-id", "2", "--region", "us-east-1")
+    shop.ok("deploy", "--build-id", "2")
+    assert there.serves(shop.name) == ["2", "2", "2"]
+
+    back = shop.ok("rollback", "PROD")
+    assert there.serves(shop.name) == ["1", "2", "1"]
+    assert "warning: greeting in us-east-1 was no part of that release, and still serves build 2" in back.err
+    assert "`pointsman rollback PROD --region us-east-1` goes back there, too" in back.err
+    shop.ok("rollback", "PROD", "--region", "us-east-1")
+    assert there.serves(shop.name) == ["1", "1", "1"]
+
+
+def test_status_and_history_tell_what_a_killed_run_left_in_which_region(shop: Shop, there: Elsewhere) -> None:
+    """The call of the second region took effect, and its answer never came; the third was not called."""
+    configure(shop)
+    shop.ok("deploy", "--build-id", "1")
+    shop.greet("two")
+    assert shop.run("deploy", "--build-id", "2", wrap=Dead("UpdateAlias", 2, KeyboardInterrupt(), after=True)).code != 0
+    assert there.serves(shop.name) == ["2", "2", "1"]
+
+    status = shop.ok("status", "--json").result
+    rows = [each["aliases"][0] for each in status]
+    assert [row["drift"] for row in rows] == ["", "", ""]
+    assert [("did not finish" in row["moving"]) for row in rows] == [False, True, False]
+    said = shop.ok("status").out
+    assert "PROD is where a run left it: deploy to PROD (run " in said
+    assert "do not serve the same build: build 2 in eu-west-1, us-east-1; build 1 in ap-southeast-2." in said
+    fleet = shop.ok("status", "--all", "--only", shop.name).out
+    assert "outside Pointsman" not in fleet
+    assert f"! {shop.name}: PROD is where a run left it: deploy to PROD (run " in fleet
+    assert f"! {shop.name}: the regions of production do not serve the same build: build 2 in" in fleet
+
+    then = shop.ok("history", "--at", "now").out
+    assert "greeting PROD in us-east-1 (123456789012): a call that moves it was sent at" in then
+    assert "PROD in eu-west-1" not in then
+    sure = {
+        each["arn"].split(":")[3]: each["sure"]
+        for each in shop.ok("history", "--at", "now", "--json").result["aliases"]
+    }
+    assert sure["eu-west-1"]
+
+    shop.ok("resume")
+    assert "same build" not in shop.ok("status").out
+
+
+def test_status_shows_the_other_places_where_one_has_no_function_yet(shop: Shop, there: Elsewhere) -> None:
+    configure(shop, more='[environment.dr]\nalias = "DR"\nregion = "eu-central-1"')
+    fresh = shop.ok("status").out
+    assert "(dr): not deployed yet." in fresh
+    shop.ok("deploy", "--build-id", "1", "--to", "production", "--region", "us-east-1")
+
+    told = {each["region"]: each for each in shop.ok("status", "--json").result}
+    assert {region: each["deployed"] for region, each in told.items()} == {
+        "eu-west-1": False,
+        "us-east-1": True,
+        "ap-southeast-2": False,
+        "eu-central-1": False,
+    }
+    assert told["eu-central-1"]["environments"] == ["dr"]
+    assert f"greeting ({shop.name}) in 123456789012 eu-central-1 (dr): not deployed yet." in shop.ok("status").out
+
+    there("us-east-1").delete_function(FunctionName=shop.name)
+    gone = shop.run("status")
+    assert gone.code == 1
+    assert f"(production): could not be read. there is no function {shop.name} in us-east-1" in gone.out

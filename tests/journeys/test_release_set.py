@@ -87,7 +87,7 @@ def trio(shop: Shop) -> Shop:
 class On:
     """Breaks the nth call (from 1) of an action; of every function's calls together, whatever thread sends them."""
 
-    def __init__(self, action: str, nth: int, error: PointsmanError, *, after: bool = False) -> None:
+    def __init__(self, action: str, nth: int, error: BaseException, *, after: bool = False) -> None:
         self.action, self.nth, self.error, self.after = action, nth, error, after
         self.lock = Lock()
         self.count = 0

@@ -161,3 +161,25 @@ def test_a_release_of_several_functions_is_a_table_redrawn_in_place_and_asks_onc
     last = said.rsplit("\033[J", 1)[1].replace("\r", "").splitlines()
     assert [line.split()[0] for line in last] == ["\033[1mFUNCTION", "greeting", "second"]
     assert shop.serves("STAGE") == "1"
+
+
+@pytest.mark.parametrize("words", [("history",), ("status",), ("status", "--all"), ("versions",), ("--json", "status")])
+def test_a_reader_that_went_away_or_a_full_disk_ends_it_in_words(shop: Shop, words: tuple[str, ...]) -> None:
+    shop.ok("deploy", "--build-id", "101")
+    environment = {**os.environ, **shop.variables}
+    command = [sys.executable, "-m", "pointsman", *words]
+
+    reading, writing = os.pipe()
+    os.close(reading)  # as `| head` does, only sooner
+    with os.fdopen(writing, "w") as pipe:
+        gone = subprocess.run(
+            command, stdout=pipe, stderr=subprocess.PIPE, cwd=shop.folder, env=environment, check=False
+        )
+    assert (gone.returncode, gone.stderr) == (141, b"")
+
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, cwd=shop.folder, env=environment, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr.decode() == "pointsman: the output could not be written: No space left on device\n"

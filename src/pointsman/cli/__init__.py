@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -53,11 +53,37 @@ def main(
     screen = terminal.Screen(out=out, err=err, json=asked.json, verbose=asked.verbose, groups=groups)
     with _environment() as environ:
         try:
-            return commands.run(asked, screen, environ, wrap=wrap, clock=clock)
+            code = commands.run(asked, screen, environ, wrap=wrap, clock=clock)
+            out.flush()  # here, where what goes wrong can be told
         except BrokenPipeError:
-            # The reader (head, less) went away: nothing is left to say, and Python must not try again at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
+            _close(out)
+            return READER_GONE
+        except OSError as error:
+            _close(out)
+            print(f"pointsman: the output could not be written: {error.strerror or error}", file=err)
+            return 1
+    return code
+
+
+READER_GONE = 141
+"""As the shell tells of a program that SIGPIPE ended: the reader (head, less) went away, and nothing is left to say."""
+
+
+def _close(out: TextIO) -> None:
+    """What is left in the buffer goes nowhere: Python would try again at exit, and fail with a traceback."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for each in (out, sys.stderr):
+        with suppress(OSError, ValueError):
+            if each is out or _broken(each):
+                os.dup2(nowhere, each.fileno())
+
+
+def _broken(stream: TextIO) -> bool:
+    try:
+        stream.flush()
+    except OSError:
+        return True
+    return False
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pointsman import config
-from pointsman.cli.terminal import Screen, ago
+from pointsman.cli.terminal import OutputLost, Screen, ago
 from pointsman.errors import ConfigInvalid, Interrupted, PointsmanError, UsageError
 from pointsman.model import Artifact, BuiltLayer, counted, plain, size
 
@@ -139,6 +139,8 @@ def run(
 
             reports.failed(error, asked.command, environ, typed.root, screen.err)
         return error.exit_code
+    except (BrokenPipeError, OutputLost):
+        raise  # `main` knows what to do without an output
     except OSError as error:
         # A folder that cannot be written, a full disk: the message names the file.
         screen.failed(PointsmanError(str(error)))
@@ -578,7 +580,12 @@ def _status(typed: Typed) -> int:
             if index:
                 screen.print()
             title = f"{each.function}" + (f" ({each.name})" if each.name != each.function else "")
-            screen.print(f"{screen.bold(title)} in {each.account} {each.region}: {each.state}, update {each.update}")
+            whose = f"{screen.bold(title)} in {f'{each.account} {each.region}'.strip()}"
+            if not each.deployed:
+                why = f"could not be read. {each.error}" if each.error else "not deployed yet"
+                screen.print(f"{whose} ({', '.join(each.environments)}): {why}.")
+                continue
+            screen.print(f"{whose}: {each.state}, update {each.update}")
             rows = [
                 (
                     row.alias,
@@ -596,12 +603,18 @@ def _status(typed: Typed) -> int:
             for row in each.aliases:
                 if row.drift:
                     screen.print(f"{row.alias} was moved outside Pointsman: {row.drift}.")
+                if row.moving:
+                    screen.print(f"{row.alias} is where a run left it: {row.moving}.")
             for line in each.rollouts:
                 screen.print(f"{line[0].upper()}{line[1:]}.")
-            if each.unfinished:
+            if each.unfinished and not any(row.moving for row in each.aliases):
                 screen.print(f"{each.unfinished}.")
-    screen.result(found)
-    return 0
+        parted = {(each.function, row.environment): row.apart for each in found for row in each.aliases if row.apart}
+        for (name, environment), told in parted.items():
+            screen.print(f"{name}: the regions of {environment} do not serve the same build: {told}.")
+    unread = any(each.error for each in found)
+    screen.result(found, ok=not unread)
+    return 1 if unread else 0
 
 
 def _versions(typed: Typed) -> int:
@@ -637,8 +650,11 @@ def _diff(typed: Typed) -> int:
     from pointsman import release_set, survey
 
     world, screen, asked = typed.world, typed.screen, typed.asked
-    parts = release_set.parts_of(typed.functions, world.environment(asked.to))
-    found = {each.title: survey.diff(world, each.function, each.place, asked.a, asked.b) for each in parts}
+    home, over = survey.compared(world, asked.to, asked.a, asked.b)
+    found = {
+        each.title: survey.diff(world, each.function, home, asked.a, asked.b, near=each.place.region)
+        for each in release_set.parts_of(typed.functions, over)
+    }
     if not screen.json:
         for name, each in found.items():
             screen.print(screen.bold(f"{name}: {each.a} → {each.b}"))

@@ -32,8 +32,10 @@ def run(typed: Typed) -> int:
             if index:
                 screen.print()
             _show(screen, place, now)
-        if found.unfinished:
+        if found.apart or found.unfinished:
             screen.print()
+        for line in found.apart:
+            screen.print(f"! {line}.")
         for line in found.unfinished:
             screen.print(f"Unfinished: {line}.")
     names = [

@@ -21,6 +21,10 @@ SCHEMA = 1
 _NARROW = 8  # narrower no column is made
 
 
+class OutputLost(OSError):
+    """Standard output takes no more: its disk is full, say. Not to be taken for a file of ours."""
+
+
 class Screen:
     """`groups`: a log that folds, as GitHub's does: tests' own output goes into a group under what was said last."""
 
@@ -138,7 +142,16 @@ class Screen:
         return sys.stdin is not None and sys.stdin.isatty() and self.err.isatty() and not self.json
 
     def print(self, text: str = "") -> None:
-        print(text, file=self.out)
+        self.put(f"{text}\n")
+
+    def put(self, text: str) -> None:
+        """As it is. Raises OutputLost, or BrokenPipeError where its reader went away."""
+        try:
+            self.out.write(text)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputLost(error.errno, error.strerror) from error
 
     def warn(self, text: str) -> None:
         """What stops nothing and should be known: beside the result, not in it."""
@@ -199,7 +212,7 @@ class Screen:
         return {"calls": calls, **({"ledger": kept} if kept else {})}
 
     def _document(self, document: dict[str, object]) -> None:
-        print(msgspec.json.encode(document).decode(), file=self.out)
+        self.put(f"{msgspec.json.encode(document).decode()}\n")
 
 
 def _cut(text: str, width: int) -> str:

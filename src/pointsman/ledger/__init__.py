@@ -625,15 +625,20 @@ def taken(build: str, theirs: str, ours: str, *, where: str) -> BuildIdTaken:
 
 
 class Recorder:
-    """The journal's sink for one run: every mutating AWS call as an intent, then its outcome."""
+    """The journal's sink for one run: every mutating AWS call as an intent, then its outcome.
 
-    def __init__(self, ledger: Ledger, run: str, function: str) -> None:
+    `where` tells the place, {"region": …, "account": …}, as far as it is known: functions have namesakes elsewhere.
+    """
+
+    def __init__(self, ledger: Ledger, run: str, function: str, where: Callable[[], dict[str, str]] = dict) -> None:
         self.ledger = ledger
         self.run = run
         self.function = function
+        self.where = where
 
     def intended(self, action: str, subject: str) -> int:
-        return self.ledger.append(self.run, "call", function=self.function, subject=subject, action=action)
+        facts = {"action": action, **self.where()}
+        return self.ledger.append(self.run, "call", function=self.function, subject=subject, **facts)
 
     def settled(self, intent: int, outcome: str) -> None:
         self.ledger.append(self.run, "settled", function=self.function, intent=intent, outcome=outcome)

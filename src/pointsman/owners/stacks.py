@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pointsman.aws.stacks import Stack
 from pointsman.config import CloudFormation
-from pointsman.errors import GateRefused, NotFound, UsageError
+from pointsman.errors import GateRefused, NotFound, NotMade, UsageError
 from pointsman.model import Artifact, Configuration, FunctionName
 from pointsman.owners import Found, remember
 from pointsman.owners.rendering import Rendered, render, url
@@ -168,7 +168,7 @@ def _ours(provision: CloudFormation) -> bool:
 
 
 def _no_stack(provision: CloudFormation) -> NotFound:
-    return NotFound(
+    return (NotMade if provision.template else NotFound)(
         f"there is no stack {provision.stack}",
         next="`pointsman deploy` creates it."
         if provision.template
