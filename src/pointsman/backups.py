@@ -6,9 +6,9 @@ one fetches only what is missing.
 
 from __future__ import annotations
 
+import re
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -59,9 +59,12 @@ from pointsman.reinstating import (
     SavedSource,
     SavedVersion,
     another,
+    few,
     joined,
+    made_anew,
     name_of,
     saved,
+    vanished,
 )
 from pointsman.vault import LARGEST, Changed, Vault, must_be, sha256_of
 from pointsman.vault.folder import Folder
@@ -139,21 +142,33 @@ class Verified(Value, frozen=True, kw_only=True):
 # The store
 
 
-def place(world: World, to: str | None) -> str:
-    """Where the backup is: as said, or as the file says. A rehearsal's is its own. Raises UsageError for nowhere."""
+def place(world: World, to: str | None, option: str = "--to") -> str:
+    """Where the backup is: as said (by `option`), or as the file says. A rehearsal's is its own.
+
+    Raises UsageError for nowhere, and for an environment that somebody took for a place.
+    """
     if to:
+        named_ = {name for each in world.project.environments.values() for name in (each.name, str(each.alias))}
+        if to in named_ and not Path(to).exists():
+            raise UsageError(
+                f"{to} is an environment, and no folder",
+                where=option,
+                next=f"Its account and region: `--env {to}`. A folder that is called so: `{option} ./{to}`.",
+            )
         return to if to.startswith(_S3) else str(Path(to).expanduser().absolute())
     said = world.project.backup.to
     if said is None:
         raise UsageError(
-            "nobody says where the backup is", next='Give --to (--from), or put `to = "…"` into [backup] of the file.'
+            "nobody says where the backup is", next=f'Give {option} PLACE, or put `to = "…"` into [backup] of the file.'
         )
     return str(world.state / "backup") if world.local and not said.startswith(_S3) else said
 
 
-def opened(world: World, environment: Environment, to: str | None = None, run: str = "") -> Vault:
-    """The store. Without a run it is only looked at."""
-    where = place(world, to)
+def opened(
+    world: World, environment: Environment, to: str | None = None, run: str = "", *, option: str = "--to"
+) -> Vault:
+    """The store. Without a run it is only looked at. `option`: by which `to` is said."""
+    where = place(world, to, option)
     if not where.startswith(_S3):
         return Vault(Folder(world.project.root / Path(where).expanduser()))
     from pointsman.vault.bucket import Bucket
@@ -213,6 +228,14 @@ class _Schema(Value, frozen=True, kw_only=True):
 
 def documents(vault: Vault) -> Iterator[str]:
     return (each.name for each in vault.items("functions") if each.name.endswith(".json"))
+
+
+def of_function(vault: Vault, name: str) -> list[Document]:
+    """A function's document, and those that were set aside when another took its place, the newest first."""
+    there = re.compile(re.escape(name.removesuffix(".json")) + r"\.\d{8}T\d{6}\.json")
+    aside = [each.name for each in vault.items(name.rpartition("/")[0]) if there.fullmatch(each.name)]
+    found = [document(vault, each) for each in (name, *sorted(aside, reverse=True))]
+    return [each[0] for each in found if each]
 
 
 # What is meant
@@ -657,21 +680,37 @@ class _Work:
                 continue  # another backup was faster: what it wrote is joined, too
             new = len({each.version for each in whole.versions} - {each.version for each in before.versions} if before
                       else whole.versions)  # fmt: skip
+            earlier = self._earlier(before, now, there) if before else ()
             return Saved(
                 function=arn.name,
                 arn=arn,
                 versions=len(whole.versions),
                 new=new,
                 gone=len(whole.gone),
-                notes=whole.notes,
+                notes=(*whole.notes, *earlier),
             )
         raise BackupFailed(f"others keep writing {name}", where=self.vault.place, next="Try again.")
 
+    def _earlier(self, before: Document, now: Document, there: Collection[Version]) -> tuple[str, ...]:
+        """That it was otherwise at the last backup, said once: when that state is kept."""
+        if gone := vanished(before, now):
+            what = f"since the last backup {few(gone)} went"
+        elif made_anew(before, there):
+            what = "the function was made anew since the last backup"
+        else:
+            return ()
+        how = f"`pointsman restore {before.arn.name} --as-of {before.stamp}`"
+        note = f"{what}; how it was is kept as {before.stamp} ({how})"
+        self.say(f"{before.arn.name}: {note}")
+        return (note,)
+
     def _set_aside(self, name: str, before: Document) -> None:
         """A function that took another's place begins a document of its own; the old one's versions are kept."""
-        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(before.at))
-        aside = f"{name.removesuffix('.json')}.{stamp}.json"
-        self.say(f"{before.arn.name} is another function than the one saved: that one is kept as {aside}")
+        aside = f"{name.removesuffix('.json')}.{before.stamp}.json"
+        self.say(
+            f"{before.arn.name} is another function than the one saved: that one is kept as {aside} "
+            f"(`pointsman restore {before.arn.name} --as-of {before.stamp}`)"
+        )
         there = self.vault.read(aside)
         self.vault.replace(aside, to_json(before), there[1] if there else None)
 
@@ -796,7 +835,7 @@ def _scratch() -> Iterator[Path]:
 
 def listing(world: World, environment: Environment, from_: str | None) -> tuple[str, list[Kept]]:
     """(the place, what is in it), by account, region and name. Raises BackupFailed where there is no backup."""
-    vault = opened(world, environment, from_)
+    vault = opened(world, environment, from_, option="--from")
     rows = []
     for name in documents(vault):
         found = document(vault, name)
@@ -820,7 +859,7 @@ def listing(world: World, environment: Environment, from_: str | None) -> tuple[
 
 def verify(world: World, environment: Environment, from_: str | None) -> Verified:
     """Every document read, every package hashed again."""
-    vault = opened(world, environment, from_)
+    vault = opened(world, environment, from_, option="--from")
     damage: list[str] = []
     needed: dict[CodeSha256, list[str]] = {}
     count = 0
@@ -892,6 +931,7 @@ __all__ = [
     "listing",
     "must_be_account",
     "named",
+    "of_function",
     "opened",
     "place",
     "published",

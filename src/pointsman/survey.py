@@ -125,7 +125,7 @@ def status_of(session: Session, environments: tuple[Environment, ...]) -> Functi
         sha256=latest.sha256,
         aliases=tuple(rows),
         missing=tuple(str(each.alias) for each in environments if each.alias not in there),
-        unfinished=_unfinished(session),
+        unfinished=_unfinished(session, arn),
         rollouts=tuple(told for each in aliases if (told := rolling_told(session.ledger, arn, each))),
     )
 
@@ -151,8 +151,9 @@ def rolling_told(ledger: Ledger, arn: FunctionArn, alias: Alias, *, ours: bool =
     return f"{told}; {back}" if ours else told
 
 
-def _unfinished(session: Session) -> str:
-    run = next((each for each in session.ledger.open_runs() if session.title in each.titles), None)
+def _unfinished(session: Session, arn: FunctionArn) -> str:
+    mine = {session.title, str(arn)}  # a restore's is the ARN
+    run = next((each for each in session.ledger.open_runs() if mine & {*each.titles}), None)
     if run is None:
         return ""
     return unfinished_told(run)
@@ -160,6 +161,11 @@ def _unfinished(session: Session) -> str:
 
 def unfinished_told(run: Run) -> str:
     """A run that has not ended, in a sentence."""
+    if run.command == "restore":
+        what = f"a restore of {run.request['target'].rpartition(':')[2]} that {run.by} began (run {run.id})"
+        if under_way(run):
+            return f"{what} is under way"
+        return f"{what} did not finish: {run.error or 'it was killed'}. `pointsman resume` goes on"
     if under_way(run):
         return f"{run.command} to {run.alias} is under way (run {run.id}, process {run.pid} of {run.by})"
     why = run.error or "it was killed"

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pointsman import backups, places, restoring
+from pointsman.aws.backups import partition
 from pointsman.cli.terminal import ago
 from pointsman.errors import UsageError
-from pointsman.model import counted, size
+from pointsman.model import FunctionArn, counted, size
 
 if TYPE_CHECKING:
     from pointsman.cli.commands import Typed
     from pointsman.config import Environment
+    from pointsman.ledger import Run
 
 
 def run(typed: Typed) -> int:
@@ -26,7 +28,10 @@ def run(typed: Typed) -> int:
 
 def _environment(typed: Typed) -> Environment:
     found = typed.world.environment_called(typed.asked.env)
-    return places.in_region(found, typed.asked.region) if typed.asked.region else found
+    if not typed.asked.region:
+        return found
+    partition(typed.asked.region)  # one that AWS does not have is refused here
+    return places.in_region(found, typed.asked.region)
 
 
 def _store(typed: Typed) -> Environment:
@@ -112,6 +117,7 @@ def restore(typed: Typed) -> int:
         function=asked.name_of,
         version=asked.which,
         source=asked.source or "",
+        as_of=asked.as_of or "",
         name=asked.name or "",
         role=asked.role or "",
         every=asked.every,
@@ -124,7 +130,22 @@ def restore(typed: Typed) -> int:
             screen.print(f"The restore of {forgotten.target.name} that {forgotten.by} began is forgotten.")
         screen.result({"target": str(forgotten.target), "outcome": "forgotten"})
         return 0
-    prepared = restoring.prepare(world, environment, wish, asked.place)
+    return _restore(typed, environment, wish, asked.place, agreed=asked.yes)
+
+
+def resume(typed: Typed, run: Run) -> int:
+    """An interrupted restore goes on, as it was asked for."""
+    wish, from_ = restoring.of_run(run)
+    target = FunctionArn.parse(run.request["target"])
+    environment = places.in_region(typed.world.environment_called(run.environment), target.region)
+    return _restore(typed, environment, wish, from_, agreed=True, resumes=run.id)
+
+
+def _restore(
+    typed: Typed, environment: Environment, wish: restoring.Wish, from_: str | None, *, agreed: bool, resumes: str = ""
+) -> int:
+    world, screen = typed.world, typed.screen
+    prepared = restoring.prepare(world, environment, wish, from_)
     done = prepared.told("planned" if prepared.made.steps else "unchanged")
     if not screen.json:
         what = f"version {wish.version} of " if wish.version else ""
@@ -140,9 +161,11 @@ def restore(typed: Typed) -> int:
         for note in done.notes:
             screen.print(f"  Note: {note}.")
     finishing = prepared.open is not None  # also where all is done, and only the store does not know
-    agreed = asked.yes or bool(done.steps and world.ask and world.ask("Do all this?"))
+    agreed = agreed or bool(done.steps and world.ask and world.ask("Do all this?"))
     if agreed and (done.steps or finishing):
-        done = restoring.carry_out(world, environment, prepared, asked.place)
+        done = restoring.carry_out(world, environment, prepared, from_, resumes=resumes)
+    elif resumes:
+        world.ledger.end(resumes, "done")  # nothing is left of it
     if not screen.json:
         _show(typed, done)
     screen.result(done)
@@ -162,4 +185,4 @@ def _show(typed: Typed, done: restoring.Restored) -> None:
     screen.print(f"{done.target.name} is restored; every digest is the one that was saved.")
 
 
-__all__ = ["restore", "run"]
+__all__ = ["restore", "resume", "run"]

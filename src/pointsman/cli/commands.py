@@ -549,6 +549,8 @@ def _resume(typed: Typed) -> int:
         typed.screen.result([])
         return 0
     to = f" of {run.function} to {run.alias}" if run.function else ""
+    if run.command == "restore":
+        to = f" of {run.request['target'].rpartition(':')[2]}"
     typed.screen.say(f"resuming {run.command}{to} (run {run.id} of {run.by})")
     if run.command == "branch delete":
         from pointsman import branching
@@ -562,6 +564,10 @@ def _resume(typed: Typed) -> int:
         from pointsman.cli import prune
 
         return prune.resume(typed, run)
+    if run.command == "restore":
+        from pointsman.cli import backup
+
+        return backup.resume(typed, run)
     return told(typed, release_set.resume(typed.world, run))
 
 

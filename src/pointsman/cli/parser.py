@@ -688,6 +688,11 @@ def _restore(parser: Parser, _shared: Parser) -> None:
     parser.add_argument(
         "--source", metavar="ACCOUNT/REGION", help="whose backup, where functions of this name are saved of several"
     )
+    parser.add_argument(
+        "--as-of",
+        metavar="STATE",
+        help="an earlier state, such as 20261130T183100 (default: the newest that has aliases)",
+    )
     parser.add_argument("--every", action="store_true", help="all saved versions, not only those that aliases serve")
     parser.add_argument("--event-sources", action="store_true", help="its event sources too, disabled")
     parser.add_argument(
