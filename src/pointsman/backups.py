@@ -64,6 +64,7 @@ from pointsman.reinstating import (
     made_anew,
     name_of,
     saved,
+    stamp,
     vanished,
 )
 from pointsman.vault import LARGEST, Changed, Vault, must_be, sha256_of
@@ -78,7 +79,10 @@ _S3 = "s3://"
 
 
 class Saved(Value, frozen=True, kw_only=True):
-    """One function: versions in its document, those new in it, those that Lambda has no more."""
+    """One function: versions in its document, those new in it, those that Lambda has no more.
+
+    `earlier`: what it had at the last backup and has no more, and how that comes back.
+    """
 
     function: str
     arn: FunctionArn
@@ -86,6 +90,7 @@ class Saved(Value, frozen=True, kw_only=True):
     new: int
     gone: int
     notes: tuple[str, ...] = ()
+    earlier: str = ""
 
 
 class Problem(Value, frozen=True, kw_only=True):
@@ -117,11 +122,13 @@ class Report(Value, frozen=True, kw_only=True):
 
 
 class Kept(Value, frozen=True, kw_only=True):
-    """A function in a store. `bytes` of the packages that it names; `damage` where it was verified."""
+    """A function in a store. `bytes` of the packages that it names; `state`, `earlier`: how its states are called."""
 
     name: str
     arn: FunctionArn
     at: float
+    state: str
+    earlier: tuple[str, ...]
     versions: int
     gone: int
     aliases: tuple[str, ...]
@@ -315,6 +322,9 @@ def save(
     listed |= {name: known[name] for name in chosen if name in known}
     report = work.save(listed, {name: chosen[name] for name in listed})
     report = _told(world, run, replace(report, problems=(*problems, *report.problems)))
+    for one in report.functions:
+        if one.earlier:
+            world.show(f"{one.function}: {one.earlier}")
     if report.problems:
         first = report.problems[0]
         more = f" (and {len(report.problems) - 1} more)" if len(report.problems) > 1 else ""
@@ -431,6 +441,7 @@ class _Work:
         before = self._each(
             "documents", [*listed], lambda name: document(self.vault, name_of(latest[name].arn)), failed, quiet=True
         )
+        damaged = {*failed}  # of these the file is what is to be named
         known = self.vault.packages()
         there = len(known)
         with _scratch() as scratch:
@@ -460,7 +471,12 @@ class _Work:
                 )
             except PointsmanError as error:
                 failed[name] = error
-        problems = [Problem(function=name, what=error.what, next=error.next) for name, error in failed.items()]
+        problems = [
+            Problem(
+                function=name, what=f"{error.where}: {error.what}" if name in damaged else error.what, next=error.next
+            )
+            for name, error in failed.items()
+        ]
         problems += [
             Problem(function=each.arn.name, what=f"version {each.version}: {lost[each.sha256].what}")
             for name in wanted
@@ -670,8 +686,9 @@ class _Work:
         for _ in range(10):
             found = document(self.vault, name)
             before = found[0] if found else None
+            told = _earlier(before, now, there) if before else ""
             if before and another(before, listed):
-                self._set_aside(name, before)
+                told = self._set_aside(name, before)
                 before = None
             whole = joined(before, now, there)
             try:
@@ -680,39 +697,23 @@ class _Work:
                 continue  # another backup was faster: what it wrote is joined, too
             new = len({each.version for each in whole.versions} - {each.version for each in before.versions} if before
                       else whole.versions)  # fmt: skip
-            earlier = self._earlier(before, now, there) if before else ()
             return Saved(
                 function=arn.name,
                 arn=arn,
                 versions=len(whole.versions),
                 new=new,
                 gone=len(whole.gone),
-                notes=(*whole.notes, *earlier),
+                notes=whole.notes,
+                earlier=told,
             )
         raise BackupFailed(f"others keep writing {name}", where=self.vault.place, next="Try again.")
 
-    def _earlier(self, before: Document, now: Document, there: Collection[Version]) -> tuple[str, ...]:
-        """That it was otherwise at the last backup, said once: when that state is kept."""
-        if gone := vanished(before, now):
-            what = f"since the last backup {few(gone)} went"
-        elif made_anew(before, there):
-            what = "the function was made anew since the last backup"
-        else:
-            return ()
-        how = f"`pointsman restore {before.arn.name} --as-of {before.stamp}`"
-        note = f"{what}; how it was is kept as {before.stamp} ({how})"
-        self.say(f"{before.arn.name}: {note}")
-        return (note,)
-
-    def _set_aside(self, name: str, before: Document) -> None:
+    def _set_aside(self, name: str, before: Document) -> str:
         """A function that took another's place begins a document of its own; the old one's versions are kept."""
         aside = f"{name.removesuffix('.json')}.{before.stamp}.json"
-        self.say(
-            f"{before.arn.name} is another function than the one saved: that one is kept as {aside} "
-            f"(`pointsman restore {before.arn.name} --as-of {before.stamp}`)"
-        )
         there = self.vault.read(aside)
         self.vault.replace(aside, to_json(before), there[1] if there else None)
+        return f"it is another function than the one saved; that one is kept as {aside} ({_back(before)})"
 
     def _each(
         self,
@@ -740,6 +741,21 @@ class _Work:
                 pool.shutdown(wait=False, cancel_futures=True)  # those under way end first, and are whole
                 raise
         return {each: done[each] for each in items if each in done}
+
+
+def _earlier(before: Document, now: Document, there: Collection[Version]) -> str:
+    """That it was otherwise at the last backup, said once: when that state is kept."""
+    if gone := vanished(before, now):
+        what = f"since the last backup {few(gone)} went"
+    elif made_anew(before, there):
+        what = "it was made anew since the last backup"
+    else:
+        return ""
+    return f"{what}; how it was is kept as {before.stamp} ({_back(before)})"
+
+
+def _back(before: Document) -> str:
+    return f"`pointsman restore {before.arn.name} --as-of {before.stamp}`"
 
 
 def keep_code(door: Door, vault: Vault, version: Configuration, part: Path) -> None:
@@ -833,12 +849,17 @@ def _scratch() -> Iterator[Path]:
 # Looking at a store
 
 
-def listing(world: World, environment: Environment, from_: str | None) -> tuple[str, list[Kept]]:
-    """(the place, what is in it), by account, region and name. Raises BackupFailed where there is no backup."""
+def listing(world: World, environment: Environment, from_: str | None) -> tuple[str, list[Kept], tuple[str, ...]]:
+    """(the place, what is in it, by account, region and name; what cannot be read, a sentence each)."""
     vault = opened(world, environment, from_, option="--from")
     rows = []
+    damage = []
     for name in documents(vault):
-        found = document(vault, name)
+        try:
+            found = document(vault, name)
+        except BackupFailed as error:
+            damage.append(f"{error.where}: {error.what}. {error.next}")
+            continue
         if found is None:
             continue
         each = found[0]
@@ -847,6 +868,8 @@ def listing(world: World, environment: Environment, from_: str | None) -> tuple[
                 name=name,
                 arn=each.arn,
                 at=each.at,
+                state=each.stamp,
+                earlier=tuple(stamp(one.at) for one in each.earlier),
                 versions=len(each.versions),
                 gone=len(each.gone),
                 aliases=tuple(f"{alias.name} → {alias.routing.version}" for alias in each.aliases),
@@ -854,7 +877,7 @@ def listing(world: World, environment: Environment, from_: str | None) -> tuple[
                 notes=each.notes,
             )
         )
-    return vault.place, rows
+    return vault.place, rows, tuple(damage)
 
 
 def verify(world: World, environment: Environment, from_: str | None) -> Verified:

@@ -258,7 +258,8 @@ def choose(saved_: Iterable[Document], as_of: str = "") -> tuple[Document, tuple
     """
     found = [each for one in saved_ for each in states(one)]
     if as_of:
-        taken = next((each for each in found if each.stamp == as_of), None)
+        called = [each for each in found if each.stamp == as_of]
+        taken = max(called, key=lambda each: len(belongings(each)), default=None)  # of one second that which had more
         if taken is None:
             there = ", ".join(each.stamp for each in found[:_NAMED])
             raise UsageError(f"{found[0].arn.name} has no state {as_of} in the backup", next=f"It has {there}.")

@@ -196,8 +196,8 @@ def prepare(world: World, environment: Environment, wish: Wish, from_: str | Non
         raise UsageError(
             f"a restore of {what} from {open_.source} was interrupted on {target.name}, by {open_.by}",
             where=f"restoring {target.name}",
-            next=f"`{command(open_, environment, from_)} --yes` goes on with it; "
-            f"`{command(open_, environment, from_)} --forget` forgets it.",
+            next=f"`{command(world, open_, environment, from_)} --yes` goes on with it; "
+            f"`{command(world, open_, environment, from_)} --forget` forgets it.",
         ) from None
     asked = Asked(
         version=version,
@@ -210,7 +210,7 @@ def prepare(world: World, environment: Environment, wish: Wish, from_: str | Non
         made = plan(document, target, asked, _look(door.gateway, document, target, asked, open_))
     except LostRace as error:
         if open_:
-            again = command(open_, environment, from_)
+            again = command(world, open_, environment, from_)
             error.next = f"Nothing more was changed. `{again} --forget` forgets the interrupted restore."
         raise
     return Prepared(
@@ -219,14 +219,15 @@ def prepare(world: World, environment: Environment, wish: Wish, from_: str | Non
     )  # fmt: skip
 
 
-def command(begun: Restoring, environment: Environment, from_: str | None) -> str:
+def command(world: World, begun: Restoring, environment: Environment, from_: str | None) -> str:
     """What was typed to begin it, but for `--yes`."""
     source, target = begun.source, begun.target
     words = ["pointsman restore", str(source.name)]
     words += [f"version:{begun.version}"] if begun.version else []
     words += ["--name", str(target.name)] if target.name != source.name else []
     words += ["--env", environment.name]
-    words += ["--region", target.region] if target.region != environment.region else []
+    own = world.project.environments.get(environment.name, environment).region
+    words += ["--region", target.region] if environment.region not in (None, own) else []
     words += ["--from", from_] if from_ else []
     return " ".join(words)
 

@@ -59,6 +59,8 @@ def _save(typed: Typed) -> int:
         for each in done.functions:
             for note in each.notes:
                 screen.print(f"{each.function}: Note: {note}.")
+            if each.earlier:
+                screen.warn(f"{each.function}: {each.earlier}")
         screen.print(
             f"{done.place}: {counted(done.fetched, 'new package')} ({size(done.bytes)}), {done.known} there before."
         )
@@ -84,7 +86,7 @@ def _verify(typed: Typed) -> int:
 
 def _list(typed: Typed) -> int:
     world, screen = typed.world, typed.screen
-    place, rows = backups.listing(world, _store(typed), typed.asked.place)
+    place, rows, damage = backups.listing(world, _store(typed), typed.asked.place)
     if not screen.json:
         now = world.clock.now()
         screen.table(
@@ -103,10 +105,16 @@ def _list(typed: Typed) -> int:
                 for each in rows
             ],
         )
-        if not rows:
+        for each in rows:
+            if each.earlier:
+                where = f"{each.arn.name} in {each.arn.account} {each.arn.region}: earlier states"
+                screen.print(f"{where} {', '.join(each.earlier)} (`pointsman restore {each.arn.name} --as-of STATE`).")
+        for line in damage:
+            screen.warn(line)
+        if not rows and not damage:
             screen.print(f"There is no backup in {place}: `pointsman backup` makes one.")
-    screen.result({"place": place, "functions": rows})
-    return 0
+    screen.result({"place": place, "functions": rows, "damage": damage}, ok=not damage)
+    return 1 if damage else 0
 
 
 def restore(typed: Typed) -> int:
