@@ -11,7 +11,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -22,11 +22,13 @@ from msgspec.structs import replace
 from pointsman import owners
 from pointsman.aws.backups import Code, fetch
 from pointsman.aws.gateway import configuration
+from pointsman.aws.identity import partition
 from pointsman.config import Environment
 from pointsman.errors import (
     AccessDenied,
     AccountMismatch,
     BackupFailed,
+    Interrupted,
     NotFound,
     PointsmanError,
     Unreachable,
@@ -52,6 +54,7 @@ from pointsman.model import (
 from pointsman.reinstating import (
     SCHEMA,
     Document,
+    KeptLayer,
     Restoring,
     SavedAlias,
     SavedLayer,
@@ -94,9 +97,12 @@ class Saved(Value, frozen=True, kw_only=True):
 
 
 class Problem(Value, frozen=True, kw_only=True):
+    """`absent`: there is no such function in that place."""
+
     function: str
     what: str
     next: str = ""
+    absent: bool = False
 
 
 class Report(Value, frozen=True, kw_only=True):
@@ -168,7 +174,7 @@ def place(world: World, to: str | None, option: str = "--to") -> str:
         raise UsageError(
             "nobody says where the backup is", next=f'Give {option} PLACE, or put `to = "…"` into [backup] of the file.'
         )
-    return str(world.state / "backup") if world.local and not said.startswith(_S3) else said
+    return str(world.backup_folder or said)
 
 
 def opened(
@@ -332,6 +338,39 @@ def save(
     return report
 
 
+def save_layers(
+    world: World, door: Door, layers: Iterable[tuple[str, int]], say: Callable[[str], None]
+) -> dict[tuple[str, int], str]:
+    """Keep the content of these layer versions (name, number), before they are deleted. Of those that could not be
+
+    kept why. A document of each is in `layers/`, as that of a function has it.
+    """
+    vault = opened(world, door.environment, None, world.run_id())
+    known = vault.packages()
+    account, region = door.gateway.caller_account(), door.wire.region
+    failed = {}
+    with _scratch() as scratch:
+        for name, number in layers:
+            arn = f"arn:{partition(region)}:lambda:{region}:{account}:layer:{name}:{number}"
+            at = f"layers/{account}/{region}/{name}/{number}.json"
+            try:
+                found = _kept_layer(door, vault, arn, known, scratch)
+                if found.problem:
+                    failed[name, number] = found.problem
+                    continue
+                there = vault.read(at)
+                with suppress(Changed):  # another prune was faster: a layer version never changes
+                    kept = KeptLayer(at=world.clock.now(), by=world.actor.by, layer=found)
+                    vault.replace(at, to_json(kept), there[1] if there else None)
+            except Interrupted:
+                raise
+            except PointsmanError as error:
+                failed[name, number] = error.what
+            else:
+                say(f"backed up layer {name}:{number} in {vault.place}")
+    return failed
+
+
 def published(session: Session, arn: FunctionArn, version: Version, package: Artifact | None) -> str:
     """Keep what a deploy has published. Why that could not be done; "" where it is.
 
@@ -368,7 +407,8 @@ def _listed(
         try:
             found[name] = door.gateway.listing(name, configuration)
         except NotFound:
-            problems.append(Problem(function=name, what=f"there is no such function in {door.wire.region}"))
+            what = f"there is no such function in {door.wire.region}"
+            problems.append(Problem(function=name, what=what, absent=True))
         except AccessDenied as error:
             problems.append(Problem(function=name, what=error.what, next=error.next))
     return found, problems
@@ -541,28 +581,7 @@ class _Work:
         refs = dict.fromkeys(arn for versions in wanted.values() for arn in _refs(versions) if arn not in found)
 
         def one(arn: str) -> SavedLayer:
-            asked = self.door.gateway.layer_content(arn)
-            if asked is None:
-                return SavedLayer(arn=arn, problem="it is deleted; functions keep it, and nobody else can have it")
-            told = asked[0]
-            sha256 = CodeSha256(told.sha256)
-            if known.get(sha256.hex) != told.size:
-
-                def anew() -> str:
-                    again = self.door.gateway.layer_content(arn)
-                    return again[1] if again else ""
-
-                part = scratch / f"{threading.get_ident()}.layer"
-                _keep(self.vault, _Wanted(f"layer {arn}", sha256, told.size), part, anew)
-                known[sha256.hex] = told.size
-            return SavedLayer(
-                arn=arn,
-                sha256=sha256,
-                size=told.size,
-                description=told.description,
-                runtimes=told.runtimes,
-                architectures=told.architectures,
-            )
+            return _kept_layer(self.door, self.vault, arn, known, scratch)
 
         failed: dict[str, PointsmanError] = {}
         found |= self._each("layers", [*refs], one, failed)
@@ -758,6 +777,32 @@ def _back(before: Document) -> str:
     return f"`pointsman restore {before.arn.name} --as-of {before.stamp}`"
 
 
+def _kept_layer(door: Door, vault: Vault, arn: str, known: dict[str, int], scratch: Path) -> SavedLayer:
+    """A layer version, its content in the store. `known`: what is there, by digest; it is added to."""
+    asked = door.gateway.layer_content(arn)
+    if asked is None:
+        return SavedLayer(arn=arn, problem="it is deleted; functions keep it, and nobody else can have it")
+    told = asked[0]
+    sha256 = CodeSha256(told.sha256)
+    if known.get(sha256.hex) != told.size:
+
+        def anew() -> str:
+            again = door.gateway.layer_content(arn)
+            return again[1] if again else ""
+
+        part = scratch / f"{threading.get_ident()}.layer"
+        _keep(vault, _Wanted(f"layer {arn}", sha256, told.size), part, anew)
+        known[sha256.hex] = told.size
+    return SavedLayer(
+        arn=arn,
+        sha256=sha256,
+        size=told.size,
+        description=told.description,
+        runtimes=told.runtimes,
+        architectures=told.architectures,
+    )
+
+
 def keep_code(door: Door, vault: Vault, version: Configuration, part: Path) -> None:
     """Fetch the code of a version and put it into the store. `part`: a file to have it in meanwhile."""
     name, qualifier = version.arn.name, version.version if version.version.published else None
@@ -904,6 +949,15 @@ def verify(world: World, environment: Environment, from_: str | None) -> Verifie
             if layer.sha256:
                 needed.setdefault(layer.sha256, []).append(layer.arn)
     there = vault.packages()
+    for name in (each.name for each in vault.items("layers")):
+        count += 1
+        try:
+            kept = _read(vault, name, KeptLayer)
+        except BackupFailed as error:
+            damage.append(str(error).partition("\n")[0])
+            continue
+        if kept and kept[0].layer.sha256:
+            needed.setdefault(kept[0].layer.sha256, []).append(kept[0].layer.arn)
     if not count and not there:
         raise BackupFailed(f"there is no backup in {vault.place}", next="`pointsman backup` makes one.")
     damage += [_missing(vault, sha256, who) for sha256, who in needed.items() if sha256.hex not in there]
@@ -959,5 +1013,6 @@ __all__ = [
     "place",
     "published",
     "save",
+    "save_layers",
     "verify",
 ]

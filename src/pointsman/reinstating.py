@@ -89,6 +89,15 @@ class SavedLayer(Value, frozen=True, kw_only=True):
         return self.arn.split(":")[6]
 
 
+class KeptLayer(Value, frozen=True, kw_only=True):
+    """A document of a layer version, kept before `prune` deleted it."""
+
+    schema: int = SCHEMA
+    at: float
+    by: str
+    layer: SavedLayer
+
+
 class State(Value, frozen=True, kw_only=True):
     """What a function was beside its versions, as it was last seen at `at`, by whom."""
 
@@ -947,6 +956,7 @@ __all__ = [
     "Asked",
     "Carried",
     "Document",
+    "KeptLayer",
     "Reinstatement",
     "Restoring",
     "SavedAlias",

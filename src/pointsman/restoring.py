@@ -18,8 +18,8 @@ import msgspec
 from msgspec.structs import replace
 
 from pointsman import backups
-from pointsman.aws.backups import partition
 from pointsman.aws.gateway import Gateway, Package
+from pointsman.aws.identity import partition
 from pointsman.config import Direct, Environment, Existing
 from pointsman.errors import (
     Ambiguous,

@@ -100,11 +100,22 @@ def status(world: World, functions: tuple[Function, ...]) -> list[FunctionStatus
     return [status_of(session, group) for each in functions for session, group in places(world, each)]
 
 
+def _saved(session: Session, name: str) -> str:
+    """That a backup has it, where that is a folder: for this nobody is called."""
+    folder = session.world.backup_folder
+    if folder and any(folder.glob(f"functions/*/{session.wire.region}/{name}.json")):
+        return f"; `pointsman restore {name}` brings back what the backup in {folder} has of it"
+    return ""
+
+
 def status_of(session: Session, environments: tuple[Environment, ...]) -> FunctionStatus:
     name = owners.name(session)
     latest = session.gateway.function(name)
     if latest is None:
-        raise NotFound(f"there is no function {name} in {session.wire.region}", next="`pointsman deploy` creates it.")
+        raise NotFound(
+            f"there is no function {name} in {session.wire.region}",
+            next=f"`pointsman deploy` creates it{_saved(session, name)}.",
+        )
     session.check_account(latest.arn)
     aliases = session.gateway.aliases(name)
     arn = latest.arn.unqualified

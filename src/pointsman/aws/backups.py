@@ -13,25 +13,12 @@ from typing import Any, NamedTuple, TypeVar
 from pointsman.aws.belongings import _event_source, _events, _permission
 from pointsman.aws.layers import _version
 from pointsman.aws.sending import Reply, Sender, nothing
-from pointsman.errors import BackupFailed, Unreachable, UsageError
+from pointsman.errors import BackupFailed, Unreachable
 from pointsman.model import Configuration, EventSource, FunctionArn, LayerVersion, Permission
 
 R = TypeVar("R")
 _PATIENCE_S = 60
 _PIECE = 1 << 20
-
-
-def partition(region: str) -> str:
-    """Of AWS ("aws", "aws-cn"), by the pattern of its regions' names. Raises UsageError for a name that fits none."""
-    import botocore.session
-    from botocore.exceptions import UnknownRegionError
-
-    try:
-        return str(botocore.session.Session().get_partition_for_region(region))
-    except UnknownRegionError as error:
-        raise UsageError(
-            f"AWS has no region {region!r}", where="--region", next="Nothing was changed. Such as eu-west-1."
-        ) from error
 
 
 class Code(NamedTuple):
@@ -266,4 +253,4 @@ def _at(bucket: str, key: str) -> dict[str, Any]:
     return {"service": "s3", "subject": f"s3://{bucket}/{key}", "Bucket": bucket, "Key": key}
 
 
-__all__ = ["Backups", "Code", "Listed", "fetch", "partition"]
+__all__ = ["Backups", "Code", "Listed", "fetch"]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from pointsman import backups, places, restoring
-from pointsman.aws.backups import partition
+from pointsman.aws.identity import partition
 from pointsman.cli.terminal import ago
-from pointsman.errors import UsageError
+from pointsman.errors import Interrupted, PointsmanError, UsageError
 from pointsman.model import FunctionArn, counted, size
 
 if TYPE_CHECKING:
@@ -40,22 +42,35 @@ def _store(typed: Typed) -> Environment:
 
 
 def _save(typed: Typed) -> int:
-    world, screen, asked = typed.world, typed.screen, typed.asked
+    screen, asked = typed.screen, typed.asked
     if asked.all and (asked.names or asked.only):
         what = asked.names[0] if asked.names else f"--version {asked.only[0]}"
         raise UsageError(f"--all and {what} both say what to back up", next="Leave one of them out.")
     done: backups.Report | None = None
-    for place in places.each(_environment(typed)):
-        names = None if asked.all else backups.named(world, place, asked.names)
-        there = backups.backup(world, place, names, to=asked.to, only=asked.only or (), again=asked.again)
+    meant = _meant(typed)
+    for environments in meant:
+        there = _saved(typed, environments, alone=len(meant) == 1)
         done = done.and_also(there) if done else there
     assert done is not None, "an environment is somewhere"
+    found = {each.function for each in done.functions}
+    # A function that is in one place need not be in all.
+    done = replace(
+        done, problems=tuple(each for each in done.problems if not each.absent or each.function not in found)
+    )
     if not screen.json:
+        several = len({(each.arn.account, each.arn.region) for each in done.functions}) > 1
         rows = [
-            (each.function, str(each.versions), str(each.new), str(each.gone) if each.gone else "-")
+            (
+                each.function,
+                *((each.arn.account, each.arn.region) if several else ()),
+                str(each.versions),
+                str(each.new),
+                str(each.gone) if each.gone else "-",
+            )
             for each in done.functions
         ]
-        screen.table(("function", "versions saved", "new", "not in Lambda any more"), rows)
+        where = ("account", "region") if several else ()
+        screen.table(("function", *where, "versions saved", "new", "not in Lambda any more"), rows)
         for each in done.functions:
             for note in each.notes:
                 screen.print(f"{each.function}: Note: {note}.")
@@ -69,6 +84,36 @@ def _save(typed: Typed) -> int:
             screen.warn(f"{problem.function} is not backed up{partly}: {problem.what}. {problem.next}".rstrip())
     screen.result(done, ok=not done.problems)
     return 1 if done.problems else 0
+
+
+def _meant(typed: Typed) -> list[tuple[Environment, ...]]:
+    """The environments of each account and region that is meant: of all, if nobody says of which."""
+    if typed.asked.env or typed.asked.region:
+        return [(each,) for each in places.each(_environment(typed))]
+    from pointsman import overview
+
+    return [environments for _door, environments in overview.places_of(typed.world)]
+
+
+def _saved(typed: Typed, environments: tuple[Environment, ...], *, alone: bool) -> backups.Report:
+    """One account and region. What cannot be read of one of several is told, and the others are saved."""
+    world, asked, first = typed.world, typed.asked, environments[0]
+    try:
+        names = None
+        if not asked.all:
+            names = list(
+                dict.fromkeys(name for each in environments for name in backups.named(world, each, asked.names))
+            )
+        return backups.backup(world, first, names, to=asked.to, only=asked.only or (), again=asked.again)
+    except (UsageError, Interrupted):
+        raise
+    except PointsmanError as error:
+        if alone:
+            raise
+        called = " ".join(("environment", ", ".join(each.name for each in environments), first.region or "")).strip()
+        problem = backups.Problem(function=called, what=error.what, next=error.next)
+        place = backups.place(world, asked.to)
+        return backups.Report(place=place, functions=(), fetched=0, bytes=0, known=0, problems=(problem,))
 
 
 def _verify(typed: Typed) -> int:

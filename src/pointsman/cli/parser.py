@@ -638,7 +638,7 @@ def _backup(parser: Parser, shared: Parser) -> None:
     save.add_argument(
         "names", metavar="FUNCTION", nargs="*", help="of the file, or on Lambda (default: all of the file)"
     )
-    save.add_argument("--all", action="store_true", help="every function of the account and region")
+    save.add_argument("--all", action="store_true", help="every function of the accounts and regions")
     save.add_argument("--to", metavar="PLACE", help="a folder, or s3://BUCKET/PREFIX (default: `[backup] to`)")
     save.add_argument(
         "--version", dest="only", action="append", metavar="VERSION|ALIAS",
@@ -647,7 +647,7 @@ def _backup(parser: Parser, shared: Parser) -> None:
     save.add_argument(
         "--again", action="store_true", help="look once more at the policies of versions that are saved: a call each"
     )
-    _where(save)
+    _where(save, "those of all environments")
     for name, text in (
         ("verify", "read every document and hash every package; exit 1 where something is missing or damaged"),
         ("list", "what is in it"),
@@ -658,10 +658,8 @@ def _backup(parser: Parser, shared: Parser) -> None:
         _from(kind)
 
 
-def _where(parser: Parser) -> None:
-    parser.add_argument(
-        "--env", metavar="ENV", help="the environment whose account and region (default: the first of the file)"
-    )
+def _where(parser: Parser, default: str = "the first of the file") -> None:
+    parser.add_argument("--env", metavar="ENV", help=f"the environment whose account and region (default: {default})")
     parser.add_argument("--region", metavar="REGION", help="another region than its own")
 
 
