@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.journeys.conftest import Shop
-from tests.journeys.test_backup import PLACE, documents, exists
+from tests.journeys.test_backup import PLACE, documents, exists, zipped
 
 FROM = ("--from", PLACE)
 
@@ -168,3 +169,105 @@ def test_another_restore_than_the_interrupted_one_is_told_both_commands(served: 
     assert f"`{again} --yes` goes on with it; `{again} --forget` forgets it." in answer.err
     assert "is forgotten" in shop.ok("restore", shop.name, "--env", "staging", *FROM, "--forget").out
     assert "Nothing to resume" in shop.ok("resume").out
+
+
+# Places
+
+
+def test_every_place_is_saved_once_and_named(shop: Shop) -> None:
+    shop.configure(more='[environment.dr]\nalias = "DR"\nregion = "eu-central-1"\n')
+    shop.ok("deploy", "--build-id", "101")
+    assert shop.ok("backup", "--to", PLACE).out.startswith("FUNCTION  ".rstrip())  # not deployed to the other one
+    shop.ok("deploy", "--build-id", "101", "--to", "DR")
+
+    done = shop.ok("backup", "--to", PLACE)
+
+    rows = [line.split()[:3] for line in done.out.splitlines() if line.startswith(shop.name)]
+    assert rows == [[shop.name, "123456789012", region] for region in ("eu-west-1", "eu-central-1")]
+    one = shop.ok("backup", "--env", "staging", "--to", "other", "--json").result["functions"]
+    assert [each["arn"]["region"] for each in one] == ["eu-west-1"]
+
+
+def test_an_environment_is_no_place(shop: Shop) -> None:
+    shop.ok("deploy", "--build-id", "101")
+
+    for name in ("staging", "STAGE"):
+        answer = shop.run("backup", "--to", name)
+        assert answer.code == 2
+        assert f"`--env {name}`" in answer.err
+        assert not (shop.folder / name).exists()
+    assert "Give --to PLACE" in shop.run("backup").err
+    assert "Give --from PLACE" in shop.run("restore", "greeting").err
+    assert "Give --from PLACE" in shop.run("backup", "list").err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--role", "foo"), "'foo' is no ARN of a role"),
+        (("--role", "arn:aws:iam::999999999999:role/foo"), "is a role of account 999999999999"),
+        (("--region", "mars-1"), "AWS has no region 'mars-1'"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_the_plan(served: Shop, words: tuple[str, ...], told: str) -> None:
+    lose(served)
+
+    answer = served.run("restore", "greeting", *FROM, *words, "--yes")
+
+    assert (answer.code, answer.out) == (2, "")
+    assert told in answer.err
+    assert not exists(served)
+
+
+def test_one_damaged_document_hides_no_other(served: Shop) -> None:
+    shop = served
+    (path,) = (shop.folder / PLACE).rglob("functions/**/*.json")
+    broken = path.with_name("zoo.json")
+    broken.write_text(path.read_text()[:-40])
+
+    listed = shop.run("backup", "list", *FROM)
+
+    assert listed.code == 1
+    assert shop.name in listed.out
+    assert "functions/123456789012/eu-west-1/zoo.json" in listed.err
+    path.write_text(path.read_text()[:-40])
+    failed = shop.run("backup", "--to", PLACE)
+    assert failed.code == 1
+    assert f"functions/123456789012/eu-west-1/{path.name}: it is damaged" in failed.err
+    assert "Move it away" in failed.err
+
+
+def test_status_points_to_the_backup_of_a_function_that_is_gone(shop: Shop) -> None:
+    shop.configure(more='[backup]\nto = "kept"\n')
+    shop.ok("deploy", "--build-id", "101")
+    shop.ok("backup")
+    lose(shop)
+
+    answer = shop.run("status")
+
+    assert answer.code == 1
+    assert "`pointsman deploy` creates it" in answer.err
+    assert f"`pointsman restore {shop.name}` brings back" in answer.err
+
+
+# Layers
+
+
+def test_layer_versions_are_kept_before_prune_deletes_them(shop: Shop) -> None:
+    aws = shop.aws("lambda")
+    for number in (1, 2, 3):
+        content = zipped({"python/shared.py": f"WORD = {number}\n"})
+        aws.publish_layer_version(LayerName=shop.name, Content={"ZipFile": content})
+    shop.configure(more='[backup]\nto = "kept"\n\n[retention]\nlayers = true\nkeep_versions = 1\nkeep_days = 0\n')
+    shop.ok("deploy", "--build-id", "101")
+
+    shop.ok("prune", "--yes", "--only", shop.name)
+
+    place = Path(shop.ok("backup", "list", "--json").result["place"])
+    left = aws.list_layer_versions(LayerName=shop.name)["LayerVersions"]
+    kept = sorted(place.glob(f"layers/123456789012/eu-west-1/{shop.name}/*.json"))
+    assert len(kept) == 3 - len(left) > 0
+    assert all(json.loads(each.read_text())["layer"]["sha256"] for each in kept)
+    assert f"{len(kept)} documents" in shop.ok("backup", "verify").out
+    next((place / "packages").iterdir()).unlink()
+    assert ":layer:" in shop.run("backup", "verify").out
