@@ -514,6 +514,8 @@ class _Restore:
                 self.world.say(f"no answer ({lost.what}): looking whether it took effect")
             except PreconditionFailed as error:
                 raise self._overtaken(error.what) from error
+        if prepared.asked.version is None:
+            self._catch_up()
         self._write_down(done=True)
         self.world.ledger.append(
             self.run, "restored", function=str(prepared.target), subject=str(prepared.target),
@@ -717,6 +719,19 @@ class _Restore:
             alias = self.gateway.point(alias, routing, expecting=alias.revision, description=saved_.description)
         if routing.canary is None:
             self._moved(alias.name, routing.version)
+
+    def _catch_up(self) -> None:
+        """An alias was made, and the answer lost or the restore killed: the ledger is without that. Write it down."""
+        for each in self.prepared.document.aliases:
+            if each.routing.canary or each.routing.version not in self.mapping:
+                continue
+            version = self.mapping[each.routing.version]
+            moves = self.world.ledger.moves(self.prepared.target, each.name)
+            if moves and moves[-1].version == version:
+                continue
+            there = self.gateway.alias(self.name, each.name)
+            if there and there.version == version:
+                self._moved(each.name, version)
 
     def _moved(self, alias: AliasName, version: Version) -> None:
         """What the alias of the deleted function served before is nothing that this one can be rolled back to."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pointsman.errors import Ambiguous, Unreachable
 from tests.journeys.conftest import Shop
 from tests.journeys.test_backup import PLACE, documents, exists, zipped
 
@@ -112,14 +113,22 @@ def test_a_document_that_was_set_aside_is_restored_by_its_name(served: Shop) -> 
     assert has(shop, "PROD")[0] == "hello"
 
 
-@pytest.mark.parametrize("meanwhile", ["nothing", "backup", "pruned"])
-def test_an_interrupted_restore_goes_on_whatever_was_saved_meanwhile(served: Shop, meanwhile: str) -> None:
+@pytest.mark.parametrize(
+    ("cut", "meanwhile"),
+    [
+        ("PublishVersion", "nothing"),
+        ("PublishVersion", "backup"),
+        ("PublishVersion", "pruned"),
+        ("CreateAlias", "backup"),
+    ],
+)
+def test_an_interrupted_restore_goes_on_whatever_was_saved_meanwhile(served: Shop, cut: str, meanwhile: str) -> None:
     shop = served
     before = has(shop, "PROD")
     lose(shop)
     words = ("restore", "greeting", *FROM, "--yes")
-    cut_after(shop, words, "PublishVersion")
-    assert len(shop.versions()) == 1
+    cut_after(shop, words, cut)
+    assert len(shop.versions()) == (1 if cut == "PublishVersion" else 2)
     told = f"a restore of {shop.name} that"
     assert told in shop.ok("status").out
     assert told in shop.ok("status", "--all").out
@@ -134,13 +143,14 @@ def test_an_interrupted_restore_goes_on_whatever_was_saved_meanwhile(served: Sho
     assert has(shop, "PROD") == before
     assert len(shop.versions()) == 2
     assert "Nothing to resume" in shop.ok("resume").out
-    assert told not in shop.ok("status").out
+    after = shop.ok("status").out
+    assert told not in after
+    assert "moved outside Pointsman" not in after
 
 
 def cut_after(shop: Shop, words: tuple[str, ...], action: str) -> None:
     """The command, its network gone for good after the first call of this kind."""
     sent: list[str] = []
-    from pointsman.errors import Unreachable
 
     class Cut:
         def __init__(self, inner: Any) -> None:
@@ -155,6 +165,28 @@ def cut_after(shop: Shop, words: tuple[str, ...], action: str) -> None:
 
     assert shop.run(*words, wrap=Cut).code != 0
     assert exists(shop)
+
+
+def test_an_alias_whose_making_was_not_answered_is_in_the_ledger(served: Shop) -> None:
+    shop = served
+    lose(shop)
+    lost: list[str] = []
+
+    class Lost:
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+
+        def send(self, operation: Any) -> Any:
+            found = self.inner.send(operation)
+            if operation.action == "CreateAlias" and not lost:
+                lost.append(operation.action)
+                raise Ambiguous("no answer")
+            return found
+
+    shop.ok("restore", "greeting", *FROM, "--yes", wrap=Lost)
+
+    assert lost
+    assert "moved outside Pointsman" not in shop.ok("status").out
 
 
 def test_another_restore_than_the_interrupted_one_is_told_both_commands(served: Shop) -> None:
