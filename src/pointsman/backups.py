@@ -6,12 +6,12 @@ one fetches only what is missing.
 
 from __future__ import annotations
 
+import re
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -22,11 +22,13 @@ from msgspec.structs import replace
 from pointsman import owners
 from pointsman.aws.backups import Code, fetch
 from pointsman.aws.gateway import configuration
+from pointsman.aws.identity import partition
 from pointsman.config import Environment
 from pointsman.errors import (
     AccessDenied,
     AccountMismatch,
     BackupFailed,
+    Interrupted,
     NotFound,
     PointsmanError,
     Unreachable,
@@ -52,6 +54,7 @@ from pointsman.model import (
 from pointsman.reinstating import (
     SCHEMA,
     Document,
+    KeptLayer,
     Restoring,
     SavedAlias,
     SavedLayer,
@@ -59,9 +62,13 @@ from pointsman.reinstating import (
     SavedSource,
     SavedVersion,
     another,
+    few,
     joined,
+    made_anew,
     name_of,
     saved,
+    stamp,
+    vanished,
 )
 from pointsman.vault import LARGEST, Changed, Vault, must_be, sha256_of
 from pointsman.vault.folder import Folder
@@ -75,7 +82,10 @@ _S3 = "s3://"
 
 
 class Saved(Value, frozen=True, kw_only=True):
-    """One function: versions in its document, those new in it, those that Lambda has no more."""
+    """One function: versions in its document, those new in it, those that Lambda has no more.
+
+    `earlier`: what it had at the last backup and has no more, and how that comes back.
+    """
 
     function: str
     arn: FunctionArn
@@ -83,12 +93,16 @@ class Saved(Value, frozen=True, kw_only=True):
     new: int
     gone: int
     notes: tuple[str, ...] = ()
+    earlier: str = ""
 
 
 class Problem(Value, frozen=True, kw_only=True):
+    """`absent`: there is no such function in that place."""
+
     function: str
     what: str
     next: str = ""
+    absent: bool = False
 
 
 class Report(Value, frozen=True, kw_only=True):
@@ -114,11 +128,13 @@ class Report(Value, frozen=True, kw_only=True):
 
 
 class Kept(Value, frozen=True, kw_only=True):
-    """A function in a store. `bytes` of the packages that it names; `damage` where it was verified."""
+    """A function in a store. `bytes` of the packages that it names; `state`, `earlier`: how its states are called."""
 
     name: str
     arn: FunctionArn
     at: float
+    state: str
+    earlier: tuple[str, ...]
     versions: int
     gone: int
     aliases: tuple[str, ...]
@@ -139,21 +155,33 @@ class Verified(Value, frozen=True, kw_only=True):
 # The store
 
 
-def place(world: World, to: str | None) -> str:
-    """Where the backup is: as said, or as the file says. A rehearsal's is its own. Raises UsageError for nowhere."""
+def place(world: World, to: str | None, option: str = "--to") -> str:
+    """Where the backup is: as said (by `option`), or as the file says. A rehearsal's is its own.
+
+    Raises UsageError for nowhere, and for an environment that somebody took for a place.
+    """
     if to:
+        named_ = {name for each in world.project.environments.values() for name in (each.name, str(each.alias))}
+        if to in named_ and not Path(to).exists():
+            raise UsageError(
+                f"{to} is an environment, and no folder",
+                where=option,
+                next=f"Its account and region: `--env {to}`. A folder that is called so: `{option} ./{to}`.",
+            )
         return to if to.startswith(_S3) else str(Path(to).expanduser().absolute())
     said = world.project.backup.to
     if said is None:
         raise UsageError(
-            "nobody says where the backup is", next='Give --to (--from), or put `to = "…"` into [backup] of the file.'
+            "nobody says where the backup is", next=f'Give {option} PLACE, or put `to = "…"` into [backup] of the file.'
         )
-    return str(world.state / "backup") if world.local and not said.startswith(_S3) else said
+    return str(world.backup_folder or said)
 
 
-def opened(world: World, environment: Environment, to: str | None = None, run: str = "") -> Vault:
-    """The store. Without a run it is only looked at."""
-    where = place(world, to)
+def opened(
+    world: World, environment: Environment, to: str | None = None, run: str = "", *, option: str = "--to"
+) -> Vault:
+    """The store. Without a run it is only looked at. `option`: by which `to` is said."""
+    where = place(world, to, option)
     if not where.startswith(_S3):
         return Vault(Folder(world.project.root / Path(where).expanduser()))
     from pointsman.vault.bucket import Bucket
@@ -213,6 +241,14 @@ class _Schema(Value, frozen=True, kw_only=True):
 
 def documents(vault: Vault) -> Iterator[str]:
     return (each.name for each in vault.items("functions") if each.name.endswith(".json"))
+
+
+def of_function(vault: Vault, name: str) -> list[Document]:
+    """A function's document, and those that were set aside when another took its place, the newest first."""
+    there = re.compile(re.escape(name.removesuffix(".json")) + r"\.\d{8}T\d{6}\.json")
+    aside = [each.name for each in vault.items(name.rpartition("/")[0]) if there.fullmatch(each.name)]
+    found = [document(vault, each) for each in (name, *sorted(aside, reverse=True))]
+    return [each[0] for each in found if each]
 
 
 # What is meant
@@ -292,11 +328,47 @@ def save(
     listed |= {name: known[name] for name in chosen if name in known}
     report = work.save(listed, {name: chosen[name] for name in listed})
     report = _told(world, run, replace(report, problems=(*problems, *report.problems)))
+    for one in report.functions:
+        if one.earlier:
+            world.show(f"{one.function}: {one.earlier}")
     if report.problems:
         first = report.problems[0]
         more = f" (and {len(report.problems) - 1} more)" if len(report.problems) > 1 else ""
         raise BackupFailed(f"{first.what}{more}", where=f"backing up {first.function}", next=first.next)
     return report
+
+
+def save_layers(
+    world: World, door: Door, layers: Iterable[tuple[str, int]], say: Callable[[str], None]
+) -> dict[tuple[str, int], str]:
+    """Keep the content of these layer versions (name, number), before they are deleted. Of those that could not be
+
+    kept why. A document of each is in `layers/`, as that of a function has it.
+    """
+    vault = opened(world, door.environment, None, world.run_id())
+    known = vault.packages()
+    account, region = door.gateway.caller_account(), door.wire.region
+    failed = {}
+    with _scratch() as scratch:
+        for name, number in layers:
+            arn = f"arn:{partition(region)}:lambda:{region}:{account}:layer:{name}:{number}"
+            at = f"layers/{account}/{region}/{name}/{number}.json"
+            try:
+                found = _kept_layer(door, vault, arn, known, scratch)
+                if found.problem:
+                    failed[name, number] = found.problem
+                    continue
+                there = vault.read(at)
+                with suppress(Changed):  # another prune was faster: a layer version never changes
+                    kept = KeptLayer(at=world.clock.now(), by=world.actor.by, layer=found)
+                    vault.replace(at, to_json(kept), there[1] if there else None)
+            except Interrupted:
+                raise
+            except PointsmanError as error:
+                failed[name, number] = error.what
+            else:
+                say(f"backed up layer {name}:{number} in {vault.place}")
+    return failed
 
 
 def published(session: Session, arn: FunctionArn, version: Version, package: Artifact | None) -> str:
@@ -335,7 +407,8 @@ def _listed(
         try:
             found[name] = door.gateway.listing(name, configuration)
         except NotFound:
-            problems.append(Problem(function=name, what=f"there is no such function in {door.wire.region}"))
+            what = f"there is no such function in {door.wire.region}"
+            problems.append(Problem(function=name, what=what, absent=True))
         except AccessDenied as error:
             problems.append(Problem(function=name, what=error.what, next=error.next))
     return found, problems
@@ -408,6 +481,7 @@ class _Work:
         before = self._each(
             "documents", [*listed], lambda name: document(self.vault, name_of(latest[name].arn)), failed, quiet=True
         )
+        damaged = {*failed}  # of these the file is what is to be named
         known = self.vault.packages()
         there = len(known)
         with _scratch() as scratch:
@@ -437,7 +511,12 @@ class _Work:
                 )
             except PointsmanError as error:
                 failed[name] = error
-        problems = [Problem(function=name, what=error.what, next=error.next) for name, error in failed.items()]
+        problems = [
+            Problem(
+                function=name, what=f"{error.where}: {error.what}" if name in damaged else error.what, next=error.next
+            )
+            for name, error in failed.items()
+        ]
         problems += [
             Problem(function=each.arn.name, what=f"version {each.version}: {lost[each.sha256].what}")
             for name in wanted
@@ -502,28 +581,7 @@ class _Work:
         refs = dict.fromkeys(arn for versions in wanted.values() for arn in _refs(versions) if arn not in found)
 
         def one(arn: str) -> SavedLayer:
-            asked = self.door.gateway.layer_content(arn)
-            if asked is None:
-                return SavedLayer(arn=arn, problem="it is deleted; functions keep it, and nobody else can have it")
-            told = asked[0]
-            sha256 = CodeSha256(told.sha256)
-            if known.get(sha256.hex) != told.size:
-
-                def anew() -> str:
-                    again = self.door.gateway.layer_content(arn)
-                    return again[1] if again else ""
-
-                part = scratch / f"{threading.get_ident()}.layer"
-                _keep(self.vault, _Wanted(f"layer {arn}", sha256, told.size), part, anew)
-                known[sha256.hex] = told.size
-            return SavedLayer(
-                arn=arn,
-                sha256=sha256,
-                size=told.size,
-                description=told.description,
-                runtimes=told.runtimes,
-                architectures=told.architectures,
-            )
+            return _kept_layer(self.door, self.vault, arn, known, scratch)
 
         failed: dict[str, PointsmanError] = {}
         found |= self._each("layers", [*refs], one, failed)
@@ -647,8 +705,9 @@ class _Work:
         for _ in range(10):
             found = document(self.vault, name)
             before = found[0] if found else None
+            told = _earlier(before, now, there) if before else ""
             if before and another(before, listed):
-                self._set_aside(name, before)
+                told = self._set_aside(name, before)
                 before = None
             whole = joined(before, now, there)
             try:
@@ -664,16 +723,16 @@ class _Work:
                 new=new,
                 gone=len(whole.gone),
                 notes=whole.notes,
+                earlier=told,
             )
         raise BackupFailed(f"others keep writing {name}", where=self.vault.place, next="Try again.")
 
-    def _set_aside(self, name: str, before: Document) -> None:
+    def _set_aside(self, name: str, before: Document) -> str:
         """A function that took another's place begins a document of its own; the old one's versions are kept."""
-        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(before.at))
-        aside = f"{name.removesuffix('.json')}.{stamp}.json"
-        self.say(f"{before.arn.name} is another function than the one saved: that one is kept as {aside}")
+        aside = f"{name.removesuffix('.json')}.{before.stamp}.json"
         there = self.vault.read(aside)
         self.vault.replace(aside, to_json(before), there[1] if there else None)
+        return f"it is another function than the one saved; that one is kept as {aside} ({_back(before)})"
 
     def _each(
         self,
@@ -701,6 +760,47 @@ class _Work:
                 pool.shutdown(wait=False, cancel_futures=True)  # those under way end first, and are whole
                 raise
         return {each: done[each] for each in items if each in done}
+
+
+def _earlier(before: Document, now: Document, there: Collection[Version]) -> str:
+    """That it was otherwise at the last backup, said once: when that state is kept."""
+    if gone := vanished(before, now):
+        what = f"since the last backup {few(gone)} went"
+    elif made_anew(before, there):
+        what = "it was made anew since the last backup"
+    else:
+        return ""
+    return f"{what}; how it was is kept as {before.stamp} ({_back(before)})"
+
+
+def _back(before: Document) -> str:
+    return f"`pointsman restore {before.arn.name} --as-of {before.stamp}`"
+
+
+def _kept_layer(door: Door, vault: Vault, arn: str, known: dict[str, int], scratch: Path) -> SavedLayer:
+    """A layer version, its content in the store. `known`: what is there, by digest; it is added to."""
+    asked = door.gateway.layer_content(arn)
+    if asked is None:
+        return SavedLayer(arn=arn, problem="it is deleted; functions keep it, and nobody else can have it")
+    told = asked[0]
+    sha256 = CodeSha256(told.sha256)
+    if known.get(sha256.hex) != told.size:
+
+        def anew() -> str:
+            again = door.gateway.layer_content(arn)
+            return again[1] if again else ""
+
+        part = scratch / f"{threading.get_ident()}.layer"
+        _keep(vault, _Wanted(f"layer {arn}", sha256, told.size), part, anew)
+        known[sha256.hex] = told.size
+    return SavedLayer(
+        arn=arn,
+        sha256=sha256,
+        size=told.size,
+        description=told.description,
+        runtimes=told.runtimes,
+        architectures=told.architectures,
+    )
 
 
 def keep_code(door: Door, vault: Vault, version: Configuration, part: Path) -> None:
@@ -794,12 +894,17 @@ def _scratch() -> Iterator[Path]:
 # Looking at a store
 
 
-def listing(world: World, environment: Environment, from_: str | None) -> tuple[str, list[Kept]]:
-    """(the place, what is in it), by account, region and name. Raises BackupFailed where there is no backup."""
-    vault = opened(world, environment, from_)
+def listing(world: World, environment: Environment, from_: str | None) -> tuple[str, list[Kept], tuple[str, ...]]:
+    """(the place, what is in it, by account, region and name; what cannot be read, a sentence each)."""
+    vault = opened(world, environment, from_, option="--from")
     rows = []
+    damage = []
     for name in documents(vault):
-        found = document(vault, name)
+        try:
+            found = document(vault, name)
+        except BackupFailed as error:
+            damage.append(f"{error.where}: {error.what}. {error.next}")
+            continue
         if found is None:
             continue
         each = found[0]
@@ -808,6 +913,8 @@ def listing(world: World, environment: Environment, from_: str | None) -> tuple[
                 name=name,
                 arn=each.arn,
                 at=each.at,
+                state=each.stamp,
+                earlier=tuple(stamp(one.at) for one in each.earlier),
                 versions=len(each.versions),
                 gone=len(each.gone),
                 aliases=tuple(f"{alias.name} → {alias.routing.version}" for alias in each.aliases),
@@ -815,12 +922,12 @@ def listing(world: World, environment: Environment, from_: str | None) -> tuple[
                 notes=each.notes,
             )
         )
-    return vault.place, rows
+    return vault.place, rows, tuple(damage)
 
 
 def verify(world: World, environment: Environment, from_: str | None) -> Verified:
     """Every document read, every package hashed again."""
-    vault = opened(world, environment, from_)
+    vault = opened(world, environment, from_, option="--from")
     damage: list[str] = []
     needed: dict[CodeSha256, list[str]] = {}
     count = 0
@@ -842,6 +949,15 @@ def verify(world: World, environment: Environment, from_: str | None) -> Verifie
             if layer.sha256:
                 needed.setdefault(layer.sha256, []).append(layer.arn)
     there = vault.packages()
+    for name in (each.name for each in vault.items("layers")):
+        count += 1
+        try:
+            kept = _read(vault, name, KeptLayer)
+        except BackupFailed as error:
+            damage.append(str(error).partition("\n")[0])
+            continue
+        if kept and kept[0].layer.sha256:
+            needed.setdefault(kept[0].layer.sha256, []).append(kept[0].layer.arn)
     if not count and not there:
         raise BackupFailed(f"there is no backup in {vault.place}", next="`pointsman backup` makes one.")
     damage += [_missing(vault, sha256, who) for sha256, who in needed.items() if sha256.hex not in there]
@@ -892,9 +1008,11 @@ __all__ = [
     "listing",
     "must_be_account",
     "named",
+    "of_function",
     "opened",
     "place",
     "published",
     "save",
+    "save_layers",
     "verify",
 ]

@@ -51,7 +51,7 @@ def look(world: World, only: Sequence[str] = ()) -> Overview:
 
     Raises the first error where no place can be read; one of several that cannot be is told in its place.
     """
-    found = _places(world)
+    found = places_of(world)
     halt = Event()
 
     def read(place: tuple[Door, tuple[Environment, ...]]) -> Fleet | PointsmanError:
@@ -100,7 +100,7 @@ def _apart(world: World, places: Sequence[Place]) -> tuple[str, ...]:
     )
 
 
-def _places(world: World) -> list[tuple[Door, tuple[Environment, ...]]]:
+def places_of(world: World) -> list[tuple[Door, tuple[Environment, ...]]]:
     """A door to each account and region, with the environments that are there: none is read twice.
 
     Whose account is not declared is asked for (STS) where another environment may be in the same one.
@@ -191,4 +191,4 @@ def _rollouts(ledger: Ledger, fleet: Fleet, known: Known) -> dict[tuple[str, str
     return found
 
 
-__all__ = ["Overview", "Place", "look"]
+__all__ = ["Overview", "Place", "look", "places_of"]

@@ -838,11 +838,27 @@ class _Deletion:
     def _spare(self, name: str, versions: Iterable[Version], why: str, *, failed: bool = False) -> None:
         self.spared += [Spared(name=name, version=version, why=why, failed=failed) for version in versions]
 
+    def _unsaved(self, doomed: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str]:
+        """Those that could not be backed up, and why."""
+        from pointsman import backups
+
+        try:
+            return backups.save_layers(self.world, self.door, doomed, self.world.say)
+        except Interrupted:
+            raise
+        except PointsmanError as error:
+            return dict.fromkeys(doomed, error.what)
+
     def _layers(self, layers: Sequence[Retained]) -> dict[str, str]:
         gone: dict[str, list[Version]] = {}
+        doomed = [(layer.name, int(each.version)) for layer in layers for each in layer.doomed]
+        unsaved = self._unsaved(doomed) if self.before_delete and doomed else {}
         for layer in layers:
             for each in layer.doomed:
                 number = int(each.version)
+                if why := unsaved.get((layer.name, number)):
+                    self._spare(f"layer {layer.name}", (each.version,), f"its backup failed: {why}", failed=True)
+                    continue
                 try:
                     _surely(partial(self.door.gateway.delete_layer_version, layer.name, number))
                 except (AccessDenied, Conflict, InvalidRequest) as error:

@@ -7,7 +7,8 @@ interruption or a lost answer, and goes on from there.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, TypeAlias, assert_never
 
 from msgspec import field
@@ -31,6 +32,7 @@ from pointsman.model import (
 )
 
 SCHEMA = 1
+_NAMED = 5  # states, and what one had, that a sentence names
 
 # The document
 
@@ -87,11 +89,37 @@ class SavedLayer(Value, frozen=True, kw_only=True):
         return self.arn.split(":")[6]
 
 
+class KeptLayer(Value, frozen=True, kw_only=True):
+    """A document of a layer version, kept before `prune` deleted it."""
+
+    schema: int = SCHEMA
+    at: float
+    by: str
+    layer: SavedLayer
+
+
+class State(Value, frozen=True, kw_only=True):
+    """What a function was beside its versions, as it was last seen at `at`, by whom."""
+
+    at: float
+    by: str
+    latest: SavedVersion
+    aliases: tuple[SavedAlias, ...] = ()
+    policies: dict[str, SavedPolicy] = field(default_factory=dict)
+    urls: dict[str, dict[str, Any]] = field(default_factory=dict)
+    events: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sources: tuple[SavedSource, ...] = ()
+    tags: dict[str, str] = field(default_factory=dict)
+    reserved: int | None = None
+    provisioned: dict[str, int] = field(default_factory=dict)
+
+
 class Document(Value, frozen=True, kw_only=True):
     """All that is kept of a function in one account and region. Qualifiers are aliases and versions, "" the function.
 
     `versions`: oldest first, those deleted since (`gone`) among them. Of a version's policy: as it was when the version
-    was first saved, or with `again`. Every digest that is named here is in the same store.
+    was first saved, or with `again`. `earlier`: former states that had what a later one had not, the newest first.
+    Every digest that is named here is in the same store.
     """
 
     schema: int = SCHEMA
@@ -111,10 +139,16 @@ class Document(Value, frozen=True, kw_only=True):
     provisioned: dict[str, int] = field(default_factory=dict)
     layers: tuple[SavedLayer, ...] = ()
     notes: tuple[str, ...] = ()
+    earlier: tuple[State, ...] = ()
 
     @property
     def everything(self) -> tuple[SavedVersion, ...]:
-        return (*self.versions, self.latest)
+        return (*self.versions, *(each.latest for each in self.earlier), self.latest)
+
+    @property
+    def stamp(self) -> str:
+        """How its state is called."""
+        return stamp(self.at)
 
     @property
     def digests(self) -> dict[CodeSha256, int]:
@@ -126,7 +160,8 @@ class Document(Value, frozen=True, kw_only=True):
 class Restoring(Value, frozen=True, kw_only=True):
     """A restore that was begun, kept in the store: what `$LATEST` was, and which versions there were before.
 
-    `mapping`: saved version → the version it was brought back as.
+    `mapping`: saved version → the version it was brought back as. `document`: what is brought back, of the function's
+    document as it was then: a backup meanwhile saves what is half restored.
     """
 
     schema: int = SCHEMA
@@ -139,6 +174,8 @@ class Restoring(Value, frozen=True, kw_only=True):
     by: str
     mapping: dict[Version, Version] = field(default_factory=dict)
     done: bool = False
+    document: Document | None = None
+    every: bool = False
 
 
 def name_of(arn: FunctionArn, kind: str = "functions") -> str:
@@ -170,10 +207,94 @@ def _differs(then: SavedVersion, now: Configuration) -> bool:
     return then.sha256 != now.sha256 or (shown and not like(now.settings, then.settings))
 
 
-def joined(before: Document | None, now: Document, there: Iterable[Version]) -> Document:
-    """What is saved now, and the versions and layers that an earlier document has beside them."""
+def stamp(at: float) -> str:
+    """A moment as states and documents are called by it, in UTC."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y%m%dT%H%M%S")
+
+
+def state(document: Document) -> State:
+    """What it is now. Policies of versions stay with the versions."""
+    given = {name: getattr(document, name) for name in State.__struct_fields__}
+    policies = {qualifier: each for qualifier, each in document.policies.items() if not qualifier.isdecimal()}
+    return State(**{**given, "policies": policies})
+
+
+def states(document: Document) -> tuple[Document, ...]:
+    """The document as it is, and as it was: the newest first."""
+    of_versions = {qualifier: each for qualifier, each in document.policies.items() if qualifier.isdecimal()}
+    return (document, *(_as_it_was(document, each, of_versions) for each in document.earlier))
+
+
+def _as_it_was(document: Document, then: State, of_versions: dict[str, SavedPolicy]) -> Document:
+    given = {name: getattr(then, name) for name in State.__struct_fields__}
+    return replace(document, **{**given, "policies": {**of_versions, **then.policies}, "earlier": ()})
+
+
+def belongings(found: Document | State) -> tuple[str, ...]:
+    """What hangs on it, as people call it: what a later state has not is kept of this one."""
+    return (
+        *(f"alias {each.name}" for each in found.aliases),
+        *(f"the URL of {qualifier or 'the function'}" for qualifier in found.urls),
+        *(
+            f"permission {each.id} on {qualifier or 'the function'}"
+            for qualifier, policy in found.policies.items()
+            if not qualifier.isdecimal()
+            for each in policy.permissions
+        ),
+        *(f"the asynchronous configuration of {qualifier or 'the function'}" for qualifier in found.events),
+        *(f"event source {each.mapping.source or each.mapping.uuid}" for each in found.sources),
+        *(f"provisioned concurrency of {qualifier}" for qualifier in found.provisioned),
+        *(("the reserved concurrency",) if found.reserved is not None else ()),
+    )
+
+
+def vanished(before: Document, now: Document) -> tuple[str, ...]:
+    """What hung on it at the last backup, and does no more."""
+    has = {*belongings(now)}
+    return tuple(each for each in belongings(before) if each not in has)
+
+
+def made_anew(before: Document, there: Collection[Version]) -> bool:
+    """Whether it was deleted and made again since: none of its versions is there."""
+    then = {each.version for each in before.versions} - {*before.gone}
+    return bool(then) and not then & {*there}
+
+
+def choose(saved_: Iterable[Document], as_of: str = "") -> tuple[Document, tuple[str, ...]]:
+    """The state that is brought back, of all (the newest first): the one called so; else the newest that has aliases,
+
+    else the newest. With it what there is to say of the others. Raises UsageError for one that is not there.
+    """
+    found = [each for one in saved_ for each in states(one)]
+    if as_of:
+        called = [each for each in found if each.stamp == as_of]
+        taken = max(called, key=lambda each: len(belongings(each)), default=None)  # of one second that which had more
+        if taken is None:
+            there = ", ".join(each.stamp for each in found[:_NAMED])
+            raise UsageError(f"{found[0].arn.name} has no state {as_of} in the backup", next=f"It has {there}.")
+        return taken, ()
+    taken = next((each for each in found if each.aliases), found[0])
+    notes = []
+    if taken is not found[0]:
+        notes.append(
+            f"this is how it was at {taken.stamp} (UTC), the last that had aliases; as of {found[0].stamp} it had none"
+        )
+    has = {*belongings(taken)}
+    for each in found[found.index(taken) + 1 :][:_NAMED]:
+        if more := [one for one in belongings(each) if one not in has]:
+            notes.append(f"as of {each.stamp} it also had {few(more)}: `--as-of {each.stamp}` brings that back")
+    return taken, tuple(notes)
+
+
+def few(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+
+
+def joined(before: Document | None, now: Document, there: Collection[Version]) -> Document:
+    """What is saved now, and what an earlier document has beside it: versions, layers, and states that are no more."""
     if before is None:
         return now
+    earlier = (*((state(before),) if vanished(before, now) or made_anew(before, there) else ()), *before.earlier)
     versions = {each.version: each for each in (*before.versions, *now.versions)}
     layers = {each.arn: each for each in (*now.layers, *(each for each in before.layers if each.sha256))}
     layers |= {each.arn: each for each in now.layers if each.sha256}
@@ -189,6 +310,7 @@ def joined(before: Document | None, now: Document, there: Iterable[Version]) -> 
         gone=tuple(sorted(each for each in versions if each not in still)),
         policies=kept | now.policies,
         layers=tuple(layers[each] for each in sorted(layers)),
+        earlier=earlier,
     )
 
 
@@ -480,13 +602,12 @@ def _wanted(document: Document, asked: Asked, seen: Seen) -> tuple[SavedVersion,
             next="Say which version to bring back as a new one (`pointsman restore FUNCTION VERSION`), or --name for "
             "another function.",
         )
-    served = {version for each in document.aliases for version in _served(each)}
+    served = {version for each in document.aliases for version in routed_to(each.routing)}
     return tuple(each for each in document.versions if asked.every or each.version in served)
 
 
-def _served(alias: SavedAlias) -> tuple[Version, ...]:
-    canary = alias.routing.canary
-    return (alias.routing.version, *([canary.version] if canary else []))
+def routed_to(routing: Routing) -> tuple[Version, ...]:
+    return (routing.version, *([routing.canary.version] if routing.canary else []))
 
 
 def _must_be_whole(document: Document, version: SavedVersion, asked: Asked) -> None:
@@ -619,18 +740,21 @@ def _anew(
 
 
 def _matched(carried: Carried, wanted: list[tuple[SavedVersion, dict[str, Any]]], seen: Seen) -> dict[Version, Version]:
-    """Those that are published already, in their order. Two alike in a row are one: Lambda publishes no second."""
+    """Those that are published already. Two alike in a row are one: Lambda publishes no second.
+
+    Somebody may have deleted some of them meanwhile (`prune`): those are published again.
+    """
     mapping: dict[Version, Version] = {}
     left = [*seen.versions]
     last: Configuration | None = None
     for each, settings in wanted:
-        if last is not None and _is(last, each, settings):
-            mapping[each.version] = last.version
-        elif left and _is(left[0], each, settings):
-            last = left.pop(0)
-            mapping[each.version] = last.version
-        else:
-            break
+        if last is None or not _is(last, each, settings):
+            last = next((one for one in left if _is(one, each, settings)), None)
+        if last is None:
+            continue
+        mapping[each.version] = last.version
+        if last in left:
+            left.remove(last)
     if left:
         raise _overtaken(carried, f"version {left[0].version} is not of this restore")
     return mapping
@@ -648,7 +772,7 @@ def _overtaken(carried: Carried, what: str) -> LostRace:
     return LostRace(
         f"somebody else went on with {carried.target.name} since the restore was interrupted: {what}",
         where=f"restoring {carried.target.name}",
-        next="Nothing more was changed. `pointsman restore --forget` forgets the interrupted restore.",
+        next="Nothing more was changed. The same command with `--forget` forgets the interrupted restore.",
     )
 
 
@@ -709,7 +833,7 @@ def _belongings(
 
 
 def _published(alias: SavedAlias) -> tuple[Version, ...]:
-    return tuple(each for each in _served(alias) if each.published)
+    return tuple(each for each in routed_to(alias.routing) if each.published)
 
 
 def _aliases(document: Document, versions: set[Version], seen: Seen) -> tuple[list[Step], list[Step], list[str]]:
@@ -832,6 +956,7 @@ __all__ = [
     "Asked",
     "Carried",
     "Document",
+    "KeptLayer",
     "Reinstatement",
     "Restoring",
     "SavedAlias",
@@ -840,17 +965,27 @@ __all__ = [
     "SavedSource",
     "SavedVersion",
     "Seen",
+    "State",
     "Step",
     "another",
+    "belongings",
     "changes",
+    "choose",
     "chosen",
     "describe",
+    "few",
     "joined",
     "like",
+    "made_anew",
     "name_of",
     "parameters",
     "plan",
     "qualified",
     "routed",
+    "routed_to",
     "saved",
+    "stamp",
+    "state",
+    "states",
+    "vanished",
 ]

@@ -6,9 +6,10 @@ there were. The same command again, on any machine that reaches the store, goes 
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, assert_never
@@ -18,6 +19,7 @@ from msgspec.structs import replace
 
 from pointsman import backups
 from pointsman.aws.gateway import Gateway, Package
+from pointsman.aws.identity import partition
 from pointsman.config import Direct, Environment, Existing
 from pointsman.errors import (
     Ambiguous,
@@ -31,6 +33,7 @@ from pointsman.errors import (
     UsageError,
 )
 from pointsman.execute import wait_until_settled
+from pointsman.ledger import Run
 from pointsman.model import (
     AliasName,
     Bits,
@@ -42,6 +45,8 @@ from pointsman.model import (
     Move,
     Value,
     Version,
+    from_json,
+    plain,
     to_json,
 )
 from pointsman.provision import uploads
@@ -68,6 +73,7 @@ from pointsman.reinstating import (
     Step,
     Weigh,
     changes,
+    choose,
     chosen,
     describe,
     like,
@@ -76,6 +82,7 @@ from pointsman.reinstating import (
     plan,
     qualified,
     routed,
+    routed_to,
     saved,
 )
 from pointsman.vault import Changed, Vault
@@ -83,17 +90,23 @@ from pointsman.vault.bucket import Bucket
 from pointsman.vault.contents import inspect
 from pointsman.world import Door, World
 
+COMMAND = "restore"  # as the ledger has it
+_STAMP = re.compile(r"\d{8}T\d{6}")
 _IN_A_REQUEST = 50_000_000  # bytes of a zip; larger ones go by way of S3
 _ATTEMPTS = 5
 _LIKELY = 20  # versions of a layer that are worth a call each, to find one with the same content
 
 
 class Wish(Value, frozen=True, kw_only=True):
-    """What was typed. `source`: ACCOUNT/REGION whose backup it is, where several have a function of this name."""
+    """What was typed. `source`: ACCOUNT/REGION whose backup it is, where several have a function of this name.
+
+    `as_of`: how the state is called that is meant (`reinstating.stamp`).
+    """
 
     function: str
     version: str | None = None
     source: str = ""
+    as_of: str = ""
     name: str = ""
     role: str = ""
     every: bool = False
@@ -128,6 +141,8 @@ class Prepared:
     asked: Asked
     open: Restoring | None
     made: Reinstatement
+    wish: Wish
+    notes: tuple[str, ...] = ()
 
     def told(self, outcome: str, **more: object) -> Restored:
         return replace(
@@ -139,7 +154,7 @@ class Prepared:
                 outcome=outcome,
                 steps=tuple(describe(each) for each in self.made.steps),
                 mapping=self.made.mapping,
-                notes=self.made.notes,
+                notes=(*self.made.notes, *self.notes),
                 why=self.made.why_nothing,
             ),
             **more,
@@ -148,70 +163,186 @@ class Prepared:
 
 def prepare(world: World, environment: Environment, wish: Wish, from_: str | None) -> Prepared:
     """Look at the backup and the target, and plan. Changes nothing."""
+    wish = _whole(wish)
     door = world.door(environment)
-    vault = backups.opened(world, environment, from_)
+    vault = backups.opened(world, environment, from_, option="--from")
     account = door.gateway.caller_account()
     backups.must_be_account(environment, account)
     here = f"{account}/{door.wire.region}"
     name = _name(world, environment, wish.function)
-    document = _document(vault, name, wish.source or here, said=bool(wish.source))
-    version = chosen(document, wish.version) if wish.version else None
     target = FunctionArn(
         account=account,
         region=door.wire.region,
         name=FunctionName(wish.name or name),
-        partition=document.arn.partition,
+        partition=partition(door.wire.region),
     )
-    asked = Asked(
-        version=version.version if version else None,
-        role=wish.role,
-        every=wish.every,
-        event_sources=wish.event_sources,
-        without_variables=wish.without_variables,
-    )
+    _must_be_role(wish.role, target)
     found = backups.begun(vault, target)
     open_ = found[0] if found and not found[0].done else None
-    if open_ and (open_.source, open_.version) != (document.arn, asked.version):
+    notes: tuple[str, ...] = ()
+    try:
+        if open_ and open_.document:
+            document = open_.document
+            version = _same(open_, name, wish)
+        else:
+            saved_ = _documents(vault, name, wish.source or here, said=bool(wish.source))
+            document, version, notes = _chosen(saved_, wish)
+            if open_ and (open_.source, open_.version) != (document.arn, version):
+                raise UsageError("another one")
+    except UsageError:
+        if open_ is None:
+            raise
         what = f"version {open_.version}" if open_.version else "the function"
         raise UsageError(
             f"a restore of {what} from {open_.source} was interrupted on {target.name}, by {open_.by}",
             where=f"restoring {target.name}",
-            next="Type that one again, and it goes on; or `pointsman restore --forget` forgets it.",
-        )
-    seen = _look(door.gateway, document, target, asked, open_)
-    return Prepared(
-        vault=vault,
-        door=door,
-        document=document,
-        target=target,
-        asked=asked,
-        open=open_,
-        made=plan(document, target, asked, seen),
+            next=f"`{command(world, open_, environment, from_)} --yes` goes on with it; "
+            f"`{command(world, open_, environment, from_)} --forget` forgets it.",
+        ) from None
+    asked = Asked(
+        version=version,
+        role=wish.role,
+        every=wish.every if open_ is None else open_.every or wish.every,
+        event_sources=wish.event_sources,
+        without_variables=wish.without_variables,
     )
+    try:
+        made = plan(document, target, asked, _look(door.gateway, document, target, asked, open_))
+    except LostRace as error:
+        if open_:
+            again = command(world, open_, environment, from_)
+            error.next = f"Nothing more was changed. `{again} --forget` forgets the interrupted restore."
+        raise
+    return Prepared(
+        vault=vault, door=door, document=document, target=target, asked=asked, open=open_, made=made, wish=wish,
+        notes=notes,
+    )  # fmt: skip
 
 
-def carry_out(world: World, environment: Environment, prepared: Prepared, from_: str | None) -> Restored:
+def command(world: World, begun: Restoring, environment: Environment, from_: str | None) -> str:
+    """What was typed to begin it, but for `--yes`."""
+    source, target = begun.source, begun.target
+    words = ["pointsman restore", str(source.name)]
+    words += [f"version:{begun.version}"] if begun.version else []
+    words += ["--name", str(target.name)] if target.name != source.name else []
+    words += ["--env", environment.name]
+    own = world.project.environments.get(environment.name, environment).region
+    words += ["--region", target.region] if environment.region not in (None, own) else []
+    words += ["--from", from_] if from_ else []
+    return " ".join(words)
+
+
+def _whole(wish: Wish) -> Wish:
+    """`greeting.20261130T183100`, as the documents are called that were set aside, is a name and a state."""
+    name, dot, as_of = wish.function.rpartition(".")
+    if not dot or not _STAMP.fullmatch(as_of):
+        return wish
+    return replace(wish, function=name, as_of=wish.as_of or as_of)
+
+
+def _must_be_role(role: str, target: FunctionArn) -> None:
+    """Raises UsageError for one that Lambda would refuse, once all else is done."""
+    if not role:
+        return
+    arn = re.fullmatch(r"arn:(aws[a-z-]*):iam::(\d{12}):role/[\w+=,.@/-]+", role)
+    if arn is None:
+        there = f"arn:{target.partition}:iam::{target.account}:role/{role}"
+        like_it = (
+            there if re.fullmatch(r"[\w+=,.@-]+", role) else f"arn:{target.partition}:iam::{target.account}:role/NAME"
+        )
+        raise UsageError(
+            f"{role!r} is no ARN of a role", where="--role", next=f"Nothing was changed. Such as {like_it}."
+        )
+    if arn[2] != target.account:
+        raise UsageError(
+            f"{role} is a role of account {arn[2]}, and {target.name} is to be in {target.account}",
+            where="--role",
+            next="Nothing was changed. A function has a role of its own account.",
+        )
+
+
+def _same(begun: Restoring, name: str, wish: Wish) -> Version | None:
+    """The version that is gone on with. Raises UsageError where something else is asked than what was begun."""
+    document = begun.document
+    assert document is not None
+    version = chosen(document, wish.version).version if wish.version else None
+    asked = (name, wish.source or _place(begun.source), wish.as_of or document.stamp, version)
+    if asked != (begun.source.name, _place(begun.source), document.stamp, begun.version):
+        raise UsageError("another one")
+    return version
+
+
+def _place(arn: FunctionArn) -> str:
+    return f"{arn.account}/{arn.region}"
+
+
+def _chosen(saved_: list[Document], wish: Wish) -> tuple[Document, Version | None, tuple[str, ...]]:
+    """The state to bring back, or the document that has the version: the newest that has."""
+    if not wish.version:
+        document, notes = choose(saved_, wish.as_of)
+        return document, None, notes
+    if wish.as_of:
+        document, _ = choose(saved_, wish.as_of)
+        return document, chosen(document, wish.version).version, ()
+    for document in saved_:
+        with suppress(UsageError):
+            return document, chosen(document, wish.version).version, ()
+    return saved_[0], chosen(saved_[0], wish.version).version, ()
+
+
+def carry_out(
+    world: World, environment: Environment, prepared: Prepared, from_: str | None, *, resumes: str = ""
+) -> Restored:
     """Do it, in a run of its own. Lost answers are resolved by looking again."""
     if prepared.made.why_nothing and prepared.open is None:
         return prepared.told("unchanged")
-    run = world.run_id()
-    door = world.door(environment, run, prepared.target.name)
-    vault = backups.opened(world, environment, from_, run)
-    with _scratch() as scratch:
-        return _Restore(world, run, door, vault, prepared, scratch).carry_out()
+    request = {"target": str(prepared.target), "wish": plain(prepared.wish), "from": from_ or "", "resumes": resumes}
+    run = world.begin(world.run_id(), COMMAND, (), environment, request).id
+    restore: _Restore | None = None
+    try:
+        door = world.door(environment, run, prepared.target.name)
+        vault = backups.opened(world, environment, from_, run, option="--from")
+        with _scratch() as scratch:
+            restore = _Restore(world, run, door, vault, prepared, scratch)
+            done = restore.carry_out()
+    except BaseException as error:
+        if prepared.open or (restore and restore.began):
+            what = error.what if isinstance(error, PointsmanError) else "interrupted"
+            world.ledger.end(run, "failed", what)
+        else:  # nothing was changed, and there is nothing to go on with
+            world.ledger.end(run, "refused", error.what if isinstance(error, PointsmanError) else "interrupted")
+        raise
+    _settle(world, prepared.target, but=run)
+    world.ledger.end(run, "done")
+    return done
+
+
+def _settle(world: World, target: FunctionArn, *, but: str = "") -> None:
+    """The runs that this function's restore was interrupted in have nothing left to go on with."""
+    for each in [*world.ledger.open_runs()]:
+        if each.command == COMMAND and each.request.get("target") == str(target) and each.id != but:
+            world.ledger.end(each.id, "done")
+
+
+def of_run(run: Run) -> tuple[Wish, str | None]:
+    """What that run was asked, and `--from`."""
+    return from_json(to_json(run.request["wish"]), Wish), run.request.get("from") or None
 
 
 def forget(world: World, environment: Environment, wish: Wish, from_: str | None) -> Restoring:
     """An interrupted restore is not gone on with. Raises NotFound where there is none."""
+    wish = _whole(wish)
     run = world.run_id()
     door = world.door(environment)
-    vault = backups.opened(world, environment, from_, run)
+    vault = backups.opened(world, environment, from_, run, option="--from")
     name = FunctionName(wish.name or _name(world, environment, wish.function))
     target = FunctionArn(account=door.gateway.caller_account(), region=door.wire.region, name=name)
     found = backups.begun(vault, target)
     if found is None or found[0].done:
+        _settle(world, target)
         raise NotFound(f"no restore of {name} was interrupted", next="There is nothing to forget.")
     vault.replace(name_of(target, "restores"), to_json(replace(found[0], done=True)), found[1])
+    _settle(world, target)
     return found[0]
 
 
@@ -232,8 +363,8 @@ def _name(world: World, environment: Environment, text: str) -> FunctionName:
             return FunctionName(known["name"]) if known.get("name") else backups.named(world, environment, [text])[0]
 
 
-def _document(vault: Vault, name: FunctionName, source: str, *, said: bool) -> Document:
-    """That of this place; where it has none, the only one there is."""
+def _documents(vault: Vault, name: FunctionName, source: str, *, said: bool) -> list[Document]:
+    """Those of this place, the newest first; where it has none, of the only one there is."""
     there = [each for each in backups.documents(vault) if each.endswith(f"/{name}.json")]
     own = f"functions/{source}/{name}.json"
     if own not in there and (said or len(there) != 1):
@@ -243,11 +374,11 @@ def _document(vault: Vault, name: FunctionName, source: str, *, said: bool) -> D
             where=f"restoring {name}",
             next=f"It has one of {saved_}: say which by --source." if there else "`pointsman backup list` shows all.",
         )
-    found = backups.document(vault, own if own in there else there[0])
-    assert found is not None, "it was listed"
-    if name_of(found[0].arn) not in (own, *there):
-        raise BackupFailed(f"the document of {name} is one of {found[0].arn}", where=vault.place)
-    return found[0]
+    found = backups.of_function(vault, own if own in there else there[0])
+    for each in found:
+        if name_of(each.arn) not in (own, *there):
+            raise BackupFailed(f"the document of {name} is one of {each.arn}", where=vault.place)
+    return found
 
 
 def _look(gateway: Gateway, document: Document, target: FunctionArn, asked: Asked, begun: Restoring | None) -> Seen:
@@ -330,6 +461,7 @@ class _Restore:
     made: Reinstatement = field(init=False)
     open: Restoring = field(init=False)
     mark: str | None = None
+    began: bool = False
 
     def __post_init__(self) -> None:
         self.made = self.prepared.made
@@ -357,7 +489,9 @@ class _Restore:
             error.next = "It may have taken effect: the same command again looks, and goes on from there."
             raise
         except PointsmanError as error:
-            error.add_note("The restore is begun: the same command again goes on from there, --forget gives it up.")
+            error.add_note(
+                "The restore is begun: `pointsman resume`, or the same command again, goes on; --forget gives it up."
+            )
             raise
 
     def _begun(self, own: CodeSha256 | None) -> Restored:
@@ -380,6 +514,8 @@ class _Restore:
                 self.world.say(f"no answer ({lost.what}): looking whether it took effect")
             except PreconditionFailed as error:
                 raise self._overtaken(error.what) from error
+        if prepared.asked.version is None:
+            self._catch_up()
         self._write_down(done=True)
         self.world.ledger.append(
             self.run, "restored", function=str(prepared.target), subject=str(prepared.target),
@@ -419,8 +555,19 @@ class _Restore:
             newest=newest,
             at=self.world.clock.now(),
             by=self.world.actor.by,
+            document=self._needed(),
+            every=self.prepared.asked.every,
         )
         self._write_down()
+        self.began = True
+
+    def _needed(self) -> Document:
+        """Of the document what this restore brings back."""
+        document, asked = self.prepared.document, self.prepared.asked
+        served = {each for alias in document.aliases for each in routed_to(alias.routing)}
+        wanted = {asked.version} if asked.version else served
+        versions = tuple(each for each in document.versions if asked.every or each.version in wanted)
+        return replace(document, versions=versions, earlier=())
 
     def _kept(self) -> Configuration:
         """`$LATEST`, once its package is in the store."""
@@ -573,6 +720,19 @@ class _Restore:
         if routing.canary is None:
             self._moved(alias.name, routing.version)
 
+    def _catch_up(self) -> None:
+        """An alias was made, and the answer lost or the restore killed: the ledger is without that. Write it down."""
+        for each in self.prepared.document.aliases:
+            if each.routing.canary or each.routing.version not in self.mapping:
+                continue
+            version = self.mapping[each.routing.version]
+            moves = self.world.ledger.moves(self.prepared.target, each.name)
+            if moves and moves[-1].version == version:
+                continue
+            there = self.gateway.alias(self.name, each.name)
+            if there and there.version == version:
+                self._moved(each.name, version)
+
     def _moved(self, alias: AliasName, version: Version) -> None:
         """What the alias of the deleted function served before is nothing that this one can be rolled back to."""
         ledger, arn = self.world.ledger, self.prepared.target
@@ -642,4 +802,4 @@ def _scratch() -> Iterator[Path]:
         yield Path(folder)
 
 
-__all__ = ["Prepared", "Restored", "Wish", "carry_out", "forget", "prepare"]
+__all__ = ["COMMAND", "Prepared", "Restored", "Wish", "carry_out", "command", "forget", "of_run", "prepare"]

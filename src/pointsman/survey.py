@@ -190,6 +190,14 @@ def _told_apart(found: list[FunctionStatus]) -> list[FunctionStatus]:
     ]
 
 
+def _saved(session: Session, name: str) -> str:
+    """That a backup has it, where that is a folder: for this nobody is called."""
+    folder = session.world.backup_folder
+    if folder and any(folder.glob(f"functions/*/{session.wire.region}/{name}.json")):
+        return f"; `pointsman restore {name}` brings back what the backup in {folder} has of it"
+    return ""
+
+
 def status_of(session: Session, environments: tuple[Environment, ...]) -> FunctionStatus:
     name = owners.name(session)
     latest = session.gateway.function(name)
@@ -197,8 +205,9 @@ def status_of(session: Session, environments: tuple[Environment, ...]) -> Functi
         session.check_account(None)  # with the wrong credentials it is no wonder that it is not there
         what = f"there is no function {name} in {session.wire.region}"
         if isinstance(session.function.provision, Existing):
-            raise NotFound(what, next="Whoever makes it makes it there; or mend its name, or the region.")
-        raise NotMade(what, next=f"`pointsman deploy --to {session.environment.name}` creates it.")
+            whose = "Whoever makes it makes it there; or mend its name, or the region"
+            raise NotFound(what, next=f"{whose}{_saved(session, name)}.")
+        raise NotMade(what, next=f"`pointsman deploy --to {session.environment.name}` creates it{_saved(session, name)}.")
     session.check_account(latest.arn)
     aliases = session.gateway.aliases(name)
     arn = latest.arn.unqualified
@@ -219,7 +228,7 @@ def status_of(session: Session, environments: tuple[Environment, ...]) -> Functi
         sha256=latest.sha256,
         aliases=tuple(rows),
         missing=tuple(str(each.alias) for each in environments if each.alias not in there),
-        unfinished=_unfinished(session),
+        unfinished=_unfinished(session, arn),
         rollouts=tuple(told for each in aliases if (told := rolling_told(session.ledger, arn, each))),
         environments=tuple(each.name for each in environments),
     )
@@ -246,8 +255,9 @@ def rolling_told(ledger: Ledger, arn: FunctionArn, alias: Alias, *, ours: bool =
     return f"{told}; {back}" if ours else told
 
 
-def _unfinished(session: Session) -> str:
-    run = next((each for each in session.ledger.open_runs() if session.title in each.titles), None)
+def _unfinished(session: Session, arn: FunctionArn) -> str:
+    mine = {session.title, str(arn)}  # a restore's is the ARN
+    run = next((each for each in session.ledger.open_runs() if mine & {*each.titles}), None)
     if run is None:
         return ""
     return unfinished_told(run)
@@ -255,6 +265,11 @@ def _unfinished(session: Session) -> str:
 
 def unfinished_told(run: Run) -> str:
     """A run that has not ended, in a sentence."""
+    if run.command == "restore":
+        what = f"a restore of {run.request['target'].rpartition(':')[2]} that {run.by} began (run {run.id})"
+        if under_way(run):
+            return f"{what} is under way"
+        return f"{what} did not finish: {run.error or 'it was killed'}. `pointsman resume` goes on"
     if under_way(run):
         return f"{called(run)} is under way (run {run.id}, process {run.pid} of {run.by})"
     why = run.error or "it was killed"

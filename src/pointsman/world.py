@@ -328,6 +328,14 @@ class World:
             raise unknown("function", wrong, there, "pointsman.toml has")
         return tuple(each for name, each in there.items() if name in chosen or not chosen)
 
+    @property
+    def backup_folder(self) -> Path | None:
+        """Where the backup is, where it is a folder: a rehearsal's is its own. None for S3, and for none."""
+        said = self.project.backup.to
+        if said is None or said.startswith("s3://"):
+            return None
+        return self.state / "backup" if self.local else self.project.root / Path(said).expanduser()
+
     def environment(self, to: str | None, region: str = "") -> Environment:
         """By name or alias; `branch:NAME` and `pr:NUMBER` are branches'; without one, the first of the file.
 

@@ -44,6 +44,7 @@ from pointsman.reinstating import (
     Seen,
     another,
     changes,
+    choose,
     chosen,
     describe,
     joined,
@@ -407,3 +408,66 @@ def test_every_step_is_told_in_words() -> None:
         "let alias PROD serve what was version 2 and 10 % to version 3",
     ]
     assert any(isinstance(each, MakeAlias) for each in plan(document, HERE, Asked(), Seen()).steps)
+
+
+# Former states
+
+
+def test_a_state_is_kept_when_a_later_one_lacks_what_it_had() -> None:
+    before = a_document(urls={"PROD": {"AuthType": "NONE"}}, reserved=3)
+    there = [each.version for each in before.versions]
+
+    same = joined(before, msgspec.structs.replace(before, at=2.0), there)
+    less = joined(before, msgspec.structs.replace(before, at=2.0, urls={}), there)
+    fuller = joined(less, msgspec.structs.replace(before, at=3.0), there)
+
+    assert same.earlier == ()
+    assert [(each.at, each.urls, each.reserved) for each in less.earlier] == [(1.0, before.urls, 3)]
+    assert fuller.earlier == less.earlier  # nothing went: no more states
+
+
+def test_a_function_made_anew_leaves_its_state_though_nothing_seems_to_lack() -> None:
+    before = a_document()
+    now = a_document(at=2.0, versions=(a_version("4", "B"),))
+
+    whole = joined(before, now, [Version("4")])
+
+    assert [each.at for each in whole.earlier] == [1.0]
+    assert [each.version for each in whole.versions] == ["1", "2", "3", "4"]
+
+
+def test_the_newest_state_that_had_aliases_is_taken_unless_one_is_named() -> None:
+    before = a_document()
+    now = a_document(at=2.0, aliases=(), versions=())
+    whole = joined(before, now, [])
+
+    taken, notes = choose([whole])
+    newest, _ = choose([whole], "19700101T000002")
+
+    assert (taken.at, taken.aliases, taken.versions) == (1.0, before.aliases, before.versions)
+    assert notes == (
+        "this is how it was at 19700101T000001 (UTC), the last that had aliases; as of 19700101T000002 it had none",
+    )
+    assert (newest.at, newest.aliases) == (2.0, ())
+    with pytest.raises(UsageError, match="has no state 20200101T000000"):
+        choose([whole], "20200101T000000")
+
+
+def test_what_an_older_state_had_beside_the_one_taken_is_told() -> None:
+    fuller = a_document(urls={"PROD": {"AuthType": "NONE"}})
+    whole = joined(fuller, a_document(at=2.0), [each.version for each in fuller.versions])
+
+    taken, notes = choose([whole])
+
+    assert taken.at == 2.0
+    assert notes == ("as of 19700101T000001 it also had the URL of PROD: `--as-of 19700101T000001` brings that back",)
+
+
+def test_versions_of_a_restore_that_were_pruned_meanwhile_are_published_again() -> None:
+    begun = Restoring(source=HERE, target=HERE, version=None, was=None, newest=None, at=1, by="me")
+    seen = Seen(function=live(THREE, LATEST), versions=(live(THREE, "5"),), begun=begun)
+
+    made = plan(a_document(), HERE, Asked(), seen)
+
+    assert [step.version.version for step in made.steps if isinstance(step, PublishVersion)] == ["2"]
+    assert made.mapping == {Version("3"): Version("5")}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pointsman import __version__
 from pointsman.aws import oidc
-from pointsman.errors import CredentialsRefused
+from pointsman.errors import CredentialsRefused, UsageError
 from pointsman.model import Value
 
 if TYPE_CHECKING:
@@ -37,6 +37,19 @@ SERVICES = (
     *("apigateway", "apigatewayv2", "cloudfront", "cognito-idp", "events", "pipes", "scheduler", "sns"),
     "stepfunctions",
 )  # those we call, or sign in with
+
+
+def partition(region: str) -> str:
+    """Of AWS ("aws", "aws-cn"), by the pattern of its regions' names. Raises UsageError for a name that fits none."""
+    import botocore.session
+    from botocore.exceptions import UnknownRegionError
+
+    try:
+        return str(botocore.session.Session().get_partition_for_region(region))
+    except UnknownRegionError as error:
+        raise UsageError(
+            f"AWS has no region {region!r}", where="--region", next="Nothing was changed. Such as eu-west-1."
+        ) from error
 
 
 class Role(Value, frozen=True, kw_only=True):
@@ -225,4 +238,4 @@ def _session_name(actor: str) -> str:
     return "".join(c if c.isalnum() or c in "+=,.@-" else "-" for c in actor)[:64] or "pointsman"
 
 
-__all__ = ["SERVICES", "Identity", "Role", "client_config"]
+__all__ = ["SERVICES", "Identity", "Role", "client_config", "partition"]

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from pointsman import backups, places, restoring
+from pointsman.aws.identity import partition
 from pointsman.cli.terminal import ago
-from pointsman.errors import UsageError
-from pointsman.model import counted, size
+from pointsman.errors import Interrupted, PointsmanError, UsageError
+from pointsman.model import FunctionArn, counted, size
 
 if TYPE_CHECKING:
     from pointsman.cli.commands import Typed
     from pointsman.config import Environment
+    from pointsman.ledger import Run
 
 
 def run(typed: Typed) -> int:
@@ -26,7 +30,10 @@ def run(typed: Typed) -> int:
 
 def _environment(typed: Typed) -> Environment:
     found = typed.world.environment_called(typed.asked.env)
-    return places.in_region(found, typed.asked.region) if typed.asked.region else found
+    if not typed.asked.region:
+        return found
+    partition(typed.asked.region)  # one that AWS does not have is refused here
+    return places.in_region(found, typed.asked.region)
 
 
 def _store(typed: Typed) -> Environment:
@@ -35,25 +42,40 @@ def _store(typed: Typed) -> Environment:
 
 
 def _save(typed: Typed) -> int:
-    world, screen, asked = typed.world, typed.screen, typed.asked
+    screen, asked = typed.screen, typed.asked
     if asked.all and (asked.names or asked.only):
         what = asked.names[0] if asked.names else f"--version {asked.only[0]}"
         raise UsageError(f"--all and {what} both say what to back up", next="Leave one of them out.")
     done: backups.Report | None = None
-    for place in places.each(_environment(typed)):
-        names = None if asked.all else backups.named(world, place, asked.names)
-        there = backups.backup(world, place, names, to=asked.to, only=asked.only or (), again=asked.again)
+    meant = _meant(typed)
+    for environments in meant:
+        there = _saved(typed, environments, alone=len(meant) == 1)
         done = done.and_also(there) if done else there
     assert done is not None, "an environment is somewhere"
+    found = {each.function for each in done.functions}
+    # A function that is in one place need not be in all.
+    done = replace(
+        done, problems=tuple(each for each in done.problems if not each.absent or each.function not in found)
+    )
     if not screen.json:
+        several = len({(each.arn.account, each.arn.region) for each in done.functions}) > 1
         rows = [
-            (each.function, str(each.versions), str(each.new), str(each.gone) if each.gone else "-")
+            (
+                each.function,
+                *((each.arn.account, each.arn.region) if several else ()),
+                str(each.versions),
+                str(each.new),
+                str(each.gone) if each.gone else "-",
+            )
             for each in done.functions
         ]
-        screen.table(("function", "versions saved", "new", "not in Lambda any more"), rows)
+        where = ("account", "region") if several else ()
+        screen.table(("function", *where, "versions saved", "new", "not in Lambda any more"), rows)
         for each in done.functions:
             for note in each.notes:
                 screen.print(f"{each.function}: Note: {note}.")
+            if each.earlier:
+                screen.warn(f"{each.function}: {each.earlier}")
         screen.print(
             f"{done.place}: {counted(done.fetched, 'new package')} ({size(done.bytes)}), {done.known} there before."
         )
@@ -62,6 +84,36 @@ def _save(typed: Typed) -> int:
             screen.warn(f"{problem.function} is not backed up{partly}: {problem.what}. {problem.next}".rstrip())
     screen.result(done, ok=not done.problems)
     return 1 if done.problems else 0
+
+
+def _meant(typed: Typed) -> list[tuple[Environment, ...]]:
+    """The environments of each account and region that is meant: of all, if nobody says of which."""
+    if typed.asked.env or typed.asked.region:
+        return [(each,) for each in places.each(_environment(typed))]
+    from pointsman import overview
+
+    return [environments for _door, environments in overview.places_of(typed.world)]
+
+
+def _saved(typed: Typed, environments: tuple[Environment, ...], *, alone: bool) -> backups.Report:
+    """One account and region. What cannot be read of one of several is told, and the others are saved."""
+    world, asked, first = typed.world, typed.asked, environments[0]
+    try:
+        names = None
+        if not asked.all:
+            names = list(
+                dict.fromkeys(name for each in environments for name in backups.named(world, each, asked.names))
+            )
+        return backups.backup(world, first, names, to=asked.to, only=asked.only or (), again=asked.again)
+    except (UsageError, Interrupted):
+        raise
+    except PointsmanError as error:
+        if alone:
+            raise
+        called = " ".join(("environment", ", ".join(each.name for each in environments), first.region or "")).strip()
+        problem = backups.Problem(function=called, what=error.what, next=error.next)
+        place = backups.place(world, asked.to)
+        return backups.Report(place=place, functions=(), fetched=0, bytes=0, known=0, problems=(problem,))
 
 
 def _verify(typed: Typed) -> int:
@@ -79,7 +131,7 @@ def _verify(typed: Typed) -> int:
 
 def _list(typed: Typed) -> int:
     world, screen = typed.world, typed.screen
-    place, rows = backups.listing(world, _store(typed), typed.asked.place)
+    place, rows, damage = backups.listing(world, _store(typed), typed.asked.place)
     if not screen.json:
         now = world.clock.now()
         screen.table(
@@ -98,10 +150,16 @@ def _list(typed: Typed) -> int:
                 for each in rows
             ],
         )
-        if not rows:
+        for each in rows:
+            if each.earlier:
+                where = f"{each.arn.name} in {each.arn.account} {each.arn.region}: earlier states"
+                screen.print(f"{where} {', '.join(each.earlier)} (`pointsman restore {each.arn.name} --as-of STATE`).")
+        for line in damage:
+            screen.warn(line)
+        if not rows and not damage:
             screen.print(f"There is no backup in {place}: `pointsman backup` makes one.")
-    screen.result({"place": place, "functions": rows})
-    return 0
+    screen.result({"place": place, "functions": rows, "damage": damage}, ok=not damage)
+    return 1 if damage else 0
 
 
 def restore(typed: Typed) -> int:
@@ -112,6 +170,7 @@ def restore(typed: Typed) -> int:
         function=asked.name_of,
         version=asked.which,
         source=asked.source or "",
+        as_of=asked.as_of or "",
         name=asked.name or "",
         role=asked.role or "",
         every=asked.every,
@@ -124,7 +183,22 @@ def restore(typed: Typed) -> int:
             screen.print(f"The restore of {forgotten.target.name} that {forgotten.by} began is forgotten.")
         screen.result({"target": str(forgotten.target), "outcome": "forgotten"})
         return 0
-    prepared = restoring.prepare(world, environment, wish, asked.place)
+    return _restore(typed, environment, wish, asked.place, agreed=asked.yes)
+
+
+def resume(typed: Typed, run: Run) -> int:
+    """An interrupted restore goes on, as it was asked for."""
+    wish, from_ = restoring.of_run(run)
+    target = FunctionArn.parse(run.request["target"])
+    environment = places.in_region(typed.world.environment_called(run.environment), target.region)
+    return _restore(typed, environment, wish, from_, agreed=True, resumes=run.id)
+
+
+def _restore(
+    typed: Typed, environment: Environment, wish: restoring.Wish, from_: str | None, *, agreed: bool, resumes: str = ""
+) -> int:
+    world, screen = typed.world, typed.screen
+    prepared = restoring.prepare(world, environment, wish, from_)
     done = prepared.told("planned" if prepared.made.steps else "unchanged")
     if not screen.json:
         what = f"version {wish.version} of " if wish.version else ""
@@ -140,9 +214,11 @@ def restore(typed: Typed) -> int:
         for note in done.notes:
             screen.print(f"  Note: {note}.")
     finishing = prepared.open is not None  # also where all is done, and only the store does not know
-    agreed = asked.yes or bool(done.steps and world.ask and world.ask("Do all this?"))
+    agreed = agreed or bool(done.steps and world.ask and world.ask("Do all this?"))
     if agreed and (done.steps or finishing):
-        done = restoring.carry_out(world, environment, prepared, asked.place)
+        done = restoring.carry_out(world, environment, prepared, from_, resumes=resumes)
+    elif resumes:
+        world.ledger.end(resumes, "done")  # nothing is left of it
     if not screen.json:
         _show(typed, done)
     screen.result(done)
@@ -162,4 +238,4 @@ def _show(typed: Typed, done: restoring.Restored) -> None:
     screen.print(f"{done.target.name} is restored; every digest is the one that was saved.")
 
 
-__all__ = ["restore", "run"]
+__all__ = ["restore", "resume", "run"]

@@ -552,6 +552,8 @@ def _resume(typed: Typed) -> int:
         typed.screen.result([])
         return 0
     what = f"{run.command} of {run.function} to {run.alias}" if run.function else survey.called(run)
+    if run.command == "restore":
+        what = f"restore of {run.request['target'].rpartition(':')[2]}"
     tell = typed.screen.say if typed.screen.json else typed.screen.show
     tell(f"resuming {what} (run {run.id} of {run.by}, begun {at(run.at)})")
     if run.command == "branch delete":
@@ -566,6 +568,10 @@ def _resume(typed: Typed) -> int:
         from pointsman.cli import prune
 
         return prune.resume(typed, run)
+    if run.command == "restore":
+        from pointsman.cli import backup
+
+        return backup.resume(typed, run)
     return told(typed, release_set.resume(typed.world, run))
 
 

@@ -644,7 +644,7 @@ def _backup(parser: Parser, shared: Parser) -> None:
     save.add_argument(
         "names", metavar="FUNCTION", nargs="*", help="of the file, or on Lambda (default: all of the file)"
     )
-    save.add_argument("--all", action="store_true", help="every function of the account and region")
+    save.add_argument("--all", action="store_true", help="every function of the accounts and regions")
     save.add_argument("--to", metavar="PLACE", help="a folder, or s3://BUCKET/PREFIX (default: `[backup] to`)")
     save.add_argument(
         "--version", dest="only", action="append", metavar="VERSION|ALIAS",
@@ -653,7 +653,7 @@ def _backup(parser: Parser, shared: Parser) -> None:
     save.add_argument(
         "--again", action="store_true", help="look once more at the policies of versions that are saved: a call each"
     )
-    _where(save)
+    _where(save, "those of all environments")
     for name, text in (
         ("verify", "read every document and hash every package; exit 1 where something is missing or damaged"),
         ("list", "what is in it"),
@@ -664,10 +664,8 @@ def _backup(parser: Parser, shared: Parser) -> None:
         _from(kind)
 
 
-def _where(parser: Parser) -> None:
-    parser.add_argument(
-        "--env", metavar="ENV", help="the environment whose account and region (default: the first of the file)"
-    )
+def _where(parser: Parser, default: str = "the first of the file") -> None:
+    parser.add_argument("--env", metavar="ENV", help=f"the environment whose account and region (default: {default})")
     parser.add_argument("--region", metavar="REGION", help="another region than its own")
 
 
@@ -693,6 +691,11 @@ def _restore(parser: Parser, _shared: Parser) -> None:
     )
     parser.add_argument(
         "--source", metavar="ACCOUNT/REGION", help="whose backup, where functions of this name are saved of several"
+    )
+    parser.add_argument(
+        "--as-of",
+        metavar="STATE",
+        help="an earlier state, such as 20261130T183100 (default: the newest that has aliases)",
     )
     parser.add_argument("--every", action="store_true", help="all saved versions, not only those that aliases serve")
     parser.add_argument("--event-sources", action="store_true", help="its event sources too, disabled")

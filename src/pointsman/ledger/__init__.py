@@ -119,7 +119,12 @@ class Run(Value, frozen=True, kw_only=True):
 
     @property
     def titles(self) -> tuple[str, ...]:
-        """What it moves: its members, or its function, as `places.title` has it where there are several regions."""
+        """What it moves: its members, or its function, as `places.title` has it where there are several regions.
+
+        A restore has its target's ARN: it is no release of that function, and overtakes none.
+        """
+        if target := self.request.get("target") if self.command == "restore" else None:
+            return (str(target),)
         region = self.request.get("region")
         return self.members or (f"{self.function} in {region}" if region else self.function,)
 
