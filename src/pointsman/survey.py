@@ -203,11 +203,10 @@ def status_of(session: Session, environments: tuple[Environment, ...]) -> Functi
     latest = session.gateway.function(name)
     if latest is None:
         session.check_account(None)  # with the wrong credentials it is no wonder that it is not there
-        what = f"there is no function {name} in {session.wire.region}"
+        what, saved = f"there is no function {name} in {session.wire.region}", _saved(session, name)
         if isinstance(session.function.provision, Existing):
-            whose = "Whoever makes it makes it there; or mend its name, or the region"
-            raise NotFound(what, next=f"{whose}{_saved(session, name)}.")
-        raise NotMade(what, next=f"`pointsman deploy --to {session.environment.name}` creates it{_saved(session, name)}.")
+            raise NotFound(what, next=f"Whoever makes it makes it there; or mend its name, or the region{saved}.")
+        raise NotMade(what, next=f"`pointsman deploy --to {session.environment.name}` creates it{saved}.")
     session.check_account(latest.arn)
     aliases = session.gateway.aliases(name)
     arn = latest.arn.unqualified
