@@ -226,12 +226,12 @@ def test_what_pointsman_deployed_keeps_the_deployments_that_a_rollback_wants(sho
 
 
 def test_a_pin_that_matches_nothing_is_told_and_one_that_was_typed_stops_the_deleting(old: Shop) -> None:
-    shown = old.ok("prune", "--function", "greeting", "--pin", "build:102", "--list")
-    assert "warning: pin build:102 matches no version of any function or layer: it keeps nothing." in shown.err
+    shown = old.ok("prune", "--function", "greeting", "--pin", "build:never-built", "--list")
+    assert "warning: pin build:never-built matches no version of any function or layer: it keeps nothing." in shown.err
 
-    refused = old.run("prune", "--function", "greeting", "--pin", "build:102", "--yes")
+    refused = old.run("prune", "--function", "greeting", "--pin", "build:never-built", "--yes")
     assert refused.code == 2
-    assert "--pin build:102 matches no version of any function or layer" in refused.err
+    assert "--pin build:never-built matches no version of any function or layer" in refused.err
     assert len(old.versions()) == 9
 
     old.ok("prune", "--function", "greeting", "--pin", "version:5", "--yes")
