@@ -125,7 +125,7 @@ def status(world: World, functions: tuple[Function, ...]) -> list[FunctionStatus
             missing = isinstance(error, NotMade) and not _was_there(session)
             if not missing:
                 errors.append(error)
-            found.append(_unread(session, group, "" if missing else error.what))
+            found.append(_unread(session, group, "" if missing else f"{error.what}. {error.next}".rstrip(". ")))
     if errors and len(errors) == len(found):
         raise errors[0]
     return _told_apart(found)

@@ -278,7 +278,7 @@ def test_status_points_to_the_backup_of_a_function_that_is_gone(shop: Shop) -> N
     answer = shop.run("status")
 
     assert answer.code == 1
-    assert "`pointsman deploy` creates it" in answer.err
+    assert "`pointsman deploy --to staging` creates it" in answer.err
     assert f"`pointsman restore {shop.name}` brings back" in answer.err
 
 
