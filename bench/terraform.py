@@ -37,11 +37,11 @@ except client.exceptions.ResourceNotFoundException:
     client.create_alias(FunctionName=name, Name="STAGE", FunctionVersion=version)
 """
 # Notes how long each run of Terraform took, so that what is left is Pointsman's own.
-TIMED = """#!/bin/sh
-began=$(date +%s.%N)
+TIMED = """#!/bin/bash
+began=$EPOCHREALTIME
 {terraform} "$@"
 code=$?
-echo "$began $(date +%s.%N) $1 $2" >> "$TIMES"
+echo "$began $EPOCHREALTIME $1 $2" >> "$TIMES"
 exit $code
 """
 

@@ -17,7 +17,6 @@ import base64
 import hashlib
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
@@ -574,6 +573,8 @@ class ReleaseSet:
         `apart` groups those that have to go one after the other. On Ctrl-C no further call is sent, those under way
         are waited for (nobody could say afterwards whether they took effect), and KeyboardInterrupt goes on its way.
         """
+
+        from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
         def one_by_one(group: Sequence[Member]) -> None:
             for member in group:

@@ -24,8 +24,6 @@ from pointsman import (
     gating,
     owners,
     places,
-    report_page,
-    reporting,
     sharing,
     story,
     synthetic,
@@ -1237,6 +1235,8 @@ def beating(ledger: Ledger, lease: Lease, every_s: float) -> Iterator[None]:
 
 def report(session: Session, there: Known) -> dict[str, Any]:
     """The rollout in short, for `--json`; its whole story is written beside the test reports, where that can be."""
+    from pointsman import report_page, reporting  # a command that moves no traffic step by step starts without
+
     told = prologue(session.ledger, there)
     for _entry, signal in signals(session.ledger, there.opened.id):
         told = story.tell(told, signal)

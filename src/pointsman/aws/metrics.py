@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
 from pointsman.aws.sending import Reply, Sender
@@ -230,6 +229,8 @@ class _Page(NamedTuple):
 
 
 def _page(reply: Reply) -> _Page:
+    from email.utils import parsedate_to_datetime  # slow to import, as a deploy should not be
+
     results = reply["MetricDataResults"]
     if any(each["StatusCode"] == "InternalError" for each in results):
         raise Ambiguous("CloudWatch met an internal error", where="GetMetricData")  # within a send: tried again
