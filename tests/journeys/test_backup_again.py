@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pointsman.errors import Ambiguous, Unreachable
-from tests.journeys.conftest import Shop
+from tests.journeys.conftest import Shop, control_runtime
 from tests.journeys.test_backup import PLACE, documents, exists, zipped
 
 FROM = ("--from", PLACE)
@@ -79,7 +79,7 @@ def test_without_a_state_that_is_taken_which_had_aliases_last(served: Shop) -> N
     role = shop.role
     code = next((shop.folder / PLACE / "packages").iterdir()).read_bytes()
     shop.aws("lambda").create_function(
-        FunctionName=shop.name, Runtime="python3.12", Role=role, Handler="index.handler", Code={"ZipFile": code}
+        FunctionName=shop.name, Runtime=control_runtime(), Role=role, Handler="index.handler", Code={"ZipFile": code}
     )
     shop.ok("backup", "--to", PLACE)
     lose(shop)
