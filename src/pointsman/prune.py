@@ -639,24 +639,20 @@ def agreed(run: Run, now: float) -> float | None:
 @contextmanager
 def _alone(world: World, run: str, pruning: Pruning) -> Iterator[None]:
     """Two at once would do no harm, only the work twice: deleting what is gone is no error."""
-    ledger, name = world.ledger, f"prune {pruning.account} {pruning.region}"
-    other = ledger.holder(name)
-    if other and rolling.is_dead(other.holder):
-        ledger.release(other)
-    lease = ledger.lease(name, rolling.holder_of(run), LEASE_S)
-    if lease is None:
-        other = ledger.holder(name)
-        raise LostRace(
-            f"another prune is at work there: {other.holder if other else 'somebody'}",
-            where=f"pruning {pruning.account} {pruning.region}",
+    place = f"{pruning.account} {pruning.region}"
+
+    def taken(by: str) -> LostRace:
+        return LostRace(
+            f"another prune is at work there: {by}",
+            where=f"pruning {place}",
             next=f"Nothing was deleted. Wait for it; one that died is replaced after {LEASE_S:g} s.",
         )
-    try:
-        with rolling.beating(ledger, lease, LEASE_S / 4):
-            yield
-    finally:
-        with suppress(LedgerError):  # it ends by itself
-            ledger.release(lease)
+
+    with (
+        rolling.alone(world.ledger, f"prune {place}", run, LEASE_S, taken) as lease,
+        rolling.beating(world.ledger, lease, LEASE_S / 4),
+    ):
+        yield
 
 
 @dataclass

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from dataclasses import replace as with_other
 from typing import Any, Literal
@@ -676,25 +676,33 @@ def ask(world: World, there: Known, what: Ask, *, why: str = "", run: str = "") 
 
 
 @contextmanager
-def _watching(session: Session, arn: FunctionArn, alias: AliasName) -> Iterator[Lease]:
-    """Nobody else acts for the alias's rollout, or begins one, meanwhile."""
-    ledger, name = session.ledger, lease_name(arn, alias)
+def alone(ledger: Ledger, name: str, run: str, seconds: float, taken: Callable[[str], LostRace]) -> Iterator[Lease]:
+    """Holds a lease; one whose holder died on this machine is taken over. Raises what `taken` makes of its holder."""
     other = ledger.holder(name)
     if other and is_dead(other.holder):
         ledger.release(other)
-    lease = ledger.lease(name, holder_of(session.run), LEASE_S)
+    lease = ledger.lease(name, holder_of(run), seconds)
     if lease is None:
         other = ledger.holder(name)
-        raise LostRace(
-            f"it is being watched already, by {other.holder if other else 'somebody'}",
-            where=f"the rollout of {alias}",
-            next=f"`pointsman rollout watch {alias}` shows it. A watcher that died is replaced after {LEASE_S:g} s.",
-        )
+        raise taken(other.holder if other else "somebody")
     try:
         yield lease
     finally:
-        with suppress(LedgerError):  # it ends by itself; what came of the rollout is the thing to tell
+        with suppress(LedgerError):  # it ends by itself; what was done is the thing to tell
             ledger.release(lease)
+
+
+def _watching(session: Session, arn: FunctionArn, alias: AliasName) -> AbstractContextManager[Lease]:
+    """Nobody else acts for the alias's rollout, or begins one, meanwhile."""
+
+    def taken(by: str) -> LostRace:
+        return LostRace(
+            f"it is being watched already, by {by}",
+            where=f"the rollout of {alias}",
+            next=f"`pointsman rollout watch {alias}` shows it. A watcher that died is replaced after {LEASE_S:g} s.",
+        )
+
+    return alone(session.ledger, lease_name(arn, alias), session.run, LEASE_S, taken)
 
 
 def again(ledger: Ledger, there: Known) -> Known:

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pointsman import report_page
 from tests import rollout_stories as stories
-from tests.dashboard import browser
+from tests.dashboard import browser, pages
 from tests.decide.test_reports_of_rollouts import nasty
 
 pytestmark = pytest.mark.skipif(browser.program() is None, reason="no Chromium; `make test` installs it")
 
 STORIES = {"bad": stories.bad, "leaking": stories.leaking, "quiet": stories.quiet, "nasty": nasty}
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Page]:
-    with browser.started(tmp_path_factory.mktemp("profile")) as chromium:
-        yield chromium.page()
 
 
 def written(folder: Path, name: str) -> Path:
@@ -34,41 +27,18 @@ def written(folder: Path, name: str) -> Path:
 def test_the_browser_has_nothing_to_complain_of_and_nothing_to_fetch(
     page: browser.Page, tmp_path: Path, name: str
 ) -> None:
-    path = written(tmp_path, name)
-
-    page.open(path, width=1280)
-
-    assert page.complaints() == []
-    assert page.requests() == [path.as_uri()]
-    assert page.evaluate("document.scripts.length") == 0
+    pages.complains_of_nothing_and_fetches_nothing(page, written(tmp_path, name))
 
 
 @pytest.mark.parametrize("name", STORIES)
 @pytest.mark.parametrize("width", [320, 400, 768, 1280])
 def test_nothing_is_wider_than_the_screen(page: browser.Page, tmp_path: Path, name: str, width: int) -> None:
-    page.open(written(tmp_path, name), width=width)
-
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    outside = page.evaluate(
-        "[...document.querySelectorAll('main *')].filter(each => !each.closest('.scroll, svg') &&"
-        " each.getBoundingClientRect().right > innerWidth + 0.5).map(each => each.outerHTML.slice(0, 80))"
-    )
-    assert outside == []
+    pages.nothing_is_wider_than_the_screen(page, written(tmp_path, name), width)
 
 
 @pytest.mark.parametrize("name", STORIES)
 def test_the_words_of_a_plot_stay_inside_it(page: browser.Page, tmp_path: Path, name: str) -> None:
-    page.open(written(tmp_path, name), width=400)
-
-    cut = page.evaluate(
-        """[...document.querySelectorAll('svg text')].filter(each => {
-            const text = each.getBoundingClientRect(), plot = each.closest('svg').getBoundingClientRect();
-            return text.left < plot.left - 0.5 || text.right > plot.right + 0.5 ||
-                text.top < plot.top - 0.5 || text.bottom > plot.bottom + 0.5;
-        }).map(each => each.textContent)"""
-    )
-    assert page.evaluate("document.querySelectorAll('svg text').length") > 10
-    assert cut == []
+    pages.words_of_plots_stay_inside(page, written(tmp_path, name), more_than=10)
 
 
 def test_words_are_readable_on_a_phone(page: browser.Page, tmp_path: Path) -> None:
@@ -81,20 +51,6 @@ def test_words_are_readable_on_a_phone(page: browser.Page, tmp_path: Path) -> No
     assert smallest >= 9
 
 
-CONTRAST = """(() => {
-    const light = text => { const [r, g, b] = text.match(/[\\d.]+/g).slice(0, 3).map(each => {
-        const part = each / 255; return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4; });
-        return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
-    const behind = each => { for (; each; each = each.parentElement) {
-        const colour = getComputedStyle(each).backgroundColor;
-        if (colour !== 'rgba(0, 0, 0, 0)') return colour; } return 'rgb(255, 255, 255)'; };
-    return Math.min(...[...document.querySelectorAll('h1, h2, p, dt, dd, th, td, summary, .pill, .keys span, svg text')]
-        .map(each => { const style = getComputedStyle(each);
-            const [a, b] = [light(each.tagName === 'text' ? style.fill : style.color), light(behind(each))];
-            return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05); }));
-})()"""
-
-
 @pytest.mark.parametrize(("scheme", "media"), [("light", "screen"), ("dark", "screen"), ("dark", "print")])
 def test_every_word_stands_out_from_what_is_behind_it(
     page: browser.Page, tmp_path: Path, scheme: str, media: str
@@ -102,7 +58,7 @@ def test_every_word_stands_out_from_what_is_behind_it(
     """WCAG 2.2, 1.4.3: 4.5 to 1. On paper too, whatever the screen's colours are."""
     page.open(written(tmp_path, "bad"), width=1000, scheme=scheme, media=media)
 
-    assert page.evaluate(CONTRAST) >= 4.5
+    assert page.evaluate(pages.CONTRAST) >= 4.5
 
 
 def test_dark_is_dark_and_paper_is_white(page: browser.Page, tmp_path: Path) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pointsman import storage_page
 from tests import storage_stories as stories
-from tests.dashboard import browser
-from tests.dashboard.test_rollout_report import CONTRAST
+from tests.dashboard import browser, pages
 
 pytestmark = pytest.mark.skipif(browser.program() is None, reason="no Chromium; `make test` installs it")
 
@@ -24,12 +22,6 @@ STORIES = {
 }
 
 
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Page]:
-    with browser.started(tmp_path_factory.mktemp("profile")) as chromium:
-        yield chromium.page()
-
-
 def written(folder: Path, name: str) -> Path:
     path = folder / "storage.html"
     path.write_text(storage_page.html(STORIES[name]()), encoding="utf-8")
@@ -40,47 +32,24 @@ def written(folder: Path, name: str) -> Path:
 def test_the_browser_has_nothing_to_complain_of_and_nothing_to_fetch(
     page: browser.Page, tmp_path: Path, name: str
 ) -> None:
-    path = written(tmp_path, name)
-
-    page.open(path, width=1280)
-
-    assert page.complaints() == []
-    assert page.requests() == [path.as_uri()]
-    assert page.evaluate("document.scripts.length") == 0
+    pages.complains_of_nothing_and_fetches_nothing(page, written(tmp_path, name))
 
 
 @pytest.mark.parametrize("name", STORIES)
 @pytest.mark.parametrize("width", [320, 400, 768, 1280])
 def test_nothing_is_wider_than_the_screen(page: browser.Page, tmp_path: Path, name: str, width: int) -> None:
-    page.open(written(tmp_path, name), width=width)
-
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    outside = page.evaluate(
-        "[...document.querySelectorAll('main *')].filter(each => !each.closest('.scroll, svg') &&"
-        " each.getBoundingClientRect().right > innerWidth + 0.5).map(each => each.outerHTML.slice(0, 80))"
-    )
-    assert outside == []
+    pages.nothing_is_wider_than_the_screen(page, written(tmp_path, name), width)
 
 
 def test_the_words_of_the_plot_stay_inside_it(page: browser.Page, tmp_path: Path) -> None:
-    page.open(written(tmp_path, "growing"), width=400)
-
-    cut = page.evaluate(
-        """[...document.querySelectorAll('svg text')].filter(each => {
-            const text = each.getBoundingClientRect(), plot = each.closest('svg').getBoundingClientRect();
-            return text.left < plot.left - 0.5 || text.right > plot.right + 0.5 ||
-                text.top < plot.top - 0.5 || text.bottom > plot.bottom + 0.5;
-        }).map(each => each.textContent)"""
-    )
-    assert page.evaluate("document.querySelectorAll('svg text').length") > 6
-    assert cut == []
+    pages.words_of_plots_stay_inside(page, written(tmp_path, "growing"), more_than=6)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_words_stand_out_from_what_is_behind_them(page: browser.Page, tmp_path: Path, scheme: str) -> None:
     page.open(written(tmp_path, "two"), width=1000, scheme=scheme)
 
-    assert page.evaluate(CONTRAST) >= 4.5
+    assert page.evaluate(pages.CONTRAST) >= 4.5
 
 
 def test_bars_are_as_long_as_what_they_stand_for(page: browser.Page, tmp_path: Path) -> None:
