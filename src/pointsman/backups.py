@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-import msgspec
 from msgspec.structs import replace
 
 from pointsman import owners
@@ -47,6 +46,7 @@ from pointsman.model import (
     Value,
     Version,
     counted,
+    few,
     from_json,
     size,
     to_json,
@@ -62,7 +62,6 @@ from pointsman.reinstating import (
     SavedSource,
     SavedVersion,
     another,
-    few,
     joined,
     made_anew,
     name_of,
@@ -225,12 +224,12 @@ def _read(vault: Vault, name: str, kind: type[T]) -> tuple[T, str] | None:
         return None
     where = f"{vault.place}/{name}"
     try:
-        schema = msgspec.json.decode(found[0], type=_Schema).schema
+        schema = from_json(found[0], _Schema).schema
         if schema != SCHEMA:
             newer = f"it is of schema {schema}, and this Pointsman reads {SCHEMA}"
             raise BackupFailed(newer, where=where, next="Use a newer Pointsman.")
         return from_json(found[0], kind), found[1]
-    except ValueError as error:  # msgspec's are, too
+    except ValueError as error:
         next_ = "Move it away: `pointsman backup` begins a new one."
         raise BackupFailed(f"it is damaged: {error}", where=where, next=next_) from error
 
@@ -387,8 +386,11 @@ def published(session: Session, arn: FunctionArn, version: Version, package: Art
         packages = {package.sha256: Path(package.path)} if package and package.path else {}
         door = world.door(session.environment, session.run, session.function.name)
         report = save(world, door, [found], session.say, packages=packages)
-    except PointsmanError as error:
-        return f"version {version} of {arn.name} is not backed up: {error.what}"
+    except Interrupted:
+        raise
+    except (PointsmanError, OSError) as error:  # a package that is gone from here, a full disk
+        what = error.what if isinstance(error, PointsmanError) else f"{error.filename}: {error.strerror}"
+        return f"version {version} of {arn.name} is not backed up: {what}"
     session.ledger.append(session.run, "kept", function=session.function.name, subject=subject, place=report.place)
     session.say(f"backed up version {version} of {arn.name} in {report.place}")
     return ""
@@ -400,9 +402,11 @@ def _listed(
     found: dict[FunctionName, list[Configuration]] = {}
     problems: list[Problem] = []
     if names is None:
-        for each in door.gateway.everything():
-            found.setdefault(each.arn.name, []).append(each)
-        return found, problems
+        every: dict[FunctionName, dict[Version, Configuration]] = {}
+        for each in door.gateway.everything():  # a page that is read while versions come may repeat one
+            every.setdefault(each.arn.name, {})[each.version] = each
+        # What has no $LATEST was deleted while it was listed.
+        return {name: [*them.values()] for name, them in every.items() if LATEST in them}, problems
     for name in names:
         try:
             found[name] = door.gateway.listing(name, configuration)
@@ -614,8 +618,10 @@ class _Work:
 
         unread: dict[CodeSha256, PointsmanError] = {}
         found |= self._each("images", [*asked], one, unread)
-        for sha256, error in unread.items():
-            failed.setdefault(asked[sha256].arn.name, error)
+        for name, versions in wanted.items():  # several functions may run one image
+            for each in versions:
+                if each.sha256 in unread:
+                    failed.setdefault(name, unread[each.sha256])
         return found
 
     # What a function is beside its code
@@ -706,11 +712,11 @@ class _Work:
             found = document(self.vault, name)
             before = found[0] if found else None
             told = _earlier(before, now, there) if before else ""
-            if before and another(before, listed):
-                told = self._set_aside(name, before)
-                before = None
-            whole = joined(before, now, there)
             try:
+                if before and another(before, listed):
+                    told = self._set_aside(name, before)
+                    before = None
+                whole = joined(before, now, there)
                 self.vault.replace(name, to_json(whole), found[1] if found else None)
             except Changed:
                 continue  # another backup was faster: what it wrote is joined, too

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Event
 from typing import Any, TypeVar
@@ -135,13 +135,13 @@ class SavedPruning(Value, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Planned:
-    """A pruning with what it was decided on. `allowed`: of these alone something may go (None: as decided)."""
+    """A pruning with what it was decided on, and what stays after all of an earlier one."""
 
     pruning: Pruning
     fleet: Fleet
     spared: tuple[Spared, ...] = ()
 
-    @property
+    @cached_property
     def members(self) -> dict[str, Member]:
         return {str(each.name): each for each in self.fleet.members}
 
@@ -459,7 +459,7 @@ class _Look:
                 unseen = (_unread(f"layer {layer.name}", error, layers=(layer.name,)),)
                 if dates and not self.policy.leaves_out(layer.name):
                     self.blind += unseen
-            unseen = (*unseen, *(each for each in looked.unseen if each.source == "CloudFormation"))
+            unseen = (*unseen, *(each for each in looked.unseen if each.skip == "cloudformation"))
             held = LayerHeld(name=layer.name, arn=layer.arn, made=dates, used=mine, unseen=unseen)
             made.append(retention.decide_layer(held, self.policy, self.fleet.at))
         return tuple(made)
@@ -650,7 +650,7 @@ def _alone(world: World, run: str, pruning: Pruning) -> Iterator[None]:
 
     with (
         rolling.alone(world.ledger, f"prune {place}", run, LEASE_S, taken) as lease,
-        rolling.beating(world.ledger, lease, LEASE_S / 4),
+        rolling.beating(world.ledger, lease, LEASE_S / 4, LEASE_S),
     ):
         yield
 

@@ -267,7 +267,8 @@ def _called_with(text: str) -> Iterator[tuple[str, str | None]]:
                     left += several
                 case str() as inner if "Qualifier" in inner and inner.lstrip().startswith(("{", "[")):
                     yield from _called_with(inner)
-        return
+        if part is text:  # it was one document; else each of its lines may be one
+            return
 
 
 def environments(settings: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[Document]:

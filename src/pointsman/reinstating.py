@@ -7,7 +7,7 @@ interruption or a lost answer, and goes on from there.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeAlias, assert_never
 
@@ -28,6 +28,7 @@ from pointsman.model import (
     Value,
     Version,
     counted,
+    few,
     size,
 )
 
@@ -284,10 +285,6 @@ def choose(saved_: Iterable[Document], as_of: str = "") -> tuple[Document, tuple
         if more := [one for one in belongings(each) if one not in has]:
             notes.append(f"as of {each.stamp} it also had {few(more)}: `--as-of {each.stamp}` brings that back")
     return taken, tuple(notes)
-
-
-def few(names: Sequence[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 def joined(before: Document | None, now: Document, there: Collection[Version]) -> Document:
@@ -705,8 +702,7 @@ def _anew(
         steps.append(CreateFunction(version=first, tags=tags, description=description))
         at = first, settings
     else:
-        there = next((each for each in ends if _is(function, *each)), None)
-        at = there
+        at = next((each for each in ends if _is(function, *each)), None)
     for each, settings in pending:
         if at is None or not _alike(at, (each, settings)):
             steps.append(BringLatest(version=each))
@@ -973,7 +969,6 @@ __all__ = [
     "choose",
     "chosen",
     "describe",
-    "few",
     "joined",
     "like",
     "made_anew",

@@ -22,6 +22,7 @@ from pointsman.aws.gateway import Gateway, Package
 from pointsman.aws.identity import partition
 from pointsman.config import Direct, Environment, Existing
 from pointsman.errors import (
+    AccessDenied,
     Ambiguous,
     BackupFailed,
     Conflict,
@@ -92,7 +93,7 @@ from pointsman.world import Door, World
 
 COMMAND = "restore"  # as the ledger has it
 _STAMP = re.compile(r"\d{8}T\d{6}")
-_IN_A_REQUEST = 50_000_000  # bytes of a zip; larger ones go by way of S3
+_IN_A_REQUEST = 50 << 20  # bytes of a zip; larger ones go by way of S3
 _ATTEMPTS = 5
 _LIKELY = 20  # versions of a layer that are worth a call each, to find one with the same content
 
@@ -170,12 +171,7 @@ def prepare(world: World, environment: Environment, wish: Wish, from_: str | Non
     backups.must_be_account(environment, account)
     here = f"{account}/{door.wire.region}"
     name = _name(world, environment, wish.function)
-    target = FunctionArn(
-        account=account,
-        region=door.wire.region,
-        name=FunctionName(wish.name or name),
-        partition=partition(door.wire.region),
-    )
+    target = _target(door, account, wish.name or name)
     _must_be_role(wish.role, target)
     found = backups.begun(vault, target)
     open_ = found[0] if found and not found[0].done else None
@@ -307,10 +303,9 @@ def carry_out(
             done = restore.carry_out()
     except BaseException as error:
         if prepared.open or (restore and restore.began):
-            what = error.what if isinstance(error, PointsmanError) else "interrupted"
-            world.ledger.end(run, "failed", what)
+            world.end_badly(run, error, outcome="failed")
         else:  # nothing was changed, and there is nothing to go on with
-            world.ledger.end(run, "refused", error.what if isinstance(error, PointsmanError) else "interrupted")
+            world.end_badly(run, error, outcome="refused")
         raise
     _settle(world, prepared.target, but=run)
     world.ledger.end(run, "done")
@@ -335,15 +330,28 @@ def forget(world: World, environment: Environment, wish: Wish, from_: str | None
     run = world.run_id()
     door = world.door(environment)
     vault = backups.opened(world, environment, from_, run, option="--from")
-    name = FunctionName(wish.name or _name(world, environment, wish.function))
-    target = FunctionArn(account=door.gateway.caller_account(), region=door.wire.region, name=name)
+    target = _target(door, door.gateway.caller_account(), wish.name or _name(world, environment, wish.function))
     found = backups.begun(vault, target)
     if found is None or found[0].done:
         _settle(world, target)
-        raise NotFound(f"no restore of {name} was interrupted", next="There is nothing to forget.")
-    vault.replace(name_of(target, "restores"), to_json(replace(found[0], done=True)), found[1])
+        raise NotFound(f"no restore of {target.name} was interrupted", next="There is nothing to forget.")
+    try:
+        vault.replace(name_of(target, "restores"), to_json(replace(found[0], done=True)), found[1])
+    except Changed as error:
+        raise LostRace(
+            f"the restore of {target.name} went on just now", next="Look at it again before it is forgotten."
+        ) from error
     _settle(world, target)
     return found[0]
+
+
+def _target(door: Door, account: str, name: str) -> FunctionArn:
+    try:
+        called = FunctionName(name)
+    except ValueError as error:
+        raise UsageError(str(error), where="--name") from error
+    region = door.wire.region
+    return FunctionArn(account=account, region=region, name=called, partition=partition(region))
 
 
 # Looking
@@ -428,7 +436,7 @@ def _layers(gateway: Gateway, document: Document, target: FunctionArn, asked: As
 def _usable(gateway: Gateway, layer: SavedLayer) -> bool:
     try:
         there = gateway.layer_version(layer.arn)
-    except PointsmanError:
+    except AccessDenied:  # another account's
         return False
     return there is not None and layer.sha256 in (None, there.sha256)
 
@@ -533,11 +541,12 @@ class _Restore:
         """Write down what is begun. Of a function that is there `$LATEST` is kept first, for it is lent."""
         found = backups.begun(self.vault, self.prepared.target)
         self.mark = found[1] if found else None
-        if self.prepared.open is not None:
-            if found is None or found[0] != self.prepared.open:
-                raise self._overtaken("another restore of it went on")
-            self.open = found[0]
-            self.mapping |= self.open.mapping
+        there = found[0] if found and not found[0].done else None
+        if there != self.prepared.open:  # since it was looked at: somebody may have sat at the question for long
+            raise self._overtaken("another restore of it went on")
+        if there is not None:
+            self.open = there
+            self.mapping |= there.mapping
             return
         was, newest = None, None
         present = self.gateway.function(self.name)
@@ -592,7 +601,9 @@ class _Restore:
         except Changed as error:
             raise self._overtaken("another restore of it was begun") from error
         found = self.vault.read(name)
-        self.mark = found[1] if found else None
+        if found is None or found[0] != content:
+            raise self._overtaken("another restore of it went on")
+        self.mark = found[1]
 
     def _stand_in(self) -> None:
         """A role that a rehearsal lacks."""

@@ -206,7 +206,10 @@ def decide(member: Member, known: Known, policy: Policy, now: float) -> Retained
     size = member.latest.code_size
     decisions.append(Decision(version=LATEST, action="keep", rule="latest", reason=unpublished, size=size))
     return Retained(
-        name=name, arn=str(member.arn), decisions=tuple(decisions), notes=_notes(known, any(_doomed(decisions)))
+        name=name,
+        arn=str(member.arn),
+        decisions=tuple(decisions),
+        notes=_notes(known, any(each.action == "delete" for each in decisions)),
     )
 
 
@@ -235,10 +238,6 @@ def idle_globs(policy: Policy, names: Iterable[str]) -> tuple[str, ...]:
     there = tuple(names)
     globs = dict.fromkeys((*policy.only, *policy.but))
     return tuple(glob for glob in globs if not any(fnmatchcase(name, glob) for name in there))
-
-
-def _doomed(decisions: Iterable[Decision]) -> Iterable[Decision]:
-    return (each for each in decisions if each.action == "delete")
 
 
 def _wanted(known: Known, policy: Policy) -> Iterable[tuple[str, Version, int]]:

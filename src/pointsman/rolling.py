@@ -1212,9 +1212,9 @@ def _buckets(
         )
 
 
-def _renewed(ledger: Ledger, lease: Lease) -> Lease | None:
-    """The lease, for longer; None where another watcher had it meanwhile, though it may be free by now."""
-    renewed = ledger.lease(lease.name, lease.holder, LEASE_S)
+def _renewed(ledger: Ledger, lease: Lease, seconds: float = LEASE_S) -> Lease | None:
+    """The lease, for so long again; None where another watcher had it meanwhile, though it may be free by now."""
+    renewed = ledger.lease(lease.name, lease.holder, seconds)
     if renewed and renewed.token != lease.token:
         ledger.release(renewed)
         return None
@@ -1222,14 +1222,17 @@ def _renewed(ledger: Ledger, lease: Lease) -> Lease | None:
 
 
 @contextmanager
-def beating(ledger: Ledger, lease: Lease, every_s: float) -> Iterator[None]:
-    """Renews a lease from beside, in real time. One that was lost meanwhile stays lost: it is for `hold` to find."""
+def beating(ledger: Ledger, lease: Lease, every_s: float, seconds: float = LEASE_S) -> Iterator[None]:
+    """Renews a lease from beside, in real time, each time for so long.
+
+    One that was lost meanwhile stays lost: it is for `hold` to find.
+    """
     done = threading.Event()
 
     def beat() -> None:
         while not done.wait(every_s):
             with suppress(LedgerError):
-                if not _renewed(ledger, lease):
+                if not _renewed(ledger, lease, seconds):
                     return
 
     thread = threading.Thread(target=beat, daemon=True)

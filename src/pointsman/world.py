@@ -645,9 +645,11 @@ class World:
             next=f"Nothing was changed. {refusal.next} `--outside-window` moves now, under your name.",
         )
 
-    def end_badly(self, run: str, error: BaseException) -> None:
-        """The run's end by an error: what kind of end it was, and why."""
+    def end_badly(self, run: str, error: BaseException, *, outcome: str = "") -> None:
+        """The run's end by an error: what kind of end it was (unless told), and why."""
         match error:
+            case _ if outcome:
+                pass
             case GateRefused() | UsageError():
                 outcome = "refused"
             case LostRace():

@@ -56,6 +56,7 @@ _BY_CODE: Mapping[str, type[errors.AwsError]] = {
     **dict.fromkeys(
         (
             *("ResourceNotFoundException", "NoSuchBucket", "NoSuchKey", "ChangeSetNotFound"),
+            "StateMachineDoesNotExist",
             *("ChangeSetNotFoundException", "RepositoryNotFoundException", "TableNotFoundException"),
         ),
         errors.NotFound,

@@ -178,10 +178,9 @@ def _show(typed: Typed, made: Planned) -> None:
         screen.warn(f"{unseen.source} could not be looked up ({unseen.why}): {unseen.holds}.{way_out}")
     for note in pruning.notes:
         screen.print(f"  Note: {note}.")
-    notes = Counter(note for each in pruning.functions for note in each.notes)
-    for note, times in notes.items():
+    for note in dict.fromkeys(note for each in pruning.functions for note in each.notes):
         names = few(each.name for each in pruning.functions if note in each.notes)
-        screen.print(f"  Note: {names}: {note}." if times else "")
+        screen.print(f"  Note: {names}: {note}.")
 
 
 def _show_table(typed: Typed, pruning: Pruning) -> None:

@@ -18,6 +18,12 @@ from pointsman.vault import Changed, Item
 _PIECE = 1 << 20
 
 
+def _must_be_gone(error: OSError) -> None:
+    """A folder that may not be read is not an empty one."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
 class Folder:
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -25,7 +31,7 @@ class Folder:
 
     def items(self, under: str) -> Iterator[Item]:
         with self._told():
-            for folder, folders, files in os.walk(self.root / under):
+            for folder, folders, files in os.walk(self.root / under, onerror=_must_be_gone):
                 folders.sort()
                 for file in sorted(files):
                     path = Path(folder, file)
