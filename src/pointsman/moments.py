@@ -23,7 +23,10 @@ def moment(text: str, *, now: float, zone: tzinfo | None = None, end: bool = Fal
     """
     said = text.strip()
     if found := _AGO.fullmatch(said):
-        return now - float(found[1]) * _UNITS[found[2]]
+        ago = float(found[1]) * _UNITS[found[2]]
+        if ago > now:
+            raise ValueError(f"{text!r} is longer ago than 1970")
+        return now - ago
     if found := _CLOCK.fullmatch(said):
         return _last(time(int(found[1]), int(found[2]), int(found[3] or 0)), now, zone)
     today = datetime.fromtimestamp(now, zone).date()
@@ -37,15 +40,17 @@ def moment(text: str, *, now: float, zone: tzinfo | None = None, end: bool = Fal
     if re.fullmatch(r"\d{4}-\d\d-\d\d", said):
         try:
             return _day(date.fromisoformat(said), zone, end)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise ValueError(f"{text!r} is no date: {error}") from error
     if not re.match(r"\d{4}-\d\d-\d\d[T ]", said):
         raise ValueError(f"{text!r} is not a time. Times look like {SHAPES}")
     try:
         given = datetime.fromisoformat(said)
-    except ValueError as error:
+        return given.timestamp() if given.tzinfo else _exact(given, zone, text)
+    except OverflowError as error:
         raise ValueError(f"{text!r} is no date and time: {error}") from error
-    return given.timestamp() if given.tzinfo else _exact(given, zone, text)
+    except ValueError as error:
+        raise ValueError(str(error) if text in str(error) else f"{text!r} is no date and time: {error}") from error
 
 
 def _stamp(naive: datetime, zone: tzinfo | None) -> float:

@@ -11,13 +11,14 @@ from threading import Event
 from msgspec.structs import replace
 
 from pointsman import inventory, survey
+from pointsman import places as located
 from pointsman.config import Environment
-from pointsman.errors import AccountMismatch, PointsmanError
+from pointsman.errors import AccountMismatch, AwsError, PointsmanError
 from pointsman.fleet import Fleet
 from pointsman.ledger import Ledger
 from pointsman.model import Move, Value
 from pointsman.standing import Known, Standing, apart, lost, standings
-from pointsman.world import Door, World, account_of
+from pointsman.world import Door, World
 
 
 class Place(Value, frozen=True, kw_only=True):
@@ -113,10 +114,13 @@ def places_of(world: World) -> list[tuple[Door, tuple[Environment, ...]]]:
     for door, _ in doors.values():
         regions[door.wire.region] += 1
     found: dict[tuple[str, str], tuple[Door, list[Environment]]] = {}
-    for door, environments in doors.values():
-        account = door.environment.account or account_of(door.environment.role_arn)
+    for number, (door, environments) in enumerate(doors.values()):
+        account = located.account(door.environment)
         if not account and regions[door.wire.region] > 1:
-            account = door.gateway.caller_account()
+            try:
+                account = door.gateway.caller_account()
+            except AwsError:  # a place by itself: whoever reads it is told why not
+                account = f"unknown {number}"
         found.setdefault((account, door.wire.region), (door, []))[1].extend(environments)
     return [(door, tuple(environments)) for door, environments in found.values()]
 
@@ -146,7 +150,7 @@ def _place(
     names = tuple(each.name for each in environments)
     if isinstance(fleet, PointsmanError):
         error = f"{fleet.where}: {fleet.what}" if fleet.where else fleet.what
-        account = door.environment.account or ""
+        account = located.account(door.environment)
         return Place(account=account, region=door.wire.region, environments=names, error=error)
     known = replace(known, rollouts=_rollouts(world.ledger, fleet, known), runs=_runs(world, fleet, known))
     return Place(

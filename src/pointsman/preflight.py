@@ -40,16 +40,12 @@ def check(session: Session, made: Artifact) -> None:
 
 
 def check_there(session: Session, wanted: Wanted, seen: Seen, made: Plan) -> None:
-    """What only a look at AWS tells: others' layers, and whether the function is yet to be created."""
-    function, runtime = session.function, session.function.runtime
+    """What only a look at AWS tells: how others' layers fit, and code of a function that somebody else made."""
+    function = session.function
     if not any(isinstance(step, CreateFunction | UpdateCode | UpdateConfiguration) for step in made.steps):
         return
     if seen.function and wanted.settings is None and seen.stack == "same" and not wanted.artifact.image:
         checks.refuse(checks.native(wanted.artifact, seen.function.settings.get("Architectures", ["x86_64"])[0]))
-    if runtime and seen.function is None and wanted.settings and not session.world.local:
-        judged = runtimes.judge(runtime, session.world.clock.now())
-        if judged.verdict == "no_create":
-            session.warnings.append(f"function.{function.name}.runtime: {judged.what}. {judged.next}")
     ours = {each.name for each in wanted.artifact.layers}
     named = (wanted.settings or {}).get("Layers", ())
     found = layers.others(session, [each for each in named if each[:4] == "arn:" and each.split(":")[-2] not in ours])

@@ -11,9 +11,9 @@ from msgspec.structs import replace
 from pointsman import owners, traces
 from pointsman.branches import told
 from pointsman.config import Function
-from pointsman.errors import AccessDenied, AwsError, LedgerError, NotFound, UsageError
+from pointsman.errors import AccessDenied, AwsError, LedgerError, NotFound, PointsmanError, UsageError
 from pointsman.ledger import Entry
-from pointsman.model import Alias, BuildId, Configuration, Move, Trace, Value, counted
+from pointsman.model import Alias, BuildId, Configuration, FunctionArn, Move, Trace, Value, counted
 from pointsman.progress import Course
 from pointsman.survey import places
 from pointsman.world import Session, World
@@ -56,6 +56,7 @@ def rebuild(world: World, functions: tuple[Function, ...]) -> Rebuilt:
     entries: list[Entry] = []
     trails: dict[int, tuple[Trace, ...] | None] = {}  # by the connection: of one account and region
     notes: list[str] = []
+    written: set[FunctionArn] = set()
     versions = aliases = moves = 0
     asked = [(function, session) for function in functions for session, _environments in places(world, function)]
     for number, (function, session) in enumerate(asked, 1):
@@ -70,12 +71,21 @@ def rebuild(world: World, functions: tuple[Function, ...]) -> Rebuilt:
         except NotFound as error:  # it was never deployed there: the other places still tell
             notes.append(f"{where} is not there: {error.what}")
             continue
+        except PointsmanError as error:
+            if aside:
+                error.add_note(f"The old ledger is kept as {aside}.")
+            raise
+        if there:
+            session.check_account(there[0].arn)
+            if there[0].arn.unqualified in written:  # other credentials reach the same
+                continue
+            written.add(there[0].arn.unqualified)
         found = _entries(run, now, there, serving, trails[id(session.wire)] or ())
         moves += sum(each.kind == "moved" and each.at < now for each in found)
         entries += found
         versions, aliases = versions + len(there), aliases + len(serving)
     entries.sort(key=lambda each: each.at)
-    world.ledger.add(replace(each, seq=number) for number, each in enumerate(entries, 1))
+    world.ledger.add(entries)
     sources = ("Lambda", *(["CloudTrail"] if any(each is not None for each in trails.values()) else []))
     world.ledger.append(run, "rebuilt", versions=versions, aliases=aliases, sources=sources, by=world.actor.by)
     world.ledger.flush()

@@ -460,8 +460,11 @@ def _files(world: World, one: Configuration, other: Configuration) -> dict[str, 
         path = _artifact(folder, each.sha256)
         if path is None:
             return None
-        with zipfile.ZipFile(path) as archive:
-            contents.append({info.filename: info.CRC for info in archive.infolist()})
+        try:
+            with zipfile.ZipFile(path) as archive:
+                contents.append({info.filename: info.CRC for info in archive.infolist()})
+        except (OSError, zipfile.BadZipFile):
+            return None
     before, after = contents
     changed: dict[str, str] = {}
     for name in sorted({*before, *after}):

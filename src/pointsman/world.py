@@ -260,7 +260,7 @@ class World:
             profile=None if self.local else kept.profile,
             role_arn=None if self.local else kept.role_arn,
             actor=self.actor.by,
-            timeout=float(self.environ.get("POINTSMAN_CALL_TIMEOUT", "60")),
+            timeout=call_timeout(self.environ),
         )
         count = Count(self.wrap(wire), time.perf_counter)
         count.calls = self.ledger_calls
@@ -306,7 +306,9 @@ class World:
     ) -> World:
         """The same world for one of several threads: one ledger, one budget of calls, but a voice of its own."""
         _ = self.ledger  # opened now, by one
-        return replace(self, say=say, echo=echo, halted=halted, watched=None)
+        made = replace(self, say=say, echo=echo, halted=halted, watched=None)
+        made.actor = self.actor  # asked of git once; tests may have written into the tree since
+        return made
 
     def refresh(self) -> None:
         """Learn what others wrote into the ledger, every few seconds at most: of a team's it is a paid read."""
@@ -355,20 +357,27 @@ class World:
         return self.environment(run.environment, str(run.request.get("region") or ""))
 
     def everywhere(self) -> tuple[Environment, ...]:
-        """Every environment of the file in each of its regions; with `--region`, in that one."""
+        """Every environment of the file in each of its regions; with `--region`, in that one.
+
+        Raises UsageError where there is none.
+        """
         region = self.options.region
-        found = (place for each in self.project.environments.values() for place in places.each(each))
+        found = tuple(place for each in self.project.environments.values() for place in places.each(each))
+        if not found:
+            raise _no_environment()
         if not region:
-            return tuple(found)
-        return tuple(places.in_region(each, region) for each in found if each.region in (None, region))
+            return found
+        there = tuple(places.in_region(each, region) for each in found if each.region in (None, region))
+        if not there:
+            named = ", ".join(dict.fromkeys(each.region or "" for each in found))
+            raise UsageError(f"no environment is in {region}", where="--region", next=f"They are in {named}.")
+        return there
 
     def environment_called(self, to: str | None) -> Environment:
         """The same with all its regions, whatever was asked for."""
         environments = self.project.environments
         if not environments:
-            raise UsageError(
-                "pointsman.toml declares no environment", next='Add [environment.staging] alias = "STAGE".'
-            )
+            raise _no_environment()
         if to is None:
             return next(iter(environments.values()))
         if to.startswith("branch:") or pull_request(to):
@@ -456,8 +465,7 @@ class World:
         identity = self.identity(environment)
         key = (region, id(identity))
         if key not in self._wires:
-            timeout = float(self.environ.get("POINTSMAN_CALL_TIMEOUT", "60"))
-            wire = Wire(region=region, timeout=timeout, identity=identity)
+            wire = Wire(region=region, timeout=call_timeout(self.environ), identity=identity)
             count = Count(self.wrap(wire), time.perf_counter)
             count.calls = self.calls
             account = places.account(environment) or (places.REHEARSED if self.local else "")
@@ -483,14 +491,21 @@ class World:
             )
         key = (profile, repr(role))
         if key not in self._identities:
-            timeout = float(self.environ.get("POINTSMAN_CALL_TIMEOUT", "60"))
             self._identities[key] = Identity(
-                profile=profile, role=role, actor=self.actor.by, code=self._mfa_code, timeout=timeout
+                profile=profile,
+                role=role,
+                actor=self.actor.by,
+                code=self._mfa_code,
+                timeout=call_timeout(self.environ),
             )
         return self._identities[key]
 
     def _mfa_code(self, device: str) -> str:
         """The one that was given; once that is used, and where there is a person, the one they read off it now."""
+        with self.turns.take("MFA code"):  # two roles may be signed in to side by side
+            return self._next_code(device)
+
+    def _next_code(self, device: str) -> str:
         given = self.options.mfa or self.environ.get("POINTSMAN_MFA_CODE", "")
         if given and given not in self._codes:
             self._codes.append(given)
@@ -800,13 +815,30 @@ def unknown(what: str, name: str, there: object, whose: str) -> UnknownTarget:
     return UnknownTarget(f"there is no {what} {name}", next=f"{whose}{' (nearest)' if near else ''}: {listed}.")
 
 
-_LOCAL = "123456789012"
-
-
 def _local_role(environment: Environment) -> str | None:
     """The local AWS keeps an account's state apart by whom one acts as: its own account needs no role."""
     account = environment.account
-    return f"arn:aws:iam::{account}:role/pointsman" if account and account != _LOCAL else None
+    return f"arn:aws:iam::{account}:role/pointsman" if account and account != places.REHEARSED else None
+
+
+def _no_environment() -> UsageError:
+    return UsageError("pointsman.toml declares no environment", next='Add [environment.staging] alias = "STAGE".')
+
+
+def call_timeout(environ: Mapping[str, str]) -> float:
+    """How long an answer may take, in seconds. Raises UsageError for what is no number."""
+    given = environ.get("POINTSMAN_CALL_TIMEOUT", "60")
+    try:
+        found = float(given)
+    except ValueError:
+        found = 0.0
+    if not 0 < found < float("inf"):
+        raise UsageError(
+            f"{given!r} is not a number of seconds above 0",
+            where="POINTSMAN_CALL_TIMEOUT",
+            next="Leave it out for 60.",
+        )
+    return found
 
 
 def calls_per_second(environ: Mapping[str, str]) -> float:
@@ -823,11 +855,6 @@ def calls_per_second(environ: Mapping[str, str]) -> float:
             next=f"Leave it out for {LAMBDA:g}, which AWS allows; less leaves room for others.",
         )
     return found
-
-
-def account_of(role_arn: str | None) -> str:
-    """The account that a role is in, "" where there is no role."""
-    return role_arn.split(":")[4] if role_arn and role_arn.count(":") >= 5 else ""
 
 
 def actor(environ: Mapping[str, str], root: Path) -> Actor:

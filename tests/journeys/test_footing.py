@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -348,15 +346,16 @@ def test_nothing_provisioned_costs_one_read(rolling: Rolling) -> None:
 # SnapStart
 
 
-@pytest.mark.skipif(
-    sys.version_info < (3, 12) and shutil.which("python3.12") is None,
-    reason="AWS makes snapshots of Python 3.12 and newer, and this machine has none to run",
-)
 def test_a_version_whose_snapshot_is_being_made_is_waited_for(rolling: Rolling, local_aws: control.Running) -> None:
     name, asked = rolling.shop.name, list[str]()
-    rolling.client.update_function_configuration(
-        FunctionName=name, Runtime="python3.12", SnapStart={"ApplyOn": "PublishedVersions"}
-    )
+    try:
+        rolling.client.update_function_configuration(
+            FunctionName=name, Runtime="python3.12", SnapStart={"ApplyOn": "PublishedVersions"}
+        )
+    except rolling.client.exceptions.InvalidParameterValueException as error:
+        if "this machine cannot run it" not in str(error):
+            raise
+        pytest.skip("AWS makes snapshots of Python 3.12 and newer, and this machine has none to run")
     rolling.client.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
     with held(local_aws, "PublishVersion"):
         version = Version(rolling.client.publish_version(FunctionName=name)["Version"])

@@ -153,7 +153,7 @@ def inspect(path: Path, function: str) -> Artifact:
                 raise refuse(f"is damaged: {broken} does not have its checksum")
     except FileNotFoundError as error:
         raise BuildFailed(f"there is no {path}") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, ValueError) as error:
         raise refuse(f"is not a zip that can be read: {error}") from error
     return Artifact(
         function=function,
@@ -244,8 +244,9 @@ def _pack(function: str, out: Path, members: list[Member], note: Note | None) ->
             with Path(note.made.path).open("rb") as file:
                 return _pack_beside(function, out, members, note, file)
         except (NotAsNoted, FileNotFoundError):  # damaged, or forgotten by another build meanwhile
-            with contextlib.suppress(OSError):
-                Path(note.made.path).unlink()
+            for suffix in (".zip", ".note", ".about"):
+                with contextlib.suppress(OSError):
+                    Path(note.made.path).with_suffix(suffix).unlink()
     return _pack_beside(function, out, members, None, None)
 
 
@@ -347,7 +348,7 @@ def _keep(function: str, out: Path, part: Path, written: Written) -> Artifact:
 def _forget_oldest(folder: Path, function: str, newest: Path) -> None:
     import re
 
-    mine = re.compile(rf"{re.escape(function)}-[0-9a-f]{{16}}.zip")
+    mine = re.compile(rf"{re.escape(function)}-[0-9a-f]{{16}}\.zip")
     kept = [each for each in folder.iterdir() if mine.fullmatch(each.name) and each != newest]
     for old in sorted(kept, key=_modified, reverse=True)[KEPT - 1 :]:
         old.unlink(missing_ok=True)

@@ -341,7 +341,7 @@ def _foreign(content: _Content, files: Files, architectures: Sequence[str], wher
         made_for = _made_for(content.read(name, 20), name)
         if made_for and any(made_for != each for each in architectures):
             parts = [each for each in name.split("/") if each not in ("python", "nodejs", "node_modules")]
-            found[made_for][parts[0]].append(name)
+            found[made_for][next(iter(parts), name)].append(name)
     wanted = " and ".join(architectures)
     return [
         Problem(

@@ -22,7 +22,11 @@ from pointsman.artifact.tools import Installed, Tools, copy, digest, machine, mi
 from pointsman.errors import BuildFailed
 
 SECTIONS = ("dependencies", "optionalDependencies", "peerDependencies")
-DECIDES = (*SECTIONS, "devDependencies", "overrides", "resolutions", "workspaces", "packageManager", "pnpm", "name")
+DECIDES = (
+    *SECTIONS,
+    *("devDependencies", "overrides", "resolutions", "workspaces", "packageManager", "pnpm", "name"),
+    *("peerDependenciesMeta", "dependenciesMeta", "bundleDependencies", "bundledDependencies"),
+)
 LOCKS = {  # npm prefers its two in this order
     "npm-shrinkwrap.json": "npm",
     "package-lock.json": "npm",
@@ -116,10 +120,20 @@ def _globs(folder: Path) -> list[str]:
     globs = said.get("packages", []) if isinstance(said, dict) else said
     file = folder / "pnpm-workspace.yaml"
     if not globs and file.is_file():
-        import yaml
-
-        globs = (yaml.safe_load(file.read_text()) or {}).get("packages") or []
+        globs = _yaml(file).get("packages") or []
     return [str(each).removeprefix("./").rstrip("/") for each in globs]
+
+
+def _yaml(file: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        found = yaml.safe_load(file.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BuildFailed(f"it is no YAML that can be read: {error}", where=str(file)) from error
+    if not isinstance(found, dict | None):
+        raise BuildFailed("it is no table of settings", where=str(file))
+    return found or {}
 
 
 def _members(top: Path, globs: list[str]) -> list[Path]:
@@ -185,7 +199,11 @@ def _by_npm(
         return _made(tree, development=development)
 
     decides = {key: manifest[key] for key in DECIDES if key in manifest and key != "name"}
-    key = [decides, files, [digest(path) for path in local], _platform(tools, architecture, development=development)]
+    # A local package's own lock is none of its sources, and decides what it brings.
+    theirs = [path / name for path in local if path.is_dir() for name in (*LOCKS, ".npmrc")]
+    locks = [each.read_text() for each in theirs if each.is_file()]
+    platform = _platform(tools, architecture, development=development)
+    key = [decides, files, [digest(path) for path in local], *([locks] if locks else []), platform]
     return once(tools, "node", key, make)
 
 
@@ -374,7 +392,7 @@ def _pnpm(project: Path, manager: list[str], architecture: str, *, development: 
         if file.is_file():  # where pnpm reads it since release 10
             import yaml
 
-            settings = yaml.safe_load(file.read_text()) or {}
+            settings = _yaml(file)
             file.write_text(yaml.safe_dump({**settings, "supportedArchitectures": wanted}))
         manifest = json.loads((project / "package.json").read_text()) if (project / "package.json").is_file() else {}
         manifest["pnpm"] = {**manifest.get("pnpm", {}), "supportedArchitectures": wanted}
@@ -400,7 +418,7 @@ def _yarn(
     import yaml
 
     file = project / ".yarnrc.yml"
-    settings = (yaml.safe_load(file.read_text()) if file.is_file() else None) or {}
+    settings = _yaml(file) if file.is_file() else {}
     if not development:
         cpu = machine(architecture, "x64", "arm64")
         settings["supportedArchitectures"] = {"os": ["linux"], "cpu": [cpu], "libc": ["glibc"]}

@@ -231,9 +231,12 @@ def _from_files(file: Path, source: Path, above: tuple[Path, ...] = ()) -> Wante
     if file in above:
         return Wanted(file.name, [], [])
     try:
-        text = file.read_text()
+        text = file.read_text("utf-8-sig")  # Windows editors put a mark in front
     except OSError as error:
         raise BuildFailed(f"{file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        next_ = "Save it as UTF-8: PowerShell's > writes UTF-16."
+        raise BuildFailed(f"{file} is not UTF-8 text", next=next_) from error
     return _read(text, file.name, source, file, above)
 
 

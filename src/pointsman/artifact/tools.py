@@ -6,10 +6,12 @@ complete: an interrupted install leaves nothing that could be taken for a set, a
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -78,9 +80,12 @@ def _entry(entry: Path) -> Installed | None:
     try:
         os.utime(entry)  # used: not to be forgotten now
         about = json.loads((entry / "about.json").read_bytes())
+        return Installed(entry / "tree", about["packages"])
     except FileNotFoundError:
         return None
-    return Installed(entry / "tree", about["packages"])
+    except (ValueError, LookupError, TypeError):  # half written, when the machine went down: made anew
+        entry.rename(entry.with_name(f".gone-{entry.name}-{os.urandom(4).hex()}"))
+        return None
 
 
 def _size(folder: Path) -> int:
@@ -104,7 +109,7 @@ def _forget_oldest(tools: Tools, newest: Path) -> None:
                 gone += [each] if now - used > LEFT_BEHIND else []
             elif each.is_dir():
                 entries.append((used, json.loads((each / "about.json").read_bytes())["size"], each))
-        except FileNotFoundError:  # of an older Pointsman, or gone as well
+        except (FileNotFoundError, ValueError, LookupError, TypeError):  # older, damaged, or gone as well
             if each.is_dir() and now - used > IN_USE:
                 gone.append(each)
     total = sum(size for _, size, _ in entries)
@@ -140,7 +145,6 @@ def run(
     to do about them. Interrupted, it ends the tool and all that the tool started; so it does once `halted` says so,
     which is asked ten times a second (in threads, where no Ctrl-C arrives)."""
     import collections
-    import contextlib
     import signal
     import subprocess
 
@@ -159,8 +163,7 @@ def run(
         start_new_session=True,
     )
     assert process.stdout
-    if halted:
-        _end_once(halted, process)
+    ended = _end_once(halted, process) if halted else None
     try:
         usage = False
         for line in process.stdout:
@@ -175,26 +178,32 @@ def run(
         process.wait()
         raise
     finally:
+        if ended:
+            ended.set()
         process.stdout.close()
     if code:
         output = "\n".join(f"  {line}" for line in tail) or "  (it printed nothing)"
         raise BuildFailed(f"`{shown}` ended with exit code {code}:\n{output}", next=explain("\n".join(tail)))
 
 
-def _end_once(halted: Halted, process: subprocess.Popen[str]) -> None:
-    """Watches from beside, for the run itself waits for the tool's next line."""
+def _end_once(halted: Halted, process: subprocess.Popen[str]) -> threading.Event:
+    """Watches from beside, for the run itself waits for the next line of the tool, or of what it left behind.
+
+    Until the event is set.
+    """
     import signal
-    import threading
-    import time
+
+    ended = threading.Event()
 
     def watch() -> None:
-        while process.poll() is None:
+        while not ended.wait(0.1):
             if halted():
-                os.killpg(process.pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
                 return
-            time.sleep(0.1)
 
     threading.Thread(target=watch, daemon=True).start()
+    return ended
 
 
 def output(command: list[str], environment: Mapping[str, str], cwd: Path | None = None) -> str:
@@ -275,6 +284,7 @@ def copy(path: Path, to: Path, *, kind: Kind = "sources", never: Iterable[str] =
     to.parent.mkdir(parents=True, exist_ok=True)
     if path.is_file():
         shutil.copyfile(path, to)
+        to.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
         return
     to.mkdir(exist_ok=True)
     for member in choose(path, kind=kind, never=never):

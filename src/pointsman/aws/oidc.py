@@ -9,6 +9,7 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
+from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import quote
 
@@ -69,7 +70,7 @@ def _of_github(environ: Mapping[str, str]) -> str:
             return str(json.load(reply)["value"])
     except urllib.error.HTTPError as error:
         said = f"HTTP {error.code}"
-    except (urllib.error.URLError, TimeoutError, OSError) as error:
+    except (OSError, HTTPException) as error:  # URLError and TimeoutError are OSErrors
         said = str(getattr(error, "reason", error))
     except (KeyError, TypeError, ValueError):
         said = "an answer without a token"

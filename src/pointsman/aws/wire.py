@@ -172,7 +172,7 @@ class Wire:
 
         try:
             return self.identity.region()
-        except theirs.ProfileNotFound as error:
+        except theirs.BotoCoreError as error:
             raise errors.CredentialsRefused(str(error), next=_CREDENTIALS) from error
 
     def _open(self) -> Any:

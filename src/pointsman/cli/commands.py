@@ -595,7 +595,7 @@ def _status(typed: Typed) -> int:
             rows = [
                 (
                     row.alias,
-                    row.version + (f" + {row.weight:.0%} on {row.canary}" if row.weight else ""),
+                    row.version + (f" + {row.weight * 100:g}% on {row.canary}" if row.weight else ""),
                     row.build or "-",
                     row.commit[:10] or "-",
                     f"{ago(now - row.since)} ago" if row.since else "-",

@@ -32,16 +32,16 @@ def run(typed: Typed) -> int:
     for one in unread:
         screen.warn(f"{one.error.rstrip('.')}. {one.next}".strip())
     if asked.html == "-" and not screen.json:
-        screen.out.write(storage_page.html(found))
+        screen.put(storage_page.html(found))
         return 1 if unread else 0
-    if asked.html:
+    if asked.html and asked.html != "-":
         Path(asked.html).write_text(storage_page.html(found), encoding="utf-8")
     if not screen.json:
         for index, report in enumerate(found):
             if index:
                 screen.print()
             _show(screen, report)
-        if asked.html:
+        if asked.html and asked.html != "-":
             screen.print(f"\nwrote {asked.html}")
     screen.result([*found, *unread], ok=not unread)
     return 1 if unread else 0
