@@ -14,7 +14,9 @@ def run() -> None:
 
     # CI systems cancel by SIGTERM: end as after Ctrl-C, with the test command and the run's record put in order.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    gc.freeze()  # nor need the end of the process look for any
+    sys.exit(code)
 
 
 if __name__ == "__main__":

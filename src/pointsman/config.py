@@ -67,7 +67,8 @@ def _about(description: str, *examples: object, **extra: object) -> Meta:
 
 def _shape(pattern: str, rule: str, **extra: object) -> Meta:
     """A string's pattern, and the same in words, as they follow "must be"."""
-    return Meta(pattern=f"^({pattern})$", extra={"rule": rule, **extra})
+    # Not as msgspec's `pattern`, which compiles all of them at every start.
+    return Meta(extra={"pattern": pattern, "rule": rule, **extra})
 
 
 _KEY = Meta(extra={"key": True})  # where a table stands, not a key in it
@@ -1179,9 +1180,9 @@ def _fitting(kind: mi.Type, raw: Any, extra: Mapping[str, Any]) -> Any:
                 return raw
             case mi.BoolType(), bool():
                 return raw
-            case mi.StrType(pattern=pattern, min_length=least, max_length=most), str():
+            case mi.StrType(min_length=least, max_length=most), str():
                 fits = len(raw.strip()) >= (least or 0) and (most is None or len(raw) <= most)
-                return raw if fits and (pattern is None or re.fullmatch(pattern, raw)) else _BROKEN
+                return raw if fits and re.fullmatch(extra.get("pattern", r"[\s\S]*"), raw) else _BROKEN
             case mi.IntType(), int() if not isinstance(raw, bool) and _within(kind, raw):
                 return raw
             case mi.FloatType(), int() | float() if not isinstance(raw, bool) and _within(kind, raw):
@@ -1938,7 +1939,8 @@ def _schema(kind: mi.Type) -> dict[str, object]:
         case mi.CustomType(cls=cls) if issubclass(cls, Text):
             # Editors compile patterns with JavaScript's u flag, which refuses a range followed by a hyphen: 9-_
             return {**said, "type": "string", "pattern": f"^{cls.pattern.pattern.replace('9-_', '9_-')}$"}
-        case mi.StrType(pattern=pattern, min_length=least, max_length=most):
+        case mi.StrType(min_length=least, max_length=most):
+            pattern = f"^({extra['pattern']})$" if "pattern" in extra else None
             limits = (("pattern", pattern), ("minLength", least), ("maxLength", most))
             return {**said, "type": "string", **{key: limit for key, limit in limits if limit}}
         case mi.IntType() | mi.FloatType():

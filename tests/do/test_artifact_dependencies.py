@@ -15,7 +15,8 @@ import pytest
 
 from pointsman.artifact import build
 from pointsman.artifact.checks import check
-from pointsman.artifact.tools import Tools, version
+from pointsman.artifact.source import choose
+from pointsman.artifact.tools import Installed, Tools, files, version
 from pointsman.errors import BuildFailed, UsageError
 from pointsman.model import Artifact
 
@@ -44,6 +45,35 @@ def locked(source: Path) -> Path:
 
 def everything(folder: Path) -> dict[str, int]:
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+# The cache
+
+
+def test_what_lies_in_the_cache_is_known_without_a_walk_until_a_folder_changes(tmp_path: Path) -> None:
+    tree = lay(tmp_path / "entry" / "tree", {"a/one.js": "1", "a/b/two.js": "22", "a/b/x.pyc": "", "three": "3"})
+    (tree / "link").symlink_to("three")
+    for folder in (tree, tree / "a", tree / "a" / "b"):
+        os.utime(folder, (1, 1))  # what changes it now shows, however coarse the clock
+    entry = Installed(tree, {})
+    note = tree.with_name("files")
+    walked = sorted(choose(tree, kind="installed"))
+
+    assert sorted(files(entry)) == walked
+    assert not note.exists(), "its folders are so young that a change might not show"
+    assert sorted(files(entry, young=0)) == walked
+    noted = note.read_bytes()
+    assert sorted(files(entry, young=0)) == walked
+    assert note.read_bytes() == noted, "nothing was looked for again"
+
+    (tree / "a" / "b" / "new.js").write_text("")
+    (tree / "three").unlink()
+    (tree / "link").unlink()
+    assert [each.name for each in sorted(files(entry, young=0))] == ["a/b/new.js", "a/b/two.js", "a/one.js"]
+    assert note.read_bytes() != noted
+
+    note.write_bytes(b"damaged")
+    assert sorted(files(entry, young=0)) == sorted(choose(tree, kind="installed"))
 
 
 # Node

@@ -51,11 +51,14 @@ def test_the_compressor_gives_these_bytes() -> None:
     """Pinned: whoever takes another release of it, or another level, publishes every function anew."""
     text = "".join(f"line {number} of {number * number}\n" for number in range(20_000)).encode()
 
-    method, body = archive.packed(text)
+    digests = [hashlib.sha256(archive.packed(each)[1]).hexdigest() for each in (text[:8191], text, b"\x7fELF" + text)]
 
-    assert method == archive.DEFLATED
-    assert hashlib.sha256(body).hexdigest() == "ec971a286503778b4052d780967302a1bee9a1b44b93f8ee5f9ede7181f77c91"
-    assert archive.LEVEL == 5
+    assert method_of(text) == archive.DEFLATED
+    assert digests == [
+        "97fbc851bdfd04240cc00bf83f45f0716e582c2e0344da80bdb95ab58699204f",
+        "15c2a618444d92f48262314962c82321a2053c96a64c71385dc1b227324fd116",
+        "f51397c1949a9da8e9541d2de1bef9ed8e60b12ff9e363d266d24bddbc0814d6",
+    ]
 
 
 def pythons() -> dict[str, str]:

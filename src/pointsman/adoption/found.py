@@ -55,7 +55,7 @@ class Found(Value, frozen=True, kw_only=True):
 
 def fits(kind: Any, text: object) -> bool:
     """Whether a value is one that the config's annotated string type takes."""
-    return isinstance(text, str) and re.fullmatch(get_args(kind)[1].pattern, text) is not None
+    return isinstance(text, str) and re.fullmatch(get_args(kind)[1].extra["pattern"], text) is not None
 
 
 def named(text: str) -> str:

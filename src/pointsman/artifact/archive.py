@@ -17,6 +17,7 @@ import deflate
 from pointsman.errors import BuildFailed
 
 Seen: TypeAlias = tuple[int, int, int, int]  # of a file: size, mtime_ns, ctime_ns, inode
+YOUNG = 2_000_000_000  # ns in which two changes may look the same; as coarse as file systems' times get (FAT)
 
 
 class Member(NamedTuple):
@@ -67,10 +68,11 @@ class Written(NamedTuple):
 
 
 # What decides the bytes, beside the members. libdeflate's output does not depend on the processor, but may on its
-# version: so that is pinned. Level 5 is the least that is below `zip -r`'s size on our trees (bench/package.py). What
-# is below SMALL takes level 1, a third faster there: it loses less by it than zip's longer headers take.
-LEVEL, SMALL = 5, 4096
-MAKER = f"3 deflate-{deflate.__version__} {LEVEL} {SMALL}"
+# version: so that is pinned. Its level 5 is as small as `zip -r`, and 4 takes two thirds of the time. What that loses
+# is less than zip's longer headers take, on our trees (bench/package.py), but not for native libraries, where most
+# bytes are. Below SMALL, level 1 loses less than a header too, and takes half.
+SMALL, LEVEL_OF_SMALL, LEVEL, LEVEL_OF_NATIVE = 8192, 1, 4, 5
+MAKER = f"3 deflate-{deflate.__version__} {SMALL} {LEVEL_OF_SMALL} {LEVEL} {LEVEL_OF_NATIVE}"
 STORED, DEFLATED = 0, 8
 UNIX = 3 << 8
 UTF8 = 0x0800
@@ -97,28 +99,31 @@ def packed(data: bytes) -> tuple[int, bytes | bytearray]:
     """(method, body): deflated where that makes it smaller. Decided by the content alone, never by its name."""
     if not data or data.startswith(PACKED_ALREADY) or (data[:4] == b"PK\3\4" and data[8:9] == b"\x08"):
         return STORED, data
+    level = LEVEL_OF_SMALL if len(data) < SMALL else LEVEL_OF_NATIVE if data.startswith(b"\x7fELF") else LEVEL
     if len(data) > SAMPLED:  # saves the time, and for a large member the memory, of an attempt that gains nothing
         starts = (0, len(data) // 2, len(data) - SAMPLE)
         samples = [data[start : start + SAMPLE] for start in starts]
-        if sum(len(deflate.deflate_compress(each, LEVEL)) for each in samples) > 0.98 * SAMPLE * len(samples):
+        if sum(len(deflate.deflate_compress(each, level)) for each in samples) > 0.98 * SAMPLE * len(samples):
             return STORED, data
-    body = deflate.deflate_compress(data, LEVEL if len(data) >= SMALL else 1)
+    body = deflate.deflate_compress(data, level)
     return (DEFLATED, body) if len(body) < len(data) else (STORED, data)
 
 
 def header(entry: Entry) -> bytes:
     """The local header. The mode is not in it: it stands in the directory."""
-    return b"PK\3\4" + _facts(entry, name := entry.name.encode()) + name
+    return _LOCAL(b"PK\3\4", *_facts(entry, name := entry.name.encode())) + name
 
 
-def _facts(entry: Entry, name: bytes) -> bytes:
-    flags = 0 if name.isascii() else UTF8
-    needs = 20 if entry.method else 10
-    if len(name) > 0xFFFF or entry.size > LIMIT or entry.packed > LIMIT:
+def _facts(entry: Entry, name: bytes) -> tuple[int, ...]:
+    """What local header and directory both tell."""
+    _, _, size, _, crc, packed, method, _ = entry
+    if len(name) > 0xFFFF or size > LIMIT or packed > LIMIT:
         raise BuildFailed(f"{entry.name} passes what a zip can tell", next="Lambda takes 250 MB, unzipped.")
-    return struct.pack(
-        "<5H3L2H", needs, flags, entry.method, 0, DATE, entry.crc, entry.packed, entry.size, len(name), 0
-    )
+    return 20 if method else 10, 0 if name.isascii() else UTF8, method, 0, DATE, crc, packed, size, len(name), 0
+
+
+_LOCAL = struct.Struct("<4s5H3L2H").pack
+_CENTRAL = struct.Struct("<4sH5H3L5H2L").pack
 
 
 class Zip:
@@ -138,15 +143,18 @@ class Zip:
         directory: list[bytes] = []
         start = unzipped = 0
         for entry in entries:
-            if start + entry.length > LIMIT:
-                raise BuildFailed(f"the package passes 4 GiB at {entry.name}", next="Lambda takes 250 MB, unzipped.")
             name = entry.name.encode()
-            tail = struct.pack("<3H2L", 0, 0, 0, entry.mode << 16, start)
-            directory.append(b"PK\1\2" + struct.pack("<H", UNIX | 20) + _facts(entry, name) + tail + name)
-            start += 30 + len(name) + entry.packed
+            following = start + 30 + len(name) + entry.packed
+            if following > LIMIT:
+                raise BuildFailed(f"the package passes 4 GiB at {entry.name}", next="Lambda takes 250 MB, unzipped.")
+            directory += (
+                _CENTRAL(b"PK\1\2", UNIX | 20, *_facts(entry, name), 0, 0, 0, entry.mode << 16, start),
+                name,
+            )
+            start = following
             unzipped += entry.size
         assert start == self.size, "a record was put that has no entry"
-        files = count = len(directory)
+        files = count = len(directory) // 2
         self.put(b"".join(directory))
         end, length = self.size, self.size - start
         if count > 0xFFFE or end > LIMIT - 1:  # Zip64: its own end record, and a locator pointing at it

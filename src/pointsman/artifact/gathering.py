@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, assert_never
 from pointsman.artifact.archive import MAKER, Member
 from pointsman.artifact.contents import About
 from pointsman.artifact.source import EVERYTHING, Kind, LeftOut, choose, closed, member
-from pointsman.artifact.tools import Installed, Tools, copy
+from pointsman.artifact.tools import Installed, Tools, copy, files
 from pointsman.errors import BuildFailed, UsageError
 from pointsman.model import size
 
@@ -206,7 +206,9 @@ def _refuse_secrets(
 
     about = contents.of(Path(earlier.made.path)) if earlier else None
     same = earlier and about and about.settings.get("include") == decided.get("include")
-    clean = {(entry.name.removeprefix(above), entry.seen) for entry in earlier.entries} if earlier and same else set()
+    known = {f"{above}{member.name}" for member in members} if earlier and same else set()
+    noted = earlier.entries if earlier and same else []
+    clean = {(entry.name.removeprefix(above), entry.seen) for entry in noted if entry.name in known}
     secrets.refuse(members, recipe.include, clean)
 
 
@@ -239,7 +241,7 @@ def _dependencies(job: _Job, installed: Installed | None) -> list[Member]:
         saved = size(sum(path.lstat().st_size for name in sdk for path in (installed.tree / name).rglob("*")))
         name = sdk[0].removeprefix("node_modules/")
         job.tools.say(f'{recipe.runtime} has {name} too: sdk = "leave-out" would save {saved} of the package')
-    return choose(installed.tree, exclude=exclude, kind="installed")
+    return choose(installed.tree, exclude=exclude, kind="installed") if exclude else files(installed)
 
 
 def _sdk(job: _Job, installed: Installed) -> list[str]:

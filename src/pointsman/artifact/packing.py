@@ -17,13 +17,14 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from queue import SimpleQueue
 from typing import Any, BinaryIO, NamedTuple, Protocol, TypeAlias
 
 import deflate
 
-from pointsman.artifact.archive import Entry, Member, Written, Zip, header, packed
+from pointsman.artifact.archive import YOUNG, Entry, Member, Written, Zip, header, packed
 from pointsman.errors import BuildFailed
 
 BATCH = 256 << 10  # bytes of small files that one thread takes at once: a batch is a millisecond or more
@@ -32,7 +33,6 @@ LARGE, EARLY = 2 << 20, 32 << 20  # members that are begun first, lest one core 
 BLOCK = 1 << 20
 PER_FILE = 4096  # what a file costs beside its bytes
 WORTH = 2 << 20  # below this, threads cost more than they bring
-YOUNG = 2_000_000_000  # ns; as coarse as file systems' times get (FAT)
 
 Range: TypeAlias = tuple[int, int]
 
@@ -257,7 +257,7 @@ class _Job:
         self.batch, self.cost = batch, cost
         self.begun = False
         self.result: _Result | None = None
-        self.error: BaseException | None = None
+        self.error: Exception | None = None
 
 
 def _jobs(members: list[Member], earlier: Earlier | None) -> list[_Job]:
@@ -318,7 +318,7 @@ def _in_order(jobs: list[_Job], crew: _Crew | None, do: Do) -> Iterator[_Result]
 def _do(job: _Job, do: Do) -> None:
     try:
         job.result = do(job.batch)
-    except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
+    except Exception as error:  # noqa: BLE001 - raised again where the result is asked for
         job.error = error
 
 
@@ -382,19 +382,22 @@ class _Threads:
 
 
 class _Processes:
-    """Forks, which know all jobs: each takes a number from one pipe and answers into one of its own.
+    """Forks, which know all jobs, beside this process, which works too: a core for each.
 
-    An answer is the job's number, its length, and marshalled (entries, pieces), or (what, next) of what went wrong.
+    A fork takes a job's number from one pipe and answers into one of its own: the number, the length, and marshalled
+    (entries, pieces), or (what, next) of what went wrong. They have a job ahead each, so that none waits for this one.
     """
 
     def __init__(self, jobs: list[_Job], do: Do, count: int) -> None:
-        self._jobs = jobs
+        self._jobs, self._do = jobs, do
+        self._todo: deque[int] = deque()
+        self._given: set[int] = set()
         take, self._give = os.pipe()
         self._answers: list[int] = []
         self._buffer = bytearray(BLOCK)  # one for all: memory that is new costs more than what is read into it
         self._processes: list[int] = []
         self._poll = select.poll()
-        for _ in range(count):
+        for _ in range(count - 1):
             read, write_ = os.pipe()
             _widen(write_)
             try:
@@ -420,16 +423,37 @@ class _Processes:
         os.close(take)
 
     def begin(self, place: int) -> None:
-        try:
-            os.write(self._give, place.to_bytes(4, "little"))
-        except BrokenPipeError:
-            raise _ended_from_outside() from None
+        self._todo.append(place)
+        self._give_out()
+
+    def _give_out(self) -> None:
+        while self._todo and len(self._given) < 2 * len(self._processes):
+            self._given.add(place := self._todo.popleft())
+            try:
+                os.write(self._give, place.to_bytes(4, "little"))
+            except BrokenPipeError:
+                raise _ended_from_outside() from None
 
     def wait(self) -> None:
-        for pipe, _ in self._poll.poll():
+        if not (answers := self._poll.poll(0)):
+            if (own := self._own()) is not None:
+                _do(self._jobs[own], self._do)
+                return
+            answers = self._poll.poll()
+        for pipe, _ in answers:
             head = bytes(self._read(pipe, 12))
             with self._read(pipe, int.from_bytes(head[4:], "little")) as answer:
                 self._take(int.from_bytes(head[:4], "little"), *marshal.loads(answer))
+        self._give_out()
+
+    def _own(self) -> int | None:
+        """A job for this process, which is done before the others have nothing more to do."""
+        least = min(self._todo, key=lambda place: self._jobs[place].cost, default=None)
+        ahead = sum(self._jobs[place].cost for place in self._given) / len(self._processes)
+        place = next((each for each in self._todo if self._jobs[each].cost <= ahead), least)
+        if place is not None:
+            self._todo.remove(place)
+        return place
 
     def _read(self, pipe: int, length: int) -> memoryview:
         if length > len(self._buffer):
@@ -443,6 +467,7 @@ class _Processes:
         return whole
 
     def _take(self, place: int, first: Any, second: Any) -> None:
+        self._given.remove(place)
         job = self._jobs[place]
         if isinstance(first, str):
             job.error = BuildFailed(first, next=second)

@@ -6,7 +6,6 @@ Each file is read once: what an earlier build has looked at and is unchanged is 
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -53,6 +52,8 @@ def refuse(members: Iterable[Member], include: Sequence[str], clean: Collection[
 
 def refuse_in_zip(path: Path, include: Sequence[str]) -> None:
     """The same of a ready zip, which nothing can be left out of; there, files that are secrets by name count, too."""
+    import zipfile
+
     found = []
     with zipfile.ZipFile(path) as zipped:
         infos = [info for info in zipped.infolist() if not info.is_dir()]

@@ -265,9 +265,9 @@ def closed(members: Iterable[Member]) -> None:
     for name in (*files, *links):
         while (cut := name.rfind("/")) > 0 and (name := name[:cut]) not in folders:
             folders.add(name)
-    for name in folders & (files | links.keys()):
+    for name in (folders & files) | (folders & links.keys()):
         raise BuildFailed(f"{name} is a folder, and at once a file or a link: one is from the dependencies")
-    there = files | folders
+    there = files | folders if links else files
 
     def lands(name: str, hops: int) -> bool:
         done: list[str] = []
@@ -300,7 +300,7 @@ def _rules(kind: Kind, name: str, folder: bool) -> list[str]:
         rule
         for rule in RULES[kind]
         if (folder or not rule.endswith("/"))
-        and fnmatchcase(name if rule.startswith("/") else last, rule.strip("/"))
+        and _one(rule.strip("/"))(name if rule.startswith("/") else last)
         and (not rule.startswith("/") or rule.strip("/").count("/") == name.count("/"))
     ]
 
@@ -313,21 +313,43 @@ def _any_rule(kind: Kind) -> tuple[Callable[[str], object], Callable[[str], obje
     return _any(rule for rule in rules if "/" not in rule), _any(paths) if paths else None
 
 
+@functools.cache
+def _one(glob: str) -> Callable[[str], object]:
+    return _any((glob,))
+
+
 def _any(globs: Iterable[str]) -> Callable[[str], object]:
     """Whether a text matches any: most are plain, or plain but for one star, and need no expression compiled."""
     plain: set[str] = set()
     ends: list[str] = []
     begins: list[str] = []
+    pairs: list[tuple[str, str]] = []
     others: list[str] = []
     for glob in globs:
-        rest = glob.strip("*")
-        if re.search(r"[*?[]", rest) or len(glob) - len(rest) > 1:
+        begin, star, end = glob.partition("*")
+        if not {*"*?["}.isdisjoint(begin + end):
             others.append(glob)
+        elif not star:
+            plain.add(glob)
+        elif begin and end:
+            pairs.append((begin, end))
         else:
-            (plain.add if rest == glob else ends.append if glob[0] == "*" else begins.append)(rest)
-    end, begin = tuple(ends), tuple(begins)
+            (begins if begin else ends).append(begin or end)
+    ended, begun, paired = tuple(ends), tuple(begins), tuple(begin for begin, _ in pairs)
     match = re.compile("|".join(map(translate, others))).match if others else lambda _: None
-    return lambda text: text in plain or text.endswith(end) or text.startswith(begin) or match(text)
+
+    def between(text: str) -> bool:
+        return any(
+            len(text) >= len(begin) + len(end) and text.startswith(begin) and text.endswith(end) for begin, end in pairs
+        )
+
+    return lambda text: (
+        text in plain
+        or text.endswith(ended)
+        or text.startswith(begun)
+        or (text.startswith(paired) and between(text))
+        or match(text)
+    )
 
 
 _MATCHES_KEY = _any(KEYS)

@@ -16,7 +16,13 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pointsman.artifact.source import Kind, choose
+import pointsman.model  # noqa: F401 - first, for it imports msgspec by the shorter way
+
+# isort: split
+import msgspec
+
+from pointsman.artifact.archive import YOUNG, Member, Seen
+from pointsman.artifact.source import RULES, Kind, choose
 from pointsman.errors import BuildFailed, UsageError
 
 if TYPE_CHECKING:
@@ -86,6 +92,61 @@ def _entry(entry: Path) -> Installed | None:
     except (ValueError, LookupError, TypeError):  # half written, when the machine went down: made anew
         entry.rename(entry.with_name(f".gone-{entry.name}-{os.urandom(4).hex()}"))
         return None
+
+
+class _Known(NamedTuple):
+    name: str
+    executable: bool
+    link: str | None
+    seen: Seen | None
+
+
+class _Found(msgspec.Struct, array_like=True):
+    """What a walk over an entry's tree found. `folders`: name → (mtime_ns, ctime_ns, inode)."""
+
+    rules: tuple[str, ...]
+    folders: dict[str, tuple[int, int, int]]
+    members: list[_Known]
+
+
+def files(installed: Installed, *, young: int = YOUNG) -> list[Member]:
+    """All of an entry's tree that is to be packaged: what the last walk found, as long as no folder changed.
+
+    Nobody writes into a file of the cache, so only what was added or removed would count. `young`: the age in ns below
+    which a folder may yet change without its times telling. Raises BuildFailed.
+    """
+    noted, tree = installed.tree.with_name("files"), str(installed.tree)
+    with contextlib.suppress(OSError, ValueError):  # there is none, or it is damaged
+        found = _decode(noted.read_bytes())
+        if found.rules == RULES["installed"] and all(
+            _changed(f"{tree}/{name}") == changed for name, changed in found.folders.items()
+        ):
+            return [
+                Member(name, f"{tree}/{name}", executable, link, seen) for name, executable, link, seen in found.members
+            ]
+    members = choose(installed.tree, kind="installed")
+    folders = {"": _changed(tree)}
+    for each in members:
+        name = each.name
+        while (cut := name.rfind("/")) > 0 and (name := name[:cut]) not in folders:
+            folders[name] = _changed(f"{tree}/{name}")
+    import time
+
+    if max(max(each[:2]) for each in folders.values()) < time.time_ns() - young:
+        known = [_Known(each.name, each.executable, each.link, each.seen) for each in members]
+        part = noted.with_name(f".files-{os.urandom(8).hex()}.part")
+        with contextlib.suppress(OSError):  # the cache may be read only
+            part.write_bytes(msgspec.msgpack.encode(_Found(RULES["installed"], folders, known)))
+            part.replace(noted)
+    return members
+
+
+def _changed(folder: str) -> tuple[int, int, int]:
+    stat = os.stat(folder)  # noqa: PTH116 - of thousands
+    return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+
+
+_decode = msgspec.msgpack.Decoder(_Found).decode
 
 
 def _size(folder: Path) -> int:
