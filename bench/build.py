@@ -88,7 +88,11 @@ def measure(name: str, at: Path, runs: int) -> None:
     makers: dict[str, Callable[[], Run]] = {"pointsman build": lambda: run(ours, at=at)}
     if shutil.which("sam"):
         makers["sam build + zip"] = lambda: run(sam, zipped, at=at)
-    if name == "python" and shutil.which("python3.13"):
+    if (
+        name == "python"
+        and shutil.which("python3.13")
+        and subprocess.run(["python3.13", "-V"], check=False).returncode == 0
+    ):
         makers["pip install -t"] = lambda: run(pip, at=at)
     found: dict[tuple[str, str], list[Run]] = {}
 
