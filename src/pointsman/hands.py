@@ -9,7 +9,18 @@ from typing import Any
 
 import msgspec
 
-from pointsman import approving, branch_roles, carrying, furnishing, layers, owners, places, role_guard, rolling
+from pointsman import (
+    approving,
+    branch_roles,
+    carrying,
+    furnishing,
+    layers,
+    owners,
+    places,
+    role_guard,
+    rolling,
+    rollout_record,
+)
 from pointsman.aws.gateway import Package
 from pointsman.belongings import RemoveUrl
 from pointsman.config import Direct, Function, Test
@@ -329,7 +340,9 @@ class _Record:
 
     def moved(self, function: FunctionArn, alias: AliasName, version: Version, was: Version | None) -> None:
         session, world = self.session, self.session.world
-        if session.rollout and rolling.told(session.ledger, function, alias, version, str(session.rollout["id"])):
+        if session.rollout and rollout_record.told(
+            session.ledger, function, alias, version, str(session.rollout["id"])
+        ):
             return  # by a watcher that was killed, or overtaken, right after
         move = Move(
             alias=alias,

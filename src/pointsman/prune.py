@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from pointsman import inventory, owners, retention, rolling
+from pointsman import inventory, leases, owners, retention, rollout_record
 from pointsman import references as looking
 from pointsman.aws.gateway import Gateway
 from pointsman.aws.references import ListedLayer
@@ -315,7 +315,7 @@ class _Look:
                 continue
             seen.add((entry.function, entry.subject))
             arn = FunctionArn.parse(entry.function)
-            there = rolling.known(ledger, arn, entry.subject)
+            there = rollout_record.known(ledger, arn, entry.subject)
             if there and there.open:
                 by = f"the rollout of alias {entry.subject} is not finished: it may serve it, or go back to it"
                 for version in (there.rollout.baseline, there.rollout.canary):
@@ -649,8 +649,8 @@ def _alone(world: World, run: str, pruning: Pruning) -> Iterator[None]:
         )
 
     with (
-        rolling.alone(world.ledger, f"prune {place}", run, LEASE_S, taken) as lease,
-        rolling.beating(world.ledger, lease, LEASE_S / 4, LEASE_S),
+        leases.alone(world.ledger, f"prune {place}", run, LEASE_S, taken) as lease,
+        leases.beating(world.ledger, lease, LEASE_S / 4, LEASE_S),
     ):
         yield
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from pointsman import building, carrying, furnishing, images, owners, places, preflight, rolling
+from pointsman import building, carrying, furnishing, images, owners, places, preflight, rolling, rollout_record
 from pointsman.config import Environment, Function
 from pointsman.errors import (
     BuildFailed,
@@ -483,7 +483,7 @@ def resume(world: World, run: Run) -> Released:
         session.approved = before.approved
         if run.request.get("alone"):
             return _restored(session, rolling.restore_by_alias(session))
-        if before.planned and (there := rolling.begun_by(world.ledger, run.id)):
+        if before.planned and (there := rollout_record.begun_by(world.ledger, run.id)):
             return _resumed_rollout(session, before.planned, there)
         if run.command == "deploy":
             return _resumed_deploy(session, run, before)
@@ -523,10 +523,10 @@ def repackaged(session: Session, run: Run, before: Told) -> tuple[Artifact, Buil
     return made, build_id(world, made, packaged["build"] if packaged else run.request.get("build"), at), tests
 
 
-def abort(world: World, there: rolling.Known, *, why: str) -> Released:
+def abort(world: World, there: rollout_record.Known, *, why: str) -> Released:
     """End a rollout by whoever carries it through, or here. Raises NotRestored where the alias may be half-way still,
     LostRace where it is somebody else's by now, UsageError where it was promoted before that was heard."""
-    function, environment = world.functions(there.opened.function)[0], rolling.where(world, there)
+    function, environment = world.functions(there.opened.function)[0], rollout_record.where(world, there)
     # Killed, it goes on as a rollback: of a rollout that was to end that goes back to its baseline, and no further.
     with world.running("rollback", function, environment, {"target": None, "rollout": there.opened.id}) as session:
         session.arn = FunctionArn.parse(there.arn)
@@ -565,7 +565,7 @@ def _restored(session: Session, back: rolling.Restored, *, name: str = "") -> Re
     )
 
 
-def _resumed_rollout(session: Session, then: Plan, there: rolling.Known) -> Released:
+def _resumed_rollout(session: Session, then: Plan, there: rollout_record.Known) -> Released:
     """What led to it is done; the rollout goes on from its last state, and what was to follow it follows.
 
     Where it ends otherwise than promoted, there is nothing left of the run that began it, either.
@@ -581,8 +581,8 @@ def _resumed_rollout(session: Session, then: Plan, there: rolling.Known) -> Rele
     try:
         return carry_out(session, now)
     except (GateRefused, LostRace) as error:
-        if not rolling.again(session.ledger, there).open:
-            rolling.settle(session, there, "refused" if isinstance(error, GateRefused) else "lost", error.what)
+        if not rollout_record.again(session.ledger, there).open:
+            rollout_record.settle(session, there, "refused" if isinstance(error, GateRefused) else "lost", error.what)
         raise
 
 

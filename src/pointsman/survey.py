@@ -238,13 +238,13 @@ def rolling_told(ledger: Ledger, arn: FunctionArn, alias: Alias, *, ours: bool =
 
     `ours`: it is an alias of a function of the file, so that there is a command that puts it back.
     """
-    from pointsman import rolling, story
+    from pointsman import rollout_record, story
 
     if alias.routing.canary is None and not ledger.newest("rollout", alias.name):
         return ""
-    there = rolling.known(ledger, arn, alias.name)
+    there = rollout_record.known(ledger, arn, alias.name)
     if there and there.open:
-        lease = rolling.watcher(ledger, there)
+        lease = rollout_record.watcher(ledger, there)
         who = f"watched by {lease.holder}" if lease else f"nobody watches it: `pointsman rollout resume {alias.name}`"
         return f"rollout of {alias.name} to version {there.canary}: {story.state_sentence(there.rollout)} ({who})"
     if alias.routing.canary is None:

@@ -24,7 +24,7 @@ from typing import Any
 
 import pytest
 
-from pointsman import config, rolling
+from pointsman import config, leases, rollout_record
 from pointsman import rollout as machine
 from pointsman.aws.operation import Operation, R, Transport
 from pointsman.aws.transports import Faults
@@ -282,7 +282,7 @@ def test_the_rollout_meant_is_the_one_that_is_open_and_of_the_function_named(tmp
 
     def opened(identity: str, function: str, *, ended: bool) -> None:
         began = machine.begin(Policy(steps=()), baseline=Version("1"), canary=Version("2"), revision="r", at=1.0)
-        known = rolling.Opened(
+        known = rollout_record.Opened(
             id=identity, function=function, name=FunctionName(function), environment="production",
             alias=AliasName("PROD"), by="ada", at=1.0, description="", rollout=began,
         )  # fmt: skip
@@ -294,7 +294,7 @@ def test_the_rollout_meant_is_the_one_that_is_open_and_of_the_function_named(tmp
             ledger.append(identity, "rollout-state", function=arn, subject=identity, **facts)
 
     def meant(*asked: Any) -> str:
-        found = rolling.called(ledger, *asked)
+        found = rollout_record.called(ledger, *asked)
         return found.opened.id if found else ""
 
     assert meant("PROD") == ""
@@ -421,7 +421,7 @@ def end_state(shop: Shop) -> dict[str, Any]:
     """All that counts: what is served and kept ready, what the ledger finds, and that nothing is left open."""
     ledger = Ledger(shop.ledger, now=lambda: shop.clock.time)
     try:
-        rollouts = list(rolling.listed(ledger))
+        rollouts = list(rollout_record.listed(ledger))
         return {
             "alias": shop.aws.shown(),
             "kept": shop.aws.provisioned(),
@@ -446,9 +446,9 @@ def end_state(shop: Shop) -> dict[str, Any]:
         ledger.close()
 
 
-def story_of(ledger: Ledger, there: rolling.Known) -> Story:
-    told = rolling.prologue(ledger, there)
-    for _entry, signal in rolling.signals(ledger, there.opened.id):
+def story_of(ledger: Ledger, there: rollout_record.Known) -> Story:
+    told = rollout_record.prologue(ledger, there)
+    for _entry, signal in rollout_record.signals(ledger, there.opened.id):
         told = tell(told, signal)
     return told
 
@@ -554,14 +554,14 @@ def test_whichever_call_fails_it_ends_the_same(folder: Path, name: str) -> None:
 # Asked for, at any time
 
 
-def asked(shop: Shop, *whats: rolling.Ask) -> None:
+def asked(shop: Shop, *whats: rollout_record.Ask) -> None:
     """By somebody at another machine, who does not wait for what comes of it."""
     project, local = config.load(shop.folder / "pointsman.toml"), "AWS_ENDPOINT_URL" in os.environ
     world = World(project=project, environ=os.environ, clock=shop.clock, local=local)
     try:
-        if there := next(rolling.listed(world.ledger), None):
+        if there := next(rollout_record.listed(world.ledger), None):
             for what in whats:
-                rolling.ask(world, there, what)
+                rollout_record.ask(world, there, what)
     finally:
         world.close()
 
@@ -590,7 +590,7 @@ def calls_of(folder: Path, prepare: Callable[[Shop], None] = healthy) -> int:
 
 
 @pytest.mark.parametrize("whats", [("abort",), ("skip",), ("pause", "abort"), ("abort", "resume"), ("skip", "skip")])
-def test_asks_are_heard_at_any_call(folder: Path, whats: tuple[rolling.Ask, ...]) -> None:
+def test_asks_are_heard_at_any_call(folder: Path, whats: tuple[rollout_record.Ask, ...]) -> None:
     for k in range(len(whats), calls_of(folder / "undisturbed"), EVERY):
         shop = Shop(folder / f"{k}")
         door = Beside(shop.aws, {k: partial(asked, shop, *whats)})
@@ -621,7 +621,7 @@ def test_pause_holds_until_resume_whenever_they_come(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["abort", "skip", "pause", "resume"])
-def test_asked_while_nobody_watches_it_is_heard_by_who_comes(folder: Path, what: rolling.Ask) -> None:
+def test_asked_while_nobody_watches_it_is_heard_by_who_comes(folder: Path, what: rollout_record.Ask) -> None:
     """At each state in which a watcher may have died; a canary that may have landed already goes back, too."""
     for moments in range(1, 12, 1 if what == "abort" else 3):
         shop = Shop(folder / f"{moments}")
@@ -986,7 +986,7 @@ def test_what_an_overtaken_watcher_still_wrote_counts_for_nothing(shop: Shop) ->
     """It held the lease when it looked, and not any more when it wrote."""
     shop.half_way()
     ledger = Ledger(shop.ledger, now=lambda: shop.clock.time)
-    (there,) = rolling.listed(ledger)
+    (there,) = rollout_record.listed(ledger)
     state = next(iter(ledger.all_of("rollout-state")))
     ledger.append("them", "rollout-watched", subject=there.opened.id, token=state.body["token"] + 1, holder="them")
     drift = DriftSeen(at=shop.clock.time, what="the other watcher")
@@ -995,7 +995,7 @@ def test_what_an_overtaken_watcher_still_wrote_counts_for_nothing(shop: Shop) ->
     def write(token: int) -> tuple[bool, str]:
         body: dict[str, Any] = {"rollout": late, "signal": drift, "heard": there.heard, "token": token, "ended": True}
         ledger.append("it", "rollout-state", function=there.arn, subject=there.opened.id, **body)
-        (now,) = rolling.listed(ledger)
+        (now,) = rollout_record.listed(ledger)
         return now.open, story_of(ledger, there).outcome
 
     assert write(state.body["token"]) == (True, "under way")
@@ -1042,15 +1042,15 @@ def test_a_lease_is_kept_while_something_else_takes_long(folder: Path) -> None:
     """From beside, in real time; one that another has taken meanwhile is left to them, free or not."""
     clock = FakeClock()
     ledger = Ledger(folder / "ledger.db", now=clock.now)
-    lease = ledger.lease("it", "me", rolling.LEASE_S)
+    lease = ledger.lease("it", "me", leases.LEASE_S)
     assert lease
-    with rolling.beating(ledger, lease, 0.005):
+    with leases.beating(ledger, lease, 0.005):
         clock.time += 30
-        until(lambda: (found := ledger.holder("it")) and found.expires == clock.time + rolling.LEASE_S)
-        clock.time += rolling.LEASE_S * 2
-        taken = ledger.lease("it", "them", rolling.LEASE_S)
+        until(lambda: (found := ledger.holder("it")) and found.expires == clock.time + leases.LEASE_S)
+        clock.time += leases.LEASE_S * 2
+        taken = ledger.lease("it", "them", leases.LEASE_S)
         if taken is None:  # renewed in between
-            clock.time += rolling.LEASE_S * 2
+            clock.time += leases.LEASE_S * 2
         else:
             ledger.release(taken)
     found = ledger.holder("it")

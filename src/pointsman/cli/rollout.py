@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pointsman import report_page, reporting, rolling
+from pointsman import report_page, reporting, rollout_record
 from pointsman.cli import rollout_view
 from pointsman.cli.rollout_view import View
 from pointsman.cli.terminal import at
@@ -48,7 +48,7 @@ def run(typed: Typed) -> int:
             return _ask(typed, other)
 
 
-def found(typed: Typed) -> rolling.Known:
+def found(typed: Typed) -> rollout_record.Known:
     """The rollout meant. Raises UsageError where there is none."""
     name, there = typed.asked.name, _called(typed)
     if there is None:
@@ -60,7 +60,7 @@ def found(typed: Typed) -> rolling.Known:
         same = (there.opened.alias, there.opened.function, there.opened.environment)
         regions = {
             each.region
-            for each in islice(rolling.listed(typed.world.ledger), 100)
+            for each in islice(rollout_record.listed(typed.world.ledger), 100)
             if each.open and (each.opened.alias, each.opened.function, each.opened.environment) == same
         }
         if len(regions) > 1:
@@ -71,13 +71,13 @@ def found(typed: Typed) -> rolling.Known:
     return there
 
 
-def _called(typed: Typed) -> rolling.Known | None:
+def _called(typed: Typed) -> rollout_record.Known | None:
     asked = typed.asked
     functions = getattr(asked, "function", None) or ()
-    return rolling.called(typed.world.ledger, asked.name or "", functions, asked.region or "")
+    return rollout_record.called(typed.world.ledger, asked.name or "", functions, asked.region or "")
 
 
-def open_one(typed: Typed) -> rolling.Known:
+def open_one(typed: Typed) -> rollout_record.Known:
     there = found(typed)
     if not there.open:
         raise UsageError(
@@ -90,16 +90,16 @@ def open_one(typed: Typed) -> rolling.Known:
 class Telling:
     """The story of one rollout, as far as the ledger has it: `more` reads on from where it was."""
 
-    def __init__(self, world: World, there: rolling.Known) -> None:
+    def __init__(self, world: World, there: rollout_record.Known) -> None:
         self.world = world
         self.there = there
-        self.story: Story = rolling.prologue(world.ledger, there)
+        self.story: Story = rollout_record.prologue(world.ledger, there)
         self.read = 0
 
     def more(self) -> bool:
         """Whether there was something new."""
         read = self.read
-        for entry, signal in rolling.signals(self.world.ledger, self.there.opened.id, after=self.read):
+        for entry, signal in rollout_record.signals(self.world.ledger, self.there.opened.id, after=self.read):
             self.read, self.story = entry.seq, tell(self.story, signal)
         return self.read != read
 
@@ -109,7 +109,7 @@ def shown_live(screen: Screen, world: World) -> Callable[[str], None]:
     told: dict[str, Telling] = {}
 
     def show(rollout: str) -> None:
-        if rollout not in told and (there := rolling.called(world.ledger, rollout)):
+        if rollout not in told and (there := rollout_record.called(world.ledger, rollout)):
             told[rollout] = Telling(world, there)
             screen.view = View(screen.err, lively=screen.lively, colour=screen.colour)
         if rollout in told and screen.view:
@@ -121,8 +121,8 @@ def shown_live(screen: Screen, world: World) -> Callable[[str], None]:
 
 def _list(typed: Typed) -> int:
     world, screen = typed.world, typed.screen
-    rows: list[rolling.Known] = []
-    for there in rolling.listed(world.ledger):
+    rows: list[rollout_record.Known] = []
+    for there in rollout_record.listed(world.ledger):
         if len(rows) == typed.asked.limit:
             break
         if typed.asked.region not in (None, there.region):
@@ -152,7 +152,7 @@ def _list(typed: Typed) -> int:
     return 0
 
 
-def _facts(there: rolling.Known) -> dict[str, object]:
+def _facts(there: rollout_record.Known) -> dict[str, object]:
     opened, state = there.opened, there.rollout.state
     return {
         "id": opened.id,
@@ -177,7 +177,7 @@ def _status(typed: Typed) -> int:
     there = found(typed)
     telling = Telling(world, there)
     telling.more()
-    lease = rolling.watcher(world.ledger, there)
+    lease = rollout_record.watcher(world.ledger, there)
     if not screen.json:
         now = world.clock.now()
         width = shutil.get_terminal_size().columns
@@ -205,7 +205,7 @@ def _watch(typed: Typed) -> int:
             view.show(telling.story, world.clock.now())
         if telling.story.rollout.ended:
             break
-        if rolling.watcher(world.ledger, there) is None:
+        if rollout_record.watcher(world.ledger, there) is None:
             if alone:  # looked at twice: one who has just ended it has written that down by now
                 raise PointsmanError(
                     f"nobody carries the rollout of {there.opened.alias} through",
@@ -253,13 +253,13 @@ def _report(typed: Typed) -> int:
     return 0
 
 
-def _ask(typed: Typed, what: rolling.Ask) -> int:
+def _ask(typed: Typed, what: rollout_record.Ask) -> int:
     world, screen = typed.world, typed.screen
     there = open_one(typed)
     if what == "skip":
         _must_not_wait_for_a_person(there)
-    lease = rolling.watcher(world.ledger, there)
-    rolling.ask(world, there, what, why=getattr(typed.asked, "why", ""))
+    lease = rollout_record.watcher(world.ledger, there)
+    rollout_record.ask(world, there, what, why=getattr(typed.asked, "why", ""))
     heard = "" if lease else f" Nobody carries it through now: `pointsman rollout resume {there.opened.alias}` does."
     if not screen.json:
         words = {"pause": "It is to hold where it is.", "skip": "It is not to wait for the rest of this step."}
@@ -268,7 +268,7 @@ def _ask(typed: Typed, what: rolling.Ask) -> int:
     return 0
 
 
-def _must_not_wait_for_a_person(there: rolling.Known) -> None:
+def _must_not_wait_for_a_person(there: rollout_record.Known) -> None:
     state = there.rollout.state
     if isinstance(state, Gating) and state.asked:
         raise UsageError(
@@ -280,13 +280,13 @@ def _must_not_wait_for_a_person(there: rolling.Known) -> None:
 def _resume(typed: Typed) -> int:
     world, screen = typed.world, typed.screen
     there = found(typed)
-    if not there.open and rolling.unfinished(world.ledger, there) is None:
+    if not there.open and rollout_record.unfinished(world.ledger, there) is None:
         there = open_one(typed)  # says that it has ended, and how
     if there.open:
-        if rolling.watcher(world.ledger, there) and not rolling.pauses(world, there):
+        if rollout_record.watcher(world.ledger, there) and not rollout_record.pauses(world, there):
             _must_not_wait_for_a_person(there)
-        rolling.ask(world, there, "resume")
-    if lease := rolling.watcher(world.ledger, there):
+        rollout_record.ask(world, there, "resume")
+    if lease := rollout_record.watcher(world.ledger, there):
         if not screen.json:
             left = max(1.0, lease.expires - world.clock.now())
             screen.print(
@@ -300,14 +300,14 @@ def _resume(typed: Typed) -> int:
     return told(typed, rolling_on(world, there))
 
 
-def rolling_on(world: World, there: rolling.Known) -> list[Released]:
+def rolling_on(world: World, there: rollout_record.Known) -> list[Released]:
     """Carry it through here, as part of the release that began it, where that is still open; else on its own."""
     from pointsman import release, release_set
 
     opened = there.opened
-    if run := rolling.unfinished(world.ledger, there):
+    if run := rollout_record.unfinished(world.ledger, there):
         return release_set.resume(world, run)
-    function, environment = world.functions(opened.function)[0], rolling.where(world, there)
+    function, environment = world.functions(opened.function)[0], rollout_record.where(world, there)
     return [release.promote(world, function, environment, f"version:{there.canary}")]
 
 
@@ -319,7 +319,7 @@ def _abort(typed: Typed) -> int:
     from pointsman import release
 
     done = release.abort(world, there, why=asked.why)
-    there = rolling.again(world.ledger, there)
+    there = rollout_record.again(world.ledger, there)
     if not screen.json:
         baseline = there.rollout.baseline
         screen.print(f"{there.opened.alias} serves version {baseline} alone: {state_sentence(there.rollout)}")
@@ -329,7 +329,7 @@ def _abort(typed: Typed) -> int:
     return 0
 
 
-def _perhaps(typed: Typed) -> rolling.Known | None:
+def _perhaps(typed: Typed) -> rollout_record.Known | None:
     try:
         return _called(typed)
     except PointsmanError as error:
@@ -339,14 +339,14 @@ def _perhaps(typed: Typed) -> rolling.Known | None:
         return None
 
 
-def _abort_alone(typed: Typed, there: rolling.Known | None) -> int:
+def _abort_alone(typed: Typed, there: rollout_record.Known | None) -> int:
     """By the alias alone: what it serves beside its version is taken from it."""
     world, screen, asked = typed.world, typed.screen, typed.asked
     if not asked.name and there is None:
         raise UsageError("which alias?", where="rollout abort", next="`pointsman rollout abort PROD`.")
     from pointsman import release
 
-    environment = rolling.where(world, there) if there else world.environment(asked.name)
+    environment = rollout_record.where(world, there) if there else world.environment(asked.name)
     done = []
     for function in typed.functions:
         restored, _released = release.restore_alone(world, function, environment)
@@ -367,7 +367,7 @@ def _approve(typed: Typed) -> int:
     opened, state = there.opened, there.rollout.state
     if not isinstance(state, Gating):
         raise UsageError(f"the rollout of {opened.alias} waits for no approval: {state_sentence(there.rollout)}")
-    function, environment = world.functions(opened.function)[0], rolling.where(world, there)
+    function, environment = world.functions(opened.function)[0], rollout_record.where(world, there)
     session = world.session(function, environment)
     given = gating.approve(
         session,
