@@ -44,7 +44,6 @@ from pointsman.model import (
 from pointsman.rollout import Rollout
 from pointsman.world import Session
 
-
 # What stands in the way
 
 

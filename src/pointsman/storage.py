@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 
-from pointsman import inventory, prune, storing
+from pointsman import inventory, prune_plan, storing
 from pointsman.aws.gateway import Quotas
 from pointsman.config import Environment
 from pointsman.errors import AccountMismatch, AwsError, LedgerError
@@ -94,7 +94,7 @@ def _report(world: World, environments: tuple[Environment, ...], *, quick: bool)
 def _prunable(world: World, environment: Environment, fleet: Fleet, notes: list[str]) -> int | None:
     """Bytes of the versions that `prune` would delete by the file's policy, as far as it could be looked at."""
     try:
-        found = prune.look(world, environment, prune.policy_of(world.project.retention), fleet=fleet).pruning
+        found = prune_plan.look(world, environment, prune_plan.policy_of(world.project.retention), fleet=fleet).pruning
     except (AwsError, AccountMismatch) as error:
         notes.append(f"what prune would free is not known: {error.what}")
         return None

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from pointsman import config, prune, references
+from pointsman import config, prune, prune_plan, references
 from pointsman.aws.operation import Transport
 from pointsman.aws.transports import Faults
 from pointsman.errors import (
@@ -77,17 +77,17 @@ def world(
     return World(project=project, environ=given, clock=FakeClock(aws.now), wrap=wrapped, draw=lambda: 0.5)
 
 
-def planned(here: World, **given: Any) -> prune.Planned:
+def planned(here: World, **given: Any) -> prune_plan.Planned:
     environments = tuple(here.project.environments.values())
-    (made,) = prune.plan(here, environments, prune.policy_of(here.project.retention, **given))
+    (made,) = prune_plan.plan(here, environments, prune_plan.policy_of(here.project.retention, **given))
     return made
 
 
-def goes(made: prune.Planned) -> dict[str, list[str]]:
+def goes(made: prune_plan.Planned) -> dict[str, list[str]]:
     return {name: sorted(versions) for name, versions in made.pruning.doomed.items()}
 
 
-def reason(made: prune.Planned, name: str, version: str) -> str:
+def reason(made: prune_plan.Planned, name: str, version: str) -> str:
     (found,) = (each for each in made.pruning.functions if each.name == name)
     return next(each.reason for each in found.decisions if each.version == version)
 
@@ -595,7 +595,7 @@ def test_a_run_of_a_function_whose_name_is_not_known_keeps_everything(tmp_path: 
 # Deleting
 
 
-def pruned(here: World, made: prune.Planned | None = None, **more: Any) -> prune.Pruned:
+def pruned(here: World, made: prune_plan.Planned | None = None, **more: Any) -> prune.Pruned:
     return prune.carry_out(here, made or planned(here), **more)
 
 
@@ -854,13 +854,13 @@ def test_a_saved_plan_spares_what_gained_protection_and_deletes_nothing_more(
     tmp_path: Path, aws: ManyFunctions
 ) -> None:
     here = world(tmp_path, aws)
-    prune.save(tmp_path / "p", [planned(here).pruning])
+    prune_plan.save(tmp_path / "p", [planned(here).pruning])
     aws.aliases["checkout"]["QA"] = ("4", {})
     aws.versions["checkout"]["10"] = 100.0
-    saved = prune.load(tmp_path / "p")
+    saved = prune_plan.load(tmp_path / "p")
     assert saved is not None
 
-    (made,) = prune.again(here, saved)
+    (made,) = prune_plan.again(here, saved)
     done = pruned(here, made)
 
     assert left(aws) == {"checkout": ["4", "8", "9", "10"], "cart": ["3", "4"]}
@@ -872,19 +872,19 @@ def test_a_saved_plan_of_another_account_is_refused(tmp_path: Path, aws: ManyFun
     elsewhere = msgspec.structs.replace(planned(here).pruning, account="999999999999")
 
     with pytest.raises(StalePlan, match="the plan is of 999999999999 eu-west-1, and staging is 123456789012 eu-west-1"):
-        list(prune.again(here, prune.SavedPruning(schema=1, prune=(elsewhere,))))
+        list(prune_plan.again(here, prune_plan.SavedPruning(schema=1, prune=(elsewhere,))))
 
 
 def test_what_is_no_plan_of_prune_is_left_to_others(tmp_path: Path) -> None:
     (tmp_path / "other").write_text('{"schema": 1, "plan": {}}')
 
-    assert prune.load(tmp_path / "other") is None
-    assert prune.load(tmp_path / "missing") is None
+    assert prune_plan.load(tmp_path / "other") is None
+    assert prune_plan.load(tmp_path / "missing") is None
 
 
 def test_a_function_that_is_not_there_is_named_with_the_nearest(tmp_path: Path, aws: ManyFunctions) -> None:
     with pytest.raises(UnknownTarget, match="there is no function chekout"):
-        prune.must_exist([planned(world(tmp_path, aws))], ["chekout"])
+        prune_plan.must_exist([planned(world(tmp_path, aws))], ["chekout"])
 
 
 # Whichever call fails

@@ -530,9 +530,9 @@ def _show_plan(screen: Screen, plan: Plan) -> None:
 
 
 def _apply(typed: Typed) -> int:
-    from pointsman import prune, release, release_set
+    from pointsman import prune_plan, release, release_set
 
-    if (saved := prune.load(Path(typed.asked.plan_file))) is not None:
+    if (saved := prune_plan.load(Path(typed.asked.plan_file))) is not None:
         from pointsman.cli import prune as pruning
 
         return pruning.apply(typed, saved)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pointsman import inventory, places, prune, retention
+from pointsman import inventory, places, prune, prune_plan, retention
 from pointsman.errors import PointsmanError, UsageError
 from pointsman.model import counted, few, size
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from pointsman.config import Environment
     from pointsman.ledger import Run
     from pointsman.model import Version
-    from pointsman.prune import Planned, Pruned, Pruning, Spared
+    from pointsman.prune import Pruned
+    from pointsman.prune_plan import Planned, Pruning, Spared
     from pointsman.retention import Decision, Retained
 
 SHOWN = 20  # functions in the table, those that free most first
@@ -39,8 +40,8 @@ def run(typed: Typed) -> int:
     environments = tuple(named_places) or world.everywhere()
     if not environments:
         raise UsageError("pointsman.toml declares no environment", next='Add [environment.staging] alias = "STAGE".')
-    named = prune.functions_named(world, environments[0], asked.function or ())
-    policy = prune.policy_of(
+    named = prune_plan.functions_named(world, environments[0], asked.function or ())
+    policy = prune_plan.policy_of(
         world.project.retention,
         keep_deployments=asked.keep_deployments,
         keep_days=asked.keep_days,
@@ -52,12 +53,12 @@ def run(typed: Typed) -> int:
         thorough=asked.thorough or None,
     )
     failures: inventory.Failures = []
-    made = list(prune.plan(world, environments, policy, failures))
+    made = list(prune_plan.plan(world, environments, policy, failures))
     if not made:
         raise failures[0][1]
     if not failures:  # or it may be there
-        prune.must_exist(made, named)
-    idle = prune.idle(made, "idle_pins")
+        prune_plan.must_exist(made, named)
+    idle = prune_plan.idle(made, "idle_pins")
     if asked.yes and (mistaken := [pin for pin in asked.pin or () if pin in idle]):
         raise UsageError(
             f"--pin {mistaken[0]} matches no version of any function or layer, so what it was to keep might go",
@@ -66,13 +67,13 @@ def run(typed: Typed) -> int:
             "of one; `pointsman prune --list` shows what there is.",
         )
     if asked.out:
-        prune.save(Path(asked.out), [each.pruning for each in made])
+        prune_plan.save(Path(asked.out), [each.pruning for each in made])
     return _told(typed, made, agreed=asked.yes, failures=failures)
 
 
-def apply(typed: Typed, saved: prune.SavedPruning) -> int:
+def apply(typed: Typed, saved: prune_plan.SavedPruning) -> int:
     failures: inventory.Failures = []
-    made = list(prune.again(typed.world, saved, failures))
+    made = list(prune_plan.again(typed.world, saved, failures))
     if failures and not made:
         raise failures[0][1]
     return _told(typed, made, agreed=True, failures=failures)
@@ -138,8 +139,8 @@ def _told(
             "plans": [each.pruning for each in made],
             "done": done,
             "unread": unread,
-            "idle_pins": prune.idle(made, "idle_pins"),
-            "idle_globs": prune.idle(made, "idle_globs"),
+            "idle_pins": prune_plan.idle(made, "idle_pins"),
+            "idle_globs": prune_plan.idle(made, "idle_globs"),
         },
         ok=not failed,
     )
@@ -147,9 +148,9 @@ def _told(
 
 
 def _warn_of_idle(typed: Typed, made: Sequence[Planned]) -> None:
-    for pin in prune.idle(made, "idle_pins"):
+    for pin in prune_plan.idle(made, "idle_pins"):
         typed.screen.warn(f"pin {pin} matches no version of any function or layer: it keeps nothing.")
-    for glob in prune.idle(made, "idle_globs"):
+    for glob in prune_plan.idle(made, "idle_globs"):
         typed.screen.warn(f"no function and no layer is called {glob}.")
 
 
