@@ -1,4 +1,4 @@
-"""Times as people type them: dates, times of day, how long ago. Pure: the present and the zone come in.
+"""Times as people type them: dates, times of day, how long ago; and as Lambda tells them. Pure: now and zone come in.
 
 Where a clock is put forward an hour is missing, and where it is put back one comes twice: of a date and time that is
 missing or comes twice it is said so, and an offset asked for.
@@ -92,4 +92,12 @@ def shown(at: float, zone: tzinfo | None = None) -> str:
     return datetime.fromtimestamp(at, zone).astimezone(zone).isoformat(" ", "seconds").replace("+00:00", "Z")
 
 
-__all__ = ["SHAPES", "moment", "shown"]
+def epoch(modified: str) -> float | None:
+    """Lambda's LastModified ("2024-01-31T12:00:00.000+0000") in epoch seconds; None where it says nothing."""
+    try:
+        return datetime.fromisoformat(modified).timestamp()
+    except ValueError:
+        return None
+
+
+__all__ = ["SHAPES", "epoch", "moment", "shown"]

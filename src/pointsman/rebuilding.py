@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Any
 
 from msgspec.structs import replace
@@ -14,6 +13,7 @@ from pointsman.config import Function
 from pointsman.errors import AccessDenied, AwsError, LedgerError, NotFound, PointsmanError, UsageError
 from pointsman.ledger import Entry
 from pointsman.model import Alias, BuildId, Configuration, FunctionArn, Move, Trace, Value, counted
+from pointsman.moments import epoch
 from pointsman.progress import Course
 from pointsman.survey import places
 from pointsman.world import Session, World
@@ -158,10 +158,8 @@ def _entries(
 
 def _published(each: Configuration, now: float) -> float:
     """Of a version LastModified is when it was published; a date that is not to be read is now."""
-    try:
-        return datetime.fromisoformat(each.modified).timestamp()
-    except ValueError:
-        return now
+    at = epoch(each.modified)
+    return now if at is None else at
 
 
 def _trail(session: Session, now: float, notes: list[str]) -> tuple[Trace, ...] | None:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Literal, TypeAlias
 
 from pointsman.deployments import deployments
 from pointsman.fleet import Fleet, Member
 from pointsman.model import LATEST, Configuration, Move, Value, Version, few
+from pointsman.moments import epoch
 
 DAY_S = 86_400
 Rule: TypeAlias = Literal[
@@ -286,10 +286,7 @@ def _aged(days: float | None) -> str:
 
 def _born(modified: str, published: float | None) -> float | None:
     """Epoch seconds: when it was published by the ledger, or changed last by Lambda, whichever is later."""
-    try:
-        told: float | None = datetime.fromisoformat(modified).timestamp()
-    except ValueError:
-        return None
+    told = epoch(modified)
     return max(told, published or 0.0) if told is not None else None
 
 

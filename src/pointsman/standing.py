@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 
 from pointsman.branches import told
 from pointsman.fleet import Fleet, Member
 from pointsman.model import Alias, AliasName, Build, Configuration, FunctionName, Move, Value, Version
+from pointsman.moments import epoch
 
 
 class Known(Value, frozen=True, kw_only=True):
@@ -174,12 +174,4 @@ def commit_in(build: str) -> str:
     return found[1] if found and not found[1].isdecimal() else ""
 
 
-def epoch(modified: str) -> float | None:
-    """Lambda's LastModified ("2024-01-31T12:00:00.000+0000") in epoch seconds; None where it says nothing."""
-    try:
-        return datetime.fromisoformat(modified).timestamp()
-    except ValueError:
-        return None
-
-
-__all__ = ["Known", "Serving", "Standing", "apart", "commit_in", "epoch", "lost", "standings"]
+__all__ = ["Known", "Serving", "Standing", "apart", "commit_in", "lost", "standings"]

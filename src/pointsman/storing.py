@@ -15,6 +15,7 @@ from statistics import median
 
 from pointsman.fleet import Fleet
 from pointsman.model import Configuration, LayerVersion, Value, counted
+from pointsman.moments import epoch
 
 DAY_S = 86_400.0
 AGES = ((7.0, "under 7 days"), (30.0, "7 to 30 days"), (90.0, "30 to 90 days"), (365.0, "90 to 365 days"))
@@ -190,10 +191,7 @@ def _by_age(versions: Sequence[Configuration], now: float) -> tuple[Part, ...]:
 
 def published(version: Configuration) -> float | None:
     """When: of a published version LastModified is that."""
-    try:
-        return datetime.fromisoformat(version.modified).timestamp()
-    except ValueError:
-        return None
+    return epoch(version.modified)
 
 
 # How it grows
