@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from pointsman import __version__
@@ -121,7 +121,7 @@ class Identity:
             else:
                 self.profile = None
         paths = made.get_config_variable("data_path") or ""
-        made.register_component("data_loader", _loader([each for each in paths.split(os.pathsep) if each]))
+        made.register_component("data_loader", _loader(tuple(each for each in paths.split(os.pathsep) if each)))
         made.get_config_variable("region")  # reads the profile now: a wrong one is named here
         return made
 
@@ -222,8 +222,12 @@ def client_config(timeout: float) -> Config:
     )
 
 
-def _loader(folders: list[str]) -> Any:
+@cache
+def _loader(folders: tuple[str, ...]) -> Any:
+    """One for all sessions: every account and region reads the same descriptions of the services, 40 ms of them."""
     from botocore.loaders import Loader
+
+    lock = threading.RLock()
 
     class Few(Loader):  # type: ignore[misc]  # botocore has no types
         """Without its survey of all 400 services, made twice for every client: 10 ms of a command."""
@@ -231,7 +235,11 @@ def _loader(folders: list[str]) -> Any:
         def list_available_services(self, _type_name: str) -> list[str]:
             return list(SERVICES)
 
-    return Few(extra_search_paths=folders)
+        def load_service_model(self, *asked: Any, **more: Any) -> Any:
+            with lock:  # it mends what it read, in place
+                return super().load_service_model(*asked, **more)
+
+    return Few(extra_search_paths=list(folders))
 
 
 def _session_name(actor: str) -> str:
