@@ -3,6 +3,7 @@ local AWS; credentials by a token that its STS exchanges."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -43,21 +44,88 @@ sys.exit(1 if word else 0)
 """
 
 
-@pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(made)],
-        cwd=ROOT, check=True, capture_output=True,
-    )  # fmt: skip
-    return next(made.glob("*.whl"))
+# What pip did once in this session, for the same words and the same files named by them, is linked into the next
+# environment, whichever worker asks: pip and venv take five seconds each, and the pipelines want them forty times. What
+# pip never did, or failed to do, is pip's own to do.
+REMEMBERING = {
+    "pip": """\
+#!/usr/bin/env bash
+set -euo pipefail
+shopt -s nullglob
+home=$(dirname "$(dirname "$(realpath -s "$0")")")
+key=$({ printf '%s\\n' "$@"; for word; do if [ -f "$word" ]; then cat "$word"; fi; done; } | sha256sum | cut -c1-16)
+kept=STORE/$key
+exec 9>"$kept.lock"
+flock 9
+if [ ! -e "$kept.home" ]; then
+    touch "$kept.before"
+    "$home/bin/python" -m pip "$@" 9>&-
+    mkdir -p "$kept"
+    (cd "$home" && find . -type f -newer "$kept.before" -exec cp --parents -p -t "$kept" {} +)
+    echo "$home" >"$kept.home"
+elif [ "$(ls "$kept")" ]; then
+    cp -R -l -f "$kept/." "$home"
+    for script in "$kept"/bin/*; do
+        rm "$home/bin/${script##*/}"
+        sed "s|$(cat "$kept.home")|$home|g" "$script" >"$home/bin/${script##*/}"
+        chmod +x "$home/bin/${script##*/}"
+    done
+fi
+""",
+    "python3": """\
+#!/usr/bin/env bash
+set -euo pipefail
+if [ "$#" = 3 ] && [ "$1 $2" = "-m venv" ] && [ ! -e "$3" ]; then
+    mkdir -p "$3"
+    cp -R -P -l STORE/venv/. "$3"
+    home=$(realpath "$3")
+    for each in pyvenv.cfg bin/activate; do
+        rm "$3/$each"
+        sed "s|STORE/venv|$home|g" "STORE/venv/$each" >"$3/$each"
+    done
+else
+    exec "$(dirname "$0")/python" "$@"
+fi
+""",
+}
 
 
 @pytest.fixture(scope="session")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What all workers of a session share: Pointsman's wheel, an environment with pip, and what pip did."""
+    session = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        session = session.parent
+    home = session / "pip"
+    home.mkdir(exist_ok=True)
+    with (home / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (home / "done").exists():
+            words = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(home / "wheel")]
+            subprocess.run(words, cwd=ROOT, check=True, capture_output=True)
+            subprocess.run([sys.executable, "-m", "venv", str(home / "venv")], check=True, capture_output=True)
+            remembering(home, "pip", home / "venv" / "bin")
+            (home / "done").touch()
+    return home
+
+
+def remembering(store: Path, name: str, folder: Path) -> None:
+    (folder / name).unlink()
+    (folder / name).write_text(REMEMBERING[name].replace("STORE", str(store)))
+    (folder / name).chmod(0o755)
+
+
+@pytest.fixture(scope="session")
+def wheel(store: Path) -> Path:
+    return next((store / "wheel").glob("*.whl"))
+
+
+@pytest.fixture(scope="session")
+def programs(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Python of the machine's own, with pip, in which Pointsman is yet to be installed."""
     home = tmp_path_factory.mktemp("machine") / "python"
-    subprocess.run([sys.executable, "-m", "venv", str(home)], check=True, capture_output=True)
+    shutil.copytree(store / "venv", home, symlinks=True)
+    remembering(store, "python3", home / "bin")
     return home / "bin"
 
 
