@@ -93,6 +93,19 @@ def test_a_layer_is_published_once_for_two_functions_and_only_when_it_changes(sh
     assert "published version 2 of layer common" in shop.ok("history").out
 
 
+def test_a_release_and_a_build_run_a_layers_command_once(shop: Shop) -> None:
+    """Its artifact is a folder that each run writes: no function may read it while another one's run does."""
+    made = 'command = "echo built >>../../log && mkdir -p out && cp -r python out"\nartifact = "layers/common/out"'
+    two_functions(shop, more=made)
+
+    shop.ok("deploy", "--build-id", "1")
+    assert (shop.folder / "log").read_text() == "built\n"
+    assert shop.invoke("STAGE")["word"] == "hello"
+
+    shop.ok("build")
+    assert (shop.folder / "log").read_text() == "built\nbuilt\n"
+
+
 def test_going_back_to_an_earlier_layer_takes_its_version(shop: Shop) -> None:
     two_functions(shop)
     shop.ok("deploy", "--function", "greeting", "--build-id", "1")

@@ -22,6 +22,7 @@ import pointsman.model  # noqa: F401 - first, for it imports msgspec by the shor
 import msgspec
 
 from pointsman.artifact.archive import YOUNG, Member, Seen
+from pointsman.artifact.builds import Builds
 from pointsman.artifact.source import RULES, Kind, choose
 from pointsman.errors import BuildFailed, UsageError
 
@@ -39,12 +40,14 @@ LEFT_BEHIND = 86_400.0  # seconds after which a scratch folder must be that of a
 class Tools(NamedTuple):
     """Where installs are kept, the whole environment of the tools, whom to tell of progress, and when to stop.
 
-    `limit`: the bytes that the cache may hold before what was not used for longest is forgotten.
+    `builds`: those that share what they make. `limit`: the bytes that the cache may hold before what was not used for
+    longest is forgotten.
     """
 
     cache: Path
     environment: Mapping[str, str]
     say: Say
+    builds: Builds
     halted: Halted | None = None
     limit: int = 2 << 30
 
