@@ -8,8 +8,10 @@ import pytest
 
 from pointsman.aws.operation import Operation, R, Transport
 from pointsman.errors import Ambiguous
+from pointsman.localaws import control
 
 from .conftest import Shop, control_runtime
+from .test_accounts import client_of
 
 LAYERED = """\
 def handler(event, context):
@@ -235,6 +237,27 @@ def test_a_layer_of_others_is_looked_at_once(shop: Shop) -> None:
     shop.write("index.py", LAYERED + "# more\n")
     second = shop.ok("--json", "deploy", "--function", "greeting", "--build-id", "2")
     assert "GetLayerVersionByArn" not in actions(second)
+
+
+def test_a_layer_of_another_account_is_others_also_where_it_is_named_like_ours(
+    shop: Shop, local_aws: control.Running
+) -> None:
+    two_functions(shop)
+    shop.ok("build")
+    (package,) = (shop.folder / ".pointsman" / "artifacts" / "layers").glob("*.zip")
+    theirs = client_of(local_aws, "lambda", "999999999999")
+    name = f"{shop.name}-common"
+    made = theirs.publish_layer_version(
+        LayerName=name, Content={"ZipFile": package.read_bytes()}, CompatibleRuntimes=["nodejs20.x"]
+    )
+    theirs.add_layer_version_permission(
+        LayerName=name, VersionNumber=1, StatementId="all", Principal="*", Action="lambda:GetLayerVersion"
+    )
+    two_functions(shop, layers=f'["common", "{made["LayerVersionArn"]}"]')
+
+    answer = shop.ok("--json", "deploy", "--function", "greeting", "--build-id", "1")
+
+    assert any("999999999999" in each and "is for nodejs20.x" in each for each in answer.result[0]["warnings"])
 
 
 def test_build_makes_the_layers_too(shop: Shop) -> None:
