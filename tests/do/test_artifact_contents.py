@@ -12,8 +12,8 @@ from typing import Literal
 import pytest
 
 from pointsman.artifact import Recipe, build, explain, last, listing
-from pointsman.artifact.contents import Difference
 from pointsman.artifact.builds import Builds
+from pointsman.artifact.contents import Difference
 from pointsman.artifact.tools import Installed, Tools, once
 from pointsman.errors import BuildFailed, UsageError
 from pointsman.model import Artifact

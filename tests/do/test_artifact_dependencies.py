@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from pointsman.artifact import build
+from pointsman.artifact.builds import Builds
 from pointsman.artifact.checks import check
 from pointsman.artifact.source import choose
-from pointsman.artifact.builds import Builds
 from pointsman.artifact.tools import Installed, Tools, files, version
 from pointsman.errors import BuildFailed, UsageError
 from pointsman.model import Artifact

@@ -26,7 +26,7 @@ class Builds:
                 wanted.tried = True
                 try:
                     wanted.made = make()
-                except BaseException as error:
+                except BaseException as error:  # noqa: BLE001 (raised below, to each who asks)
                     wanted.error = error
         if wanted.error:
             raise wanted.error
