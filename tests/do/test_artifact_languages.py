@@ -249,6 +249,27 @@ def test_a_program_below_the_module_is_named_by_target(tmp_path: Path) -> None:
     assert names(make(source, tmp_path, build="go", target="cmd/api", environment=environment)) == ["bootstrap"]
 
 
+def test_a_jdk_8_which_knows_only_version_with_one_dash_is_asked_which_it_is(tmp_path: Path) -> None:
+    java = """
+        [ "$1" = -version ] || { echo "Unrecognized option: $1" >&2; exit 1; }
+        echo "openjdk version \\"1.8.0_$UPDATE\\"" >&2
+    """
+    mvn = """
+        case "$*" in *-version*) echo Java version: 1.8.0; exit;; esac
+        mkdir -p target/classes && echo compiled >> "$LOG" && echo class > target/classes/App.class
+    """
+    stand_in(tmp_path / "bin", "mvn", mvn)
+    environment = stand_in(tmp_path / "bin", "java", java) | {"LOG": str(tmp_path / "log")}
+    source = lay(tmp_path / "src", {"pom.xml": POM})
+    compiled = []
+    for update in ("392", "392", "402"):
+        made = make(source, tmp_path, build="java", runtime="java8.al2", environment=environment | {"UPDATE": update})
+        compiled.append((tmp_path / "log").read_text().count("compiled"))
+        assert names(made) == ["App.class"]
+
+    assert compiled[0] == compiled[1] < compiled[2]  # anew by another compiler
+
+
 GO = """
     case "$1" in version) echo go version go1.99; exit;; esac
     while [ $# -gt 0 ]; do case "$1" in -o) out=$2;; esac; shift; done

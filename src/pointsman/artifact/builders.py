@@ -179,7 +179,7 @@ def _compiler(language: Language, tools: Tools) -> str:
         case "go":
             return output(["go", "version"], tools.environment)
         case "java":
-            return version("java", tools)
+            return version("java", tools, "-version")  # JDK 8 has no --version
         case "rust":
             return version("cargo", tools)
         case "dotnet":
@@ -220,7 +220,8 @@ def _call(  # noqa: PLR0917
             # Some build in here: beside the sources' copy, so that `../common` is there too.
             "scratch_dir": str(project.with_name(f".{project.name}-scratch")),
             "manifest_path": str(manifest),
-            "runtime": "provided" if provided and language in ("go", "rust", "make") else runtime,
+            # Java's are told apart there by their number alone: not java8.al2 from java8.al2023.
+            "runtime": "provided" if provided and language in ("go", "rust", "make") else _plain(runtime),
             "optimizations": {},
             "options": options,
             "architecture": architecture,
@@ -242,6 +243,10 @@ def _call(  # noqa: PLR0917
         run(command, cwd=project, environment=environment, say=hear, halted=tools.halted)
     except BuildFailed as error:
         raise _failed(language, said) from error
+
+
+def _plain(runtime: str | None) -> str | None:
+    return runtime.partition(".al")[0] if runtime and runtime.startswith("java") else runtime
 
 
 def _failed(language: Language, said: list[str]) -> PointsmanError:
