@@ -3,6 +3,7 @@ without them."""
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ import msgspec
 
 from pointsman import artifact as packaging
 from pointsman.artifact import Under
+from pointsman.artifact.builds import Builds
 from pointsman.config import Direct, Function, Layer, Project
 from pointsman.model import Artifact, BuiltLayer, CodeSha256, counted, size
 
@@ -26,10 +28,12 @@ def build(
     environ: Mapping[str, str],
     say: Callable[[str], None],
     halted: Callable[[], bool] | None = None,
+    builds: Builds | None = None,
 ) -> Artifact:
     """Make the package, or find that it is made already. Raises BuildFailed before anything is asked of AWS.
 
-    Of a container image nothing is made here: `images` looks which one it is.
+    `builds`: those of one command; layers are built once for all of them. Of a container image nothing is made here:
+    `images` looks which one it is.
     """
     assert function.build != "image", "nothing is built of an image"
     tests = (function.test.unit, function.test.integration)
@@ -53,15 +57,20 @@ def build(
     )
     home = project.root / ".pointsman"
     made = packaging.build(
-        recipe, out=home / "artifacts", cache=home / "cache", environment=environ, say=say, halted=halted
+        recipe,
+        out=home / "artifacts",
+        cache=home / "cache",
+        environment=environ,
+        say=say,
+        halted=halted,
+        builds=(builds := builds or Builds()),
     )
     say(f"packaged {function.name}: {counted(made.files, 'file')}, {size(made.size)}, {made.sha256.short}…")
     named = function.provision.layers if isinstance(function.provision, Direct) else ()
-    layers = [
-        layer(project, project.layers[ref], environ=environ, say=say, halted=halted)
-        for ref in named
-        if ref in project.layers
-    ]
+    layers = []
+    for each in (project.layers[ref] for ref in named if ref in project.layers):
+        make = functools.partial(layer, project, each, environ=environ, say=say, halted=halted)
+        layers.append(builds.once(("layer", each.name), make))
     return msgspec.structs.replace(made, layers=tuple(layers))
 
 

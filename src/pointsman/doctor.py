@@ -11,6 +11,7 @@ from pointsman import branch_roles, images, layers, owners, runtimes, storage
 from pointsman import places as where
 from pointsman.aws import permissions
 from pointsman.aws.gateway import Caller
+from pointsman.aws.identity import partition
 from pointsman.aws.permissions import Target
 from pointsman.config import Branches, CloudFormation, Direct, Environment, Function, Terraform
 from pointsman.errors import (
@@ -328,36 +329,37 @@ def _arns(session: Session, environments: Iterable[Environment], account: str) -
     """What each kind of target is called, the narrowest pattern that will do. The first is the one to ask IAM about."""
     provision = session.function.provision
     region, name = session.wire.region, session.declared_name() or _known_name(session)
+    aws = f"arn:{partition(region)}"
     stack = provision.stack if isinstance(provision, CloudFormation) else ""
     role = provision.role if isinstance(provision, Direct) else _role_of(session, name)
-    role = role or f"arn:aws:iam::{account}:role/*"
-    function = f"arn:aws:lambda:{region}:{account}:function:{name or f'{stack}-*' if stack else name or '*'}"
+    role = role or f"{aws}:iam::{account}:role/*"
+    function = f"{aws}:lambda:{region}:{account}:function:{name or f'{stack}-*' if stack else name or '*'}"
     path = role.rpartition("/")[0]
     head = (name or "*")[:24] + ("*" if name and len(name) > 24 else "")
     function_ = session.function
     named = getattr(provision, "layers", ())
     built = [session.world.project.layers[each] for each in named if each in session.world.project.layers]
-    own = [f"arn:aws:lambda:{region}:{account}:layer:{each.published_as or each.name}" for each in built]
+    own = [f"{aws}:lambda:{region}:{account}:layer:{each.published_as or each.name}" for each in built]
     buckets = [where.filled(each.bucket, region=region, account=account) for each in environments if each.bucket]
     kept = session.world.project.ledger
-    shelf = f"arn:aws:s3:::{(session.world.project.backup.to or '').removeprefix('s3://')}"
-    stacks = f"arn:aws:cloudformation:{region}:{account}:stack/{stack}/*"
+    shelf = f"{aws}:s3:::{(session.world.project.backup.to or '').removeprefix('s3://')}"
+    stacks = f"{aws}:cloudformation:{region}:{account}:stack/{stack}/*"
     return {
         "function": (function, f"{function}:*"),
         "everything": ("*",),
         "role": (role,),
         "clones": (f"{path}/{head}-*-branch-*",),
         "stack": (stacks,),
-        "bucket": tuple(f"arn:aws:s3:::{bucket}/pointsman/*" for bucket in buckets),
-        "buckets": tuple(f"arn:aws:s3:::{bucket}" for bucket in buckets),
+        "bucket": tuple(f"{aws}:s3:::{bucket}/pointsman/*" for bucket in buckets),
+        "buckets": tuple(f"{aws}:s3:::{bucket}" for bucket in buckets),
         "layers": tuple(f"{arn}{tail}" for arn in own for tail in ("", ":*")),
         "others": tuple(each for each in named if each.startswith("arn:")),
         "images": (images.arn(function_.image),) if function_.image else (),
-        "policies": (f"arn:aws:iam::{account}:policy/*", "arn:aws:iam::aws:policy/*"),
-        "mappings": (f"arn:aws:lambda:{region}:{account}:event-source-mapping:*",),
+        "policies": (f"{aws}:iam::{account}:policy/*", f"{aws}:iam::aws:policy/*"),
+        "mappings": (f"{aws}:lambda:{region}:{account}:event-source-mapping:*",),
         "backup": (f"{shelf.rstrip('/')}/*",),
         "shelf": (shelf.partition("/")[0],),
-        "table": (f"arn:aws:dynamodb:{kept.region or region}:{account}:table/{kept.table[0]}",),
+        "table": (f"{aws}:dynamodb:{kept.region or region}:{account}:table/{kept.table[0]}",),
     }
 
 

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 
+from pointsman.aws.identity import partition
 from pointsman.building import of_image, reference
 from pointsman.config import CloudFormation, Function, Terraform
 from pointsman.errors import BuildFailed, Conflict, GateRefused, NotYet, UsageError
@@ -120,7 +121,7 @@ def _place(repository: str) -> tuple[str, str, str]:
 def arn(image: str) -> str:
     """The repository's, as policies name it."""
     account, region, name = _place(reference(image)[0])
-    return f"arn:aws:ecr:{region}:{account}:repository/{name}"
+    return f"arn:{partition(region)}:ecr:{region}:{account}:repository/{name}"
 
 
 def _stand_in(session: Session, repository: str, tag: str) -> None:

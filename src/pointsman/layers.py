@@ -41,7 +41,7 @@ def look(session: Session, made: Artifact, function: Configuration | None) -> Lo
         if ref not in built:
             refs.append(ref)
             continue
-        arn = _arn(session, built[ref], function)
+        arn = arn_of(session, built[ref], function)
         present = tuple(function.settings.get("Layers", ())) if function else ()
         found, newest = _find(session, built[ref], arn, present)
         refs.append(found or f"layer.{ref}")
@@ -50,7 +50,7 @@ def look(session: Session, made: Artifact, function: Configuration | None) -> Lo
     return Looked(tuple(refs), tuple(steps))
 
 
-def _arn(session: Session, built: BuiltLayer, function: Configuration | None) -> str:
+def arn_of(session: Session, built: BuiltLayer, function: Configuration | None) -> str:
     """Without a version. A role is of the function's own account, so that nobody has to be asked which that is."""
     provision = session.function.provision
     assert isinstance(provision, Direct), "only of those does the file say the layers"

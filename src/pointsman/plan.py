@@ -651,18 +651,30 @@ def _explain(changes: dict[str, Any], function: Configuration | None) -> str:
             names = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
             lines.append(f"environment variables {', '.join(names)}")
         elif key == "Layers":
-            lines.append(f"Layers {_layers(present.get(key, ()))} → {_layers(value)}")
+            lines.append(f"Layers {_layers(present.get(key, ()), value)} → {_layers(value, present.get(key, ()))}")
         else:
             lines.append(f"{key} {present.get(key, 'unset')} → {value}")
     return "; ".join(lines)
 
 
-def _layers(refs: Iterable[str]) -> str:
-    """ "common:3, tools:7"; of one that is yet to be published "common (new)"."""
-    shown = [
-        f"{ref.removeprefix('layer.')} (new)" if ref.startswith("layer.") else ":".join(ref.split(":")[-2:])
-        for ref in refs
-    ]
+def _layers(refs: Iterable[str], others: Iterable[str]) -> str:
+    """ "common:3, tools:7"; of one that is yet to be published "common (new)". Where layers of two accounts or regions
+    have the same name, each is told with all that it is."""
+    wholes: dict[str, set[str]] = {}
+    for ref in (*refs, *others):
+        whole = ref.rpartition(":")[0]
+        wholes.setdefault(whole.rpartition(":")[2], set()).add(whole)
+    shown = []
+    for ref in refs:
+        name, _, number = ref.rpartition(":")
+        short = name.rpartition(":")[2]
+        shown.append(
+            f"{ref.removeprefix('layer.')} (new)"
+            if ref.startswith("layer.")
+            else ref
+            if len(wholes[short]) > 1
+            else f"{short}:{number}"
+        )
     return ", ".join(shown) or "none"
 
 

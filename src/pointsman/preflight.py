@@ -46,9 +46,11 @@ def check_there(session: Session, wanted: Wanted, seen: Seen, made: Plan) -> Non
         return
     if seen.function and wanted.settings is None and seen.stack == "same" and not wanted.artifact.image:
         checks.refuse(checks.native(wanted.artifact, seen.function.settings.get("Architectures", ["x86_64"])[0]))
-    ours = {each.name for each in wanted.artifact.layers}
+    ours = {layers.arn_of(session, each, seen.function) for each in wanted.artifact.layers}
     named = (wanted.settings or {}).get("Layers", ())
-    found = layers.others(session, [each for each in named if each[:4] == "arn:" and each.split(":")[-2] not in ours])
+    found = layers.others(
+        session, [each for each in named if each[:4] == "arn:" and each.rpartition(":")[0] not in ours]
+    )
     session.warnings += layers.unfit(session, found)
     least, shown = layers.heaviest(found)
     own = wanted.artifact.unzipped + sum(each.package.unzipped for each in wanted.artifact.layers)

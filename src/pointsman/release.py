@@ -93,7 +93,14 @@ def build(session: Session) -> Artifact:
     if function.build == "image":
         made = images.resolve(session)
     else:
-        made = building.build(world.project, function, environ=world.environ, say=world.say, halted=world.halted)
+        made = building.build(
+            world.project,
+            function,
+            environ=world.environ,
+            say=world.say,
+            halted=world.halted,
+            builds=world.builds,
+        )
     world.packages[function.name] = made
     return made
 

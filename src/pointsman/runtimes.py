@@ -85,20 +85,34 @@ PAGE = "https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtimes.html"
 
 def table() -> dict[str, Days]:
     """Every runtime of AWS's page, newest of a family first."""
-    return _file()[1]
+    return _file().days
 
 
 def read() -> date:
     """The day the page was read."""
-    return _file()[0]
+    return _file().read
+
+
+def python_release(runtime: str) -> str:
+    """Which Python a runtime has, as far as is known: "3.13.9". Raises ValueError for one that has none."""
+    if not re.fullmatch(r"python\d+\.\d+", runtime):
+        raise ValueError(f"{runtime} is no runtime of Python")
+    return _file().python.get(runtime, f"{runtime.removeprefix('python')}.0")
+
+
+class _File(NamedTuple):
+    read: date
+    days: dict[str, Days]
+    python: dict[str, str]
 
 
 @functools.cache
-def _file() -> tuple[date, dict[str, Days]]:
+def _file() -> _File:
     import tomllib
 
     found = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
-    return found["read"], {name: Days(*days) for name, days in found["runtimes"].items()}
+    days = {name: Days(*each) for name, each in found["runtimes"].items()}
+    return _File(found["read"], days, found["python"])
 
 
-__all__ = ["PAGE", "Days", "Judged", "judge", "read", "table"]
+__all__ = ["PAGE", "Days", "Judged", "judge", "python_release", "read", "table"]

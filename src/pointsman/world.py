@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pointsman import places
+from pointsman.artifact.builds import Builds
 from pointsman.aws.budget import LAMBDA, Allowance, Budgets
 from pointsman.aws.gateway import Gateway
 from pointsman.aws.operation import Transport
@@ -156,6 +157,7 @@ class World:
     glance_s: float = 0.5  # how often a watcher that waits looks whether somebody wants something
     turns: Turns = field(default_factory=Turns)
     packages: dict[str, Artifact] = field(default_factory=dict)  # made by this command, by function
+    builds: Builds = field(default_factory=Builds)
     halted: Callable[[], bool] | None = None  # asked before each call, where a Ctrl-C does not arrive by itself
     _refreshed: float = 0.0
     ledger_calls: list[Call] = field(default_factory=list)  # of a ledger in a table: not the release's

@@ -380,6 +380,16 @@ def test_a_layer_that_is_there_is_nothing_to_do() -> None:
     assert plan.steps == ()
 
 
+def test_a_layer_of_another_account_is_told_from_ours_of_that_name() -> None:
+    theirs = f"{COMMON.replace('123456789012', '999999999999')}:3"
+    present = function(NEW, Layers=[f"{COMMON}:3", f"{COMMON.replace('common', 'tools')}:1"])
+    asked = wanted(settings={**SETTINGS, "Layers": [theirs, f"{COMMON.replace('common', 'tools')}:2"]})
+
+    plan = plan_deploy(asked, Seen(function=present, alias=alias("1"), serving=bits(NEW, present)))
+
+    assert told(plan)[0] == (f"change the configuration of $LATEST: Layers {COMMON}:3, tools:1 → {theirs}, tools:2")
+
+
 def test_a_new_functions_layers_come_first() -> None:
     plan = plan_deploy(wanted(settings={**SETTINGS, "Layers": ["layer.common"]}, layers=(LAYER,)), Seen(function=None))
 

@@ -12,6 +12,7 @@ from typing import Literal
 import pytest
 
 from pointsman.artifact import Recipe, build, explain, last, listing
+from pointsman.artifact.builds import Builds
 from pointsman.artifact.contents import Difference
 from pointsman.artifact.tools import Installed, Tools, once
 from pointsman.errors import BuildFailed, UsageError
@@ -267,7 +268,7 @@ def entry(tools: Tools, key: str, size: int = 1000) -> Installed:
 
 def test_the_cache_forgets_what_was_unused_for_longest_and_says_so(tmp_path: Path) -> None:
     said: list[str] = []
-    tools = Tools(tmp_path, {}, said.append, limit=2500)
+    tools = Tools(tmp_path, {}, said.append, Builds(), limit=2500)
     now = time.time()
     first, second = entry(tools, "first"), entry(tools, "second")
     for age, each in ((9000, first), (8000, second)):
@@ -281,7 +282,7 @@ def test_the_cache_forgets_what_was_unused_for_longest_and_says_so(tmp_path: Pat
 
 
 def test_what_another_build_may_be_reading_is_not_forgotten(tmp_path: Path) -> None:
-    tools = Tools(tmp_path, {}, lambda line: None, limit=10)
+    tools = Tools(tmp_path, {}, lambda line: None, Builds(), limit=10)
 
     made = [entry(tools, key) for key in ("a", "b", "c")]
 
@@ -289,7 +290,7 @@ def test_what_another_build_may_be_reading_is_not_forgotten(tmp_path: Path) -> N
 
 
 def test_what_killed_builds_and_older_releases_left_behind_is_cleared(tmp_path: Path) -> None:
-    tools = Tools(tmp_path, {}, lambda line: None)
+    tools = Tools(tmp_path, {}, lambda line: None, Builds())
     old = time.time() - 2 * 86_400
     for name in (".making-dead", ".making-alive", "python-of-an-older-release"):
         lay(tmp_path / name, {"a": ""})
@@ -302,7 +303,7 @@ def test_what_killed_builds_and_older_releases_left_behind_is_cleared(tmp_path: 
 
 
 def test_an_entry_is_made_whole_or_not_at_all_by_several_at_once(tmp_path: Path) -> None:
-    tools = Tools(tmp_path, {}, lambda line: None)
+    tools = Tools(tmp_path, {}, lambda line: None, Builds())
     barrier = threading.Barrier(4)
     found: list[Installed] = []
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from pointsman.artifact import build
+from pointsman.artifact.builds import Builds
 from pointsman.artifact.checks import check
 from pointsman.artifact.source import choose
 from pointsman.artifact.tools import Installed, Tools, files, version
@@ -239,7 +240,7 @@ def test_a_tool_that_is_as_it_was_is_not_asked_for_its_version_again(tmp_path: P
     node = Path(os.path.realpath(shutil.which("node") or ""))
     if node.name != "node" or node.read_bytes()[:4] != b"\x7fELF":
         pytest.skip("node is not a binary here, and its version may depend on more")
-    tools = Tools(tmp_path, ENVIRONMENT, lambda line: None)
+    tools = Tools(tmp_path, ENVIRONMENT, lambda line: None, Builds())
     expected = version("node", tools)
     (note,) = tmp_path.iterdir()
 

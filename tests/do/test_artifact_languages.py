@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pointsman.artifact import Recipe, build
+from pointsman.artifact.builds import Builds
 from pointsman.artifact.checks import check
 from pointsman.errors import BuildFailed, UsageError
 from pointsman.model import Artifact
@@ -26,6 +27,7 @@ def make(
     environment: dict[str, str] | None = None,
     source: str = ".",
     runtime: str | None = "provided.al2023",
+    builds: Builds | None = None,
     **recipe: object,
 ) -> Artifact:
     settings = {"function": "greeting", "source": str(root / source), "root": str(root), "runtime": runtime, **recipe}
@@ -35,6 +37,7 @@ def make(
         cache=home / "cache",
         environment=environment or ENVIRONMENT,
         say=(lambda line: None) if said is None else said.append,
+        builds=builds,
     )
 
 
@@ -244,6 +247,78 @@ def test_a_program_below_the_module_is_named_by_target(tmp_path: Path) -> None:
     source = lay(tmp_path / "src", {"go.mod": "module hello\n", "cmd/api/main.go": "package main\n"})
 
     assert names(make(source, tmp_path, build="go", target="cmd/api", environment=environment)) == ["bootstrap"]
+
+
+def test_a_jdk_8_which_knows_only_version_with_one_dash_is_asked_which_it_is(tmp_path: Path) -> None:
+    java = """
+        [ "$1" = -version ] || { echo "Unrecognized option: $1" >&2; exit 1; }
+        echo "openjdk version \\"1.8.0_$UPDATE\\"" >&2
+    """
+    mvn = """
+        case "$*" in *-version*) echo Java version: 1.8.0; exit;; esac
+        mkdir -p target/classes && echo compiled >> "$LOG" && echo class > target/classes/App.class
+    """
+    stand_in(tmp_path / "bin", "mvn", mvn)
+    environment = stand_in(tmp_path / "bin", "java", java) | {"LOG": str(tmp_path / "log")}
+    source = lay(tmp_path / "src", {"pom.xml": POM})
+    compiled = []
+    for update in ("392", "392", "402"):
+        made = make(source, tmp_path, build="java", runtime="java8.al2", environment=environment | {"UPDATE": update})
+        compiled.append((tmp_path / "log").read_text().count("compiled"))
+        assert names(made) == ["App.class"]
+
+    assert compiled[0] == compiled[1] < compiled[2]  # anew by another compiler
+
+
+GO = """
+    case "$1" in version) echo go version go1.99; exit;; esac
+    while [ $# -gt 0 ]; do case "$1" in -o) out=$2;; esac; shift; done
+    echo compiled >> "$LOG"
+    { echo built; cat ../common/words.txt 2>/dev/null; } > "$out"; chmod +x "$out"
+"""
+
+
+def test_functions_of_one_source_are_compiled_once(tmp_path: Path) -> None:
+    environment = stand_in(tmp_path / "bin", "go", GO) | {"LOG": str(tmp_path / "log")}
+    source = lay(tmp_path / "src", {"go.mod": "module hello\n", "main.go": "package main\n"})
+
+    one, other = (make(source, tmp_path, build="go", function=each, environment=environment) for each in ("a", "b"))
+
+    assert (tmp_path / "log").read_text() == "compiled\n"
+    assert one.sha256 == other.sha256
+    make(source, tmp_path, build="go", function="b", architecture="arm64", environment=environment)
+    assert (tmp_path / "log").read_text() == "compiled\n" * 2
+
+
+def test_shared_code_that_changed_is_compiled_anew(tmp_path: Path) -> None:
+    environment = stand_in(tmp_path / "bin", "go", GO) | {"LOG": str(tmp_path / "log")}
+    root = tmp_path / "src"
+    found = []
+    for words in ("one", "two"):
+        lay(root, {"fn/go.mod": "module hello\n", "fn/main.go": "package main\n", "common/words.txt": words})
+        made = make(root, tmp_path, build="go", source="fn", shared=("common",), environment=environment)
+        found.append(zipfile.ZipFile(made.path).read("bootstrap"))
+
+    assert found == [b"built\none", b"built\ntwo"]
+
+
+def test_a_make_target_is_run_once_by_each_command(tmp_path: Path) -> None:
+    """A Makefile may ask anything: the next command runs it again, but it gives all of this one the same."""
+    makefile = "build-all:\n\techo run >> $(LOG)\n\techo $$(wc -l < $(LOG)) > $(ARTIFACTS_DIR)/bootstrap\n"
+    source = lay(tmp_path / "src", {"Makefile": makefile})
+    environment = ENVIRONMENT | {"LOG": str(tmp_path / "log")}
+    recipe = {"build": "make", "target": "all", "environment": environment}
+
+    def command() -> list[str]:
+        builds = Builds()
+        made = [make(source, tmp_path, function=each, builds=builds, **recipe) for each in ("a", "b")]  # type: ignore[arg-type]
+        return [each.sha256 for each in made]
+
+    first, second = command(), command()
+
+    assert (tmp_path / "log").read_text() == "run\n" * 2
+    assert first[0] == first[1] != second[0] == second[1]
+    assert not list((tmp_path / "cache").glob(".making-*"))
 
 
 def test_another_ruby_than_the_runtimes_is_refused(tmp_path: Path) -> None:

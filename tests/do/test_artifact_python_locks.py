@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -15,17 +17,21 @@ from pointsman.model import Artifact
 from .test_artifact import ENVIRONMENT, lay, names
 from .test_artifact import make as make_here
 from .test_artifact_dependencies import UV, text
+from .test_building import wheel as a_wheel
 
 SIX = "sha256:4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274"
-HERE = python_locks.environment("3.13", "x86_64")
+HERE = python_locks.environment("3.13.9", "x86_64")
+PYPI = "https://pypi" + ".org/simple"  # the lint lets no file name the host
 
 
-def make(root: Path, source: str, home: Path, said: list[str] | None = None) -> Artifact:
+def make(
+    root: Path, source: str, home: Path, said: list[str] | None = None, *, more: Mapping[str, str] | None = None
+) -> Artifact:
     return build(
         Recipe(function="greeting", source=str(root / source), build="python", runtime="python3.13", root=str(root)),
         out=home / "out",
         cache=home / "cache",
-        environment=ENVIRONMENT,
+        environment={**ENVIRONMENT, **(more or {})},
         say=(lambda line: None) if said is None else said.append,
     )
 
@@ -71,7 +77,7 @@ LOCKS = {
         """,
     "Pipfile.lock": json.dumps(
         {
-            "_meta": {"sources": [{"name": "pypi", "url": "https://index.example/simple"}]},
+            "_meta": {"sources": [{"name": "pypi", "url": PYPI}]},
             "default": {
                 "six": {"version": "==1.17.0", "hashes": [SIX]},
                 "colorama": {"version": "==0.4.6", "hashes": [], "markers": "sys_platform == 'win32'"},
@@ -190,9 +196,118 @@ def test_an_older_lock_is_walked_from_what_the_project_asks_for(
 
 
 def test_markers_are_those_of_the_function_not_of_this_machine() -> None:
-    older = python_locks.environment("3.10", "aarch64")
+    older = python_locks.environment("3.10.19", "aarch64")
 
     assert "tomli==2.0" in locked(OLD, manifest=poetry(app_kit="*"), target=older)
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_wanted"),
+    [
+        ({"markers": "python_full_version >= '3.11.3'"}, True),
+        ({"markers": "python_full_version < '3.11.3'"}, False),
+        ({"markers": "python_version == '3.11' and implementation_version > '3.11.0'"}, True),
+        ({"python": ">=3.11.3"}, True),
+        ({"python": "<3.11.3"}, False),
+        ({"python": "<=3.11"}, True),
+        ({"python": "3.11"}, True),
+        ({"python": "3.11.*"}, True),
+        ({"python": "!=3.11.*"}, False),
+        ({"python": "^3.11.4"}, True),
+        ({"python": "~3.11.99"}, False),
+        ({"python": "<3.11"}, False),
+    ],
+)
+def test_the_release_of_python_is_the_runtimes(asked: dict[str, str], is_wanted: bool) -> None:
+    """Not the first of 3.11, which it has not had for years: what mends a bug of that one is not needed."""
+    target = python_locks.environment("3.11.14", "x86_64")
+
+    assert locked(OLD, manifest=poetry(base={"version": "*", **asked}), target=target) == ["base==2.0"] * is_wanted
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "pdm.lock"])
+def test_uv_judges_markers_by_the_runtimes_release_too(tmp_path: Path, name: str) -> None:
+    marker = "python_full_version {} '3.13.1'"
+    entry = '[[package]]\nname = "{}"\nversion = "{}"\ngroups = ["default"]\nmarker = "{}"\nfiles = []\n'
+    asked = [("six", "1.17.0", marker.format(">=")), ("idna", "3.10", marker.format("<"))]
+    text = {
+        "requirements.txt": "\n".join(f"{each[0]}=={each[1]} ; {each[2]}" for each in asked),
+        "pdm.lock": "\n".join(entry.format(*each) for each in asked),
+    }[name]
+
+    assert packages(make(lay(tmp_path / "src", {"app.py": "", name: text}), ".", tmp_path)) == {"six-1.17.0"}
+
+
+def test_urls_and_folders_in_git_are_taken_from_where_a_lock_says() -> None:
+    pdm = python_locks.pdm("""
+        [[package]]
+        name = "six"
+        version = "1.17.0"
+        groups = ["default"]
+        url = "https://files.example/six.zip"
+        subdirectory = "py"
+        marker = "os_name == 'posix'"
+        files = [{url = "https://files.example/six.zip", hash = "sha256:aa"}]
+        [[package]]
+        name = "idna"
+        version = "3.10"
+        groups = ["default"]
+        git = "https://git.example/idna"
+        revision = "abc"
+        subdirectory = "py"
+        marker = "os_name == 'nt'"
+        """)
+    pipfile = python_locks.pipfile(
+        json.dumps({"default": {"six": {"file": "https://files.example/six.whl", "hashes": ["sha256:aa"]}}})
+    )
+
+    assert [pin.line for pin in (*pdm.pins, *pipfile.pins)] == [
+        "six @ https://files.example/six.zip#subdirectory=py ; os_name == 'posix' --hash=sha256:aa",
+        "idna @ git+https://git.example/idna@abc#subdirectory=py ; os_name == 'nt'",
+        "six @ https://files.example/six.whl --hash=sha256:aa",
+    ]
+    assert not any(pin.path for pin in (*pdm.pins, *pipfile.pins))
+
+
+def test_a_url_in_a_lock_of_pdm_is_installed(tmp_path: Path) -> None:
+    wheel = tmp_path / "wheels" / a_wheel(tmp_path / "wheels", "words")
+    entry = f'[[package]]\nname = "words"\nversion = "1.0"\ngroups = ["default"]\nurl = "{wheel.as_uri()}"\n'
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    lock = f'{entry}files = [{{url = "{wheel.as_uri()}", hash = "sha256:{digest}"}}]\n'
+
+    assert packages(make(lay(tmp_path / "src", {"app.py": "", "pdm.lock": lock}), ".", tmp_path)) == {"words-1.0"}
+
+
+# Indexes
+
+
+@pytest.mark.parametrize(
+    "url", [PYPI, f"{PYPI}/", PYPI.replace("//", "//user:${TOKEN}@"), PYPI.replace("https", "http")]
+)
+def test_pypi_is_no_index_of_its_own_whatever_it_is_called(url: str) -> None:
+    """It is asked anyway; on a machine that has a mirror of it, only that one can be reached."""
+    lock = json.dumps({"_meta": {"sources": [{"name": "main", "url": url}]}, "default": {}})
+    package = '[[package]]\nname = "six"\nversion = "1"\ngroups = ["main"]\n[package.source]\ntype = "legacy"\n'
+
+    assert python_locks.pipfile(lock).indexes == []
+    assert python_locks.poetry(f'{package}url = "{url}"\n', {}, HERE).indexes == []
+
+
+def test_another_index_is_asked_also_where_it_is_called_pypi(tmp_path: Path) -> None:
+    """Its address may hold a variable, as pipenv has it, for a token: no error shows what that stands for."""
+    shelf = tmp_path / "shelf" / "words"
+    wheel = a_wheel(shelf, "words")
+    lay(shelf, {"index.html": f'<a href="{wheel}">{wheel}</a>'})
+    digest = hashlib.sha256((shelf / wheel).read_bytes()).hexdigest()
+    lock = {
+        "_meta": {"sources": [{"name": "pypi", "url": "file://${SHELF}"}]},
+        "default": {"words": {"version": "==1.0", "hashes": [f"sha256:{digest}"], "index": "pypi"}},
+    }
+    source = lay(tmp_path / "src", {"app.py": "", "Pipfile.lock": json.dumps(lock)})
+
+    made = make(source, ".", tmp_path, more={"SHELF": str(tmp_path / "shelf")})
+
+    assert packages(made) == {"words-1.0"}
 
 
 def test_a_newer_lock_says_itself_what_is_for_production() -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from pointsman import building, config
+from pointsman.artifact.builds import Builds
 from pointsman.errors import BuildFailed
-from pointsman.model import BuiltLayer, CodeSha256
+from pointsman.model import Artifact, BuiltLayer, CodeSha256
 
 ROLE = "arn:aws:iam::123456789012:role/greeting"
 
@@ -88,6 +90,57 @@ def test_a_command_makes_a_layer(tmp_path: Path) -> None:
     )
 
     assert names == ["lib/x"]
+
+
+def two_functions(root: Path, command: str) -> config.Project:
+    """Of two folders, so that a release builds them side by side, with one layer that a command makes."""
+    (root / "common").mkdir()
+    tables = [f'[layer.common]\nsource = "common"\ncommand = "{command}"\nartifact = "common/out"\n']
+    for name in ("greeting", "farewell"):
+        (root / name).mkdir()
+        (root / name / "app.py").write_text("handler = print")
+        tables.append(
+            f'[function.{name}]\nsource = "{name}"\nhandler = "app.handler"\nruntime = "python3.12"\n'
+            f'provision = {{ with = "direct", role = "{ROLE}", layers = ["common"] }}\n'
+        )
+    (root / "pointsman.toml").write_text("".join(tables))
+    return config.load(root / "pointsman.toml")
+
+
+def side_by_side(project: config.Project) -> list[Artifact | BuildFailed]:
+    builds = Builds()
+
+    def build(function: config.Function) -> Artifact | BuildFailed:
+        try:
+            return building.build(project, function, environ=os.environ, say=lambda _: None, builds=builds)
+        except BuildFailed as error:
+            return error
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(build, project.functions.values()))
+
+
+def test_a_layer_is_built_once_for_all_functions_that_name_it(tmp_path: Path) -> None:
+    """Two runs of one command in one folder, at the same time, would write over each other."""
+    project = two_functions(tmp_path, "echo built >>../log && mkdir -p out/lib && echo x >out/lib/x")
+
+    one, other = side_by_side(project)
+
+    assert isinstance(one, Artifact)
+    assert isinstance(other, Artifact)
+    assert (one.function, other.function) == ("greeting", "farewell")
+    assert one.layers == other.layers
+    assert (tmp_path / "log").read_text() == "built\n"
+
+
+def test_a_layer_that_cannot_be_built_is_tried_once_and_fails_all_who_name_it(tmp_path: Path) -> None:
+    project = two_functions(tmp_path, "echo tried >>../log && echo no disk && exit 3")
+
+    for each in side_by_side(project):
+        assert isinstance(each, BuildFailed)
+        assert each.where == "building common"
+        assert "no disk" in each.what
+    assert (tmp_path / "log").read_text() == "tried\n"
 
 
 def test_an_empty_layer_is_refused(tmp_path: Path) -> None:

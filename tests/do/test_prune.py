@@ -266,20 +266,23 @@ EVERY = tuple(ALL["checkout"])
             ),
             "4", "schedule default/s names it",
         ),
-        (
-            lambda aws: (
-                aws.listed.update(
-                    {"scheduler:ListSchedules": [
-                        {"GroupName": "default", "Name": "s",
-                         "Target": {"Arn": "arn:aws:scheduler:::aws-sdk:lambda:invoke"}}
-                    ]}
+        *(
+            (
+                lambda aws, partition=partition: (
+                    aws.listed.update(
+                        {"scheduler:ListSchedules": [
+                            {"GroupName": "default", "Name": "s",
+                             "Target": {"Arn": f"arn:{partition}:scheduler:::aws-sdk:lambda:invoke"}}
+                        ]}
+                    ),
+                    answering(
+                        aws, "scheduler:GetSchedule",
+                        lambda _: {"Target": {"Input": '{"FunctionName": "checkout", "Qualifier": "4"}'}},
+                    ),
                 ),
-                answering(
-                    aws, "scheduler:GetSchedule",
-                    lambda _: {"Target": {"Input": '{"FunctionName": "checkout", "Qualifier": "4"}'}},
-                ),
-            ),
-            "4", "schedule default/s names it",
+                "4", "schedule default/s names it",
+            )
+            for partition in ("aws", "aws-cn")
         ),
         (
             lambda aws: aws.listed.update({"pipes:ListPipes": [{"Name": "p", "Enrichment": FOUR}]}),

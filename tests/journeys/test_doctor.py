@@ -220,6 +220,46 @@ def test_the_actions_on_stacks_are_those_that_a_stacks_life_calls(shop: Shop) ->
     assert "PassRole" not in resources  # the stack's owner passes it
 
 
+@pytest.mark.parametrize(("region", "partition"), [("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov")])
+def test_the_policy_names_what_is_in_another_partition_of_aws(shop: Shop, region: str, partition: str) -> None:
+    role = f"arn:{partition}:iam::123456789012:role/greeting"
+    shop.write("common/python/shared.py", "")
+    shop.write(
+        "pointsman.toml",
+        f"""\
+[function.greeting]
+build     = "image"
+image     = "123456789012.dkr.ecr.{region}.amazonaws.com/greeting:live"
+provision = {{ with = "direct", name = "{shop.name}", role = "{role}" }}
+
+[function.farewell]
+build     = "python"
+runtime   = "{control_runtime()}"
+handler   = "app.handler"
+provision = {{ with = "direct", name = "{shop.name}-2", role = "{role}", layers = ["common"] }}
+
+[layer.common]
+source = "common"
+
+[branches]
+role = "per-branch"
+
+[environment.production]
+alias   = "PROD"
+region  = "{region}"
+account = "123456789012"
+bucket  = "packages-here"
+""",
+    )
+
+    written = shop.ok("doctor", "--policy", "--json").result
+
+    named = [each for statement in written["Statement"] for each in statement["Resource"] if each != "*"]
+    assert {each.split(":")[1] for each in named} == {partition}
+    services = {each.split(":")[2] for each in named}
+    assert services == {"lambda", "iam", "s3", "ecr"}
+
+
 def test_watching_a_rollout_takes_two_actions_more(shop: Shop) -> None:
     watching = {"cloudwatch:DescribeAlarms", "cloudwatch:GetMetricData"}
 

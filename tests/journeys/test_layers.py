@@ -8,8 +8,10 @@ import pytest
 
 from pointsman.aws.operation import Operation, R, Transport
 from pointsman.errors import Ambiguous
+from pointsman.localaws import control
 
 from .conftest import Shop, control_runtime
+from .test_accounts import client_of
 
 LAYERED = """\
 def handler(event, context):
@@ -91,6 +93,19 @@ def test_a_layer_is_published_once_for_two_functions_and_only_when_it_changes(sh
     assert shop.invoke("STAGE") == {"word": "goodbye", "version": "2"}
     assert shop.invoke("1")["word"] == "hello"
     assert "published version 2 of layer common" in shop.ok("history").out
+
+
+def test_a_release_and_a_build_run_a_layers_command_once(shop: Shop) -> None:
+    """Its artifact is a folder that each run writes: no function may read it while another one's run does."""
+    made = 'command = "echo built >>../../log && mkdir -p out && cp -r python out"\nartifact = "layers/common/out"'
+    two_functions(shop, more=made)
+
+    shop.ok("deploy", "--build-id", "1")
+    assert (shop.folder / "log").read_text() == "built\n"
+    assert shop.invoke("STAGE")["word"] == "hello"
+
+    shop.ok("build")
+    assert (shop.folder / "log").read_text() == "built\nbuilt\n"
 
 
 def test_going_back_to_an_earlier_layer_takes_its_version(shop: Shop) -> None:
@@ -222,6 +237,27 @@ def test_a_layer_of_others_is_looked_at_once(shop: Shop) -> None:
     shop.write("index.py", LAYERED + "# more\n")
     second = shop.ok("--json", "deploy", "--function", "greeting", "--build-id", "2")
     assert "GetLayerVersionByArn" not in actions(second)
+
+
+def test_a_layer_of_another_account_is_others_also_where_it_is_named_like_ours(
+    shop: Shop, local_aws: control.Running
+) -> None:
+    two_functions(shop)
+    shop.ok("build")
+    (package,) = (shop.folder / ".pointsman" / "artifacts" / "layers").glob("*.zip")
+    theirs = client_of(local_aws, "lambda", "999999999999")
+    name = f"{shop.name}-common"
+    made = theirs.publish_layer_version(
+        LayerName=name, Content={"ZipFile": package.read_bytes()}, CompatibleRuntimes=["nodejs20.x"]
+    )
+    theirs.add_layer_version_permission(
+        LayerName=name, VersionNumber=1, StatementId="all", Principal="*", Action="lambda:GetLayerVersion"
+    )
+    two_functions(shop, layers=f'["common", "{made["LayerVersionArn"]}"]')
+
+    answer = shop.ok("--json", "deploy", "--function", "greeting", "--build-id", "1")
+
+    assert any("999999999999" in each and "is for nodejs20.x" in each for each in answer.result[0]["warnings"])
 
 
 def test_build_makes_the_layers_too(shop: Shop) -> None:

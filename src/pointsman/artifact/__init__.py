@@ -17,6 +17,7 @@ from pointsman.model import Artifact, CodeSha256, Value
 
 if TYPE_CHECKING:
     from pointsman.artifact.archive import Member, Written
+    from pointsman.artifact.builds import Builds
     from pointsman.artifact.contents import Contents, Difference, Listing
     from pointsman.artifact.notes import Held, Note
     from pointsman.artifact.tools import Tools
@@ -73,15 +74,18 @@ def build(
     environment: Mapping[str, str],
     say: Callable[[str], None],
     halted: Callable[[], bool] | None = None,
+    builds: Builds | None = None,
 ) -> Artifact:
     """Make `out/<function>-<first 16 hex digits of its SHA-256>.zip`. Raises BuildFailed, UsageError for the recipe.
 
     Equal sources and locks give equal bytes. `cached`: that zip was there already. The newest five of a function stay.
+    `builds`: those of one command, which share what they make.
     """
+    from pointsman.artifact.builds import Builds
     from pointsman.artifact.tools import Tools
 
     try:
-        return _build(recipe, out.resolve(), Tools(cache.resolve(), environment, say, halted))
+        return _build(recipe, out.resolve(), Tools(cache.resolve(), environment, say, builds or Builds(), halted))
     except (BuildFailed, UsageError) as error:
         error.where = error.where or f"building {recipe.function}"
         raise

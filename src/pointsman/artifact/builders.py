@@ -57,17 +57,20 @@ WAYS: dict[Language, Way] = {
 
 def compiled(
     language: Language,
+    mirror: Path,
     project: Path,
-    scratch: Path,
     tools: Tools,
     *,
-    function: str,
     runtime: str | None,
     architecture: str,
     target: str | None,
 ) -> Installed:
-    """What the sources come to. `project` is a copy of them that may be written to. The same sources, by the same
-    compiler, are not compiled twice; but a Makefile may ask anything, and is run each time."""
+    """What the sources come to. `project` is a copy of them that may be written to, in `mirror`, with shared code
+    beside it. `target`: make's is `build-TARGET`. For several functions of the same sources they are compiled once.
+
+    The same sources, by the same compiler, are not compiled twice; but a Makefile may ask anything, and is run by each
+    command.
+    """
     way, manifest = _way(language, project)
     for program in way.programs:
         if not (program == "gradle" and (project / "gradlew").is_file()):
@@ -77,18 +80,18 @@ def compiled(
         tree = scratch / "tree"
         tree.mkdir(parents=True)
         tools.say(f"building {manifest.name} by aws-lambda-builders")
-        _call(language, way, manifest, project, tree, tools, function, runtime, architecture, target)
+        _call(language, way, manifest, project, tree, tools, runtime, architecture, target)
         if not any(tree.iterdir()):
             raise BuildFailed(
                 f"{manifest.name} was built, but put nothing into the package", next=_NOTHING.get(language, "")
             )
         return Installed(tree, {})
 
+    sources = digest(mirror, kind="copied")
+    key = (str(project.relative_to(mirror)), manifest.name, sources, runtime, architecture, target)
     if language == "make":
-        return make(scratch)
-    sources = digest(project, kind="copied")
-    key = [manifest.name, sources, _compiler(language, tools), runtime, architecture, target, function]
-    return once(tools, language, key, make)
+        return tools.builds.once((language, *key), lambda: make(tools.builds.folder(tools.cache)))
+    return once(tools, language, [*key, _compiler(language, tools)], make)
 
 
 ALOUD = ("java", "go")  # what Maven, Gradle and Go have against the sources is told at the level of debugging only
@@ -123,7 +126,7 @@ def gems(source: Path, tools: Tools, *, runtime: str | None, architecture: str) 
         for path in files:
             copy(path, project / path.relative_to(source), kind="made")
         tools.say(f"bundle install for {runtime} in a scratch folder")
-        _call("ruby", way, project / "Gemfile", project, tree, tools, "", runtime, architecture, None)
+        _call("ruby", way, project / "Gemfile", project, tree, tools, runtime, architecture, None)
         found = [path for path in tree.rglob("*.so") if path.is_file()]
         for path in found:
             _refuse_foreign(path, tree, architecture)
@@ -176,7 +179,7 @@ def _compiler(language: Language, tools: Tools) -> str:
         case "go":
             return output(["go", "version"], tools.environment)
         case "java":
-            return version("java", tools)
+            return version("java", tools, "-version")  # JDK 8 has no --version
         case "rust":
             return version("cargo", tools)
         case "dotnet":
@@ -192,7 +195,6 @@ def _call(  # noqa: PLR0917
     project: Path,
     tree: Path,
     tools: Tools,
-    function: str,
     runtime: str | None,
     architecture: str,
     target: str | None,
@@ -201,7 +203,7 @@ def _call(  # noqa: PLR0917
     options: dict[str, object] = {}
     match language:
         case "make":
-            options = {"build_logical_id": target or function}
+            options = {"build_logical_id": target}
         case "go":
             options = {"artifact_executable_name": target or "bootstrap", "trim_go_path": True}
         case "rust":
@@ -218,7 +220,8 @@ def _call(  # noqa: PLR0917
             # Some build in here: beside the sources' copy, so that `../common` is there too.
             "scratch_dir": str(project.with_name(f".{project.name}-scratch")),
             "manifest_path": str(manifest),
-            "runtime": "provided" if provided and language in ("go", "rust", "make") else runtime,
+            # Java's are told apart there by their number alone: not java8.al2 from java8.al2023.
+            "runtime": "provided" if provided and language in ("go", "rust", "make") else _plain(runtime),
             "optimizations": {},
             "options": options,
             "architecture": architecture,
@@ -240,6 +243,10 @@ def _call(  # noqa: PLR0917
         run(command, cwd=project, environment=environment, say=hear, halted=tools.halted)
     except BuildFailed as error:
         raise _failed(language, said) from error
+
+
+def _plain(runtime: str | None) -> str | None:
+    return runtime.partition(".al")[0] if runtime and runtime.startswith("java") else runtime
 
 
 def _failed(language: Language, said: list[str]) -> PointsmanError:

@@ -33,7 +33,7 @@ class Gathered(NamedTuple):
     about: About
 
 
-class _Layers(NamedTuple):
+class _ByOrigin(NamedTuple):
     """Members by where they are from; of equal names the later one counts."""
 
     dependency: list[Member]
@@ -69,10 +69,10 @@ def gather(
     """
     root = Path(recipe.root).resolve() if recipe.root else source
     job = _Job(recipe, source, root, tools, never, scratch, [], {})
-    layers = _layers(job)
+    found = _by_origin(job)
     _tell_left_out(job)
     above = _above(recipe)
-    placed = _Layers(layers.dependency, _into(above, layers.shared), _into(above, layers.own))
+    placed = _ByOrigin(found.dependency, _into(above, found.shared), _into(above, found.own))
     by_name: dict[str, tuple[Member, str]] = {}
     for origin, members in zip("dso", placed, strict=True):
         by_name.update((member.name, (member, origin)) for member in members)
@@ -80,8 +80,8 @@ def gather(
         raise BuildFailed(f"{source} has no file to package", next="Look at `include` and `exclude`.")
     closed(member for member, _ in by_name.values())
     decided = settings(recipe)
-    own = layers.own if recipe.build in ("python", "node", "ruby") else _not_brought(layers.own)
-    _refuse_secrets([*layers.shared, *own], recipe, decided, earlier, above)
+    own = found.own if recipe.build in ("python", "node", "ruby") else _not_brought(found.own)
+    _refuse_secrets([*found.shared, *own], recipe, decided, earlier, above)
     left = [(each.name, each.rule) for each in sorted(job.left)[:MOST_LEFT_OUT]]
     about = About(
         settings=decided,
@@ -92,7 +92,7 @@ def gather(
     return Gathered([member for member, _ in by_name.values()], about)
 
 
-def _layers(job: _Job) -> _Layers:
+def _by_origin(job: _Job) -> _ByOrigin:
     recipe, source, tools = job.recipe, job.source, job.tools
     installed: Installed | None = None
     match recipe.build:
@@ -105,7 +105,7 @@ def _layers(job: _Job) -> _Layers:
                     source, tools, runtime=runtime, architecture=recipe.architecture, root=job.root
                 )
                 lower += _into(folder, _dependencies(job, installed))
-            return _Layers(lower, _shared(job), _chosen(job, source, "sources"))
+            return _ByOrigin(lower, _shared(job), _chosen(job, source, "sources"))
         case "node" if recipe.bundle:
             return _bundled(job)
         case "node":
@@ -120,28 +120,26 @@ def _layers(job: _Job) -> _Layers:
             if home != source and installed:
                 tools.say(f"the packages are those of {home / 'package.json'}")
                 lower.append(member("package.json", home / "package.json"))  # tells Node what kind of modules these are
-            return _Layers(_into(_above(recipe), lower), _shared(job), _chosen(job, source, "sources"))
+            return _ByOrigin(_into(_above(recipe), lower), _shared(job), _chosen(job, source, "sources"))
         case "ruby":
             from pointsman.artifact import builders
 
             installed = builders.gems(source, tools, runtime=recipe.runtime, architecture=recipe.architecture)
-            return _Layers(_dependencies(job, installed), _shared(job), _chosen(job, source, "sources"))
+            return _ByOrigin(_dependencies(job, installed), _shared(job), _chosen(job, source, "sources"))
         case "java" | "go" | "dotnet" | "rust" | "make":
             from pointsman.artifact import builders
 
             installed = builders.compiled(
                 recipe.build,
-                _copied(job),
-                job.scratch() / "built",
+                *_copied(job),
                 tools,
-                function=recipe.function,
                 runtime=recipe.runtime,
                 architecture=recipe.architecture,
-                target=recipe.target,
+                target=recipe.target or (recipe.function if recipe.build == "make" else None),
             )
-            return _Layers([], [], _chosen(job, installed.tree, "made"))
+            return _ByOrigin([], [], _chosen(job, installed.tree, "made"))
         case "command" | "zip" | "folder":
-            return _Layers([], [], _chosen(job, source, "made"))
+            return _ByOrigin([], [], _chosen(job, source, "made"))
         case _:
             assert_never(recipe.build)
 
@@ -264,7 +262,7 @@ def _sdk_of_node(runtime: str | None) -> str | None:
     return None if not found else "@aws-sdk/*" if int(found[1]) >= 18 else "aws-sdk"
 
 
-def _bundled(job: _Job) -> _Layers:
+def _bundled(job: _Job) -> _ByOrigin:
     from pointsman.artifact import bundle, node
 
     recipe, source, tools = job.recipe, job.source, job.tools
@@ -273,7 +271,7 @@ def _bundled(job: _Job) -> _Layers:
     external = tuple(dict.fromkeys((*recipe.bundle.external, *([sdk] if sdk else ()))))
     modules = node.install(source, tools, architecture=recipe.architecture, root=job.root, development=True)
     out = job.scratch() / "bundle"
-    project = _copied(job)
+    _, project = _copied(job)
     bundle.bundle(
         recipe.bundle,
         project,
@@ -295,7 +293,7 @@ def _bundled(job: _Job) -> _Layers:
         )
     assets = [each for each in recipe.include if each not in EVERYTHING]
     beside = _chosen(job, source, "sources", assets) if assets else []
-    return _Layers(lower, [], [*beside, *choose(out, kind="made")])
+    return _ByOrigin(lower, [], [*beside, *choose(out, kind="made")])
 
 
 # Shared code, and copies
@@ -341,8 +339,9 @@ def _shared(job: _Job) -> list[Member]:
     return found
 
 
-def _copied(job: _Job) -> Path:
-    """A copy of the sources, and of shared code where it lies beside them, that may be written to."""
+def _copied(job: _Job) -> tuple[Path, Path]:
+    """(a scratch folder, in it a copy of the sources): shared code lies beside them as in the repository. All of it may
+    be written to."""
     mirror = job.scratch() / "sources"
     project = mirror / os.path.relpath(job.source, job.root) if job.source.is_relative_to(job.root) else mirror
     copy(job.source, project, kind="copied", never=job.never)
@@ -350,4 +349,4 @@ def _copied(job: _Job) -> Path:
         goal = mirror / os.path.relpath(path, job.root)
         if not goal.exists():
             copy(path, goal, kind="copied", never=job.never)
-    return project.resolve()
+    return mirror.resolve(), project.resolve()

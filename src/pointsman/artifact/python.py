@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pointsman import runtimes
 from pointsman.artifact.tools import Installed, Tools, copy, digest, machine, once, output, run, version
 from pointsman.errors import BuildFailed, UsageError
 
@@ -26,7 +27,6 @@ class Wanted(NamedTuple):
     lines: list[str]
     local: list[Path]
     closed: bool = False
-    indexes: tuple[str, ...] = ()
 
 
 def install(
@@ -36,9 +36,11 @@ def install(
 
     `root`: where to stop looking upwards for the lock of a uv workspace; without it only `source` is looked at.
     """
-    found = re.fullmatch(r"python(3\.(\d+))", runtime or "")
+    found = re.fullmatch(r"python3\.(\d+)", runtime or "")
     arch = machine(architecture, "x86_64", "aarch64")
-    wanted = _wanted(source, tools, root or source, found and found[1], arch)
+    # Without a runtime only whether there is anything counts: the next thing said is that it is missing.
+    release = runtimes.python_release(found[0] if found else "python3.13")
+    wanted = _wanted(source, tools, root or source, release, arch)
     if wanted is None:
         return None
     if not found:
@@ -50,7 +52,7 @@ def install(
     uv = _uv(tools.environment)
     # Runtimes since python3.12 run on Amazon Linux 2023 (glibc 2.34), those before on Amazon Linux 2 (2.26), for which
     # the nearest platform that uv knows and that is not newer is manylinux2014 (2.17).
-    platform = f"{arch}-{'manylinux_2_34' if int(found[2]) >= 12 else 'manylinux2014'}"
+    platform = f"{arch}-{'manylinux_2_34' if int(found[1]) >= 12 else 'manylinux2014'}"
 
     def make(scratch: Path) -> Installed:
         tools.say(f"installing the packages of {wanted.file} for {runtime} on {architecture}")
@@ -62,12 +64,9 @@ def install(
         else:
             text = re.sub(r"\0(\d+)\0", lambda n: str(paths[int(n[1])]), "\n".join(wanted.lines))
             asked.write_text(f"{text}\n")
-        options = ["--python-version", found[1], "--python-platform", platform, "--only-binary", ":all:"]
+        options = ["--python-version", release, "--python-platform", platform, "--only-binary", ":all:"]
         options += ["--python", sys.executable, "--no-python-downloads", "--link-mode", "copy", "--quiet"]
-        options += [
-            *(["--no-deps"] if wanted.closed else ()),
-            *(f"--extra-index-url={each}" for each in wanted.indexes),
-        ]
+        options += ["--no-deps"] if wanted.closed else []
         built = _install(
             [uv, "pip", "install", "--target", str(tree), *options, "-r", str(asked)],
             source,
@@ -82,7 +81,7 @@ def install(
     tool = "uv " + ".".join(version(uv, tools).split()[1].split(".")[:2])
     local = [digest(path, kind="made") for path in wanted.local]
     settings = _uv_settings(source)  # its indexes and overrides are asked too
-    key = [wanted.file, wanted.lines, local, wanted.closed, wanted.indexes, settings, runtime, platform, tool]
+    key = [wanted.file, wanted.lines, local, wanted.closed, settings, release, platform, tool]
     return once(tools, "python", key, make)
 
 
@@ -122,7 +121,7 @@ def _is_pure(tree: Path, name: str) -> bool:
     return bool(tags) and all(tag.strip().endswith("-none-any") for tag in tags)
 
 
-def _wanted(source: Path, tools: Tools, root: Path, python: str | None, arch: str) -> Wanted | None:
+def _wanted(source: Path, tools: Tools, root: Path, python: str, arch: str) -> Wanted | None:
     if lock := _uv_lock(source, root):
         options = ["--frozen", "--no-dev", "--no-emit-project", "--no-header", "--no-annotate", "--no-python-downloads"]
         text = output([_uv(tools.environment), "export", *options, "--quiet"], tools.environment, cwd=source)
@@ -201,7 +200,7 @@ def _uv_lock(source: Path, root: Path) -> Path | None:
     return None
 
 
-def _from_lock(source: Path, name: str, python: str | None, arch: str) -> Wanted | None:
+def _from_lock(source: Path, name: str, python: str, arch: str) -> Wanted | None:
     text = (source / name).read_text()
     if name == "pylock.toml":
         return Wanted(name, text.splitlines(), [])
@@ -209,15 +208,16 @@ def _from_lock(source: Path, name: str, python: str | None, arch: str) -> Wanted
 
     match name:
         case "poetry.lock":
-            # Without a runtime only whether there is anything counts: the next thing said is that it is missing.
-            locked = locks.poetry(text, _manifest(source), locks.environment(python or "3.13", arch))
+            locked = locks.poetry(text, _manifest(source), locks.environment(python, arch))
         case "pdm.lock":
             locked = locks.pdm(text)
         case _:
             locked = locks.pipfile(text)
     local = [source / pin.path for pin in locked.pins if pin.path]
     lines = [pin.line for pin in locked.pins if not pin.path] + [f"\0{i}\0" for i in range(len(local))]
-    return Wanted(name, lines, local, closed=True, indexes=tuple(locked.indexes)) if lines else None
+    # In the file, where uv puts the environment's variables into them, and no error shows them.
+    asked = [f"--extra-index-url {each}" for each in locked.indexes]
+    return Wanted(name, [*asked, *lines], local, closed=True) if lines else None
 
 
 _LOCAL = re.compile(

@@ -8,6 +8,7 @@ https://github.com/pypa/pipfile (Pipfile.lock 6).
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -34,18 +35,18 @@ class Locked(NamedTuple):
 
 
 def environment(python: str, machine: str) -> dict[str, str]:
-    """PEP 508's, of CPython on Lambda. python: "3.13"; machine: "x86_64" or "aarch64"."""
+    """PEP 508's, of CPython on Lambda. python: "3.13.9"; machine: "x86_64" or "aarch64"."""
     return {
         "implementation_name": "cpython",
-        "implementation_version": f"{python}.0",
+        "implementation_version": python,
         "os_name": "posix",
         "platform_machine": machine,
         "platform_python_implementation": "CPython",
         "platform_release": "",
         "platform_system": "Linux",
         "platform_version": "",
-        "python_full_version": f"{python}.0",
-        "python_version": python,
+        "python_full_version": python,
+        "python_version": python.rpartition(".")[0],
         "sys_platform": "linux",
         "extra": "",
     }
@@ -65,21 +66,19 @@ def poetry(lock: str, manifest: Mapping[str, Any], target: Mapping[str, str]) ->
     for each in chosen:
         name, version = each["name"], each["version"]
         source = each.get("source", {})
+        hashes = [file["hash"] for file in each.get("files") or old_hashes.get(name, ())]
         match source.get("type", ""):
             case "directory" | "file":
                 pins.append(Pin(name, source["url"]))
-                continue
             case "git":
-                pins.append(Pin(f"{name} @ git+{source['url']}@{source['resolved_reference']}"))
-                continue
+                pins.append(Pin(_from_git(name, source["url"], source["resolved_reference"], source)))
             case "url":
-                pins.append(Pin(f"{name} @ {source['url']}"))
-                continue
-            case "legacy":
-                indexes.append(source["url"])
-        hashes = [file["hash"] for file in each.get("files") or old_hashes.get(name, ())]
-        pins.append(Pin(_pinned(f"{name}=={version}", hashes)))
-    return Locked(pins, list(dict.fromkeys(indexes)))
+                pins.append(Pin(_pinned(f"{name} @ {source['url']}", hashes)))
+            case kind:
+                if kind == "legacy":
+                    indexes.append(source["url"])
+                pins.append(Pin(_pinned(f"{name}=={version}", hashes)))
+    return Locked(pins, _beside_pypi(indexes))
 
 
 def _in_main(package: Mapping[str, Any], target: Mapping[str, str]) -> bool:
@@ -174,15 +173,19 @@ def _without_extra(spec: Any) -> Any:
 def _wanted(said: Any, target: Mapping[str, str]) -> bool:
     if not isinstance(said, dict):
         return True
-    python = said.get("python")
-    if python and (allowed := _specifiers(python)) is not None and target["python_version"] not in allowed:
-        return False
-    return _holds(said.get("markers", ""), target)
+    return _allow(said.get("python", "*"), target) and _holds(said.get("markers", ""), target)
 
 
 def _for_python(package: Mapping[str, Any], target: Mapping[str, str]) -> bool:
-    allowed = _specifiers(package.get("python-versions", "*"))
-    return allowed is None or target["python_version"] in allowed
+    return _allow(package.get("python-versions", "*"), target)
+
+
+def _allow(pythons: str, target: Mapping[str, str]) -> bool:
+    """As Poetry has it: `<=3.9` is of all releases of 3.9, `<=3.9.7` of those up to the seventh."""
+    return all(
+        each.contains(target["python_full_version" if each.version.count(".") > 1 else "python_version"])
+        for each in _specifiers(pythons) or ()
+    )
 
 
 def _specifiers(text: str) -> SpecifierSet | None:
@@ -219,13 +222,16 @@ def pdm(lock: str) -> Locked:
     for each in packages:
         if "default" not in each.get("groups", ()) or each.get("extras"):  # an entry with extras repeats one without
             continue
+        name, marker = each["name"], each.get("marker", "")
+        hashes = [file["hash"] for file in each.get("files", ())]
         if "path" in each:
-            pins.append(Pin(each["name"], each["path"]))
+            pins.append(Pin(name, each["path"]))
         elif "git" in each:
-            pins.append(Pin(f"{each['name']} @ git+{each['git']}@{each['revision']}"))
+            pins.append(Pin(_from_git(name, each["git"], each["revision"], each, marker)))
+        elif "url" in each:
+            pins.append(Pin(_pinned(f"{name} @ {each['url']}{_below(each)}", hashes, marker)))
         else:
-            marker = each.get("marker", "")
-            pins.append(Pin(_pinned(f"{each['name']}=={each['version']}", [f["hash"] for f in each["files"]], marker)))
+            pins.append(Pin(_pinned(f"{name}=={each['version']}", hashes, marker)))
     return Locked(pins, [])
 
 
@@ -237,14 +243,33 @@ def pipfile(lock: str) -> Locked:
         raise BuildFailed(str(error), where="Pipfile.lock") from error
     pins = []
     for name, each in document.get("default", {}).items():
-        if "path" in each or "file" in each:
-            pins.append(Pin(name, each.get("path") or each["file"]))
-        elif "git" in each:
-            pins.append(Pin(f"{name} @ git+{each['git']}@{each['ref']}"))
+        hashes, marker = each.get("hashes", ()), each.get("markers", "")
+        place = each.get("path") or each.get("file", "")
+        if "git" in each:
+            pins.append(Pin(_from_git(name, each["git"], each["ref"], each, marker)))
+        elif "://" in place:
+            pins.append(Pin(_pinned(f"{name} @ {place}{_below(each)}", hashes, marker)))
+        elif place:
+            pins.append(Pin(name, place))
         else:
-            pins.append(Pin(_pinned(f"{name}{each['version']}", each.get("hashes", ()), each.get("markers", ""))))
-    sources = [each["url"] for each in document.get("_meta", {}).get("sources", ()) if each.get("name") != "pypi"]
-    return Locked(pins, sources)
+            pins.append(Pin(_pinned(f"{name}{each['version']}", hashes, marker)))
+    return Locked(pins, _beside_pypi(each["url"] for each in document.get("_meta", {}).get("sources", ())))
+
+
+def _beside_pypi(indexes: Iterable[str]) -> list[str]:
+    """Without PyPI, whatever the lock calls it: that is asked anyway, or the mirror that this machine has of it."""
+    return list(dict.fromkeys(each for each in indexes if not _PYPI.fullmatch(each)))
+
+
+_PYPI = re.compile(r"https?://(?:[^/@]*@)?(?:www\.)?pypi\.(?:python\.)?org(?:/simple|/pypi)?/?", re.IGNORECASE)
+
+
+def _from_git(name: str, url: str, commit: str, about: Mapping[str, Any], marker: str = "") -> str:
+    return _pinned(f"{name} @ git+{url}@{commit}{_below(about)}", (), marker)
+
+
+def _below(about: Mapping[str, Any]) -> str:
+    return f"#subdirectory={about['subdirectory']}" if about.get("subdirectory") else ""
 
 
 def _pinned(pin: str, hashes: Iterable[str], marker: str = "") -> str:

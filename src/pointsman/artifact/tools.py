@@ -22,6 +22,7 @@ import pointsman.model  # noqa: F401 - first, for it imports msgspec by the shor
 import msgspec
 
 from pointsman.artifact.archive import YOUNG, Member, Seen
+from pointsman.artifact.builds import Builds
 from pointsman.artifact.source import RULES, Kind, choose
 from pointsman.errors import BuildFailed, UsageError
 
@@ -39,12 +40,14 @@ LEFT_BEHIND = 86_400.0  # seconds after which a scratch folder must be that of a
 class Tools(NamedTuple):
     """Where installs are kept, the whole environment of the tools, whom to tell of progress, and when to stop.
 
-    `limit`: the bytes that the cache may hold before what was not used for longest is forgotten.
+    `builds`: those that share what they make. `limit`: the bytes that the cache may hold before what was not used for
+    longest is forgotten.
     """
 
     cache: Path
     environment: Mapping[str, str]
     say: Say
+    builds: Builds
     halted: Halted | None = None
     limit: int = 2 << 30
 
@@ -267,8 +270,8 @@ def _end_once(halted: Halted, process: subprocess.Popen[str]) -> threading.Event
     return ended
 
 
-def output(command: list[str], environment: Mapping[str, str], cwd: Path | None = None) -> str:
-    """What a tool that only answers prints. Raises BuildFailed."""
+def output(command: list[str], environment: Mapping[str, str], cwd: Path | None = None, *, errors: bool = False) -> str:
+    """What a tool that only answers prints; with `errors` also there. Raises BuildFailed."""
     import subprocess
 
     try:
@@ -286,7 +289,7 @@ def output(command: list[str], environment: Mapping[str, str], cwd: Path | None 
     if done.returncode:
         shown = " ".join([Path(command[0]).name, *command[1:]])
         raise BuildFailed(f"`{shown}` ended with exit code {done.returncode}:\n{done.stderr.strip()}")
-    return done.stdout
+    return done.stdout + (done.stderr if errors else "")
 
 
 def on_path(name: str, tools: Tools, *, why: str, next: str) -> str:
@@ -296,8 +299,9 @@ def on_path(name: str, tools: Tools, *, why: str, next: str) -> str:
     raise BuildFailed(f"{name} is not on PATH{f', and {why} needs it' if why else ''}", next=next)
 
 
-def version(command: str, tools: Tools) -> str:
-    """What `command --version` says. A binary that is what it was is not asked again: that takes longer than a build.
+def version(command: str, tools: Tools, asked: str = "--version") -> str:
+    """What `command --version` says, wherever it says it. A binary that is what it was is not asked again: that takes
+    longer than a build.
 
     Of a script, or of one binary under many names, what it says may depend on more than itself (version managers).
     """
@@ -310,7 +314,7 @@ def version(command: str, tools: Tools) -> str:
     except OSError:
         binary, identity = False, []
     if not binary or found.name != Path(command).name:
-        return output([command, "--version"], tools.environment)
+        return output([command, asked], tools.environment, errors=True)
     notes = tools.cache / f"{found.name}.version"
     try:
         known = json.loads(notes.read_bytes())
@@ -318,7 +322,7 @@ def version(command: str, tools: Tools) -> str:
             return str(known["said"])
     except (OSError, ValueError, LookupError, TypeError):  # there is none, or none that can be read
         pass
-    said = output([command, "--version"], tools.environment)
+    said = output([command, asked], tools.environment, errors=True)
     tools.cache.mkdir(parents=True, exist_ok=True)
     part = tools.cache / f".{notes.name}-{os.urandom(8).hex()}.part"
     part.write_text(json.dumps({"of": identity, "said": said}))

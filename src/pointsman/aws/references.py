@@ -41,7 +41,7 @@ UNSETTLED = (
     *("UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS", "REVIEW_IN_PROGRESS"),
     *("IMPORT_IN_PROGRESS", "IMPORT_ROLLBACK_IN_PROGRESS", "IMPORT_ROLLBACK_FAILED"),
 )
-_UNIVERSAL = "arn:aws:scheduler:::aws-sdk:lambda:"
+_UNIVERSAL = ":scheduler:::aws-sdk:lambda:"  # after the partition
 
 
 class References(Sender):
@@ -194,7 +194,7 @@ class References(Sender):
     def schedule_documents(self, group: str, name: str, target: str) -> Iterator[Document]:
         """The list shows the target. What Lambda is called with by the universal target stands in the schedule only."""
         text = target
-        if target.startswith(_UNIVERSAL):
+        if _UNIVERSAL in target:
             text = self._send(
                 "GetSchedule",
                 lambda reply: reply["Target"].get("Input", ""),

@@ -308,11 +308,13 @@ def _looked_up(typed: Typed, found: adoption.Found, path: Path) -> adoption.Foun
 
 def _build(typed: Typed) -> int:
     from pointsman import artifact, building
+    from pointsman.artifact.builds import Builds
     from pointsman.cli import packages
 
     screen, asked = typed.screen, typed.asked
     if asked.layer and asked.function:
         raise UsageError("--layer and --function both say what to build", next="Leave one of them out.")
+    builds = Builds()
     made: list[Artifact | BuiltLayer] = []
     results: list[dict[str, object]] = []
 
@@ -323,7 +325,7 @@ def _build(typed: Typed) -> int:
             made.append(layer)
             package = layer.package
         else:
-            package = building.build(project, built, environ=typed.environ, say=screen.say)
+            package = building.build(project, built, environ=typed.environ, say=screen.say, builds=builds)
             made.append(package)
         results.append(
             {
