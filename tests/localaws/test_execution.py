@@ -1177,7 +1177,8 @@ def call(method, path, body=b""):
 while True:
     head, _, event = call("GET", "next").partition(b"\\r\\n\\r\\n")
     lines = [line.partition(": ") for line in head.decode().splitlines()]
-    call("POST", {name.lower(): value for name, _, value in lines}["lambda-runtime-aws-request-id"] + "/response", event)
+    names = {name.lower(): value for name, _, value in lines}
+    call("POST", names["lambda-runtime-aws-request-id"] + "/response", event)
 """
 
 
