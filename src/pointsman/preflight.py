@@ -44,6 +44,18 @@ def check_there(session: Session, wanted: Wanted, seen: Seen, made: Plan) -> Non
     function = session.function
     if not any(isinstance(step, CreateFunction | UpdateCode | UpdateConfiguration) for step in made.steps):
         return
+    if any(isinstance(step, CreateFunction) for step in made.steps) and not wanted.artifact.image:
+        checks.refuse(
+            [
+                checks.Problem(
+                    f"function.{function.name}.{key}",
+                    f"{function.name} is not on AWS yet, and cannot be created without a {key}",
+                    f"Say its {key}.",
+                )
+                for key, value in (("runtime", function.runtime), ("handler", function.handler))
+                if not value
+            ]
+        )
     if seen.function and wanted.settings is None and seen.stack == "same" and not wanted.artifact.image:
         checks.refuse(checks.native(wanted.artifact, seen.function.settings.get("Architectures", ["x86_64"])[0]))
     ours = {layers.arn_of(session, each, seen.function) for each in wanted.artifact.layers}

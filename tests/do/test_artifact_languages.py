@@ -108,6 +108,13 @@ def test_a_target_is_named_and_failures_are_in_makes_words(tmp_path: Path) -> No
         make(source, tmp_path, build="make", target="nothing")
 
 
+def test_make_may_leave_its_folder_unquoted_in_a_checkout_with_spaces(tmp_path: Path) -> None:
+    source = makefile(tmp_path / "my code" / "src")
+    (source / "Makefile").write_text("build-greeting:\n\tcp bootstrap $(ARTIFACTS_DIR)\n")
+
+    assert names(make(source, tmp_path / "my code", build="make")) == ["bootstrap"]
+
+
 def test_shared_folders_lie_beside_the_copy(tmp_path: Path) -> None:
     root = lay(tmp_path / "src", {"common/words.txt": "shared words"})
     makefile(root / "fn")
@@ -319,6 +326,41 @@ def test_a_make_target_is_run_once_by_each_command(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text() == "run\n" * 2
     assert first[0] == first[1] != second[0] == second[1]
     assert not list((tmp_path / "cache").glob(".making-*"))
+
+
+OLD_GO = "module hello\n\nrequire (\n\tgithub.com/aws/aws-lambda-go v1.8.0{}\n)\n"
+USES_IT = 'package main\n\nimport "github.com/aws/aws-lambda-go/lambda"\n\nfunc main() { lambda.Start(nil) }\n'
+
+
+def test_a_go_library_that_would_never_answer_is_refused(tmp_path: Path) -> None:
+    """It waits for a call by the protocol of the runtime go1.x: on AWS, too, nothing is seen of that but a timeout."""
+    environment = stand_in(tmp_path / "bin", "go", "exit 1")
+    source = lay(tmp_path / "src", {"go.mod": OLD_GO.format(""), "main.go": USES_IT})
+
+    with pytest.raises(BuildFailed, match=r"aws-lambda-go v1.8.0, which serves the runtime go1.x alone.*\n`go get"):
+        make(source, tmp_path, build="go", environment=environment)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"go.mod": OLD_GO.format(" // indirect")},
+        {"go.mod": OLD_GO.format("") + "replace github.com/aws/aws-lambda-go => ../newer\n"},
+        {"go.mod": OLD_GO.format("").replace("1.8.0", "1.47.0")},
+        {"main.go": USES_IT.replace("lambda-go/lambda", "lambda-go/events")},
+    ],
+    ids=["another's", "replaced", "newer", "not called"],
+)
+def test_a_go_library_that_may_answer_is_not(tmp_path: Path, files: dict[str, str]) -> None:
+    script = """
+        case "$1" in version) echo go version go1.22; exit;; esac
+        while [ $# -gt 1 ]; do case "$1" in -o) out=$2;; esac; shift; done
+        echo built > "$out"; chmod +x "$out"
+    """
+    environment = stand_in(tmp_path / "bin", "go", script)
+    source = lay(tmp_path / "src", {"go.mod": OLD_GO.format(""), "main.go": USES_IT, **files})
+
+    assert names(make(source, tmp_path, build="go", environment=environment)) == ["bootstrap"]
 
 
 def test_another_ruby_than_the_runtimes_is_refused(tmp_path: Path) -> None:

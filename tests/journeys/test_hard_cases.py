@@ -205,6 +205,20 @@ def test_no_value_of_a_variable_reaches_the_ledger(shop: Shop) -> None:
         assert "s3cr3t-value" not in str(db.execute("SELECT * FROM entries").fetchall())
 
 
+def test_a_new_function_needs_a_runtime_and_a_handler(shop: Shop) -> None:
+    """Lambda says so of no function in particular, and only after others of the release were published."""
+    text = (shop.folder / "pointsman.toml").read_text()
+    lines = [each for each in text.splitlines() if not each.startswith(("runtime", "handler"))]
+    shop.write("pointsman.toml", "\n".join(lines))
+
+    told = shop.run("--json", "deploy")
+
+    assert told.code == 1
+    for key in ("runtime", "handler"):
+        assert f"function.greeting.{key}: greeting is not on AWS yet, and cannot be created without a {key}" in told.out
+    assert told.calls[1] == 0
+
+
 def test_a_variable_of_a_failed_deploy_is_removed_with_its_declaration(tested: Shop) -> None:
     def provision(variables: str) -> str:
         settings = f'name = "{tested.name}", role = "{tested.role}", environment = {{ {variables} }}'

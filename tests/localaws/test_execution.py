@@ -1163,6 +1163,41 @@ def test_a_bootstrap_in_sh(package: Package) -> None:
     run(scene)
 
 
+UP_TO_THE_END = """\
+#!%s
+import os, socket
+host, port = os.environ["AWS_LAMBDA_RUNTIME_API"].split(":")
+
+def call(method, path, body=b""):
+    with socket.create_connection((host, int(port))) as stream:
+        head = f"{method} /2018-06-01/runtime/invocation/{path} {ASKING}Content-Length: {len(body)}\\r\\n\\r\\n"
+        stream.sendall(head.encode() + body)
+        return stream.makefile("rb").read()
+
+while True:
+    head, _, event = call("GET", "next").partition(b"\\r\\n\\r\\n")
+    lines = [line.partition(": ") for line in head.decode().splitlines()]
+    names = {name.lower(): value for name, _, value in lines}
+    call("POST", names["lambda-runtime-aws-request-id"] + "/response", event)
+"""
+
+
+@pytest.mark.parametrize("asking", ["HTTP/1.1\\r\\nHost: it\\r\\nConnection: close\\r\\n", "HTTP/1.0\\r\\n"])
+def test_a_bootstrap_that_reads_up_to_the_end(package: Package, asking: str) -> None:
+    """Runtimes without an HTTP library ask for a connection that is closed, and read until it is."""
+    source = UP_TO_THE_END.replace("{ASKING}", asking) % sys.executable
+    target = package({"bootstrap": source}, "any", "provided.al2023", timeout_s=20)
+    (target.code / "bootstrap").chmod(0o755)
+
+    async def scene() -> None:
+        async with stage() as invoke:
+            for event in ({"a": 1}, {"a": 2}):
+                answer = await invoke(target, event)
+                assert (answer.error, json.loads(answer.payload)) == (None, event)
+
+    run(scene)
+
+
 @pytest.mark.parametrize(
     ("files", "mode", "reason"),
     [

@@ -8,11 +8,12 @@ from typing import Any, Literal
 
 from msgspec.structs import replace
 
-from pointsman.adoption.code import candidate, holds, home_of
+from pointsman.adoption.code import candidate, has_esbuild, holds, home_of
+from pointsman.adoption.compiled import builder
 from pointsman.adoption.found import Candidate, Found, fits
 from pointsman.adoption.plain import function as plain_function
 from pointsman.adoption.tree import Tree, items, table, text_of, within
-from pointsman.config import Bucket, CloudFormation, CodeParameters, Region, Runtime, Stack
+from pointsman.config import Bucket, Bundle, CloudFormation, CodeParameters, Region, Runtime, Stack
 from pointsman.model import FunctionName
 
 _LAMBDA, _SAM = "AWS::Lambda::Function", "AWS::Serverless::Function"
@@ -128,8 +129,8 @@ def _declared(
             notes.append(f'{shown} is a container image: add it yourself, with build = "image".')
             continue
         place = _code_uri(tree, path, properties)
-        made = place and _built(tree, path, resources, place, logical, handler=handler, runtime=runtime)
-        source = (path.rpartition("/")[0] or ".") if made else place or home_of(tree, handler, runtime)
+        made = _built(tree, path, resources, place, logical, handler=handler, runtime=runtime) if place else {}
+        source = (path.rpartition("/")[0] or ".") if "command" in made else place or home_of(tree, handler, runtime)
         if _inline(properties) and source is None:
             notes.append(_to_a_file(path, shown))
         if source is None and len(declared) > 1:
@@ -146,10 +147,10 @@ def _declared(
             provision=_of(owner, shown),
             name=name if shown == name else _stack_name_in(properties.get("FunctionName"), owner.stack),
             architecture=_architecture(properties.get("Architectures"), template),
-            **(made or {}),
+            **made,
         )
         told.append(f"{path}: function {shown} ({handler}, {runtime}), code in {source or '.'}")
-        if made:
+        if "command" in made:
             notes.append(f"{shown} has to be compiled: `{made['command']}` does it, and needs the SAM CLI.")
     if functions or not declared:
         return tuple(functions.values()) or (plain_function(tree, notes),)
@@ -208,18 +209,35 @@ def _built(
     *,
     handler: str | None,
     runtime: str | None,
-) -> dict[str, str] | None:
-    """How `sam build` makes what we cannot: compiled languages, and TypeScript."""
+) -> dict[str, Any]:
+    """How what has to be compiled is made: by its own language's tools, else by `sam build`."""
     home = path[: path.rfind("/") + 1]
-    method = text_of(table(table(resources.get(logical)).get("Metadata")).get("BuildMethod")) or ""
-    family = re.match("[a-z]*", runtime or "")
-    if not (method or (family and family[0] in ("java", "dotnet", "go", "ruby", "provided"))):
-        return None
-    if method.startswith(("python", "nodejs")) or (handler and family and family[0] == "python"):
-        return None
+    metadata = table(table(resources.get(logical)).get("Metadata"))
+    method, asked = text_of(metadata.get("BuildMethod")) or "", table(metadata.get("BuildProperties"))
+    family = "".join(re.findall("^[a-z]*", runtime or ""))
+    if not (method or family in ("java", "dotnet", "go", "ruby", "provided")):
+        return {}
+    if method.startswith(("python", "nodejs")) or (handler and not method and family == "python"):
+        return {}
     if method == "esbuild" and handler and holds(tree, place, handler, runtime):
-        return None  # plain JavaScript runs unbundled, too
+        return {}  # plain JavaScript runs unbundled, too
+    if method == "esbuild" and handler and has_esbuild(tree, f"{place}/" if place != "." else ""):
+        return {"bundle": _bundle(asked)}
+    if build := builder(tree, place, method, family):
+        target = logical if build == "make" else text_of(asked.get("Binary"))
+        return {"build": build, **({"target": target} if target else {})}
     return {"build": "command", "command": f"sam build {logical}", "artifact": f"{home}.aws-sam/build/{logical}"}
+
+
+def _bundle(asked: Mapping[str, Any]) -> Bundle:
+    """https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/serverless-sam-cli-using-build-typescript.html"""
+    return Bundle(
+        minify=asked.get("Minify") is True,
+        sourcemap=asked.get("Sourcemap") is True,
+        external=tuple(each for each in items(asked.get("External")) if isinstance(each, str) and each),
+        target=text_of(asked.get("Target")),
+        format="esm" if asked.get("Format") == "esm" else "cjs",
+    )
 
 
 def _literal(value: object, template: Mapping[str, Any]) -> str | None:

@@ -49,14 +49,20 @@ def candidate(
     `where` is the file that declares its runtime: one that is no longer taken has to be changed there.
     """
     home = "" if source == "." else f"{source}/"
-    build: Literal["node", "python"] | None = None
+    build: Literal["node", "python", "ruby"] | None = None
     if (runtime or "").startswith("nodejs") or (not runtime and tree.is_file(f"{home}package.json")):
         build = "node"
     elif (runtime or "").startswith("python") or (not runtime and _has_python(tree, home)):
         build = "python"
-    elif not runtime and tree.is_file(f"{home}package.json"):
-        build = "node"
-    tests = _npm_tests(tree, home, notes) if build == "node" else _python_tests(tree, source) if build else Tests()
+    elif (runtime or "").startswith("ruby"):
+        build = "ruby"
+    tests = (
+        _npm_tests(tree, home, notes)
+        if build == "node"
+        else _python_tests(tree, source)
+        if build == "python"
+        else Tests()
+    )
     more.setdefault("build", build)
     if where and successor(runtime):
         notes.append(
@@ -120,6 +126,12 @@ def node_here() -> str:
     said = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout if node else ""
     found = re.match(r"v(18|20|22|24)\.", said)
     return found[1] if found else "22"
+
+
+def has_esbuild(tree: Tree, home: str = "") -> bool:
+    """Whether the project brings the program that a bundle is made by."""
+    said = package(tree, home)
+    return any("esbuild" in table(said.get(key)) for key in ("dependencies", "devDependencies"))
 
 
 # Tests
@@ -214,6 +226,7 @@ __all__ = [
     "NODE",
     "TYPESCRIPT",
     "candidate",
+    "has_esbuild",
     "holds",
     "home_of",
     "named",

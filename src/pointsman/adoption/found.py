@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any, Literal, get_args
 
-from pointsman.config import Provision, Tests
+from pointsman.config import Bundle, Provision, Tests
 from pointsman.model import Value
 
 Kind = Literal["lambroll", "serverless", "claudia", "sam", "cdk", "cloudformation", "terraform", "live", "plain"]
+
+Build = Literal["node", "python", "go", "rust", "java", "dotnet", "ruby", "make", "command", "zip"]
 
 
 class Candidate(Value, frozen=True, kw_only=True):
@@ -25,7 +27,9 @@ class Candidate(Value, frozen=True, kw_only=True):
     architecture: Literal["x86_64", "arm64"] = "x86_64"
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    build: Literal["node", "python", "command", "zip"] | None = None
+    build: Build | None = None
+    target: str | None = None
+    bundle: Bundle | None = None
     command: str | None = None
     artifact: str | None = None
     test: Tests = Tests()

@@ -82,9 +82,12 @@ def _function(found: Found, candidate: Candidate, key: str, role: str | None) ->
             yield f"{what} = {toml(patterns)}"
     if candidate.build:
         yield f"build = {toml(candidate.build)}"
-        for what, value in (("command", candidate.command), ("artifact", candidate.artifact)):
+        more = {"target": candidate.target, "command": candidate.command, "artifact": candidate.artifact}
+        for what, value in more.items():
             if value:
                 yield f"{what} = {toml(value)}"
+        if candidate.bundle is not None:
+            yield f"bundle = {toml(_given(candidate.bundle) or True)}"
     else:
         yield "# Nothing here told how to package it: a zip made elsewhere, or see `pointsman config explain function`."
         yield 'build = "zip"'

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -76,11 +78,15 @@ def compiled(
         if not (program == "gradle" and (project / "gradlew").is_file()):
             on_path(program, tools, why=f'build = "{language}"', next=way.get)
 
+    if language == "go" and (runtime is None or runtime.startswith("provided")):
+        _refuse_rpc(project)
+
     def make(scratch: Path) -> Installed:
         tree = scratch / "tree"
         tree.mkdir(parents=True)
         tools.say(f"building {manifest.name} by aws-lambda-builders")
-        _call(language, way, manifest, project, tree, tools, runtime, architecture, target)
+        with _without_spaces(tree) if language == "make" else nullcontext(tree) as place:
+            _call(language, way, manifest, project, place, tools, runtime, architecture, target)
         if not any(tree.iterdir()):
             raise BuildFailed(
                 f"{manifest.name} was built, but put nothing into the package", next=_NOTHING.get(language, "")
@@ -92,6 +98,35 @@ def compiled(
     if language == "make":
         return tools.builds.once((language, *key), lambda: make(tools.builds.folder(tools.cache)))
     return once(tools, language, [*key, _compiler(language, tools)], make)
+
+
+@contextmanager
+def _without_spaces(folder: Path) -> Iterator[Path]:
+    """The folder by a path that a Makefile may leave unquoted, as most do with $(ARTIFACTS_DIR)."""
+    if not re.search(r"\s", str(folder)):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="pointsman-") as beside:
+        link = Path(beside) / "artifacts"
+        link.symlink_to(folder, target_is_directory=True)
+        yield link
+
+
+def _refuse_rpc(project: Path) -> None:
+    """Before 1.18 aws-lambda-go served the runtime go1.x alone: elsewhere it waits for calls that nobody makes.
+
+    https://github.com/aws/aws-lambda-go/releases/tag/v1.18.0
+    """
+    said = (project / "go.mod").read_text(errors="replace")
+    name = "github.com/aws/aws-lambda-go"
+    found = re.search(rf"^\s*(?:require\s+)?{re.escape(name)}\s+(v[01]\.(\d+)\.\S+)(?!.*// indirect)", said, re.M)
+    if not found or int(found[2]) >= 18 or re.search(rf"{re.escape(name)}\b.*=>", said):
+        return
+    if any(f'"{name}/lambda"' in path.read_text(errors="replace") for path in project.rglob("*.go")):
+        raise BuildFailed(
+            f"go.mod has aws-lambda-go {found[1]}, which serves the runtime go1.x alone: on another it never answers",
+            next="`go get github.com/aws/aws-lambda-go@latest`.",
+        )
 
 
 ALOUD = ("java", "go")  # what Maven, Gradle and Go have against the sources is told at the level of debugging only

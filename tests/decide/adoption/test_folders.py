@@ -312,6 +312,74 @@ def test_pytest_is_recognised(tmp_path: Path) -> None:
     assert (tests.integration.junit, tests.integration.against) == (("junit-integration.xml",), "version")
 
 
+BINARIES = """\
+[package]
+name = "test-handler"
+[[bin]]
+name = "function_a"
+[[bin]]
+name = "function_b"
+"""
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"Cargo.toml": '[package]\nname = "hello"\n', "src/main.rs": ""}, {"hello": ("rust", None, "bootstrap")}),
+        (
+            {"Cargo.toml": BINARIES, "src/function_a.rs": "", "src/function_b.rs": ""},
+            {"function_a": ("rust", "function_a", "bootstrap"), "function_b": ("rust", "function_b", "bootstrap")},
+        ),
+        (
+            {"Cargo.toml": '[workspace]\nmembers = ["foo", "bar"]\n'}
+            | {f"{each}/Cargo.toml": f'[package]\nname = "{each}"\n' for each in ("foo", "bar")}
+            | {f"{each}/src/main.rs": "" for each in ("foo", "bar")},
+            {"foo": ("rust", "foo", "bootstrap"), "bar": ("rust", "bar", "bootstrap")},
+        ),
+        (
+            {"go.mod": "module github.com/them/hello/v2\n\ngo 1.22\n", "main.go": "package main\n"},
+            {"hello": ("go", None, "bootstrap")},
+        ),
+        (
+            {"go.mod": "module them\n", "cmd/api/main.go": "package main\n", "lib/lib.go": "package lib\n"},
+            {"api": ("go", "cmd/api", "bootstrap")},
+        ),
+        (
+            {"pom.xml": "<maven.compiler.release>17</maven.compiler.release>"}
+            | {"src/main/java/a/H.java": "package a;\npublic class H implements RequestHandler<A, B> {}"},
+            {"api": ("java", None, "a.H::handleRequest")},
+        ),
+        (
+            {
+                "Makefile": "build-Hello:\n\tcp main.py $(ARTIFACTS_DIR)\n",
+                "main.py": "def handler(event, context): 1\n",
+            },
+            {"Hello": ("make", "Hello", "main.handler")},
+        ),
+        ({"Hello.csproj": "<TargetFramework>net8.0</TargetFramework>"}, {"Hello": ("dotnet", None, None)}),
+    ],
+    ids=["rust", "rust's binaries", "a rust workspace", "go", "go's programs", "java", "make", "dotnet"],
+)
+def test_what_is_compiled_is_told_by_its_manifest(
+    tmp_path: Path, files: dict[str, str], expected: dict[str, tuple[str, str | None, str | None]]
+) -> None:
+    (tmp_path / "api").mkdir()
+    lay(tmp_path / "api", files)
+
+    functions = written(tmp_path / "api").functions
+
+    assert {name: (each.build, each.target, each.handler) for name, each in functions.items()} == expected
+
+
+def test_a_handler_by_a_usual_name_is_found_in_a_file_of_any(tmp_path: Path) -> None:
+    lay(tmp_path, {"included.ts": "export const lambdaHandler = async () => 1;", "excluded.js": "const x = 1;"})
+    lay(tmp_path, {"package.json": {"name": "typed", "devDependencies": {"esbuild": "1"}}})
+
+    function = only(written(tmp_path))
+
+    assert (function.handler, function.build, function.bundle) == ("included.lambdaHandler", "node", config.Bundle())
+
+
 def test_an_empty_folder_gives_a_file_to_start_from(tmp_path: Path) -> None:
     function = only(written(tmp_path))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from pointsman.config import CloudFormation, Direct, Existing
+from pointsman.config import Bundle, CloudFormation, Direct, Existing
 from pointsman.errors import UsageError
 from tests.decide.adoption.conftest import Seen
 
@@ -83,6 +83,45 @@ def test_sam_with_globals_and_samconfig(seen: Seen) -> None:
     )
     assert any("the stack has alias live of its own" in note for note in found.notes)
     assert found.functions[0].owned == ("live",)
+
+
+BUILT = """\
+Transform: AWS::Serverless-2016-10-31
+Globals: {Function: {Runtime: provided.al2023, Handler: bootstrap}}
+Resources:
+  Gone: {Type: AWS::Serverless::Function, Metadata: {BuildMethod: go1.x}, Properties: {CodeUri: hello/}}
+  Rusty:
+    Type: AWS::Serverless::Function
+    Metadata: {BuildMethod: rust-cargolambda, BuildProperties: {Binary: second}}
+    Properties: {CodeUri: ./rusty}
+  Made:
+    Type: AWS::Serverless::Function
+    Metadata: {BuildMethod: makefile}
+    Properties: {CodeUri: made, Runtime: python3.13, Handler: app.handler}
+  Typed:
+    Type: AWS::Serverless::Function
+    Metadata: {BuildMethod: esbuild, BuildProperties: {Minify: true, Sourcemap: true, Target: es2020}}
+    Properties: {CodeUri: typed/, Handler: app.run, Runtime: nodejs20.x}
+"""
+
+
+def test_what_sam_compiles_is_compiled_without_it(seen: Seen) -> None:
+    """By the same aws-lambda-builders, so that nobody has to install the SAM CLI."""
+    files = {"template.yaml": BUILT, "hello/go.mod": "module hello\n", "rusty/Cargo.toml": "[package]\nname = 'r'\n"}
+    files |= {"made/Makefile": "build-Made:\n\tcp app.py $(ARTIFACTS_DIR)\n", "made/app.py": "", "typed/app.ts": ""}
+    files |= {"typed/package.json": '{"devDependencies": {"esbuild": "^0.25"}}'}
+
+    project, found = seen(files)
+
+    made = {name: (each.source, each.build, each.target) for name, each in project.functions.items()}
+    assert made == {
+        "Gone": ("hello", "go", None),
+        "Rusty": ("rusty", "rust", "second"),
+        "Made": ("made", "make", "Made"),
+        "Typed": ("typed", "node", None),
+    }
+    assert project.functions["Typed"].bundle == Bundle(sourcemap=True, target="es2020")
+    assert not any("SAM CLI" in note for note in found.notes)
 
 
 def test_cdk_output_is_taken_without_the_functions_of_its_own_constructs(seen: Seen) -> None:

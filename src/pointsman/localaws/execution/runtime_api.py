@@ -42,6 +42,8 @@ UNKNOWN_REQUEST = 400, b'{"errorType":"InvalidRequestID","errorMessage":"Invalid
 WRONG_STATE = 403, b'{"errorType":"InvalidStateTransition","errorMessage":"State transition is not allowed"}'
 NOT_FOUND = 404, b'{"errorType":"NotFound","errorMessage":"404 page not found"}'
 
+_CLOSING = "Connection: close\r\n"
+
 _RESPONSE_MODE = b"lambda-runtime-function-response-mode"
 _ERROR_TYPE = b"lambda-runtime-function-error-type"
 _ERROR_BODY = b"lambda-runtime-function-error-body"
@@ -80,6 +82,7 @@ class Connection(asyncio.Protocol):
         self._size = 0
         self._headers: dict[bytes, bytes] = {}
         self._stream: Stream | None = None
+        self._stays = True  # asked to be kept for more requests
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -108,9 +111,11 @@ class Connection(asyncio.Protocol):
         # awslambdaric 4.2.2 crashes on an answer without Content-Type
         head = (
             f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\n{headers}\r\n"
+            f"Content-Length: {len(body)}\r\n{headers}{'' if self._stays else _CLOSING}\r\n"
         )
         self._transport.write(head.encode() + body)
+        if not self._stays:  # a client in a few lines reads up to the end, and would wait for it until its time is out
+            self._transport.close()
 
     # httptools' callbacks, in the order they come
 
@@ -124,6 +129,7 @@ class Connection(asyncio.Protocol):
         self._headers[name.lower()] = value  # trailers, too
 
     def on_headers_complete(self) -> None:
+        self._stays = self._parser.should_keep_alive()
         # curl holds a larger body back for a second unless it is asked for
         if self._headers.get(b"expect", b"").lower() == b"100-continue" and self._transport is not None:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
