@@ -226,10 +226,18 @@ class Tests(Value, frozen=True, kw_only=True):
 class CodeParameters(Value, frozen=True, kw_only=True):
     """The stack's parameters for the place of the function's code: packages go to the environment's `bucket`."""
 
-    key: Annotated[Filled, _about("The parameter for the object's key.", "CodeKey")]
+    key: Annotated[
+        Filled | None, _about("The parameter for the object's key. Required, but for a container image.", "CodeKey")
+    ] = None
     bucket: Annotated[Filled | None, _about("The one for the bucket.", "CodeBucket")] = None
     version: Annotated[
         Filled | None, _about("The one for the object's version, in a bucket that keeps versions.", "CodeVersion")
+    ] = None
+    image: Annotated[
+        Filled | None,
+        _about(
+            "Instead of all three, of a container image: the one for its URI, told by digest.", "ImageUri", aside=True
+        ),
     ] = None
 
 
@@ -288,7 +296,13 @@ class Inputs(Value, frozen=True, kw_only=True):
     """The module's variables that are told about a build. Those with obvious names (package_path) are found."""
 
     package: Annotated[Filled | None, _about("Is told the path of the zip.", "package_path")] = None
-    digest: Annotated[Filled | None, _about("The zip's SHA-256 in base64: source_code_hash.", "package_hash")] = None
+    image: Annotated[
+        Filled | None, _about("A container image's URI, by its digest: image_uri.", "image_uri", aside=True)
+    ] = None
+    digest: Annotated[
+        Filled | None,
+        _about("The zip's SHA-256 in base64: source_code_hash. An image's digest: sha256:HEX.", "package_hash"),
+    ] = None
     build: Annotated[Filled | None, _about("The build id.", "build_id")] = None
     branch: Annotated[Filled | None, _about("The git branch.", "branch")] = None
 
@@ -1255,10 +1269,22 @@ def _function(values: dict[str, Any], at: _At, root: Path) -> _Problems:
                 yield key, 'has no use with build = "image", which brings its own; must go (`image_config.command`)'
         if getattr(values.get("provision"), "layers", None):
             yield "provision", "layers", 'has no use with build = "image"; must go: copy them into the image'
+        for below in (("package",), ("inputs", "package")):
+            if _at_end(values.get("provision"), below):
+                yield "provision", *below, 'has no use with build = "image", which is no zip; must go'
     elif values["image_config"] is not None:
         yield "image_config", f'has no use with build = "{values["build"]}"; must go'
     if values["image_config"] is not None and not isinstance(values.get("provision"), Direct):
         yield "image_config", 'has no use where somebody else has the settings; must go, or provision be "direct"'
+    for below in (("code_parameters", "image"), ("inputs", "image")):
+        if values["build"] in _NEEDS and values["build"] != "image" and _at_end(values.get("provision"), below):
+            yield (
+                "provision",
+                *below,
+                f'has no use with build = "{values["build"]}"; must go (or be for build = "image")',
+            )
+    if values["build"] == "image" and _at_end(values.get("provision"), ("code_parameters", "key")):
+        yield "provision", "code_parameters", "key", 'has no use with build = "image"; must be `image` instead'
     for key, builds in _USED_BY.items():
         if values["build"] in _NEEDS and values["build"] not in builds and values[key] not in (None, (), "keep"):
             yield key, f'has no use with build = "{values["build"]}"; must go (or be for build = {_or(builds)})'
@@ -1294,6 +1320,13 @@ _LAYER_NEEDS: dict[str, tuple[str, ...]] = {
     "zip": ("artifact",),
 }
 _LAYER_GIVEN = {"command": "command", "artifact": "zip"}
+
+
+def _at_end(value: Any, below: tuple[str, ...]) -> Any:
+    """What stands there in a table and its tables; None where nothing does."""
+    for key in below:
+        value = getattr(value, key, None)
+    return value
 
 
 def _layer(values: dict[str, Any], _at: _At, root: Path) -> _Problems:
@@ -1356,6 +1389,15 @@ def _cloudformation(values: dict[str, Any], _at: _At, root: Path) -> _Problems:
         yield "code", "stands beside `code_parameters`; must go, or `code_parameters` must"
     if isinstance(template, str) and not _exists(root, template, Path.is_file):
         yield "template", f"is {_shown(template)}; must be a file, and there is none of this name beside this one"
+
+
+def _code_parameters(values: dict[str, Any], _at: _At, _root: Path) -> _Problems:
+    if values["key"] is None and values["image"] is None:
+        yield "key", "is missing; must be the parameter for the object's key (or `image`, for a container image's URI)"
+    if values["image"] is not None:
+        for key in ("key", "bucket", "version"):
+            if values[key] is not None:
+                yield key, "stands beside `image`; must go, or `image` must"
 
 
 def _terraform(values: dict[str, Any], _at: _At, root: Path) -> _Problems:
@@ -1636,6 +1678,7 @@ _RULES: dict[type, Callable[[dict[str, Any], _At, Path], _Problems]] = {
     Function: _function,
     Layer: _layer,
     CloudFormation: _cloudformation,
+    CodeParameters: _code_parameters,
     Terraform: _terraform,
     Direct: _direct,
     Existing: _existing,

@@ -519,11 +519,13 @@ class Execution:
         found = self.settled(version) if version else None
         if found is None or artifact is None or found.sha256 != artifact.sha256:
             what = f"version {found.version} holds {found.sha256.short}…" if found else "no output tells a version"
+            image = artifact is not None and bool(artifact.image)
+            given = "image_uri = the variable" if image else "source_code_hash"
             raise FunctionFailed(
-                f"Terraform did not publish the package: {what}",
+                f"Terraform did not publish the {'image' if image else 'package'}: {what}",
                 where=f"applying {step.directory}",
-                next="Give the module the zip (`package` or `inputs` of provision), with source_code_hash and "
-                "publish = true. No alias was moved.",
+                next=f"Give the module the {'image (' if image else 'zip (`package` or '}`inputs` of provision), with "
+                f"{given} and publish = true. No alias was moved.",
             )
         self.version, self.arn = found.version, found.arn.unqualified
         if step.version is None:

@@ -8,14 +8,14 @@ import json
 
 from pointsman.aws.identity import partition
 from pointsman.building import of_image, reference
-from pointsman.config import CloudFormation, Function, Terraform
-from pointsman.errors import BuildFailed, Conflict, GateRefused, NotYet, UsageError
+from pointsman.config import Function
+from pointsman.errors import BuildFailed, Conflict, GateRefused, UsageError
 from pointsman.model import Artifact, CodeSha256, size
 from pointsman.world import Session
 
 
 def resolve(session: Session) -> Artifact:
-    """What the image is now: one read of ECR for a tag, none for a digest. Raises BuildFailed, UsageError, NotYet."""
+    """What the image is now: one read of ECR for a tag, none for a digest. Raises BuildFailed, UsageError."""
     function = session.function
     _may(session, function)
     image = (function.image or "").replace("{commit}", _commit(session))
@@ -76,21 +76,6 @@ def at(session: Session, sha256: CodeSha256) -> Artifact:
 
 
 def _may(session: Session, function: Function) -> None:
-    match function.provision:
-        case Terraform():
-            raise NotYet(
-                f'function.{function.name}.build = "image": not with Terraform yet',
-                next="Let the module make the function, with lifecycle { ignore_changes = [image_uri] }; here, "
-                'provision = { with = "existing", name = … } gives it the image.',
-            )
-        case CloudFormation() as stack if stack.code == "stack" or stack.code_parameters:
-            raise UsageError(
-                "a stack that brings the code cannot bring an image",
-                where=f"function.{function.name}.provision",
-                next="Take `code` and `code_parameters` out: the image then goes to $LATEST after the stack.",
-            )
-        case _:
-            pass
     if session.world.staged and function.test.integration:
         raise GateRefused(
             "container images are registered on the local AWS, not run: there is nothing to test",

@@ -211,6 +211,10 @@ def test_all_problems_are_told_at_once_and_each_in_one_line(folder: Path) -> Non
     )
 
 
+IMAGE = 'image = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/a"'
+STACK = 'with = "cloudformation", stack = "s", function = "f"'
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -247,6 +251,34 @@ def test_all_problems_are_told_at_once_and_each_in_one_line(folder: Path) -> Non
             'provision.template is "no"; must be a file',
         ),
         ('build = "node"\nprovision = { with = "terraform", directory = "no" }', "directory is"),
+        (
+            f"{IMAGE}\nprovision = {{ {STACK}, code_parameters = {{ key = 'CodeKey' }} }}",
+            'provision.code_parameters.key has no use with build = "image"; must be `image` instead',
+        ),
+        (
+            f"build = 'node'\nprovision = {{ {STACK}, code_parameters = {{ image = 'ImageUri' }} }}",
+            'provision.code_parameters.image has no use with build = "node"; must go',
+        ),
+        (
+            f"{IMAGE}\nprovision = {{ {STACK}, code_parameters = {{ image = 'I', bucket = 'CodeBucket' }} }}",
+            "provision.code_parameters.bucket stands beside `image`; must go, or `image` must",
+        ),
+        (
+            f"build = 'node'\nprovision = {{ {STACK}, code_parameters = {{ bucket = 'CodeBucket' }} }}",
+            "provision.code_parameters.key is missing; must be the parameter for the object's key",
+        ),
+        (
+            f'{IMAGE}\nprovision = {{ with = "terraform", directory = ".", package = "a.zip" }}',
+            'provision.package has no use with build = "image", which is no zip; must go',
+        ),
+        (
+            f'{IMAGE}\nprovision = {{ with = "terraform", directory = ".", inputs = {{ package = "zip" }} }}',
+            'provision.inputs.package has no use with build = "image"',
+        ),
+        (
+            'build = "node"\nprovision = { with = "terraform", directory = ".", inputs = { image = "image_uri" } }',
+            'provision.inputs.image has no use with build = "node"; must go (or be for build = "image")',
+        ),
         ('build = "node"\ntest = [1]', "test is a list; must be a table, [function.greeting.test]"),
         ('build = "node"\ntest.unit = "npm test"', "test.unit is"),
         ('build = "node"\ntest.unit = { }', "test.unit.run is missing"),

@@ -182,3 +182,39 @@ def test_what_was_set_outside_the_stack_is_told_apart_from_what_the_template_say
     assert told(Architectures=["x86_64"], Layers=[])[1].startswith("Architectures were")
     properties["Layers"] = [{"Fn::ImportValue": "known to CloudFormation alone"}]
     assert told(Layers=["arn:any"]) == ()
+
+
+IMAGES = """
+Transform: AWS::Serverless-2016-10-31
+Resources:
+  Built: {Type: AWS::Serverless::Function, Properties: {PackageType: Image}, Metadata: {Dockerfile: Dockerfile}}
+  Local: {Type: AWS::Serverless::Function, Properties: {PackageType: Image, ImageUri: "built:v1"}}
+  Pushed:
+    Type: AWS::Serverless::Function
+    Properties: {PackageType: Image, ImageUri: "123456789012.dkr.ecr.eu-west-1.amazonaws.com/a:v1"}
+  Given: {Type: AWS::Lambda::Function, Properties: {PackageType: Image, Code: {ImageUri: !Ref Picture}}}
+  Zipped: {Type: AWS::Serverless::Function, Properties: {CodeUri: src/}}
+"""
+
+
+def test_a_function_of_an_image_is_told_and_whether_the_image_is_in_a_registry() -> None:
+    document = templates.read(IMAGES)
+
+    told = {
+        name: templates.in_registry(templates.image(document, name)) if templates.of_image(document, name) else None
+        for name in templates.functions(document)
+    }
+
+    assert told == {"Built": False, "Local": False, "Pushed": True, "Given": True, "Zipped": None}
+
+
+@pytest.mark.parametrize("name", ["Built", "Local", "Pushed", "Given"])
+def test_another_image_takes_the_place_of_whatever_stands_there(name: str) -> None:
+    document = templates.read(IMAGES)
+
+    made = templates.with_code(document, name, {"Image": "r@sha256:0"})
+
+    assert templates.image(made, name) == "r@sha256:0"
+    assert templates.image(templates.with_code(document, name, templates.deployed_code(made, name) or {}), name) == (
+        "r@sha256:0"
+    )

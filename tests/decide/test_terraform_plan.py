@@ -296,3 +296,88 @@ def test_init_is_due_when_providers_modules_or_backend_change(module: Path) -> N
     assert backed != before
     (module / "backend.tf").write_text('terraform {\n  backend "s3" {\n    bucket = "b"\n  }\n}')
     assert terraform_module.needs_init(module, []) != backed
+
+
+# Container images
+
+REPOSITORY = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/greeting"
+DIGEST = "a" * 64
+
+
+def of_image(after: str | None, before: str | None = None, **more: Any) -> Any:
+    """A plan for one function of an image, as Terraform 1.11.4 and AWS provider 5.100 write it, in fewer words."""
+    settings = {"function_name": "greeting", "package_type": "Image", "publish": True, "source_code_hash": ""}
+    there = {**settings, "image_uri": before, "version": "3"} if before else None
+    planned = {**settings, "image_uri": after, **({} if before is None else {"version": "3"}), **more}
+    resource = {"address": FUNCTION, "type": "aws_lambda_function", "mode": "managed"}
+    actions = ["create"] if there is None else ["no-op"] if planned == there else ["update"]
+    unknown = {"version": True, "qualified_arn": True} if actions != ["no-op"] else {}
+    change = {"actions": actions, "before": there, "after": planned, "after_unknown": unknown}
+    return {
+        "planned_values": {"root_module": {"resources": [{**resource, "values": planned}]}},
+        "prior_state": {"values": {"root_module": {"resources": [{**resource, "values": there}] if there else []}}},
+        "resource_changes": [{**resource, "change": change}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("image", "sha256"), [(f"{REPOSITORY}@sha256:{DIGEST}", DIGEST), (f"{REPOSITORY}:live", ""), (None, None)]
+)
+def test_an_image_is_known_by_its_digest_alone(image: str | None, sha256: str | None) -> None:
+    """A tag may be anything by the time that it is applied."""
+    found = meant(of_image(image))
+
+    assert (found.package, found.image, found.sha256) == ("Image", image or "", sha256)
+
+
+def test_whether_a_plan_sets_the_image_and_whether_that_is_all() -> None:
+    by_tag, by_digest = f"{REPOSITORY}:live", f"{REPOSITORY}@sha256:{DIGEST}"
+    for plan, sets, only in (
+        (of_image(by_digest), True, False),
+        (of_image(by_digest, by_tag), True, True),
+        (of_image(by_digest, by_tag, memory_size=256), True, False),
+        (of_image(by_tag, by_tag, memory_size=256), False, False),
+        (of_image(by_tag, by_tag), False, False),
+    ):
+        function = meant(plan)
+        assert (terraform_plan.sets_image(plan, function), terraform_plan.names_image_only(plan, function)) == (
+            sets,
+            only,
+        )
+    assert meant(of_image(by_digest, by_tag)).had == "3"
+
+
+IMAGE = 'resource "aws_lambda_function" "f" {\n  package_type = "Image"\n  image_uri    = var.x\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "leaves"),
+    [
+        (f"{IMAGE}}}", (False,)),
+        (f"{IMAGE}  lifecycle {{\n    ignore_changes = [memory_size, image_uri]\n  }}\n}}", (True,)),
+        (f"{IMAGE}  lifecycle {{\n    ignore_changes = all\n  }}\n}}", (True,)),
+        (f"{IMAGE}  lifecycle {{\n    ignore_changes = [memory_size]\n  }}\n}}", (False,)),
+        (f"{IMAGE}  # lifecycle {{ ignore_changes = [image_uri] }}\n}}", (False,)),
+        ('resource "aws_lambda_function" "f" {\n  filename = "a.zip"\n}', ()),
+        ('resource "aws_ecs_task_definition" "f" {\n  image_uri = "x"\n}', ()),
+    ],
+)
+def test_a_module_leaves_the_image_to_others_by_ignore_changes(tmp_path: Path, text: str, leaves: object) -> None:
+    (tmp_path / "main.tf").write_text(text)
+
+    assert terraform_module.leaves_images(tmp_path) == leaves
+
+
+def test_modules_that_are_called_are_looked_into_too(tmp_path: Path) -> None:
+    left = f"{IMAGE}  lifecycle {{ ignore_changes = [image_uri] }}\n}}"
+    for path, text in {
+        "main.tf": 'module "a" {\n  source = "./inner"\n}\nmodule "b" {\n  source = "somebody/lambda/aws"\n}',
+        "inner/main.tf": IMAGE + "}",
+        ".terraform/modules/modules.json": '{"Modules": [{"Key": "", "Dir": "."}, {"Key": "b", "Dir": "theirs"}]}',
+        "theirs/main.tf": left,
+        "more.tf.json": json.dumps({"resource": {"aws_lambda_function": {"j": {"image_uri": "x"}}}}),
+    }.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+
+    assert sorted(terraform_module.leaves_images(tmp_path)) == [False, False, True]

@@ -46,7 +46,8 @@ _STAND_IN = {
     "python": "def handler(event, context):\n    raise RuntimeError('a stand-in: its code is not deployed yet')\n",
     "nodejs": "exports.handler = async () => { throw new Error('a stand-in: its code is not deployed yet'); };\n",
 }
-_BY_THE_API = {"Inline": "by the API"}  # in digests: whatever it is, it makes no other stack
+_BY_THE_API, _IMAGE_BY_THE_API = {"Inline": "by the API"}, {"Image": "by the API"}
+"""In digests: whatever it is, it makes no other stack."""
 
 
 class Upload(Value, frozen=True, kw_only=True):
@@ -102,6 +103,7 @@ class _Rendering:
         if bucket is None and session.world.staged:
             bucket = f"pointsman-rehearsal-{session.environment.account or 'local'}"
         self.bucket: str | None = bucket
+        self.image = session.function.build == "image"
         self.uploads: dict[tuple[str, str], Upload] = {}
         self.notes: list[str] = []
 
@@ -148,7 +150,7 @@ class _Rendering:
             return "parameters"
         if self.provision.code:
             return self.provision.code
-        if document is None or logical is None or self._local_code(document, logical) is None:
+        if document is None or logical is None or not self._is_local(document, logical):
             return "api"
         environments = {str(each.alias) for each in self.session.world.project.environments.values()}
         moved = self.provision.stack_alias == "move" and environments & set(aliases)
@@ -156,7 +158,7 @@ class _Rendering:
             return "api"  # by the stack, a branch's build would be what the template's own alias serves
         if moved or not templates.publishes(document, logical, self.parameters):
             return "api"
-        if self.bucket or self._asset(templates.code(document, logical)):
+        if self.bucket or self.image or self._asset(templates.code(document, logical)):
             return "stack"
         names = ", ".join(aliases) or "its versions"
         self.notes.append(
@@ -165,10 +167,12 @@ class _Rendering:
         )
         return "api"
 
-    def _local_code(self, document: Json, logical: str) -> Any:
-        """The function's code where it lies on this machine: a path, or an asset of CDK's."""
+    def _is_local(self, document: Json, logical: str) -> bool:
+        """Whether the function's code lies on this machine: a path, an asset of CDK's, an image for SAM to build."""
+        if templates.of_image(document, logical):
+            return not templates.in_registry(templates.image(document, logical))
         given = templates.code(document, logical)
-        return given if templates.is_local(given) or self._asset(given) else None
+        return templates.is_local(given) or self._asset(given) is not None
 
     def _asset(self, given: Any) -> Upload | None:
         """Which of CDK's assets a place in S3 is."""
@@ -180,10 +184,12 @@ class _Rendering:
         assert self.made is not None
         document = self._explicit(document)
         document, marked = self._of_others(document, logical)
-        if logical is not None and self._local_code(document, logical) is not None and mode != "parameters":
+        if logical is not None:
+            self._must_fit(document, logical)
+        if logical is not None and self._is_local(document, logical) and mode != "parameters":
             asset = self._asset(templates.code(document, logical))
             given = self._package(asset) if mode == "stack" else self._left(document, logical, asset)
-            marked = templates.with_code(marked, logical, given if mode == "stack" else _BY_THE_API)
+            marked = templates.with_code(marked, logical, given if mode == "stack" else _hidden(document, logical))
             document = templates.with_code(document, logical, given)
         elif mode == "stack" and logical is not None:
             given = self._package(None)
@@ -207,21 +213,24 @@ class _Rendering:
             if not isinstance(other, CloudFormation) or other.stack != self.provision.stack:
                 continue
             named = templates.logical_id(document, other.function, self.parameters)
-            if named is None or named == logical or self._local_code(document, named) is None:
+            if named is None or named == logical or not self._is_local(document, named):
                 continue
             held = templates.deployed_code(self.deployed, named) if self.deployed is not None else None
-            if held is None and (stand_in := self._stand_in(document, named)):
-                held = stand_in
+            if held is None and templates.of_image(document, named):
+                theirs = self.session.world.packages.get(each.name)
+                held = {"Image": theirs.image} if theirs and theirs.image else None
+            elif held is None:
+                held = self._stand_in(document, named)
             if held is not None:
                 document = templates.with_code(document, named, held)
-            marked = templates.with_code(marked, named, _BY_THE_API)
+            marked = templates.with_code(marked, named, _hidden(document, named))
         return document, marked
 
     def _left(self, document: Json, logical: str, asset: Upload | None) -> Json:
         """What the stack has; before there is one our package, or without a bucket a stand-in."""
         if self.deployed is not None and (held := templates.deployed_code(self.deployed, logical)):
             return held
-        if self.bucket or asset:
+        if self.bucket or asset or self.image:
             return self._package(asset)
         stand_in = self._stand_in(document, logical)
         if stand_in is None:
@@ -237,6 +246,8 @@ class _Rendering:
     def _package(self, asset: Upload | None) -> Json:
         made = self.made
         assert made is not None
+        if made.image:
+            return {"Image": made.image}
         bucket = asset.bucket if asset else self.bucket
         if bucket is None:
             raise self._needs_bucket("the package")
@@ -249,11 +260,27 @@ class _Rendering:
         names = self.provision.code_parameters
         assert names is not None
         assert self.made is not None
+        if names.image is not None:
+            return {names.image: self.made.image}
+        assert names.key is not None
         if self.bucket is None:
             raise self._needs_bucket("the package")
         self._upload(Upload(bucket=self.bucket, key=uploads.key_of(self.made), path=self.made.path))
         given = {names.key: uploads.key_of(self.made)}
         return given | ({names.bucket: self.bucket} if names.bucket else {})
+
+    def _must_fit(self, document: Json, logical: str) -> None:
+        """A zip for a function of zips, an image for one of images: no stack makes the one of the other."""
+        if templates.of_image(document, logical) == self.image:
+            return
+        has, given = ("a zip", "an image") if self.image else ("an image", "a zip")
+        raise UsageError(
+            f"{logical} is to have {has}, and {given} is to be deployed",
+            where=f"template {self.provision.template}",
+            next="PackageType: Image makes it one of an image."
+            if self.image
+            else f"Name it in function.{self.session.function.name}: `image` (docs/images.md).",
+        )
 
     # Everything else that lies in local files
 
@@ -412,6 +439,10 @@ class _Rendering:
             where=f"stack {self.provision.stack}",
             next=f"Set `bucket` in [environment.{self.session.place.name}] to a bucket of the stack's region.",
         )
+
+
+def _hidden(document: Json, logical: str) -> Json:
+    return _IMAGE_BY_THE_API if templates.of_image(document, logical) else _BY_THE_API
 
 
 def url(bucket: str, key: str, region: str) -> str:

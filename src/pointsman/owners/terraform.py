@@ -111,8 +111,12 @@ def applied(session: Session, provision: Terraform, step: ApplyTerraform) -> Ver
 
 def brings_code(session: Session, provision: Terraform) -> bool:
     """Whether the module takes the package, as its files tell: then an apply would put back what is put beside it."""
+    if session.function.build == "image":
+        return bool(_taken(session, provision)) and not any(
+            terraform_module.leaves_images(_directory(session, provision))
+        )
     given = provision.package or terraform_module.constant_package(_directory(session, provision))
-    return bool(given or {"package", "digest"} & _taken(session, provision))
+    return bool(given or _taken(session, provision))
 
 
 # What is there, what is to be
@@ -144,6 +148,8 @@ def _planned(
     inputs: Mapping[str, str],
     known: Mapping[str, Any],
 ) -> Found:
+    if made.image and (left := terraform_module.leaves_images(_directory(session, provision))) and not any(left):
+        _must_take_image(session, provision)
     place = _place(session, provision, made)
     for name, other in _neighbours(session, provision).items():
         if other.package and other.package != provision.package and name in session.world.packages:
@@ -167,10 +173,18 @@ def _planned(
             next=f"Add an output {outputs.name} with its name, or name yours: provision.outputs.name.",
         )
     function = session.gateway.function(found) if found else None
+    if meant:
+        _must_fit(session, provision, document, meant, made)
     if function and meant and (meant.action, meant.name) == ("create", function.arn.name):
         _must_be_known(provision, document, meant)
-    version = (meant.version if meant else None) or (version if meant is None or meant.action is None else None)
-    takes = place is not None or {"package", "digest"} & _taken(session, provision)
+    if made.image and meant and function and function.sha256 == made.sha256:
+        # The same image by its tag, say as somebody deployed it before: not worth a write, and no other version.
+        changed = changed and not terraform_plan.names_image_only(document, meant)
+        version = version if changed else meant.had
+    version = (meant.version if meant else None) or (
+        version if not changed or meant is None or not meant.action else None
+    )
+    takes = place is not None or _taken(session, provision)
     publishes = brings = _brings(meant, made, takes=bool(takes))
     published = _published(session, function, version, made, build) if brings and version else None
     if brings and version and not published:
@@ -204,6 +218,46 @@ def _planned(
         reason="nothing is applied yet" if not known and function is None else "it changed",
     )
     return Found(function=function, name=found, stack="differs", template=key, terraform=step)
+
+
+def _must_take_image(session: Session, provision: Terraform) -> None:
+    """Of a module that says which image its function has: a variable must tell it ours."""
+    if not _taken(session, provision):
+        raise UsageError(
+            f"no variable of the module in {provision.directory} takes the image, so Terraform would set its own",
+            where=f"function.{session.function.name}.provision",
+            next='Add variable "image_uri" { type = string } and image_uri = var.image_uri to it; or name a variable '
+            'of yours: inputs = { image = "…" }. Or leave the image to Pointsman: '
+            "lifecycle { ignore_changes = [image_uri] } in the function's resource. Nothing was changed.",
+        )
+
+
+def _must_fit(session: Session, provision: Terraform, document: Any, meant: Planned, made: Artifact) -> None:
+    """A zip for a function of zips, an image for one of images; and no other image than this one set by Terraform."""
+    where = f"function.{session.function.name}.provision"
+    if meant.action == "delete":
+        return
+    if meant.package and (meant.package == "Image") != bool(made.image):
+        has, given = ("a zip", "an image") if made.image else ("an image", "a zip")
+        raise UsageError(
+            f"{meant.address} is to have {has}, and {given} is to be deployed",
+            where=where,
+            next='In the module, package_type = "Image" and image_uri = var.image_uri make it one of an image.'
+            if made.image
+            else f"Name it in function.{session.function.name}: `image` (docs/images.md).",
+        )
+    if not made.image or meant.sha256 in (None, made.sha256) or not terraform_plan.sets_image(document, meant):
+        return
+    leaves = any(terraform_module.leaves_images(_directory(session, provision)))
+    if meant.action == "create" and leaves:
+        return  # with an image to begin with, which ours takes the place of
+    _must_take_image(session, provision)
+    raise UsageError(
+        f"{meant.address} would get the image {meant.image}, and not the one that the module was told",
+        where=where,
+        next=f"Let its image_uri be the variable ({', '.join(sorted(_taken(session, provision)))}), as it is. "
+        "Nothing was changed.",
+    )
 
 
 def _must_be_known(provision: Terraform, document: Any, meant: Planned) -> None:
@@ -280,7 +334,7 @@ def _lines(document: Any) -> tuple[str, ...]:
 
 
 def _notes(document: Any, meant: Planned | None, made: Artifact) -> tuple[str, ...]:
-    if meant is None:
+    if meant is None or made.image:
         return ()
     notes = []
     if meant.publish and meant.sha256 and meant.sha256 != made.sha256:
@@ -380,14 +434,16 @@ def _branch(session: Session) -> str:
 
 
 def _taken(session: Session, provision: Terraform) -> set[str]:
-    """Which of package, digest, build and branch the module has a variable for."""
-    return set(_variable_names(provision, _directory(session, provision)))
+    """By which of its variables the module takes the package, or the image."""
+    names = _variable_names(provision, _directory(session, provision), image=session.function.build == "image")
+    return {names[what] for what in ("package", "image", "digest") if what in names}
 
 
-def _variable_names(provision: Terraform, directory: Path) -> dict[str, str]:
+def _variable_names(provision: Terraform, directory: Path, *, image: bool) -> dict[str, str]:
+    """What of a build (of a container image, or of a zip) the module has a variable for → the variable."""
     declared = terraform_module.variables(directory)
     names = {}
-    for what, obvious in terraform_module.OBVIOUS.items():
+    for what, obvious in (terraform_module.OBVIOUS_OF_IMAGES if image else terraform_module.OBVIOUS).items():
         wanted = getattr(provision.inputs, what)
         if wanted and wanted not in declared:
             raise UsageError(
@@ -402,17 +458,23 @@ def _variable_names(provision: Terraform, directory: Path) -> dict[str, str]:
 
 
 def _inputs(session: Session, provision: Terraform, directory: Path, made: Artifact, build: BuildId) -> dict[str, str]:
-    """Every variable that is given, the user's own first. The zip's path is relative: the same on all machines."""
+    """Every variable that is given, the user's own first."""
     fill = _filling(session)
-    names = _variable_names(provision, directory)
+    names = _variable_names(provision, directory, image=bool(made.image))
     values = {
-        "package": os.path.relpath(Path(made.path).resolve(), directory),
-        "digest": str(made.sha256),
+        **_of_package(made, directory),
         "build": str(build),
         "branch": _branch(session) if "branch" in names else "",
     }
     given = {key: fill(each) for key, each in provision.variables.items()}
     return given | {names[what]: value for what, value in values.items() if what in names}
+
+
+def _of_package(made: Artifact, directory: Path) -> dict[str, str]:
+    """What the module is told of it. A zip's path is relative: the same on all machines."""
+    if made.image:
+        return {"image": made.image, "digest": f"sha256:{made.sha256.hex}"}
+    return {"package": os.path.relpath(Path(made.path).resolve(), directory), "digest": str(made.sha256)}
 
 
 def _neighbours(session: Session, provision: Terraform) -> dict[str, Terraform]:
@@ -428,8 +490,9 @@ def _of_neighbours(session: Session, provision: Terraform, inputs: Mapping[str, 
     values: dict[str, str] = {}
     directory, where = _directory(session, provision), f"planning {session.function.name} in {provision.directory}"
     for name, other in _neighbours(session, provision).items():
-        names = _variable_names(other, directory)
-        if not {"package", "digest"} & names.keys():
+        image = session.world.project.functions[name].build == "image"
+        names = _variable_names(other, directory, image=image)
+        if not {"package", "image", "digest"} & names.keys():
             continue
         made = session.world.packages.get(name)
         if made is None:
@@ -439,8 +502,7 @@ def _of_neighbours(session: Session, provision: Terraform, inputs: Mapping[str, 
                 next=f"Deploy both in one release: `pointsman deploy --function {session.function.name} "
                 f"--function {name}`. What did not change is left as it is.",
             )
-        package = os.path.relpath(Path(made.path).resolve(), directory)
-        for what, value in (("package", package), ("digest", str(made.sha256))):
+        for what, value in _of_package(made, directory).items():
             variable = names.get(what)
             if variable is None:
                 continue
@@ -456,8 +518,8 @@ def _of_neighbours(session: Session, provision: Terraform, inputs: Mapping[str, 
 
 def _key(session: Session, provision: Terraform, directory: Path, inputs: Mapping[str, str]) -> str:
     """All that decides but the package and the build's id: an unchanged package under another id changes nothing."""
-    names = _variable_names(provision, directory)
-    own = {names[what] for what in ("package", "digest", "build") if what in names}
+    names = _variable_names(provision, directory, image=session.function.build == "image")
+    own = {names[what] for what in ("package", "image", "digest", "build") if what in names}
     environ = session.world.environ
     root = session.world.project.root.resolve()
     files = [*_var_files(session, provision), *([root / provision.backend_file] if provision.backend_file else ())]
@@ -500,10 +562,15 @@ def _where(environment: Environment) -> tuple[str, str, str, str]:
 
 def _place(session: Session, provision: Terraform, made: Artifact) -> Path | None:
     """The package where the module looks for it by a constant, or None. Nothing that git keeps is overwritten."""
+    if made.image:
+        return None
     directory, root = _directory(session, provision), session.world.project.root
     if provision.package:
         place = (root / provision.package).resolve()
-    elif "package" in _taken(session, provision) or (constant := terraform_module.constant_package(directory)) is None:
+    elif (
+        "package" in _variable_names(provision, directory, image=False)
+        or (constant := terraform_module.constant_package(directory)) is None
+    ):
         return None
     else:
         place = constant

@@ -17,7 +17,8 @@ Json: TypeAlias = dict[str, Any]
 
 SERVERLESS = "AWS::Serverless-2016-10-31"
 PLAIN_FUNCTION, SAM_FUNCTION = "AWS::Lambda::Function", "AWS::Serverless::Function"
-_CODE = {PLAIN_FUNCTION: ("Code",), SAM_FUNCTION: ("CodeUri", "InlineCode")}
+_CODE = {PLAIN_FUNCTION: ("Code",), SAM_FUNCTION: ("CodeUri", "InlineCode", "ImageUri")}
+_ECR = re.compile(r"[0-9]{12}\.dkr[.-]ecr(-fips)?\.")
 _REPLACING = ("FunctionName", "PackageType", "TenancyConfig")  # createOnlyProperties of AWS::Lambda::Function's schema
 _SHOWN = 25
 _LONGEST = 60
@@ -201,8 +202,26 @@ def code(document: Json, function: str) -> Any:
     return (global_(document, "CodeUri") or ".") if body["Type"] == SAM_FUNCTION else None
 
 
+def of_image(document: Json, function: str) -> bool:
+    """Whether a function is one of a container image."""
+    return setting(document, function, "PackageType") == "Image" or image(document, function) is not None
+
+
+def image(document: Json, function: str) -> Any:
+    """What the template gives as the function's image; None where SAM is still to build it."""
+    held = setting(document, function, "Code")
+    return setting(document, function, "ImageUri") or (held.get("ImageUri") if isinstance(held, dict) else None)
+
+
+def in_registry(value: Any) -> bool:
+    """Whether an image is one that Lambda can take, as far as the template tells: not one of this machine's docker."""
+    return value is not None and (not isinstance(value, str) or _ECR.match(value) is not None or "{{" in value)
+
+
 def with_code(document: Json, function: str, given: Json) -> Json:
-    """A copy with other code: `given` has Bucket and Key, or Inline, or (with Properties) another template's own."""
+    """A copy with other code: `given` has Bucket and Key, or Inline, or Image, or (with Properties) another
+    template's own.
+    """
     made = copy.deepcopy(document)
     body = made["Resources"][function]
     held = body.setdefault("Properties", {})
@@ -213,6 +232,8 @@ def with_code(document: Json, function: str, given: Json) -> Json:
             held |= theirs
         case {"Inline": text}:
             held |= {"InlineCode": text} if body["Type"] == SAM_FUNCTION else {"Code": {"ZipFile": text}}
+        case {"Image": uri}:
+            held |= {"ImageUri": uri} if body["Type"] == SAM_FUNCTION else {"Code": {"ImageUri": uri}}
         case {"Bucket": bucket, "Key": key} if body["Type"] == SAM_FUNCTION:
             held["CodeUri"] = {"Bucket": bucket, "Key": key}
         case {"Bucket": bucket, "Key": key}:

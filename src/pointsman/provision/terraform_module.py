@@ -34,6 +34,15 @@ OBVIOUS: Mapping[str, tuple[str, ...]] = {
     "build": ("build_id", "build_number", "build"),
     "branch": ("git_branch", "branch", "branch_name"),
 }
+OBVIOUS_OF_IMAGES: Mapping[str, tuple[str, ...]] = {
+    "image": (
+        *("image_uri", "lambda_image_uri", "lambda_image", "container_image", "container_image_uri", "docker_image"),
+        *("image", "ecr_image_uri", "image_url"),
+    ),
+    "digest": ("image_digest", "lambda_image_digest", "container_image_digest", "image_sha256"),
+    "build": OBVIOUS["build"],
+    "branch": OBVIOUS["branch"],
+}
 
 
 def variables(directory: Path) -> frozenset[str]:
@@ -63,6 +72,51 @@ def constant_package(directory: Path) -> Path | None:
         return None
     publishes = any(re.search(r"\bpublish\s*=\s*(?!false)", block) for block in functions)
     return place if publishes or not place.exists() else None
+
+
+def leaves_images(directory: Path) -> tuple[bool, ...]:
+    """Of each function made of an image, here and in modules that lie on this disk: whether it leaves that to others,
+    by `ignore_changes`. What is not written in the function's own resource is not seen.
+    """
+    found = []
+    for module in _modules(directory.resolve(), set()):
+        for file in _files(module):
+            text = _text(file)
+            if file.name.endswith(".json"):
+                found += [each for each in map(_leaves_its_image, _json_functions(_json(text))) if each is not None]
+                continue
+            for block in _blocks(_without_comments(text)):
+                head, image = block.startswith('resource "aws_lambda_function"'), r"^\s*image_uri\s*=|\"Image\""
+                if head and re.search(image, block, re.MULTILINE):
+                    ignored = re.search(r"\bignore_changes\s*=\s*(all\b|\[[^\]]*\bimage_uri\b)", block)
+                    found.append(ignored is not None)
+    return tuple(found)
+
+
+def _modules(directory: Path, seen: set[Path]) -> Iterator[Path]:
+    """The root module, and those it calls: local ones, and what `init` has brought here of others."""
+    if directory in seen or not directory.is_dir():
+        return
+    seen.add(directory)
+    yield directory
+    installed = _json(_text(directory / ".terraform" / "modules" / "modules.json")).get("Modules")
+    for each in installed if isinstance(installed, list) else ():
+        yield from _modules((directory / str(each.get("Dir") or ".")).resolve(), seen)
+    for file in _files(directory):
+        for source in re.findall(r'"?source"?\s*[=:]\s*"(\.\.?/[^"]*)"', _without_comments(_text(file))):
+            yield from _modules((directory / source).resolve(), seen)
+
+
+def _json_functions(document: Mapping[str, object]) -> list[object]:
+    resources = document.get("resource")
+    named = resources.get("aws_lambda_function") if isinstance(resources, dict) else None
+    return list(named.values()) if isinstance(named, dict) else []
+
+
+def _leaves_its_image(body: object) -> bool | None:
+    if not isinstance(body, dict) or not ("image_uri" in body or body.get("package_type") == "Image"):
+        return None
+    return bool(re.search(r'"ignore_changes": ("all"|\[[^\]]*"image_uri")', json.dumps(body)))
 
 
 def _blocks(text: str) -> list[str]:

@@ -45,7 +45,9 @@ class Change(Value, frozen=True, kw_only=True):
 class Planned(Value, frozen=True, kw_only=True):
     """The function as it is to be. `version` where the plan leaves it; `sha256` of its code where that is known.
 
-    `was`: what it is called before, None where it is not there yet.
+    `was`: what it is called before, None where it is not there yet. `had`: the version that the state knows now.
+    `package`: Zip or Image, where that is known; `image` is what it is made of then, of which `sha256` is "" where it
+    is not named by its digest.
     """
 
     address: str
@@ -55,6 +57,9 @@ class Planned(Value, frozen=True, kw_only=True):
     publish: bool
     sha256: str | None
     action: Action | None = None
+    package: str = ""
+    image: str = ""
+    had: Version | None = None
 
 
 def changes(plan: Json) -> tuple[Change, ...]:
@@ -80,16 +85,25 @@ def function(plan: Json, *, name_output: str, known: str = "") -> Planned | None
     address = _meant(plan, everything, name_output, known)
     if address is None:
         return None
-    values = everything[address]["values"]
+    values, before = everything[address]["values"], there[address]["values"] if address in there else {}
+    package, image = str(values.get("package_type") or ""), values.get("image_uri") or ""
     return Planned(
         address=address,
         name=_named(values.get("function_name")),
-        was=_named(there[address]["values"].get("function_name")) if address in there else None,
+        was=_named(before.get("function_name")),
         version=version_of(values.get("version")) if address not in acts else None,
         publish=bool(values.get("publish")),
-        sha256=values.get("source_code_hash") or None,
+        sha256=_image_digest(image) if package == "Image" else values.get("source_code_hash") or None,
         action=acts.get(address),
+        package=package,
+        image=image,
+        had=version_of(before.get("version")),
     )
+
+
+def _image_digest(image: str) -> str | None:
+    """As Lambda's CodeSha256 has it; "" where a tag says which image it is, None where nothing is known yet."""
+    return image.partition("@sha256:")[2] if image else None
 
 
 def lost(plan: Json) -> tuple[str, ...]:
@@ -173,6 +187,18 @@ def aliases_moved(plan: Json, aliases: Sequence[str]) -> tuple[str, ...]:
 def code_only(change: Change) -> bool:
     """Whether an update of a function changes nothing but its code."""
     return change.action == "update" and {*change.attributes} - _FOLLOWS <= _CODE
+
+
+def sets_image(plan: Json, meant: Planned) -> bool:
+    """Whether the function is made with, or given, an image."""
+    told = [each for each in changes(plan) if each.address == meant.address]
+    return any(each.action == "create" or "image_uri" in each.attributes for each in told)
+
+
+def names_image_only(plan: Json, meant: Planned) -> bool:
+    """Whether all that would be done is to name the function's image otherwise."""
+    told = changes(plan)
+    return [each.address for each in told] == [meant.address] and code_only(told[0]) and sets_image(plan, meant)
 
 
 def outputs(document: Json, *, name: str, version: str) -> tuple[FunctionName | None, Version | None]:
