@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pointsman import artifact as packaging
+from pointsman import home
 from pointsman.artifact import Under
 from pointsman.artifact.builds import Builds
 from pointsman.config import Direct, Function, Layer, Project
@@ -55,11 +56,11 @@ def build(
         target=function.target,
         never=tuple(path for test in tests if test for path in test.junit),
     )
-    home = project.root / ".pointsman"
+    kept = home.make(project.root)
     made = packaging.build(
         recipe,
-        out=home / "artifacts",
-        cache=home / "cache",
+        out=kept / "artifacts",
+        cache=kept / "cache",
         environment=environ,
         say=say,
         halted=halted,
@@ -98,9 +99,9 @@ def layer(
         root=str(project.root.resolve()),
         under=_under(layer.build, runtimes),
     )
-    home = project.root / ".pointsman"
+    kept = home.make(project.root)
     made = packaging.build(
-        recipe, out=home / "artifacts" / "layers", cache=home / "cache", environment=environ, say=say, halted=halted
+        recipe, out=kept / "artifacts" / "layers", cache=kept / "cache", environment=environ, say=say, halted=halted
     )
     say(f"packaged layer {layer.name}: {counted(made.files, 'file')}, {size(made.size)}, {made.sha256.short}…")
     return BuiltLayer(
@@ -156,5 +157,5 @@ def intact(made: Artifact) -> bool:
 
 def last(project: Project, built: Function | Layer) -> Contents | None:
     """What its newest package holds: to be asked before the next one is built."""
-    folder = project.root / ".pointsman" / "artifacts"
+    folder = project.root / home.NAME / "artifacts"
     return packaging.last(folder / "layers" if isinstance(built, Layer) else folder, built.name)

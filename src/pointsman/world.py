@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pointsman import places
+from pointsman import home, places
 from pointsman.artifact.builds import Builds
 from pointsman.aws.budget import LAMBDA, Allowance, Budgets
 from pointsman.aws.gateway import Gateway
@@ -178,23 +178,20 @@ class World:
     @property
     def state(self) -> Path:
         """Where packages and the ledger lie. A rehearsal keeps its own: its history is not the account's."""
-        home = self.project.root / ".pointsman"
-        return home / "local" if self.local else home
+        kept = self.project.root / home.NAME
+        return kept / "local" if self.local else kept
 
     @property
     def reports(self) -> Path:
         """Test reports and logs, a folder for each run; a rehearsal's too, for CI collects them from one place."""
-        return self.project.root / ".pointsman" / "reports"
+        return self.project.root / home.NAME / "reports"
 
     def make_home(self) -> None:
-        """The folder for what we keep, which git does not see: else it would make every tree a changed one."""
-        ignore = self.project.root / ".pointsman" / ".gitignore"
-        if not ignore.exists():
-            try:
-                ignore.parent.mkdir(exist_ok=True)
-                ignore.write_text("*\n")
-            except OSError as error:
-                raise LedgerError(f"cannot write {ignore}: {error.strerror}") from error
+        """The folder for what we keep. Raises LedgerError."""
+        try:
+            home.make(self.project.root)
+        except OSError as error:
+            raise LedgerError(f"cannot write {error.filename}: {error.strerror}") from error
 
     @property
     def shared(self) -> bool:

@@ -131,6 +131,32 @@ def test_the_handlers_folder_is_never_lost(tmp_path: Path, handler: str) -> None
     check(made, handler=handler, runtime="python3.13", bucket=None)
 
 
+@pytest.mark.parametrize("exclude", [("data/**", "!data/x.csv"), ("data/*", "!data/x.csv")])
+def test_what_an_exclude_brings_back_is_packaged_as_git_would_have_it(tmp_path: Path, exclude: tuple[str, ...]) -> None:
+    tree = {"index.py": "", "data/x.csv": "", "data/y.csv": "", "data/deep/x.csv": ""}
+    source = lay(tmp_path / "src", tree)
+    lay(tmp_path / "git", {**tree, ".gitignore": "\n".join((*exclude, ".gitignore"))})
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path / "git", check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-o", "--exclude-standard"],
+        cwd=tmp_path / "git",
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+
+    assert names(make(source, tmp_path, exclude=exclude)) == listed.stdout.split()
+
+
+def test_files_of_ci_systems_and_of_coverage_do_not_decide_a_package(tmp_path: Path) -> None:
+    source = lay(
+        tmp_path / "src", {"index.py": "", "Jenkinsfile": "", "bitbucket-pipelines.yml": "", "coverage.xml": ""}
+    )
+    lay(source, {".coverage": "", "azure-pipelines.yml": "", "deep/Jenkinsfile": ""})
+
+    assert names(make(source, tmp_path)) == ["deep/Jenkinsfile", "index.py"]
+
+
 def test_never_and_our_own_folders_are_left_out_whatever_is_included(tmp_path: Path) -> None:
     source = lay(tmp_path / "src", {"app.py": "", "reports/junit.xml": "", "state/ledger.db": ""})
     wanted = ("**", "reports/**", "out/**", "cache/**", "state/**")

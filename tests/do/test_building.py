@@ -53,6 +53,15 @@ def test_pythons_packages_and_sources_lie_in_python(tmp_path: Path) -> None:
     assert (made.runtimes, made.architectures) == (("python3.12",), ("x86_64",))
 
 
+def test_git_does_not_see_what_is_built(tmp_path: Path) -> None:
+    (tmp_path / "common").mkdir()
+    (tmp_path / "common" / "shared.py").write_text("")
+
+    built(tmp_path, 'source = "common"')
+
+    assert (tmp_path / ".pointsman" / ".gitignore").read_text() == "*\n"
+
+
 def test_for_several_pythons_each_has_a_folder_that_only_it_looks_at(tmp_path: Path) -> None:
     name = wheel(tmp_path / "common", "words")
     (tmp_path / "common" / "requirements.txt").write_text(f"./{name}\n")

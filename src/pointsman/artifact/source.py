@@ -39,11 +39,22 @@ MANIFESTS = (  # for tools, not for functions; package.json goes in, for Node as
     ),
     *("/pnpm-lock.yaml", "/pnpm-workspace.yaml", "/.yarn/", "/.yarnrc*", "/.pnp.*", "/.pnpmfile.cjs"),
     *("/requirements*.txt", "/pyproject.toml", "/uv.lock", "/poetry.lock", "/pdm.lock", "/pylock.toml", "/Pipfile*"),
-    *("/tsconfig*.json", "/Makefile"),
+    *("/tsconfig*.json", "/Makefile", "/Jenkinsfile", "/bitbucket-pipelines.yml", "/azure-pipelines.yml"),
     *("/Dockerfile", "/serverless.y*ml", "/samconfig.toml", "/cdk.json", "*.tf", "*.tfvars", "*.tfstate*"),
 )
 MISSED = (  # what somebody might expect to find in the package
-    *("*.zip", "*.whl", "/target/", "/coverage/", "/htmlcov/", "/xunit-*.xml", "/junit-*.xml", "/scripts/*.sh"),
+    *(
+        "*.zip",
+        "*.whl",
+        "/target/",
+        "/coverage/",
+        "/htmlcov/",
+        "/coverage.xml",
+        ".coverage",
+        "/xunit-*.xml",
+        "/junit-*.xml",
+        "/scripts/*.sh",
+    ),
     *("/test/", "/tests/", "__tests__/", "/integration-test/", "/integration-tests/", "/integration_test/"),
     *("/integration_tests/", "/itest/", "/e2e/"),
 )
@@ -150,7 +161,8 @@ def matcher(patterns: Sequence[str]) -> Matches:
         return lambda _: True
     from pathspec import GitIgnoreSpec  # 60 ms, so only for those who have patterns
 
-    return GitIgnoreSpec.from_lines(patterns).match_file
+    # `data/**` means all that is in it, and not the folder itself: or nothing in it could be brought back by a `!`.
+    return GitIgnoreSpec.from_lines(f"{each}/*" if each.endswith("/**") else each for each in patterns).match_file
 
 
 class _Choice:
@@ -266,7 +278,10 @@ def closed(members: Iterable[Member]) -> None:
         while (cut := name.rfind("/")) > 0 and (name := name[:cut]) not in folders:
             folders.add(name)
     for name in (folders & files) | (folders & links.keys()):
-        raise BuildFailed(f"{name} is a folder, and at once a file or a link: one is from the dependencies")
+        raise BuildFailed(
+            f"{name} is a folder, and at once a file or a link: one is from the dependencies",
+            next="Rename yours, or `exclude` one of them.",
+        )
     there = files | folders if links else files
 
     def lands(name: str, hops: int) -> bool:

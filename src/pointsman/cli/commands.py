@@ -368,7 +368,7 @@ def _build(typed: Typed) -> int:
 
 def _is_image(typed: Typed, function: Function) -> bool:
     if function.build == "image":
-        typed.screen.say(f"{function.name} is a container image: nothing is built; `pointsman plan` shows its digest")
+        typed.screen.show(f"{function.name} is a container image: nothing is built; `pointsman plan` shows its digest")
     return function.build == "image"
 
 
