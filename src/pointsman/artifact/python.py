@@ -206,13 +206,14 @@ def _from_lock(source: Path, name: str, python: str, arch: str) -> Wanted | None
         return Wanted(name, text.splitlines(), [])
     from pointsman.artifact import python_locks as locks  # for those who have one: it takes its time
 
+    target = locks.environment(python, arch)
     match name:
         case "poetry.lock":
-            locked = locks.poetry(text, _manifest(source), locks.environment(python, arch))
+            locked = locks.poetry(text, _manifest(source), target)
         case "pdm.lock":
-            locked = locks.pdm(text)
+            locked = locks.pdm(text, target)
         case _:
-            locked = locks.pipfile(text)
+            locked = locks.pipfile(text, target)
     local = [source / pin.path for pin in locked.pins if pin.path]
     lines = [pin.line for pin in locked.pins if not pin.path] + [f"\0{i}\0" for i in range(len(local))]
     # In the file, where uv puts the environment's variables into them, and no error shows them.
