@@ -36,9 +36,35 @@ def build(
     `builds`: those of one command; layers are built once for all of them. Of a container image nothing is made here:
     `images` looks which one it is.
     """
+    kept = home.make(project.root)
+    made = packaging.build(
+        recipe(project, function),
+        out=kept / "artifacts",
+        cache=kept / "cache",
+        environment=environ,
+        say=say,
+        halted=halted,
+        builds=(builds := builds or Builds()),
+    )
+    say(f"packaged {function.name}: {counted(made.files, 'file')}, {size(made.size)}, {made.sha256.short}…")
+    layers = []
+    for each in layers_of(project, function):
+        make = functools.partial(layer, project, each, environ=environ, say=say, halted=halted)
+        layers.append(builds.once(("layer", each.name), make))
+    return msgspec.structs.replace(made, layers=tuple(layers))
+
+
+def layers_of(project: Project, function: Function) -> list[Layer]:
+    """Those of the file that it names."""
+    named = function.provision.layers if isinstance(function.provision, Direct) else ()
+    return [project.layers[ref] for ref in named if ref in project.layers]
+
+
+def recipe(project: Project, function: Function) -> packaging.Recipe:
+    """How its package is made."""
     assert function.build != "image", "nothing is built of an image"
     tests = (function.test.unit, function.test.integration)
-    recipe = packaging.Recipe(
+    return packaging.Recipe(
         function=function.name,
         source=str((project.root / function.source).resolve()),
         build=function.build,
@@ -56,23 +82,6 @@ def build(
         target=function.target,
         never=tuple(path for test in tests if test for path in test.junit),
     )
-    kept = home.make(project.root)
-    made = packaging.build(
-        recipe,
-        out=kept / "artifacts",
-        cache=kept / "cache",
-        environment=environ,
-        say=say,
-        halted=halted,
-        builds=(builds := builds or Builds()),
-    )
-    say(f"packaged {function.name}: {counted(made.files, 'file')}, {size(made.size)}, {made.sha256.short}…")
-    named = function.provision.layers if isinstance(function.provision, Direct) else ()
-    layers = []
-    for each in (project.layers[ref] for ref in named if ref in project.layers):
-        make = functools.partial(layer, project, each, environ=environ, say=say, halted=halted)
-        layers.append(builds.once(("layer", each.name), make))
-    return msgspec.structs.replace(made, layers=tuple(layers))
 
 
 def layer(
@@ -83,26 +92,17 @@ def layer(
     say: Callable[[str], None],
     halted: Callable[[], bool] | None = None,
 ) -> BuiltLayer:
-    """The same of a layer. What the file does not say it is for, the functions that name it do."""
-    users = [each for each in project.functions.values() if _names(each, layer.name)]
-    runtimes = layer.runtimes or tuple(dict.fromkeys(each.runtime for each in users if each.runtime))
-    architectures = layer.architectures or tuple(dict.fromkeys(each.architecture for each in users))
-    recipe = packaging.Recipe(
-        function=layer.name,
-        source=str((project.root / layer.source).resolve()),
-        build=layer.build,
-        architecture=next(iter(architectures), "x86_64"),
-        include=layer.include,
-        exclude=layer.exclude,
-        command=layer.command,
-        artifact=str((project.root / layer.artifact).resolve()) if layer.artifact else None,
-        root=str(project.root.resolve()),
-        under=_under(layer.build, runtimes),
-    )
+    """The same of a layer."""
     kept = home.make(project.root)
     made = packaging.build(
-        recipe, out=kept / "artifacts" / "layers", cache=kept / "cache", environment=environ, say=say, halted=halted
+        layer_recipe(project, layer),
+        out=kept / "artifacts" / "layers",
+        cache=kept / "cache",
+        environment=environ,
+        say=say,
+        halted=halted,
     )
+    runtimes, architectures = _meant_for(project, layer)
     say(f"packaged layer {layer.name}: {counted(made.files, 'file')}, {size(made.size)}, {made.sha256.short}…")
     return BuiltLayer(
         layer=layer.name,
@@ -114,8 +114,27 @@ def layer(
     )
 
 
-def _names(function: Function, layer: str) -> bool:
-    return isinstance(function.provision, Direct) and layer in function.provision.layers
+def layer_recipe(project: Project, layer: Layer) -> packaging.Recipe:
+    runtimes, architectures = _meant_for(project, layer)
+    return packaging.Recipe(
+        function=layer.name,
+        source=str((project.root / layer.source).resolve()),
+        build=layer.build,
+        architecture=next(iter(architectures), "x86_64"),
+        include=layer.include,
+        exclude=layer.exclude,
+        command=layer.command,
+        artifact=str((project.root / layer.artifact).resolve()) if layer.artifact else None,
+        root=str(project.root.resolve()),
+        under=_under(layer.build, runtimes),
+    )
+
+
+def _meant_for(project: Project, layer: Layer) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(runtimes, architectures): what the file does not say, the functions that name the layer do."""
+    users = [each for each in project.functions.values() if layer in layers_of(project, each)]
+    runtimes = layer.runtimes or tuple(dict.fromkeys(each.runtime for each in users if each.runtime))
+    return runtimes, layer.architectures or tuple(dict.fromkeys(each.architecture for each in users))
 
 
 def _under(build: str, runtimes: tuple[str, ...]) -> tuple[Under, ...]:

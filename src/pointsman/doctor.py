@@ -7,8 +7,10 @@ import shutil
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
-from pointsman import branch_roles, images, layers, owners, runtimes, storage
+from pointsman import branch_roles, building, images, layers, owners, runtimes, storage
 from pointsman import places as where
+from pointsman.artifact import programs
+from pointsman.artifact.programs import Program
 from pointsman.aws import permissions
 from pointsman.aws.gateway import Caller
 from pointsman.aws.identity import partition
@@ -18,13 +20,25 @@ from pointsman.errors import (
     AccessDenied,
     AccountMismatch,
     AwsError,
+    BuildFailed,
     LedgerError,
     NotFound,
     NotYet,
     PointsmanError,
     UsageError,
 )
-from pointsman.model import Alias, Configuration, FunctionArn, FunctionName, Value, counted, role_name, size, to_json
+from pointsman.model import (
+    Alias,
+    Configuration,
+    FunctionArn,
+    FunctionName,
+    Value,
+    counted,
+    few,
+    role_name,
+    size,
+    to_json,
+)
 from pointsman.role_guard import looked
 from pointsman.roles import Served, changed, is_clone, shared
 from pointsman.survey import places, status_of
@@ -78,27 +92,40 @@ def _problem(name: str, what: str, next: str) -> Check:
 
 def _tools(world: World, functions: tuple[Function, ...]) -> Iterator[Check]:
     """The programs that this file's builds and tests call."""
-    wanted: dict[str, str] = {}
+    wanted: dict[str, tuple[Program, list[str]]] = {}
+
+    def want(program: Program, purpose: str) -> None:
+        _, purposes = wanted.setdefault(program.name, (program, []))
+        if purpose not in purposes:
+            purposes.append(purpose)
+
     for function in functions:
-        source = world.project.root / function.source
-        if function.build == "node" and (source / "package.json").is_file():
-            wanted |= {"node": f"{function.name}'s dependencies", "npm": f"{function.name}'s dependencies"}
-        for name in getattr(function.provision, "layers", ()):
-            if name in world.project.layers and world.project.layers[name].build == "node":
-                wanted |= {"node": f"layer {name}'s dependencies", "npm": f"layer {name}'s dependencies"}
+        recipes = {} if function.build == "image" else {function.name: building.recipe(world.project, function)}
+        for layer in building.layers_of(world.project, function):
+            recipes[f"layer {layer.name}"] = building.layer_recipe(world.project, layer)
+        for name, recipe in recipes.items():
+            try:
+                needed = [*programs.needed(recipe), *_of_command(recipe.command)]
+            except (BuildFailed, UsageError) as error:
+                yield _problem("tools", f"{error.where or name}: {error.what}", error.next)
+                continue
+            for each in needed:
+                want(each, f"{name}'s build")
         if isinstance(function.provision, Terraform):
-            wanted["terraform"] = f"{function.name}'s infrastructure"
-        tests = {"unit": function.test.unit, "integration": function.test.integration}
-        for name, test in tests.items():
-            if test and (program := _program(test.run)):
-                wanted.setdefault(program, f"{function.name}'s {name} tests")
+            want(_installed("terraform"), f"{function.name}'s infrastructure")
+        for name, test in {"unit": function.test.unit, "integration": function.test.integration}.items():
+            for each in _of_command(test.run if test else None):
+                want(each, f"{function.name}'s {name} tests")
     path = world.environ.get("PATH")
-    for program, purpose in wanted.items():
-        there = shutil.which(program, path=path) or (program == "terraform" and shutil.which("tofu", path=path))
+    for program, purposes in wanted.values():
+        there = shutil.which(program.name, path=path)
+        if program.name == "terraform":
+            there = there or shutil.which("tofu", path=path)
         if there:
-            yield _ok("tools", f"{program}: {there}")
-        else:
-            yield _problem("tools", f"{program} is not on PATH, and {purpose} need it", f"Install {program}.")
+            yield _ok("tools", f"{program.name}: {there}")
+            continue
+        need = "need" if len(purposes) > 1 or purposes[0].endswith("tests") else "needs"
+        yield _problem("tools", f"{program.name} is not on PATH, and {few(purposes)} {need} it", program.get)
     if git(world.project.root, "rev-parse", "HEAD"):
         yield _ok("tools", "git: builds are named after the commit")
     else:
@@ -109,14 +136,21 @@ def _tools(world: World, functions: tuple[Function, ...]) -> Iterator[Check]:
         )
 
 
-def _program(command: str) -> str:
-    """What a shell command runs first; "" where that is not plain to see, or a file of the project."""
+def _of_command(command: str | None) -> list[Program]:
+    """What a shell command runs first; nothing where that is not plain to see, or a file of the project."""
     try:
-        words = [each for each in shlex.split(command) if "=" not in each]
+        words = [each for each in shlex.split(command or "") if "=" not in each]
     except ValueError:
-        return ""
+        return []
     first = words[0] if words else ""
-    return first if first.replace("-", "").replace("_", "").isalnum() else ""
+    return [_installed(first)] if first.replace("-", "").replace("_", "").isalnum() and first not in _SHELL else []
+
+
+def _installed(name: str) -> Program:
+    return Program(name, f"Install {name}.")
+
+
+_SHELL = ("cd", "exec", "export", "if", "for", "set", "source", "test", "umask", "unset", "while")  # is in it
 
 
 def _ledger(world: World) -> Check:

@@ -91,6 +91,8 @@ class Version(Text):
 
 
 LATEST = Version("$LATEST")
+# Of a package with its layers: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+UNZIPPED = 262_144_000
 
 
 class CodeSha256(Text):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pointsman import layers, runtimes
-from pointsman.artifact import UNZIPPED, checks
+from pointsman.artifact import checks
 from pointsman.config import Direct
 from pointsman.errors import BuildFailed
-from pointsman.model import Artifact
+from pointsman.model import UNZIPPED, Artifact
 from pointsman.plan import CreateFunction, Plan, Seen, UpdateCode, UpdateConfiguration, Wanted
 from pointsman.world import Session
 

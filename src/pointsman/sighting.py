@@ -12,11 +12,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from pointsman import artifact as packaging
 from pointsman.adoption import Candidate, Found, sources_of
 from pointsman.config import CloudFormation, Existing, toml
 from pointsman.errors import NotFound, NotYet, PointsmanError
 from pointsman.model import Alias, Configuration, FunctionName, few
-from pointsman.takeover import contents
 from pointsman.world import Session, World
 
 _AN_ENVIRONMENT = re.compile(
@@ -179,9 +179,9 @@ def _fitted(session: Session, candidate: Candidate, live: Configuration, notes: 
     code = session.gateway.code(live.arn.name)
     if code is None or not root.is_dir():
         return candidate
-    there = contents(io.BytesIO(code))
+    there = packaging.held(io.BytesIO(code))
     here = _chosen(root, candidate)
-    more = sorted(name for name in there.keys() - here if _same(root / name, there[name][0]))
+    more = sorted(name for name in there.keys() - here if _same(root / name, there[name].digest))
     less = sorted(name for name in here - there.keys())
     if len(more) > _NAMED or len(less) > _NAMED or not here & there.keys():
         notes.append(
@@ -189,7 +189,7 @@ def _fitted(session: Session, candidate: Candidate, live: Configuration, notes: 
             f"{len(here)} here): look at `source`, `include` and `exclude`."
         )
         return candidate
-    changed = sorted(name for name in here & there.keys() if not _same(root / name, there[name][0]))
+    changed = sorted(name for name in here & there.keys() if not _same(root / name, there[name].digest))
     if changed:
         notes.append(f"Other than deployed: {few(changed)}. A deploy brings what is here.")
     if more:

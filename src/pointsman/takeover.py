@@ -6,9 +6,7 @@ this, the first deploy of a function taken over would upload and publish what is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
 
 from pointsman import artifact as packaging
 from pointsman.errors import BuildFailed, PointsmanError
@@ -55,31 +53,15 @@ def differences(ours: Path, theirs: Path) -> list[str]:
 
     Times and order count for nothing, permissions only where one of ours is a program: theirs must be one, too.
     """
-    here, there = contents(ours), contents(theirs)
+    here, there = packaging.held(ours), packaging.held(theirs)
     both = here.keys() & there.keys()
     found = {
         "only here": here.keys() - there.keys(),
         "only there": there.keys() - here.keys(),
-        "of other content": {name for name in both if here[name][0] != there[name][0]},
-        "a program here only": {name for name in both if here[name][1] > there[name][1]},
+        "of other content": {name for name in both if here[name].digest != there[name].digest},
+        "a program here only": {name for name in both if here[name].mode & ~there[name].mode & 0o100},
     }
     return [f"{what}: {few(sorted(names))}" for what, names in found.items() if names]
-
-
-def contents(path: Path | IO[bytes]) -> Mapping[str, tuple[bytes, bool]]:
-    """A zip's files: name → digest of the bytes, whether it may be executed."""
-    import hashlib
-    import zipfile
-
-    found = {}
-    with zipfile.ZipFile(path) as zipped:
-        for info in zipped.infolist():
-            if not info.is_dir():
-                with zipped.open(info) as file:
-                    digest = hashlib.sha256(file.read()).digest()
-                # A zip from Windows has no permissions: Lambda lets everything in it be executed.
-                found[info.filename] = (digest, info.create_system != 3 or bool(info.external_attr >> 16 & 0o100))
-    return found
 
 
 def _kept(made: Artifact, function: Configuration) -> Artifact | None:

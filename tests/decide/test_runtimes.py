@@ -67,3 +67,13 @@ def test_what_the_file_may_say_is_mostly_known() -> None:
 
     offered = next(each.extra["known"] for each in config.Runtime.__metadata__)
     assert set(offered) <= set(runtimes.table())
+
+
+def test_each_python_that_functions_may_have_is_a_release_of_that_series() -> None:
+    for runtime in (each for each in runtimes.table() if each.startswith("python3.")):
+        series = runtime.removeprefix("python")
+        assert runtimes.python_release(runtime).startswith(f"{series}."), runtime
+    assert runtimes.python_release("python3.11") != "3.11.0"
+    assert runtimes.python_release("python3.99") == "3.99.0"  # younger than the file
+    with pytest.raises(ValueError, match=r"nodejs22\.x is no runtime of Python"):
+        runtimes.python_release("nodejs22.x")

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from pointsman.artifact import UNZIPPED, inspect
+from pointsman.artifact import inspect
 from pointsman.artifact.checks import Problem, check, problems
 from pointsman.errors import BuildFailed
-from pointsman.model import Artifact, BuiltLayer
+from pointsman.model import UNZIPPED, Artifact, BuiltLayer
 
 NODE, PYTHON = "nodejs22.x", f"python{sys.version_info[0]}.{sys.version_info[1]}"
 

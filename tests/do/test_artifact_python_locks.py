@@ -239,7 +239,8 @@ def test_uv_judges_markers_by_the_runtimes_release_too(tmp_path: Path, name: str
 
 
 def test_urls_and_folders_in_git_are_taken_from_where_a_lock_says() -> None:
-    pdm = python_locks.pdm("""
+    pdm = python_locks.pdm(
+        """
         [[package]]
         name = "six"
         version = "1.17.0"
@@ -256,9 +257,11 @@ def test_urls_and_folders_in_git_are_taken_from_where_a_lock_says() -> None:
         revision = "abc"
         subdirectory = "py"
         marker = "os_name == 'nt'"
-        """)
+        """,
+        HERE,
+    )
     pipfile = python_locks.pipfile(
-        json.dumps({"default": {"six": {"file": "https://files.example/six.whl", "hashes": ["sha256:aa"]}}})
+        json.dumps({"default": {"six": {"file": "https://files.example/six.whl", "hashes": ["sha256:aa"]}}}), HERE
     )
 
     assert [pin.line for pin in (*pdm.pins, *pipfile.pins)] == [
@@ -267,6 +270,17 @@ def test_urls_and_folders_in_git_are_taken_from_where_a_lock_says() -> None:
         "six @ https://files.example/six.whl --hash=sha256:aa",
     ]
     assert not any(pin.path for pin in (*pdm.pins, *pipfile.pins))
+
+
+def test_a_local_package_is_left_out_where_its_marker_does_not_hold() -> None:
+    entry = '[[package]]\nname = "{0}"\nversion = "1"\ngroups = ["default"]\npath = "./{0}"\nmarker = "{1}"\n'
+    markers = {"here": "sys_platform == 'linux'", "there": "python_full_version < '3.13.9'"}
+    entries = {name: {"path": f"./{name}", "markers": each} for name, each in markers.items()}
+
+    pdm = python_locks.pdm("".join(entry.format(*each) for each in markers.items()), HERE)
+    pipfile = python_locks.pipfile(json.dumps({"default": entries}), HERE)
+
+    assert [pin.path for pin in (*pdm.pins, *pipfile.pins)] == ["./here", "./here"]
 
 
 def test_a_url_in_a_lock_of_pdm_is_installed(tmp_path: Path) -> None:
@@ -289,7 +303,7 @@ def test_pypi_is_no_index_of_its_own_whatever_it_is_called(url: str) -> None:
     lock = json.dumps({"_meta": {"sources": [{"name": "main", "url": url}]}, "default": {}})
     package = '[[package]]\nname = "six"\nversion = "1"\ngroups = ["main"]\n[package.source]\ntype = "legacy"\n'
 
-    assert python_locks.pipfile(lock).indexes == []
+    assert python_locks.pipfile(lock, HERE).indexes == []
     assert python_locks.poetry(f'{package}url = "{url}"\n', {}, HERE).indexes == []
 
 

@@ -328,6 +328,82 @@ def test_a_missing_function_and_a_missing_tool_are_problems(shop: Shop) -> None:
     assert {each["about"] for each in only.result} == {"this machine", "greeting → STAGE"}
 
 
+SOURCES_OF = {
+    "gopher": ("go", {"go.mod": "module hello\n"}, ["go"]),
+    "crab": ("rust", {"Cargo.toml": ""}, ["cargo", "cargo-lambda"]),
+    "gem": ("ruby", {"Gemfile": ""}, ["ruby", "bundle"]),
+    "bean": ("java", {"pom.xml": ""}, ["java", "mvn"]),
+    "wrapped": ("java", {"build.gradle": "", "gradlew": ""}, ["java"]),
+    "grinder": ("java", {"build.gradle": ""}, ["java", "gradle"]),
+    "net": ("dotnet", {"a.csproj": ""}, ["dotnet"]),
+    "made": ("make", {"Makefile": ""}, ["make"]),
+    "npm": ("node", {"package.json": '{"dependencies": {"ms": "1"}}'}, ["node", "npm"]),
+    "pnpm": ("node", {"package.json": '{"dependencies": {"ms": "1"}}', "pnpm-lock.yaml": ""}, ["node", "pnpm"]),
+    "yarn": ("node", {"package.json": '{"dependencies": {"ms": "1"}}', "yarn.lock": ""}, ["node", "yarn"]),
+    "bare": ("node", {"index.js": ""}, []),
+    "snake": ("python", {"requirements.txt": "six\n"}, []),  # uv came with Pointsman
+    "ordered": ("command", {}, ["earthly"]),
+}
+
+
+def test_each_functions_missing_programs_are_told_with_what_to_install(shop: Shop) -> None:
+    tables = []
+    for name, (build, files, _) in SOURCES_OF.items():
+        for file, text in {"x": "", **files}.items():
+            shop.write(f"{name}/{file}", text)
+        more = 'command = "X=1 earthly +all"\nartifact = "out"' if build == "command" else ""
+        runtime = {"java": "java21", "ruby": "ruby3.4", "node": "nodejs22.x", "dotnet": "dotnet8"}.get(build)
+        runtime = runtime or ("python3.13" if build in ("python", "command") else "provided.al2023")
+        tables.append(
+            f'[function.{name}]\nsource = "{name}"\nbuild = "{build}"\nruntime = "{runtime}"\nhandler = "a.b"\n'
+            f'provision = {{ with = "direct", name = "{shop.name}-{name}", role = "{shop.role}" }}\n{more}\n'
+        )
+    shop.write("pointsman.toml", "".join(tables) + '[environment.staging]\nalias = "STAGE"\n')
+    shop.variables = {**shop.variables, "PATH": str(shop.folder)}
+
+    answer = shop.run("doctor", "--json")
+
+    missing = {each["what"]: each["next"] for each in answer.result if each["verdict"] == "problem"}
+    needs: dict[str, list[str]] = {}
+    for name, (_, _, programs) in SOURCES_OF.items():
+        for program in programs:
+            needs.setdefault(program, []).append(f"{name}'s build")
+    for program, builds in needs.items():
+        need = "needs" if len(builds) == 1 else "need"
+        what = f"{program} is not on PATH, and {', '.join(builds)} {need} it"
+        assert what in missing, missing
+    assert len([each for each in missing if "is not on PATH" in each]) == len(needs)
+    assert missing["cargo-lambda is not on PATH, and crab's build needs it"].startswith("Install Rust")
+    assert missing["yarn is not on PATH, and yarn's build needs it"] == "Install it: `npm install -g yarn@1`."
+
+
+def test_sources_that_no_program_could_build_are_told(shop: Shop) -> None:
+    shop.write(
+        "pointsman.toml",
+        f'''\
+[function.gopher]
+build     = "go"
+runtime   = "provided.al2023"
+handler   = "bootstrap"
+provision = {{ with = "direct", name = "{shop.name}", role = "{shop.role}", layers = ["words"] }}
+
+[layer.words]
+source = "words"
+build  = "node"
+
+[environment.staging]
+alias = "STAGE"
+''',
+    )
+    shop.write("words/package.json", '{"dependencies": {"ms": "1"}}')
+    shop.write("words/bun.lock", "")
+
+    found = checks(shop.run("doctor", "--json"), "tools", "problem")
+
+    assert 'gopher: build = "go" needs go.mod in the source folder' in found
+    assert f"{shop.folder}/words: bun.lock cannot be installed from" in found
+
+
 @pytest.mark.parametrize(
     ("now", "verdict", "says"),
     [

@@ -9,11 +9,11 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import IO, TYPE_CHECKING, BinaryIO, Literal
 
 from pointsman.config import Bundle
 from pointsman.errors import BuildFailed, UsageError
-from pointsman.model import Artifact, CodeSha256, Value
+from pointsman.model import UNZIPPED, Artifact, CodeSha256, Value
 
 if TYPE_CHECKING:
     from pointsman.artifact.archive import Member, Written
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from pointsman.artifact.notes import Held, Note
     from pointsman.artifact.tools import Tools
 
-__all__ = ["Kind", "Recipe", "Under", "build", "explain", "inspect", "inventory", "last", "listing", "place"]
+__all__ = ["Kind", "Recipe", "Under", "build", "explain", "held", "inspect", "inventory", "last", "listing", "place"]
 
-UNZIPPED = 262_144_000  # with all layers
 KEPT = 5
 
 
@@ -137,12 +136,14 @@ def inspect(path: Path, function: str) -> Artifact:
     import zipfile
     import zlib
 
+    from pointsman.artifact import notes
+
     def refuse(what: str) -> BuildFailed:
         return BuildFailed(f"{path} {what}", next="Make the zip anew.")
 
     try:
         with zipfile.ZipFile(path) as zipped:
-            files = [info for info in zipped.infolist() if not info.is_dir()]
+            files = notes.members(zipped)
             for info in files:
                 if info.flag_bits & 0x1:
                     raise refuse(f"is encrypted ({info.filename})")
@@ -206,6 +207,13 @@ def inventory(artifact: Artifact) -> dict[str, Held]:
     from pointsman.artifact import notes
 
     return notes.inventory(artifact)
+
+
+def held(path: Path | IO[bytes]) -> dict[str, Held]:
+    """The same of any zip, which is read whole. Raises OSError, BadZipFile."""
+    from pointsman.artifact import notes
+
+    return notes.held(path)
 
 
 def _ready(recipe: Recipe, source: Path, tools: Tools) -> Path:

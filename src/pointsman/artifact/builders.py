@@ -15,7 +15,19 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pointsman.artifact.tools import Installed, Tools, copy, digest, on_path, once, output, run, version
+from pointsman.artifact.tools import (
+    Installed,
+    Program,
+    Tools,
+    copy,
+    digest,
+    on_path,
+    once,
+    output,
+    refuse_foreign,
+    run,
+    version,
+)
 from pointsman.errors import BuildFailed, PointsmanError, UsageError
 
 Language = Literal["ruby", "java", "go", "dotnet", "rust", "make"]
@@ -57,6 +69,13 @@ WAYS: dict[Language, Way] = {
 }
 
 
+def programs(language: Language, project: Path) -> list[Program]:
+    """What has to be on PATH for the sources. Raises UsageError where they are none of that language."""
+    way, _ = _way(language, project)
+    wrapped = (project / "gradlew").is_file()
+    return [Program(each, way.get) for each in way.programs if not (each == "gradle" and wrapped)]
+
+
 def compiled(
     language: Language,
     mirror: Path,
@@ -74,9 +93,8 @@ def compiled(
     command.
     """
     way, manifest = _way(language, project)
-    for program in way.programs:
-        if not (program == "gradle" and (project / "gradlew").is_file()):
-            on_path(program, tools, why=f'build = "{language}"', next=way.get)
+    for program in programs(language, project):
+        on_path(program, tools, why=f'build = "{language}"')
 
     if language == "go" and (runtime is None or runtime.startswith("provided")):
         _refuse_rpc(project)
@@ -139,8 +157,8 @@ def gems(source: Path, tools: Tools, *, runtime: str | None, architecture: str) 
     if not gemfile.is_file():
         return None
     way = WAYS["ruby"]
-    for program in way.programs:
-        on_path(program, tools, why='build = "ruby"', next=way.get)
+    for program in programs("ruby", source):
+        on_path(program, tools, why='build = "ruby"')
     found = re.match(r"ruby (\d+\.\d+)", version("ruby", tools))
     if runtime and found and runtime != f"ruby{found[1]}":
         raise BuildFailed(
@@ -164,7 +182,7 @@ def gems(source: Path, tools: Tools, *, runtime: str | None, architecture: str) 
         _call("ruby", way, project / "Gemfile", project, tree, tools, runtime, architecture, None)
         found = [path for path in tree.rglob("*.so") if path.is_file()]
         for path in found:
-            _refuse_foreign(path, tree, architecture)
+            refuse_foreign(path, tree, architecture)
         for each in (*tree.glob("vendor/bundle/ruby/*/cache"), *tree.glob("vendor/bundle/ruby/*/build_info")):
             import shutil
 
@@ -180,17 +198,6 @@ def gems(source: Path, tools: Tools, *, runtime: str | None, architecture: str) 
         architecture,
     ]
     return once(tools, "ruby", key, make)
-
-
-def _refuse_foreign(path: Path, tree: Path, architecture: str) -> None:
-    with path.open("rb") as file:
-        head = file.read(20)
-    built = {b"\x3e\0": "x86_64", b"\xb7\0": "arm64"}.get(head[18:20]) if head[:4] == b"\x7fELF" else None
-    if built != architecture:
-        raise BuildFailed(
-            f"{path.relative_to(tree)} was compiled for this machine, not for Lambda on {architecture}",
-            next='Build where Linux runs on that architecture, or in a container: build = "command".',
-        )
 
 
 def _way(language: Language, project: Path) -> tuple[Way, Path]:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pointsman.artifact import node_tree
-from pointsman.artifact.tools import Tools, run
+from pointsman.artifact.node_tree import manifest as package_json
+from pointsman.artifact.tools import Program, Tools, run
 from pointsman.errors import BuildFailed, UsageError
 
 if TYPE_CHECKING:
@@ -76,12 +77,20 @@ def _esbuild(project: Path, source: Path, tools: Tools) -> list[str]:
     for folder in (source, *source.parents):
         if (beside := folder / "node_modules" / ".bin" / "esbuild").is_file():
             return [str(beside)]
-    if found := shutil.which("esbuild", path=tools.environment.get("PATH")):
+    if found := shutil.which(ESBUILD.name, path=tools.environment.get("PATH")):
         return [found]
-    raise BuildFailed(
-        "there is no esbuild: neither in package.json, nor installed, nor on PATH",
-        next="`npm install --save-dev esbuild`, and commit the lock file.",
-    )
+    raise BuildFailed("there is no esbuild: neither in package.json, nor installed, nor on PATH", next=ESBUILD.get)
+
+
+def programs(source: Path) -> list[Program]:
+    """What has to be on PATH to bundle: nothing where the project has its own."""
+    asked = package_json(source)
+    own = any("esbuild" in asked.get(section, {}) for section in ("devDependencies", "dependencies"))
+    beside = any((each / "node_modules" / ".bin" / "esbuild").is_file() for each in (source, *source.parents))
+    return [] if own or beside else [ESBUILD]
+
+
+ESBUILD = Program("esbuild", "`npm install --save-dev esbuild`, and commit the lock file.")
 
 
 def _unresolved(said: str) -> str:

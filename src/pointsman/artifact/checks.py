@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pointsman.artifact import notes
 from pointsman.errors import BuildFailed
-from pointsman.model import Artifact, BuiltLayer, few
+from pointsman.model import UNZIPPED, Artifact, BuiltLayer, few
 
 if TYPE_CHECKING:
     import zipfile
 
 ZIPPED = 50 * 1024 * 1024  # in a request; more goes through S3
-UNZIPPED = 262_144_000  # with all layers
 
 Files = Mapping[str, tuple[int, int]]  # of each file its size and mode
 
@@ -402,4 +401,4 @@ _MACHINES = {
     258: "LoongArch",
 }
 
-__all__ = ["UNZIPPED", "ZIPPED", "Problem", "check", "native", "problems", "refuse", "too_large"]
+__all__ = ["ZIPPED", "Problem", "check", "native", "problems", "refuse", "too_large"]

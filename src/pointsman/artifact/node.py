@@ -18,7 +18,20 @@ from typing import Any, Literal, NamedTuple
 
 from pointsman.artifact import node_tree
 from pointsman.artifact.node_tree import manifest as package_json
-from pointsman.artifact.tools import Installed, Tools, copy, digest, machine, mirrored, on_path, once, run, version
+from pointsman.artifact.tools import (
+    Installed,
+    Program,
+    Tools,
+    copy,
+    digest,
+    machine,
+    mirrored,
+    on_path,
+    once,
+    refuse_foreign,
+    run,
+    version,
+)
 from pointsman.errors import BuildFailed
 
 SECTIONS = ("dependencies", "optionalDependencies", "peerDependencies")
@@ -57,14 +70,17 @@ def install(
     tools for bundling, for this machine rather than for Lambda.
     """
     source = home(source, root or source)
-    manifest = package_json(source)
-    sections = (*SECTIONS, "devDependencies") if development else SECTIONS
-    if not any(manifest.get(section) for section in sections):
+    if not _asks(package_json(source), development=development):
         return None
     workspace = _workspace(source, root or source)
     if workspace.manager == "npm" and workspace.members == (source,):
         return _by_npm(source, tools, architecture, development=development)
     return _from_workspace(workspace, source, tools, architecture, development=development)
+
+
+def _asks(manifest: Mapping[str, Any], *, development: bool) -> bool:
+    """Whether it has packages to install."""
+    return any(manifest.get(section) for section in (*SECTIONS, *(["devDependencies"] if development else ())))
 
 
 def home(source: Path, root: Path) -> Path:
@@ -161,13 +177,13 @@ def _by_npm(
     if source in above:
         raise BuildFailed(f"the local packages {', '.join(map(str, above))} depend on each other in a circle")
     manifest = package_json(source)
-    if not any(manifest.get(section) for section in (*SECTIONS, *(["devDependencies"] if development else ()))):
+    if not _asks(manifest, development=development):
         return None
     lock = _lock(source)
     lock = lock if lock and LOCKS[lock] == "npm" else None
     local = _local_packages(source, manifest)
     files = {name: (source / name).read_text() for name in (lock, ".npmrc") if name and (source / name).is_file()}
-    npm = _npm(tools)
+    npm = on_path(NPM, tools)
     manifest = _without_scripts(manifest)
 
     def make(scratch: Path) -> Installed:
@@ -207,8 +223,16 @@ def _by_npm(
     return once(tools, "node", key, make)
 
 
-def _npm(tools: Tools) -> str:
-    return on_path("npm", tools, why="", next="Install Node.js (https://nodejs.org), which brings npm.")
+def programs(source: Path, root: Path, *, development: bool = False) -> list[Program]:
+    """What has to be on PATH to install its packages. Raises BuildFailed where a lock is missing."""
+    source = home(source, root)
+    if not _asks(package_json(source), development=development):
+        return []
+    return [NODE, *([own] if (own := _program(_workspace(source, root))) else [])]
+
+
+NODE = Program("node", "Install Node.js (https://nodejs.org).")
+NPM = Program("npm", "Install Node.js (https://nodejs.org), which brings npm.")
 
 
 def _npm_options(architecture: str, *, development: bool) -> list[str]:
@@ -382,7 +406,7 @@ def _npm_workspace(workspace: Workspace, tools: Tools, architecture: str, *, dev
     if not workspace.lock:
         tools.say("there is no package-lock.json: npm chooses versions now, which stay until dependencies change")
     how = ["ci"] if workspace.lock else ["install", "--no-package-lock"]
-    return [_npm(tools), *how, *_npm_options(architecture, development=development)]
+    return [on_path(NPM, tools), *how, *_npm_options(architecture, development=development)]
 
 
 def _pnpm(project: Path, manager: list[str], architecture: str, *, development: bool) -> list[str]:
@@ -437,26 +461,45 @@ def _tool(workspace: Workspace, tools: Tools) -> tuple[list[str], str]:
     """(how the manager is started, its major release). Raises BuildFailed for one that cannot read the lock."""
     match workspace.manager:
         case "npm":
-            return [_npm(tools)], ""
+            return [on_path(NPM, tools)], ""
         case "pnpm":
-            why = "pnpm-lock.yaml"
-            pnpm = on_path("pnpm", tools, why=why, next="Install it: `npm install -g pnpm`, or `corepack enable`.")
+            pnpm = on_path(_PNPM, tools, why="pnpm-lock.yaml")
             return [pnpm], version(pnpm, tools).split(".")[0]
         case "yarn":
             berry = _is_berry(workspace.top / "yarn.lock")
             if berry and (own := _yarn_path(workspace.top)):
                 return ["node", own], Path(own).name
-            what = "@yarnpkg/cli-dist" if berry else "yarn@1"
-            yarn = on_path("yarn", tools, why="yarn.lock", next=f"Install it: `npm install -g {what}`.")
+            program = _YARN if berry else _YARN_1
+            yarn = on_path(program, tools, why="yarn.lock")
             major = version(yarn, tools).strip().split(".")[0]
             if berry == (major in ("0", "1")):
                 raise BuildFailed(
                     f"yarn.lock is of Yarn {'2 or newer' if berry else '1'}, and the yarn on PATH is release {major}",
                     where=str(workspace.top),
-                    next=f"`npm install -g {what}`"
-                    + (", or commit .yarn/releases (`yarn set version stable`)." if berry else "."),
+                    next=program.get,
                 )
             return [yarn], major
+
+
+_PNPM = Program("pnpm", "Install it: `npm install -g pnpm`, or `corepack enable`.")
+_YARN = Program(
+    "yarn",
+    "Install it: `npm install -g @yarnpkg/cli-dist`, or commit .yarn/releases (`yarn set version stable`).",
+)
+_YARN_1 = Program("yarn", "Install it: `npm install -g yarn@1`.")
+
+
+def _program(workspace: Workspace) -> Program | None:
+    """None where the project brings it."""
+    match workspace.manager:
+        case "npm":
+            return NPM
+        case "pnpm":
+            return _PNPM
+        case "yarn":
+            if not _is_berry(workspace.top / "yarn.lock"):
+                return _YARN_1
+            return None if _yarn_path(workspace.top) else _YARN
 
 
 def _yarn_path(top: Path) -> str | None:
@@ -495,20 +538,7 @@ def _tidy(modules: Path, architecture: str | None) -> None:
             for path in [path for path in at.rglob("*") if path.is_file() and path.suffix != ".node"]:
                 path.unlink()
             for path in at.rglob("*.node") if architecture else ():
-                _refuse_foreign(path, modules, architecture or "")
-
-
-def _refuse_foreign(path: Path, modules: Path, architecture: str) -> None:
-    """A module compiled here runs on Lambda only if this is Linux on the function's architecture."""
-    with path.open("rb") as file:
-        head = file.read(20)
-    expected = machine(architecture, "x64", "arm64")
-    built = {b"\x3e\0": "x64", b"\xb7\0": "arm64"}.get(head[18:20]) if head[:4] == b"\x7fELF" else None
-    if built != expected:
-        raise BuildFailed(
-            f"{path.relative_to(modules)} was compiled for this machine, not for Lambda on {architecture}",
-            next='Build where Linux runs on that architecture, or in a container: build = "command".',
-        )
+                refuse_foreign(path, modules, architecture or "")
 
 
 def part(installed: Installed, wanted: Iterable[str], without: Callable[[str], bool], tools: Tools) -> Installed:

@@ -9,12 +9,15 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from pointsman.artifact.archive import MAKER, Entry
 from pointsman.model import Artifact, CodeSha256, from_json, to_json
+
+if TYPE_CHECKING:
+    import zipfile
 
 
 class Note(NamedTuple):
@@ -77,45 +80,54 @@ def inventory(made: Artifact) -> dict[str, Held]:
     """What a package holds, by name: from its note, else out of the zip itself. Raises OSError, BadZipFile."""
     if note := of(Path(made.path), made.sha256):
         return {entry.name: Held(entry.digest, entry.size, entry.mode) for entry in note.entries}
+    return held(Path(made.path))
+
+
+def held(path: Path | IO[bytes]) -> dict[str, Held]:
+    """The same of any zip, which is read whole."""
     import zipfile
 
-    with zipfile.ZipFile(made.path) as zipped:
+    with zipfile.ZipFile(path) as zipped:
         return {
-            info.filename: Held(hashlib.sha256(zipped.read(info)).digest(), info.file_size, _mode(info))
-            for info in zipped.infolist()
-            if not info.is_dir()
+            each.filename: Held(hashlib.sha256(zipped.read(each)).digest(), each.file_size, _mode(each))
+            for each in members(zipped)
         }
 
 
 def modes(made: Artifact) -> dict[str, tuple[int, int]]:
     """(size, mode) of each file in it: less than `inventory`, and cheap without a note too."""
-    if note := of(Path(made.path), made.sha256):
-        return {entry.name: (entry.size, entry.mode) for entry in note.entries}
-    import zipfile
-
-    with zipfile.ZipFile(made.path) as zipped:
-        return {info.filename: (info.file_size, _mode(info)) for info in zipped.infolist() if not info.is_dir()}
+    return {name: (size, mode) for name, size, _, mode in _listed(made)}
 
 
 def sizes(made: Artifact) -> dict[str, tuple[int, int]]:
     """(size, bytes in the zip) of each file in it."""
+    return {name: (size, packed) for name, size, packed, _ in _listed(made)}
+
+
+def _listed(made: Artifact) -> list[tuple[str, int, int, int]]:
+    """(name, size, bytes in the zip, mode)"""
     if note := of(Path(made.path), made.sha256):
-        return {entry.name: (entry.size, entry.packed) for entry in note.entries}
+        return [(entry.name, entry.size, entry.packed, entry.mode) for entry in note.entries]
     import zipfile
 
     with zipfile.ZipFile(made.path) as zipped:
-        return {info.filename: (info.file_size, info.compress_size) for info in zipped.infolist() if not info.is_dir()}
+        return [(each.filename, each.file_size, each.compress_size, _mode(each)) for each in members(zipped)]
+
+
+def members(zipped: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """A zip's files, without its folders."""
+    return [each for each in zipped.infolist() if not each.is_dir()]
 
 
 # Made at import, for threads read notes side by side: see `model.from_json`.
 _decode = msgspec.msgpack.Decoder(_Written).decode
 
 
-def _mode(info: Any) -> int:
+def _mode(info: zipfile.ZipInfo) -> int:
     # A zip from Windows has no permissions: Lambda lets everything in it be executed.
     if info.create_system != 3:
         return 0o100755
-    mode: int = info.external_attr >> 16
+    mode = info.external_attr >> 16
     return mode if mode >> 12 else 0o100000 | mode  # zipfile.writestr and others leave the kind out: it is a file
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pointsman import runtimes
-from pointsman.artifact.tools import Installed, Tools, copy, digest, machine, once, output, run, version
+from pointsman.artifact.tools import Installed, Program, Tools, copy, digest, machine, once, output, run, version
 from pointsman.errors import BuildFailed, UsageError
 
 OTHER_LOCKS = ("poetry.lock", "pdm.lock", "Pipfile.lock", "pylock.toml")  # asked in this order, after requirements.txt
@@ -206,13 +206,14 @@ def _from_lock(source: Path, name: str, python: str, arch: str) -> Wanted | None
         return Wanted(name, text.splitlines(), [])
     from pointsman.artifact import python_locks as locks  # for those who have one: it takes its time
 
+    target = locks.environment(python, arch)
     match name:
         case "poetry.lock":
-            locked = locks.poetry(text, _manifest(source), locks.environment(python, arch))
+            locked = locks.poetry(text, _manifest(source), target)
         case "pdm.lock":
-            locked = locks.pdm(text)
+            locked = locks.pdm(text, target)
         case _:
-            locked = locks.pipfile(text)
+            locked = locks.pipfile(text, target)
     local = [source / pin.path for pin in locked.pins if pin.path]
     lines = [pin.line for pin in locked.pins if not pin.path] + [f"\0{i}\0" for i in range(len(local))]
     # In the file, where uv puts the environment's variables into them, and no error shows them.
@@ -347,12 +348,22 @@ def _without_wheel(said: str) -> list[str]:
     return list(dict.fromkeys(first or second for first, second in found))
 
 
+def programs(source: Path, root: Path) -> list[Program]:
+    """What has to be on PATH to install its packages: nothing where uv came with Pointsman."""
+    asks = any((source / name).is_file() for name in ("requirements.txt", *OTHER_LOCKS)) or _uv_lock(source, root)
+    listed = _manifest(source).get("project", {}).get("dependencies")
+    return [UV] if (asks or listed) and not _beside().is_file() else []
+
+
+UV = Program("uv", "Install it: https://docs.astral.sh/uv/getting-started/installation/")
+
+
+def _beside() -> Path:
+    return Path(sys.executable).with_name("uv")
+
+
 def _uv(environment: Mapping[str, str]) -> str:
-    beside = Path(sys.executable).with_name("uv")
-    found = str(beside) if beside.is_file() else shutil.which("uv", path=environment.get("PATH"))
+    found = str(_beside()) if _beside().is_file() else shutil.which(UV.name, path=environment.get("PATH"))
     if not found:
-        raise BuildFailed(
-            "uv is neither beside Pointsman's Python nor on PATH",
-            next="Install it: https://docs.astral.sh/uv/getting-started/installation/",
-        )
+        raise BuildFailed("uv is neither beside Pointsman's Python nor on PATH", next=UV.get)
     return found

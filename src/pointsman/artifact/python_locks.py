@@ -209,8 +209,8 @@ def _specifiers(text: str) -> SpecifierSet | None:
         return None
 
 
-def pdm(lock: str) -> Locked:
-    """The default group. uv judges the markers."""
+def pdm(lock: str, target: Mapping[str, str]) -> Locked:
+    """The default group. uv judges the markers, but for local packages, of which a wheel is built before."""
     document = _toml(lock, "pdm.lock")
     packages = document.get("package", [])
     if packages and not any("groups" in each for each in packages):
@@ -225,7 +225,7 @@ def pdm(lock: str) -> Locked:
         name, marker = each["name"], each.get("marker", "")
         hashes = [file["hash"] for file in each.get("files", ())]
         if "path" in each:
-            pins.append(Pin(name, each["path"]))
+            pins += [Pin(name, each["path"])] if _holds(marker, target, "pdm.lock") else []
         elif "git" in each:
             pins.append(Pin(_from_git(name, each["git"], each["revision"], each, marker)))
         elif "url" in each:
@@ -235,8 +235,8 @@ def pdm(lock: str) -> Locked:
     return Locked(pins, [])
 
 
-def pipfile(lock: str) -> Locked:
-    """The default section. uv judges the markers."""
+def pipfile(lock: str, target: Mapping[str, str]) -> Locked:
+    """The default section. uv judges the markers, but for local packages, of which a wheel is built before."""
     try:
         document = json.loads(lock)
     except ValueError as error:
@@ -250,7 +250,7 @@ def pipfile(lock: str) -> Locked:
         elif "://" in place:
             pins.append(Pin(_pinned(f"{name} @ {place}{_below(each)}", hashes, marker)))
         elif place:
-            pins.append(Pin(name, place))
+            pins += [Pin(name, place)] if _holds(marker, target, "Pipfile.lock") else []
         else:
             pins.append(Pin(_pinned(f"{name}{each['version']}", hashes, marker)))
     return Locked(pins, _beside_pypi(each["url"] for each in document.get("_meta", {}).get("sources", ())))
@@ -276,11 +276,11 @@ def _pinned(pin: str, hashes: Iterable[str], marker: str = "") -> str:
     return " ".join([pin, *([f"; {marker}"] if marker else ()), *(f"--hash={each}" for each in sorted(hashes))])
 
 
-def _holds(marker: str, target: Mapping[str, str]) -> bool:
+def _holds(marker: str, target: Mapping[str, str], lock: str = "poetry.lock") -> bool:
     try:
         return not marker or Marker(marker).evaluate(dict(target))
     except InvalidMarker as error:
-        raise BuildFailed(f"the marker {marker!r} is not one: {error}", where="poetry.lock") from error
+        raise BuildFailed(f"the marker {marker!r} is not one: {error}", where=lock) from error
 
 
 def _toml(text: str, name: str) -> dict[str, Any]:

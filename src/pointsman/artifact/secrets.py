@@ -9,8 +9,9 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from pointsman.artifact import notes
 from pointsman.artifact.archive import Member, Seen
-from pointsman.artifact.source import named, secret_by_name
+from pointsman.artifact.source import PRIVATE_KEY, named, secret_by_name
 from pointsman.errors import BuildFailed
 
 LARGEST = 256 << 10  # bytes; a longer text is data
@@ -19,7 +20,7 @@ _BEGINNINGS = re.compile(
     rb"PRIVATE KEY-----|AKIA|ASIA|_authToken|npm_|gh[pousr]_|github_pat_|glpat-|sk_live_|xox[abprs]-|SG\."
 )
 _KINDS = {
-    "a private key": rb"-----BEGIN [A-Z ]*PRIVATE KEY-----(?:\s|\\[nr]|[A-Za-z0-9+/=]){64}",
+    "a private key": PRIVATE_KEY,
     "an npm token": rb"\bnpm_[A-Za-z0-9]{36}\b|_authToken\s*=\s*[A-Za-z0-9][A-Za-z0-9_=-]{19,}",
     "a GitHub token": rb"\bgh[pousr]_[A-Za-z0-9]{36}\b|\bgithub_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59}\b",
     "a GitLab token": rb"\bglpat-[A-Za-z0-9_-]{20}\b",
@@ -56,7 +57,7 @@ def refuse_in_zip(path: Path, include: Sequence[str]) -> None:
 
     found = []
     with zipfile.ZipFile(path) as zipped:
-        infos = [info for info in zipped.infolist() if not info.is_dir()]
+        infos = notes.members(zipped)
         records = {info.filename: zipped.read(info) for info in infos if info.filename.endswith(RECORD)}
         foreign = brought((info.filename for info in infos), records)
         for info in infos:

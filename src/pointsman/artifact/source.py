@@ -401,8 +401,10 @@ def _is_key(last: str, path: str, size: int) -> bool:
         return False
     if last.endswith(".json") and size > 8192:  # a service account's key file has about 2,300 bytes
         return False
-    begin = rb"-----BEGIN [A-Z ]*PRIVATE KEY-----(\s|\\n|[A-Za-z0-9+/=]){64}"
-    return re.search(begin, Path(path).read_bytes()) is not None
+    return re.search(PRIVATE_KEY, Path(path).read_bytes()) is not None
+
+
+PRIVATE_KEY = rb"-----BEGIN [A-Z ]*PRIVATE KEY-----(?:\s|\\[nr]|[A-Za-z0-9+/=]){64}"
 
 
 def _is_template(path: str, size: int) -> bool:

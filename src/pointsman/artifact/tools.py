@@ -292,11 +292,18 @@ def output(command: list[str], environment: Mapping[str, str], cwd: Path | None 
     return done.stdout + (done.stderr if errors else "")
 
 
-def on_path(name: str, tools: Tools, *, why: str, next: str) -> str:
+class Program(NamedTuple):
+    """A tool by its name on PATH, and what to do where it is not there."""
+
+    name: str
+    get: str
+
+
+def on_path(program: Program, tools: Tools, *, why: str = "") -> str:
     """Where a tool is. Raises BuildFailed that says what needs it and how to get it."""
-    if found := shutil.which(name, path=tools.environment.get("PATH")):
+    if found := shutil.which(program.name, path=tools.environment.get("PATH")):
         return found
-    raise BuildFailed(f"{name} is not on PATH{f', and {why} needs it' if why else ''}", next=next)
+    raise BuildFailed(f"{program.name} is not on PATH{f', and {why} needs it' if why else ''}", next=program.get)
 
 
 def version(command: str, tools: Tools, asked: str = "--version") -> str:
@@ -328,6 +335,18 @@ def version(command: str, tools: Tools, asked: str = "--version") -> str:
     part.write_text(json.dumps({"of": identity, "said": said}))
     part.replace(notes)
     return said
+
+
+def refuse_foreign(path: Path, tree: Path, architecture: str) -> None:
+    """What an install compiled runs on Lambda only if this is Linux on the function's architecture."""
+    machine_ = int(machine(architecture, "62", "183")).to_bytes(2, "little")
+    with path.open("rb") as file:
+        head = file.read(20)
+    if head[:4] != b"\x7fELF" or head[18:20] != machine_:
+        raise BuildFailed(
+            f"{path.relative_to(tree)} was compiled for this machine, not for Lambda on {architecture}",
+            next='Build where Linux runs on that architecture, or in a container: build = "command".',
+        )
 
 
 def machine(architecture: str, intel: str, arm: str) -> str:

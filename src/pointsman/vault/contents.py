@@ -13,8 +13,8 @@ import zlib
 from pathlib import Path
 
 from pointsman.errors import BackupFailed
+from pointsman.model import UNZIPPED
 
-UNZIPPED = 262_144_000  # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 _FILES = 300_000
 _LINK = 4096
 _PIECE = 1 << 20
@@ -73,4 +73,4 @@ def _refused(what: str) -> BackupFailed:
     )
 
 
-__all__ = ["UNZIPPED", "inspect"]
+__all__ = ["inspect"]
