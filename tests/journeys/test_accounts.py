@@ -17,6 +17,7 @@ from tests.journeys.conftest import CHECK, Shop, control_runtime
 from tests.journeys.test_release_set import On
 
 PROD = "222222222222"
+SESSION: Any = botocore.session.Session()  # one for all clients: each reads anew what there is to know of a service
 
 
 def configure(shop: Shop, *, test: str = "", more: str = "", production: str = "", staging: str = "") -> None:
@@ -65,9 +66,12 @@ class Other:
 
 
 def client_of(running: control.Running, service: str, account: str = PROD, region: str = "eu-west-1") -> Any:
-    session: Any = botocore.session.Session()
-    session.set_credentials(account, "secret")
-    return session.create_client(service, region_name=region, endpoint_url=running.url)
+    return client_at(running.url, service, account, region)
+
+
+def client_at(url: str, service: str, account: str, region: str) -> Any:
+    keys = {"aws_access_key_id": account, "aws_secret_access_key": "secret"}
+    return SESSION.create_client(service, region_name=region, endpoint_url=url, **keys)
 
 
 @pytest.fixture
@@ -279,10 +283,7 @@ def test_diff_looks_at_each_alias_where_its_environment_is(shop: Shop, other: Ot
 
 
 def alias_in(shop: Shop, region: str) -> str | None:
-    session: Any = botocore.session.Session()
-    session.set_credentials(PROD, "secret")
-    url = shop.variables["AWS_ENDPOINT_URL"]
-    client = session.create_client("lambda", region_name=region, endpoint_url=url)
+    client = client_at(shop.variables["AWS_ENDPOINT_URL"], "lambda", PROD, region)
     try:
         return str(client.get_alias(FunctionName=shop.name, Name="PROD")["FunctionVersion"])
     except client.exceptions.ResourceNotFoundException:

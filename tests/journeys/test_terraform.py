@@ -39,7 +39,8 @@ REAL = pytest.mark.timeout(900)  # a busy machine takes a quarter of a minute fo
 @pytest.fixture
 def terraformed(shop: Shop, plugins: str) -> Shop:
     """The shop, its Terraform finding the provider on this disk."""
-    shop.variables |= {"TF_CLI_ARGS_init": f"-plugin-dir={plugins}", "CHECKPOINT_DISABLE": "1"}
+    found = {"TF_CLI_ARGS_init": f"-plugin-dir={plugins}", "CHECKPOINT_DISABLE": "1"}
+    shop.variables |= found | terraform_provider.SPARING
     return shop
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -23,10 +24,16 @@ TRUST = (
 )
 
 
+# One for all clients: each session reads anew what there is to know of a service, which takes longer than most tests.
+SESSION = boto3.session.Session()
+MAKING = threading.Lock()  # a session is not for several threads at once; its clients are
+
+
 def client(running: control.Running, service: str, *, region: str = "eu-west-1", **more: Any) -> Any:
     given = {"aws_access_key_id": control.ACCOUNT, "aws_secret_access_key": "local"} | more
     config = Config(retries={"total_max_attempts": 1}, read_timeout=60)
-    return boto3.session.Session().client(service, endpoint_url=running.url, region_name=region, config=config, **given)
+    with MAKING:
+        return SESSION.client(service, endpoint_url=running.url, region_name=region, config=config, **given)
 
 
 def package(source: str, name: str = "index.py") -> bytes:

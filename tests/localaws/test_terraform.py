@@ -288,6 +288,7 @@ class Workspace:
             "AWS_ENDPOINT_URL": self.url,
             "TF_IN_AUTOMATION": "1",
             "CHECKPOINT_DISABLE": "1",
+            **terraform_provider.SPARING,
             "TF_VAR_account": control.ACCOUNT,
             "TF_VAR_queue": f"arn:aws:sqs:eu-west-1:{control.ACCOUNT}:terraform",
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from functools import cache
 from typing import Any, cast
 from uuid import uuid4
 
@@ -57,6 +58,7 @@ class AlarmActions:
                     rule.send_to_targets(cast(Any, copy.deepcopy(event)))  # moto rewrites the time in it
 
 
+@cache
 def _region_title(region: str) -> str:
     """As AWS writes it to people: EU (Ireland)."""
     from botocore.session import get_session

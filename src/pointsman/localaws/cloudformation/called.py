@@ -6,6 +6,7 @@ import io
 import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from typing import Any, ClassVar, TypeAlias, cast
 
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
@@ -31,6 +32,12 @@ class Calls:
         self._clients: dict[tuple[str, str, str], Any] = {}
         self._lock = threading.Lock()
 
+    @cached_property
+    def _session(self) -> Session:
+        """One for all clients: each reads anew what there is to know of a service."""
+        # What the environment says of profiles, proxies and retries is for real accounts.
+        return Session(session_vars={"profile": (None, None, None, None)})
+
     def __call__(self, place: Place, service: str, operation: str, parameters: Json) -> Json:
         """Raises ResourceFailed, whose cause is botocore's ClientError."""
         client = self._client(service, place.account, place.region)
@@ -49,10 +56,8 @@ class Calls:
         with self._lock:
             found = self._clients.get((service, account, region))
             if found is None:
-                # What the environment says of profiles, proxies and retries is for real accounts.
-                session = Session(session_vars={"profile": (None, None, None, None)})
                 config = Config(proxies={}, retries={"total_max_attempts": 1}, s3={"addressing_style": "path"})
-                found = session.create_client(
+                found = self._session.create_client(
                     service,
                     region_name=region,
                     endpoint_url=self._url,
