@@ -38,6 +38,7 @@ def look(tree: Tree) -> Found | None:
     if others:
         shown = ", ".join(others[:5])
         notes.append(f"{path} was taken, as the nearest; there are others: {shown}. Run init in their folders.")
+    plugins = _plugins(said)
     functions = []
     for key, raw in _functions(said).items():
         each = table(said.value(raw))
@@ -54,7 +55,7 @@ def look(tree: Tree) -> Found | None:
         handler, source = handler.removeprefix("./"), home or "."
         scripted = runtime is None or runtime.startswith(("nodejs", "python"))
         here = holds(tree, source, handler, runtime) or not holds(tree, source, handler, runtime, typescript=True)
-        needs = not (scripted and here)
+        needs = not (scripted and here) or _made_by_a_plugin(tree, source, handler, runtime, plugins)
         alias = text_of(table(each.get("deploymentSettings")).get("alias"))
         functions.append(
             candidate(
@@ -181,6 +182,23 @@ def _functions(said: _Said) -> Mapping[str, Any]:
     value = said.value(said.root.get("functions"))
     tables = [table(said.value(each)) for each in items(value)] or [table(value)]
     return {key: each for one in tables for key, each in one.items()}
+
+
+_BUNDLERS = {"serverless-bundle", "serverless-esbuild", "serverless-webpack"}
+_WRAPPERS = {"serverless-rack", "serverless-wsgi"}  # the handler's file is theirs, and lies in the package alone
+
+
+def _plugins(said: _Said) -> set[str]:
+    """`plugins`: a list, or a table with one."""
+    value = said.value(said.root.get("plugins"))
+    return {each for each in items(table(value).get("modules") or value) if isinstance(each, str)}
+
+
+def _made_by_a_plugin(tree: Tree, source: str, handler: str, runtime: str | None, plugins: set[str]) -> bool:
+    """Whether only the Framework's own package holds what the handler names, in a language that Lambda runs."""
+    if plugins & _WRAPPERS and not holds(tree, source, handler, runtime):
+        return True
+    return bool(plugins & _BUNDLERS) and (runtime or "nodejs").startswith("nodejs")
 
 
 def _packaged(

@@ -229,6 +229,28 @@ def test_serverless_typescript_is_taken_as_the_framework_packages_it(seen: Seen)
     )
 
 
+@pytest.mark.parametrize(
+    ("plugin", "runtime", "handler", "build"),
+    [
+        ("serverless-wsgi", "python3.13", "wsgi_handler.handler", "command"),
+        ("serverless-wsgi", "python3.13", "app.handler", "python"),
+        ("serverless-webpack", "nodejs22.x", "app.handler", "command"),
+        ("serverless-webpack", "python3.13", "app.handler", "python"),
+        ("serverless-offline", "nodejs22.x", "app.handler", "node"),
+    ],
+)
+def test_what_a_plugin_of_serverless_makes_is_taken_from_its_package(
+    seen: Seen, plugin: str, runtime: str, handler: str, build: str
+) -> None:
+    """A wrapper's handler lies nowhere in the folder, and Lambda cannot load what a bundler has yet to read."""
+    text = f"service: api\nprovider: {{name: aws, runtime: {runtime}}}\nplugins: [{plugin}]\n"
+    text += f"functions: {{hi: {{handler: {handler}}}}}\n"
+
+    function = seen({"serverless.yml": text, "app.py": "", "app.js": "import 'x'"})[0].functions["hi"]
+
+    assert function.build == build
+
+
 def test_a_serverless_file_for_another_cloud_is_not_ours(seen: Seen) -> None:
     text = "service: api\nprovider: {name: google}\nfunctions: {hi: {handler: hi}}\n"
 
