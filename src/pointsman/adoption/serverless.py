@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pointsman.adoption.code import candidate, holds
+from pointsman.adoption.code import candidate, holds, npm_install
 from pointsman.adoption.found import Found, fits
 from pointsman.adoption.tree import Tree, items, table, text_of, within
 from pointsman.config import Existing, Region
@@ -219,7 +219,8 @@ def _packaged(
             f"Functions that have to be compiled are taken as `npx serverless package` makes them, from {made}. Where "
             "another command makes a smaller package, take that for `command` and `artifact`."
         )
-        return {"build": "command", "command": "npx serverless package", "artifact": made}
+        install = npm_install(said.tree, f"{said.home}/" if said.home else "")
+        return {"build": "command", "command": f"{install}npx serverless package", "artifact": made}
     patterns = [*_texts(said, whole, "patterns"), *_texts(said, own, "patterns")]
     patterns += [f"!{each}" for part in (whole, own) for each in _texts(said, part, "exclude")]  # before version 3
     patterns += [each for part in (whole, own) for each in _texts(said, part, "include")]

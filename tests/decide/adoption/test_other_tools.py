@@ -3,6 +3,8 @@ serverless/examples, claudiajs/example-projects, fujiwara/lambroll's own tests, 
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from pointsman.config import Bundle, CloudFormation, Direct, Existing
@@ -249,6 +251,15 @@ def test_what_a_plugin_of_serverless_makes_is_taken_from_its_package(
     function = seen({"serverless.yml": text, "app.py": "", "app.js": "import 'x'"})[0].functions["hi"]
 
     assert function.build == build
+
+
+def test_the_framework_packages_with_its_plugins_installed(seen: Seen) -> None:
+    """As in a fresh checkout, where `npx` finds neither them nor, without a terminal to ask, the Framework."""
+    text = "service: api\nprovider: {name: aws, runtime: nodejs20.x}\nfunctions: {hi: {handler: src/hi.run}}\n"
+    files = {"serverless.yml": text, "src/hi.ts": "", "package-lock.json": "{}"}
+    files["package.json"] = json.dumps({"devDependencies": {"serverless": "^3", "serverless-esbuild": "^1"}})
+
+    assert seen(files)[0].functions["hi"].command == "npm ci && npx serverless package"
 
 
 def test_a_serverless_file_for_another_cloud_is_not_ours(seen: Seen) -> None:
