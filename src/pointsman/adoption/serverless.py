@@ -53,6 +53,10 @@ def look(tree: Tree) -> Found | None:
             name = None
         runtime = said.text(each.get("runtime")) or said.text(provider.get("runtime"))
         handler, source = handler.removeprefix("./"), home or "."
+        # serverless-python-requirements: the folder whose files lie at the package's root
+        module = within(home, said.text(each.get("module")) or ".")
+        if module and holds(tree, module, handler, runtime) and not holds(tree, source, handler, runtime):
+            source = module
         scripted = runtime is None or runtime.startswith(("nodejs", "python"))
         here = holds(tree, source, handler, runtime) or not holds(tree, source, handler, runtime, typescript=True)
         needs = not (scripted and here) or _made_by_a_plugin(tree, source, handler, runtime, plugins)

@@ -253,6 +253,15 @@ def test_what_a_plugin_of_serverless_makes_is_taken_from_its_package(
     assert function.build == build
 
 
+def test_serverless_modules_are_folders_of_their_own(seen: Seen) -> None:
+    text = "service: api\nprovider: {name: aws, runtime: python3.13}\npackage: {individually: true}\n"
+    text += "functions: {one: {handler: handler1.hello, module: module1}, two: {handler: two.hello, module: module1}}\n"
+
+    project = seen({"serverless.yml": text, "module1/handler1.py": "", "two.py": ""})[0]
+
+    assert {name: each.source for name, each in project.functions.items()} == {"one": "module1", "two": "."}
+
+
 def test_the_framework_packages_with_its_plugins_installed(seen: Seen) -> None:
     """As in a fresh checkout, where `npx` finds neither them nor, without a terminal to ask, the Framework."""
     text = "service: api\nprovider: {name: aws, runtime: nodejs20.x}\nfunctions: {hi: {handler: src/hi.run}}\n"
