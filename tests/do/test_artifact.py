@@ -189,6 +189,22 @@ def test_a_private_key_is_refused_until_it_is_named(tmp_path: Path) -> None:
     assert names(make(source, tmp_path, exclude=("certs/server.pem", "gcp.json"))) == ["app.py", "certs/ca.pem"]
 
 
+def test_a_packages_key_in_a_folder_that_was_installed_is_packaged(tmp_path: Path) -> None:
+    """A layer that a script fills by `pip install --target`: packages bring keys for their tests."""
+    key = "-----BEGIN RSA PRIVATE KEY-----\n" + "MIIEpAIBAAKCAQEA" * 8 + "\n-----END RSA PRIVATE KEY-----\n"
+    files = {
+        "made/python/future/tests/badcert.pem": key,
+        "made/python/future-1.dist-info/RECORD": "future/tests/badcert.pem,sha256=abc,1\n",
+    }
+    source = lay(tmp_path / "src", files)
+    command = {"build": "command", "command": "rm -rf layer && cp -r made layer", "artifact": "layer"}
+
+    assert "python/future/tests/badcert.pem" in names(make(source, tmp_path, **command))
+    lay(source, {"made/mine.pem": key})
+    with pytest.raises(BuildFailed, match=r"private keys would be packaged: mine.pem\n"):
+        make(source, tmp_path, **command)
+
+
 def test_source_code_that_mentions_a_key_is_no_key(tmp_path: Path) -> None:
     source = lay(
         tmp_path / "src", {"pem.py": "MARK = '-----BEGIN PRIVATE KEY-----'", "mark.pem": "-----BEGIN PRIVATE KEY-----"}

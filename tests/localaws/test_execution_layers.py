@@ -131,6 +131,24 @@ def test_a_node_function_finds_its_layers(package: Package, opt: Opt, *, namespa
     run(scene)
 
 
+@needs_node
+def test_a_node_module_imports_from_its_layers(package: Package, opt: Opt) -> None:
+    """As on AWS since Node 18; Node itself looks into NODE_PATH for `require` alone."""
+    source = """
+        import plain from 'plain';
+        import both from 'both';
+        export const handler = async (name) => [plain, both, (await import(name).catch((error) => error.code))];
+    """
+    folder = opt(LIBRARIES)
+
+    async def scene() -> None:
+        async with stage(namespaces=False) as invoke:
+            target = package({"index.mjs": source}, "index.handler", str(NODE), opt=folder)
+            assert said(await invoke(target, "absent")) == ["plain", "of this version", "ERR_MODULE_NOT_FOUND"]
+
+    run(scene)
+
+
 BOOTSTRAP = """\
 #!/bin/sh
 api=http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation

@@ -134,6 +134,15 @@ def has_esbuild(tree: Tree, home: str = "") -> bool:
     return any("esbuild" in table(said.get(key)) for key in ("dependencies", "devDependencies"))
 
 
+def npm_install(tree: Tree, home: str) -> str:
+    """What goes before a command that needs the project's own packages; "" where it has none."""
+    said = package(tree, home)
+    if not any(said.get(key) for key in ("dependencies", "devDependencies")):
+        return ""
+    locked = any(tree.is_file(f"{home}{lock}") for lock in ("package-lock.json", "npm-shrinkwrap.json"))
+    return "npm ci && " if locked else "npm install --no-audit --no-fund && "
+
+
 # Tests
 
 
@@ -160,11 +169,7 @@ def _npm_tests(tree: Tree, home: str, notes: list[str]) -> Tests:
         known = tests.get(integration)
         if known is None or (report and not known[1]):
             tests[integration] = (key, report[1] if report else None)
-    if any(said.get(key) for key in ("dependencies", "devDependencies")):
-        locked = any(tree.is_file(f"{home}{lock}") for lock in ("package-lock.json", "npm-shrinkwrap.json"))
-        install = "npm ci && " if locked else "npm install --no-audit --no-fund && "
-    else:
-        install = ""
+    install = npm_install(tree, home)
     runs = {
         which: Test(
             run=f"{install}npm run {quote(key)}",
@@ -231,6 +236,7 @@ __all__ = [
     "home_of",
     "named",
     "node_here",
+    "npm_install",
     "package",
     "python_here",
     "successor",

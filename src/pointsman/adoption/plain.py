@@ -17,6 +17,11 @@ _PYTHON = ("lambda_function.py", "app.py", "main.py", "handler.py", "index.py")
 def look(tree: Tree) -> Found:
     notes: list[str] = []
     functions = programs(tree, ".", notes) or (function(tree, notes),)
+    if functions[0].build is None:  # nothing here: below, perhaps
+        below = next((found for folder in tree.folders[1:] if (found := programs(tree, folder, []))), ())
+        if below:
+            functions = below
+            notes[:] = [f"{below[0].source} is the nearest folder with something to compile."]
     return Found(kind="plain", functions=functions, notes=tuple(notes))
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pointsman.adoption.code import candidate, holds
+from pointsman.adoption.code import candidate, holds, npm_install
 from pointsman.adoption.found import Found, fits
 from pointsman.adoption.tree import Tree, items, table, text_of, within
 from pointsman.config import Existing, Region
@@ -38,6 +38,7 @@ def look(tree: Tree) -> Found | None:
     if others:
         shown = ", ".join(others[:5])
         notes.append(f"{path} was taken, as the nearest; there are others: {shown}. Run init in their folders.")
+    plugins = _plugins(said)
     functions = []
     for key, raw in _functions(said).items():
         each = table(said.value(raw))
@@ -52,9 +53,13 @@ def look(tree: Tree) -> Found | None:
             name = None
         runtime = said.text(each.get("runtime")) or said.text(provider.get("runtime"))
         handler, source = handler.removeprefix("./"), home or "."
+        # serverless-python-requirements: the folder whose files lie at the package's root
+        module = within(home, said.text(each.get("module")) or ".")
+        if module and holds(tree, module, handler, runtime) and not holds(tree, source, handler, runtime):
+            source = module
         scripted = runtime is None or runtime.startswith(("nodejs", "python"))
         here = holds(tree, source, handler, runtime) or not holds(tree, source, handler, runtime, typescript=True)
-        needs = not (scripted and here)
+        needs = not (scripted and here) or _made_by_a_plugin(tree, source, handler, runtime, plugins)
         alias = text_of(table(each.get("deploymentSettings")).get("alias"))
         functions.append(
             candidate(
@@ -183,6 +188,23 @@ def _functions(said: _Said) -> Mapping[str, Any]:
     return {key: each for one in tables for key, each in one.items()}
 
 
+_BUNDLERS = {"serverless-bundle", "serverless-esbuild", "serverless-webpack"}
+_WRAPPERS = {"serverless-rack", "serverless-wsgi"}  # the handler's file is theirs, and lies in the package alone
+
+
+def _plugins(said: _Said) -> set[str]:
+    """`plugins`: a list, or a table with one."""
+    value = said.value(said.root.get("plugins"))
+    return {each for each in items(table(value).get("modules") or value) if isinstance(each, str)}
+
+
+def _made_by_a_plugin(tree: Tree, source: str, handler: str, runtime: str | None, plugins: set[str]) -> bool:
+    """Whether only the Framework's own package holds what the handler names, in a language that Lambda runs."""
+    if plugins & _WRAPPERS and not holds(tree, source, handler, runtime):
+        return True
+    return bool(plugins & _BUNDLERS) and (runtime or "nodejs").startswith("nodejs")
+
+
 def _packaged(
     said: _Said, function: Mapping[str, Any], service: str, *, key: str, notes: list[str], needs: bool
 ) -> dict[str, Any]:
@@ -201,7 +223,8 @@ def _packaged(
             f"Functions that have to be compiled are taken as `npx serverless package` makes them, from {made}. Where "
             "another command makes a smaller package, take that for `command` and `artifact`."
         )
-        return {"build": "command", "command": "npx serverless package", "artifact": made}
+        install = npm_install(said.tree, f"{said.home}/" if said.home else "")
+        return {"build": "command", "command": f"{install}npx serverless package", "artifact": made}
     patterns = [*_texts(said, whole, "patterns"), *_texts(said, own, "patterns")]
     patterns += [f"!{each}" for part in (whole, own) for each in _texts(said, part, "exclude")]  # before version 3
     patterns += [each for part in (whole, own) for each in _texts(said, part, "include")]

@@ -113,7 +113,7 @@ def choose(
     if left_out is not None:
         patterns = [(each, matcher([each])) for each in exclude if not each.startswith("!")]
         left_out += (each if each.rule else each._replace(rule=_pattern(patterns, each)) for each in choice.left_out)
-    if refused := sorted(choice.refused):
+    if refused := sorted(choice.own_keys()):
         raise BuildFailed(
             f"private keys would be packaged: {', '.join(refused)}",
             next=f'Leave them out (exclude = ["{refused[0]}"]), or name them (include = ["**", "{refused[0]}"]).',
@@ -177,8 +177,19 @@ class _Choice:
         self.by_name = tuple(f"/{text.strip('/')}" for text in naming)
         self.by_last, self.by_path = _any_rule(kind)
         self.members: list[Member] = []
-        self.refused: list[str] = []
+        self.keys: list[Member] = []
         self.left_out: list[LeftOut] = []
+
+    def own_keys(self) -> list[str]:
+        """The keys that no package brought; those of packages, which a layer's folder holds, are chosen too."""
+        if not self.keys:
+            return []
+        from pointsman.artifact.secrets import RECORD, brought
+
+        records = {each.name: Path(each.path).read_bytes() for each in self.members if each.name.endswith(RECORD)}
+        foreign = brought((each.name for each in self.keys), records)
+        self.members += [each for each in self.keys if each.name in foreign]
+        return [each.name for each in self.keys if each.name not in foreign]
 
     def walk(self, at: str, conditions: tuple[Matches, ...], foreign: bool) -> None:
         """`conditions`: the includes that brought this folder back; a file in it must be meant by them too.
@@ -237,14 +248,14 @@ class _Choice:
             if not entry.is_file():
                 raise BuildFailed(f"{name} is neither a file nor a folder", next=f'Add exclude = ["{name}"].')
             stat = entry.stat()
+            seen = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
             if not foreign and _PERHAPS_REFUSED(entry.name) and not f"/{name}".endswith(self.by_name):
                 if _is_key(entry.name, path, stat.st_size):
-                    self.refused.append(name)
+                    self.keys.append(Member(name, path, bool(stat.st_mode & 0o100), None, seen))
                     return
                 if self.kind == "sources" and "/" not in name and _is_template(path, stat.st_size):
                     self.left_out.append(LeftOut(name, "a CloudFormation template", missed=True))
                     return
-            seen = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
             self.members.append(Member(name, path, bool(stat.st_mode & 0o100), None, seen))
         except OSError as error:
             raise _unreadable(name, error) from error

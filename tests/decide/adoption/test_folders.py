@@ -371,6 +371,15 @@ def test_what_is_compiled_is_told_by_its_manifest(
     assert {name: (each.build, each.target, each.handler) for name, each in functions.items()} == expected
 
 
+def test_a_program_in_a_folder_below_is_found(tmp_path: Path) -> None:
+    lay(tmp_path, {"README.md": "", "function/go.mod": "module example-go\n", "function/main.go": "package main\n"})
+
+    function = only(written(tmp_path))
+
+    assert (function.source, function.build, function.handler) == ("function", "go", "bootstrap")
+    assert adoption.look(tmp_path).notes == ("function is the nearest folder with something to compile.",)
+
+
 def test_a_handler_by_a_usual_name_is_found_in_a_file_of_any(tmp_path: Path) -> None:
     lay(tmp_path, {"included.ts": "export const lambdaHandler = async () => 1;", "excluded.js": "const x = 1;"})
     lay(tmp_path, {"package.json": {"name": "typed", "devDependencies": {"esbuild": "1"}}})

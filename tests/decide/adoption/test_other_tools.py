@@ -3,6 +3,8 @@ serverless/examples, claudiajs/example-projects, fujiwara/lambroll's own tests, 
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from pointsman.config import Bundle, CloudFormation, Direct, Existing
@@ -227,6 +229,46 @@ def test_serverless_typescript_is_taken_as_the_framework_packages_it(seen: Seen)
         "npx serverless package",
         ".serverless/api.zip",
     )
+
+
+@pytest.mark.parametrize(
+    ("plugin", "runtime", "handler", "build"),
+    [
+        ("serverless-wsgi", "python3.13", "wsgi_handler.handler", "command"),
+        ("serverless-wsgi", "python3.13", "app.handler", "python"),
+        ("serverless-webpack", "nodejs22.x", "app.handler", "command"),
+        ("serverless-webpack", "python3.13", "app.handler", "python"),
+        ("serverless-offline", "nodejs22.x", "app.handler", "node"),
+    ],
+)
+def test_what_a_plugin_of_serverless_makes_is_taken_from_its_package(
+    seen: Seen, plugin: str, runtime: str, handler: str, build: str
+) -> None:
+    """A wrapper's handler lies nowhere in the folder, and Lambda cannot load what a bundler has yet to read."""
+    text = f"service: api\nprovider: {{name: aws, runtime: {runtime}}}\nplugins: [{plugin}]\n"
+    text += f"functions: {{hi: {{handler: {handler}}}}}\n"
+
+    function = seen({"serverless.yml": text, "app.py": "", "app.js": "import 'x'"})[0].functions["hi"]
+
+    assert function.build == build
+
+
+def test_serverless_modules_are_folders_of_their_own(seen: Seen) -> None:
+    text = "service: api\nprovider: {name: aws, runtime: python3.13}\npackage: {individually: true}\n"
+    text += "functions: {one: {handler: handler1.hello, module: module1}, two: {handler: two.hello, module: module1}}\n"
+
+    project = seen({"serverless.yml": text, "module1/handler1.py": "", "two.py": ""})[0]
+
+    assert {name: each.source for name, each in project.functions.items()} == {"one": "module1", "two": "."}
+
+
+def test_the_framework_packages_with_its_plugins_installed(seen: Seen) -> None:
+    """As in a fresh checkout, where `npx` finds neither them nor, without a terminal to ask, the Framework."""
+    text = "service: api\nprovider: {name: aws, runtime: nodejs20.x}\nfunctions: {hi: {handler: src/hi.run}}\n"
+    files = {"serverless.yml": text, "src/hi.ts": "", "package-lock.json": "{}"}
+    files["package.json"] = json.dumps({"devDependencies": {"serverless": "^3", "serverless-esbuild": "^1"}})
+
+    assert seen(files)[0].functions["hi"].command == "npm ci && npx serverless package"
 
 
 def test_a_serverless_file_for_another_cloud_is_not_ours(seen: Seen) -> None:

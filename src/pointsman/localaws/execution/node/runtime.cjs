@@ -6,6 +6,7 @@
 
 const fs = require('node:fs');
 const net = require('node:net');
+const nodeModule = require('node:module');
 const path = require('node:path');
 const util = require('node:util');
 const { pathToFileURL } = require('node:url');
@@ -157,7 +158,11 @@ function isModuleFolder(folder) {
 
 function loadModule(folder, name) {
   const file = path.resolve(root, folder, name);
-  const imported = (suffix) => import(pathToFileURL(file + suffix).href);
+  const imported = (suffix) => {
+    // A thread of its own answers for it: not where nothing lies in NODE_PATH
+    if (process.env.NODE_PATH) nodeModule.register?.('./node-path.mjs', pathToFileURL(__filename));
+    return import(pathToFileURL(file + suffix).href);
+  };
   const typescript = Number(process.versions.node.split('.')[0]) >= 24;
   const isModule = isModuleFolder(path.dirname(file));
   const ways = [
