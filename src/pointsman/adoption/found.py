@@ -15,7 +15,8 @@ class Candidate(Value, frozen=True, kw_only=True):
     """A function that can be deployed from `source`. `owner` is how its owner calls it; `name` is AWS's, where known.
 
     `provision` is None where nobody is known to own it: then it exists already, under its own name. Its owner moves the
-    aliases `owned`; `aliases` are those that it leaves to others.
+    aliases `owned`; `aliases` are those that it leaves to others. `image`: where a container image lies in ECR, with
+    build "image"; None where that is not known here.
     """
 
     owner: str
@@ -25,9 +26,10 @@ class Candidate(Value, frozen=True, kw_only=True):
     architecture: Literal["x86_64", "arm64"] = "x86_64"
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    build: Literal["node", "python", "command", "zip"] | None = None
+    build: Literal["node", "python", "command", "zip", "image"] | None = None
     command: str | None = None
     artifact: str | None = None
+    image: str | None = None
     test: Tests = Tests()
     provision: Provision | None = None
     name: str | None = None
