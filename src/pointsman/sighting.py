@@ -14,8 +14,9 @@ from msgspec.structs import replace
 
 from pointsman import artifact as packaging
 from pointsman.adoption import Candidate, Found, sources_of
-from pointsman.config import CloudFormation, Existing, toml
-from pointsman.errors import NotFound, NotYet, PointsmanError
+from pointsman.adoption.found import fits
+from pointsman.config import CloudFormation, Existing, Image, toml
+from pointsman.errors import NotFound, PointsmanError
 from pointsman.model import Alias, Configuration, FunctionName, few
 from pointsman.world import Session, World
 
@@ -46,7 +47,7 @@ def look(world: World, found: Found) -> Found:
             continue
         aliases = session.gateway.aliases(live.arn.name)
         told.append(_line(live, aliases))
-        functions.append(_fitted(session, _filled(candidate, live), live, notes))
+        functions.append(_fitted(session, _filled(session, candidate, live), live, notes))
         free = _free(candidate, aliases, notes)
         common = free if common is None else [each for each in common if each in free]
     if common == []:
@@ -68,11 +69,6 @@ def named(world: World, found: Found, name: FunctionName) -> Found:
             f"there is no function {name} in {session.wire.region}",
             next="Check the name, --region and --profile. Nothing was written.",
         )
-    if live.sha256.image:
-        raise NotYet(
-            f"{name} is a container image, and `init` writes no file for one yet",
-            next=f"Write [function.{name}] with its `image` yourself: docs/images.md.",
-        )
     declared = next((each for each in found.functions if each.name == name), None)
     notes = [*found.notes] if declared else []
     kind = found.kind if declared else "live"
@@ -80,7 +76,7 @@ def named(world: World, found: Found, name: FunctionName) -> Found:
     aliases = session.gateway.aliases(name)
     told.append(_line(live, aliases))
     candidate = declared or _undeclared(session, live, notes)
-    candidate = _fitted(session, _filled(candidate, live), live, notes)
+    candidate = _fitted(session, _filled(session, candidate, live), live, notes)
     free = _free(candidate, aliases, notes)
     if not free:
         notes.append(f"{name} has no alias yet that is for this file to move: the first deploy makes STAGE.")
@@ -114,15 +110,23 @@ def _name(session: Session, candidate: Candidate, notes: list[str]) -> str | Non
 
 
 def _line(live: Configuration, aliases: tuple[Alias, ...]) -> str:
-    runs = f"{live.settings.get('Handler', 'no handler')}, {live.settings.get('Runtime', 'no runtime')}"
+    if live.sha256.image:
+        runs = "a container image"
+    else:
+        runs = f"{live.settings.get('Handler', 'no handler')}, {live.settings.get('Runtime', 'no runtime')}"
     shown = ", ".join(f"{each.name} → {each.version}" for each in aliases[:8]) or "no alias"
     return f"AWS {live.arn.region}: function {live.arn.name} ({runs}), {shown}"
 
 
-def _filled(candidate: Candidate, live: Configuration) -> Candidate:
+def _filled(session: Session, candidate: Candidate, live: Configuration) -> Candidate:
     """What the folder left open, or guessed, as it is; what an owner declares is the owner's to say."""
     said: dict[str, Any] = {"name": str(live.arn.name)}
     guessed = candidate.provision is None or isinstance(candidate.provision, Existing)
+    if live.sha256.image and candidate.build != "image" and guessed:  # what else was taken for its code is none of it
+        candidate = Candidate(owner=candidate.owner, build="image", provision=candidate.provision, test=candidate.test)
+    if live.sha256.image and candidate.build == "image" and candidate.image is None:
+        image = session.gateway.code_of(live.arn.name, None).image_uri
+        said["image"] = image if fits(Image, image) else None
     for key, setting in (("handler", "Handler"), ("runtime", "Runtime")):
         if live.settings.get(setting) and (guessed or getattr(candidate, key) is None):
             said[key] = live.settings[setting]
@@ -154,6 +158,8 @@ def _undeclared(session: Session, live: Configuration, notes: list[str]) -> Cand
             "Its settings stay as they are. To have them kept by this file: provision = "
             + toml({key: each for key, each in direct.items() if each})
         )
+    if live.sha256.image:
+        return Candidate(owner=str(name), build="image", provision=provision)
     handler, runtime = settings.get("Handler"), settings.get("Runtime")
     root = session.world.project.root
     return sources_of(root, name, notes, handler=handler, runtime=runtime, provision=provision)

@@ -335,6 +335,7 @@ def test_whether_a_plan_sets_the_image_and_whether_that_is_all() -> None:
     for plan, sets, only in (
         (of_image(by_digest), True, False),
         (of_image(by_digest, by_tag), True, True),
+        (of_image(by_digest, by_digest.replace("greeting", "elsewhere")), True, False),
         (of_image(by_digest, by_tag, memory_size=256), True, False),
         (of_image(by_tag, by_tag, memory_size=256), False, False),
         (of_image(by_tag, by_tag), False, False),

@@ -58,20 +58,26 @@ def client() -> Any:
 def there(name: str) -> dict[str, Any] | None:
     aws = client()
     try:
-        found = aws.get_function(FunctionName=name)["Configuration"]
+        reply = aws.get_function(FunctionName=name)
     except aws.exceptions.ResourceNotFoundException:
         return None
     versions = aws.list_versions_by_function(FunctionName=name)["Versions"]
-    return {"source_code_hash": found["CodeSha256"], "version": versions[-1]["Version"], "role": found["Role"]}
+    found, image = reply["Configuration"], reply["Code"].get("ImageUri")
+    code = {"package_type": "Image", "image_uri": image} if image else {"source_code_hash": found["CodeSha256"]}
+    return {**code, "version": versions[-1]["Version"], "role": found["Role"]}
 
 
 def plan(out: Path, variables: dict[str, str]) -> int:
     known, name = state(), variables["name"]
     refreshed = there(name) if known["serial"] else None
-    digest = base64.b64encode(hashlib.sha256(Path(variables["package_path"]).read_bytes()).digest()).decode()
+    code = (
+        {"package_type": "Image", "image_uri": variables["image_uri"]}
+        if "image_uri" in variables
+        else zipped(variables)
+    )
     before = {"function_name": name, "publish": True, **refreshed} if refreshed else None
-    after = {"function_name": name, "publish": True, "role": variables["role"], "source_code_hash": digest}
-    same = before is not None and before["source_code_hash"] == digest
+    after = {"function_name": name, "publish": True, "role": variables["role"], **code}
+    same = before is not None and all(before[key] == value for key, value in code.items())
     values = before if same and before else after
     shown = {
         "planned_values": {
@@ -95,6 +101,11 @@ def plan(out: Path, variables: dict[str, str]) -> int:
     return 0 if same else 2
 
 
+def zipped(variables: dict[str, str]) -> dict[str, str]:
+    digest = hashlib.sha256(Path(variables["package_path"]).read_bytes()).digest()
+    return {"source_code_hash": base64.b64encode(digest).decode()}
+
+
 def resource(values: dict[str, Any] | None) -> dict[str, Any]:
     return {"address": ADDRESS, "type": "aws_lambda_function", "mode": "managed", "values": values or {}}
 
@@ -105,12 +116,16 @@ def apply(planned: dict[str, Any]) -> int:
         print("\nError: Saved plan is stale\n", file=sys.stderr)
         return 1
     aws, name = client(), variables["name"]
-    code = Path(variables["package_path"]).read_bytes()
-    if there(name) is None:
-        settings = {"Role": variables["role"], "Handler": "index.handler", "Runtime": variables["runtime"]}
-        aws.create_function(FunctionName=name, Code={"ZipFile": code}, **settings)
+    settings: dict[str, Any] = {"Handler": "index.handler", "Runtime": variables["runtime"]}
+    if image := variables.get("image_uri"):
+        code: dict[str, Any] = {"ImageUri": image}
+        settings = {"PackageType": "Image"}
     else:
-        aws.update_function_code(FunctionName=name, ZipFile=code)
+        code = {"ZipFile": Path(variables["package_path"]).read_bytes()}
+    if there(name) is None:
+        aws.create_function(FunctionName=name, Role=variables["role"], Code=code, **settings)
+    else:
+        aws.update_function_code(FunctionName=name, **code)
     while True:
         found = aws.get_function(FunctionName=name)["Configuration"]
         if found["State"] == "Active" and found["LastUpdateStatus"] == "Successful":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.journeys.conftest import Shop, control_runtime
+from tests.journeys.test_images import REGISTRY, push
 
 HANDLER = """\
 def handler(event, context):
@@ -309,4 +311,86 @@ def test_a_sam_stack_that_sam_deployed_is_found_in_sync(checkout: Shop) -> None:
 
     assert f"samconfig.toml: stack {checkout.name}" in told
     assert f"function {name}" in told
+    assert "nothing to do: STAGE serves exactly this" in checkout.ok("plan").out
+
+
+# Container images
+
+
+def by_image(shop: Shop, tag: str = "live") -> str:
+    """A function that another tool made of that image, with a version; which one."""
+    push(shop, "hello", tag)
+    client = shop.aws("lambda")
+    client.create_function(
+        FunctionName=shop.name,
+        Role=shop.role,
+        PackageType="Image",
+        Code={"ImageUri": f"{REGISTRY}/{shop.name}:{tag}"},
+    )
+    client.get_waiter("function_active_v2").wait(FunctionName=shop.name, WaiterConfig={"Delay": 0.05})
+    return str(client.publish_version(FunctionName=shop.name)["Version"])
+
+
+def test_a_live_function_of_an_image_that_no_file_here_declares(checkout: Shop) -> None:
+    alias(checkout, "STAGE", by_image(checkout))
+
+    told = checkout.ok("init", "--function-name", checkout.name).out
+
+    assert f"function {checkout.name} (a container image), STAGE → 1" in told
+    assert f'image = "{REGISTRY}/{checkout.name}:live"' in (checkout.folder / "pointsman.toml").read_text()
+    assert "nothing to do: STAGE serves exactly this" in checkout.ok("plan").out
+
+
+def test_terraforms_function_of_an_image_is_left_to_who_runs_it_and_its_alias_taken(checkout: Shop) -> None:
+    lay(
+        checkout,
+        {
+            "terraform/main.tf": f"""\
+                resource "aws_lambda_function" "greeting" {{
+                  function_name = "{checkout.name}"
+                  package_type  = "Image"
+                  image_uri     = "{REGISTRY}/{checkout.name}:live"
+                  role          = aws_iam_role.greeting.arn
+                }}
+                """
+        },
+    )
+    alias(checkout, "STAGE", by_image(checkout))
+
+    checkout.ok("init")
+
+    assert "nothing to do: STAGE serves exactly this" in checkout.ok("plan").out
+
+
+@pytest.mark.parametrize("said", ["Metadata", "parameter"])
+def test_a_stacks_function_of_an_image_is_found_in_sync(checkout: Shop, said: str) -> None:
+    """As `sam deploy` sends it, with the image's address in ImageUri's place; or by a parameter of its own."""
+    push(checkout, "hello")
+    uri = f"{REGISTRY}/{checkout.name}:live"
+    function = SAM.replace("CodeUri: hello/", "PackageType: Image").replace("ROLE", checkout.role)
+    function = "\n".join(line for line in function.splitlines() if not re.search("Handler|Runtime", line)) + "\n"
+    parameters = []
+    if said == "parameter":
+        function = "Parameters: {Picture: {Type: String}}\n" + function + "      ImageUri: !Ref Picture\n"
+        parameters = [{"ParameterKey": "Picture", "ParameterValue": uri}]
+        sent, given = function, f'parameter_overrides = "Picture={uri}"\n'
+    else:
+        sent, given = function + f"      ImageUri: {uri}\n", ""
+        function += "    Metadata: {Dockerfile: Dockerfile}\n"
+        sent += "    Metadata: {Dockerfile: Dockerfile}\n"
+    samconfig = f'version = 0.1\n[default.deploy.parameters]\nstack_name = "{checkout.name}"\nregion = "eu-west-1"\n'
+    lay(checkout, {"template.yaml": function, "samconfig.toml": samconfig + given})
+    stacks = checkout.aws("cloudformation")
+    capabilities = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
+    stacks.create_stack(StackName=checkout.name, TemplateBody=sent, Capabilities=capabilities, Parameters=parameters)
+    stacks.get_waiter("stack_create_complete").wait(StackName=checkout.name, WaiterConfig={"Delay": 0.2})
+    found = stacks.describe_stack_resource(StackName=checkout.name, LogicalResourceId="Hello")
+    name = found["StackResourceDetail"]["PhysicalResourceId"]
+    checkout.aws("lambda").publish_version(FunctionName=name)
+    checkout.aws("lambda").create_alias(FunctionName=name, Name="STAGE", FunctionVersion="1")
+
+    told = checkout.ok("init").out
+
+    assert f"function {name} (a container image), STAGE → 1" in told
+    assert f'image = "{uri}"' in (checkout.folder / "pointsman.toml").read_text()
     assert "nothing to do: STAGE serves exactly this" in checkout.ok("plan").out

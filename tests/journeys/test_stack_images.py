@@ -265,7 +265,10 @@ def test_a_rehearsal_makes_the_stack_with_a_stand_in(shop: Shop) -> None:
     sam(shop)
     own(shop, file="template.yaml")
 
-    made = shop.ok("--local", "-v", "deploy", "--build-id", "1", "--json")
+    try:
+        made = shop.ok("--local", "-v", "deploy", "--build-id", "1", "--json")
+    finally:
+        shop.run("local", "down")
 
     assert made.result[0]["version"] == "1"
     assert f"put a stand-in for image {shop.name}:live into the local ECR" in made.err

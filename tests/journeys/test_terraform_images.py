@@ -9,9 +9,19 @@ from typing import Any
 
 import pytest
 
-from tests.journeys.conftest import Shop
+from tests.journeys.conftest import Shop, control_runtime
+from tests.journeys.test_any_call_fails import Disturbed, Fault, dead_after, end_state, lost, refused
 from tests.journeys.test_images import REGISTRY, code, configure, push
-from tests.journeys.test_terraform import PROVIDER, REAL, ROLE, plugins, runs_terraform, terraformed
+from tests.journeys.test_terraform import (
+    PROVIDER,
+    REAL,
+    ROLE,
+    journey,
+    plugins,
+    runs_terraform,
+    terraformed,
+    with_stand_in,
+)
 
 __all__ = ["plugins", "terraformed"]
 
@@ -167,6 +177,10 @@ def test_what_a_module_cannot_do_with_an_image_is_refused_in_words(terraformed: 
     assert f"aws_lambda_function.lambda would get the image {REGISTRY}/{shop.name}:live, and not the one" in unused.err
     assert "the variable (image_uri)" in unused.err
 
+    owned(shop, f', variables = {{ image_uri = "{REGISTRY}/{shop.name}:live" }}')
+    fixed = shop.run("deploy", "--build-id", "1")
+    assert "Take image_uri out of `variables`" in fixed.err
+
     owned(shop, ', inputs = { image = "picture" }')
     misnamed = shop.run("deploy", "--build-id", "1")
     assert "has no variable picture" in misnamed.err
@@ -224,3 +238,34 @@ def test_a_rehearsal_registers_the_image(terraformed: Shop) -> None:
         shop.run("local", "down")
 
     assert made.result[0]["version"] == "1"
+
+
+def by_stand_in(shop: Shop) -> Shop:
+    """Terraform's stand-in, which takes an image: deployed once, and the tag has moved since."""
+    with_stand_in(shop)
+    main = shop.folder / "terraform" / "main.tf"
+    main.write_text(main.read_text().replace("package_path", "image_uri"))
+    variables = f'name = "{shop.name}", role = "{shop.role}", runtime = "{control_runtime()}"'
+    owned(shop, f", variables = {{ {variables} }}")
+    push(shop, "hello")
+    shop.ok("deploy", "--build-id", "100")
+    push(shop, "goodbye")
+    return shop
+
+
+@REAL
+@pytest.mark.parametrize("fault", [refused, lost, dead_after], ids=lambda each: each.__name__)
+def test_whichever_of_our_calls_fails_the_end_is_the_same(
+    shop: Shop, fault: Fault, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    counter = Disturbed({})
+    journey(by_stand_in(shop), counter)
+    expected = end_state(shop)
+    assert sorted(row[:3] for row in expected["aliases"]) == [("PROD", "2", "101"), ("STAGE", "2", "101")]
+    for k in counter.worth(fault, [refused, lost, dead_after]):
+        folder = tmp_path_factory.mktemp("again") / "project"
+        again = by_stand_in(shop.another(folder, f"{shop.name}-{fault.__name__.replace('_', '-')}-{k}"))
+
+        journey(again, Disturbed(fault(k)))
+
+        assert end_state(again) == expected, f"call {k} of {counter.count}"

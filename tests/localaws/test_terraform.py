@@ -369,3 +369,91 @@ def test_everything_of_lambdas_is_applied_changed_and_destroyed(
     assert not lambda_.list_event_source_mappings(FunctionName="terraform:live")["EventSourceMappings"]
     assert "terraform" not in [role["RoleName"] for role in connect("iam").list_roles()["Roles"]]
     assert "terraform" not in [layer["LayerName"] for layer in lambda_.list_layers()["Layers"]]
+
+
+IMAGES = """
+terraform {
+  required_providers {
+    aws = { source = "hashicorp/aws" }
+  }
+}
+
+variable "account" { type = string }
+variable "queue" { type = string }
+variable "tag" { type = string }
+
+provider "aws" {
+  region                      = "eu-west-1"
+  access_key                  = var.account
+  secret_key                  = "local"
+  skip_credentials_validation = true
+  skip_metadata_api_check     = true
+  skip_requesting_account_id  = true
+}
+
+resource "aws_iam_role" "role" {
+  name = "terraform-image"
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{ Effect = "Allow", Principal = { Service = "lambda.amazonaws.com" }, Action = "sts:AssumeRole" }]
+  })
+}
+
+data "aws_ecr_repository" "app" { name = "terraform-image" }
+
+data "aws_ecr_image" "app" {
+  repository_name = data.aws_ecr_repository.app.name
+  image_tag       = var.tag
+}
+
+resource "aws_lambda_function" "image" {
+  function_name = "terraform-image"
+  role          = aws_iam_role.role.arn
+  package_type  = "Image"
+  image_uri     = "${data.aws_ecr_repository.app.repository_url}@${data.aws_ecr_image.app.image_digest}"
+  architectures = ["x86_64"]
+  publish       = true
+  image_config {
+    command           = ["app.${var.tag}"]
+    working_directory = "/var/task"
+  }
+}
+
+output "seen" {
+  value = {
+    version = aws_lambda_function.image.version
+    sha256  = aws_lambda_function.image.code_sha256
+    uri     = aws_lambda_function.image.image_uri
+  }
+}
+"""
+
+
+@pytest.mark.timeout(900)  # as in the journeys: each run may take half a minute on a busy machine
+def test_a_function_of_an_image_is_applied_changed_and_destroyed(
+    aws: control.Running, connect: Client, plugins: str, tmp_path: Path
+) -> None:
+    (tmp_path / "main.tf").write_text(IMAGES)
+    ecr, lambda_ = connect("ecr"), connect("lambda")
+    work = Workspace(tmp_path, aws.url)
+    work.terraform("init", "-no-color", f"-plugin-dir={plugins}", "-input=false")
+    uri = ecr.create_repository(repositoryName="terraform-image")["repository"]["repositoryUri"]
+    digests = {}
+    for tag in ("one", "two"):
+        manifest = {"schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.v2+json"}
+        config = {"mediaType": tag, "size": 7, "digest": f"sha256:{'c' * 64}"}
+        text = json.dumps({**manifest, "config": config, "layers": []})
+        pushed = ecr.put_image(repositoryName="terraform-image", imageManifest=text, imageTag=tag)
+        digests[tag] = pushed["image"]["imageId"]["imageDigest"]
+
+    for version, tag in (("1", "one"), ("2", "two")):
+        seen = work.apply(f"tag={tag}")
+
+        hexadecimal = digests[tag].removeprefix("sha256:")
+        assert seen == {"version": version, "sha256": hexadecimal, "uri": f"{uri}@{digests[tag]}"}
+        found = lambda_.get_function_configuration(FunctionName="terraform-image", Qualifier=version)
+        assert (found["PackageType"], found["CodeSha256"]) == ("Image", hexadecimal)
+        assert found["ImageConfigResponse"]["ImageConfig"]["Command"] == [f"app.{tag}"]
+
+    work.terraform("destroy", "-no-color", "-auto-approve", "-input=false", "-var=tag=two")
+    assert "terraform-image" not in [each["FunctionName"] for each in lambda_.list_functions()["Functions"]]

@@ -42,7 +42,9 @@ def look(folder: Path, kind: str | None = None) -> Found:
         if kind:
             raise UsageError(f"there is nothing of {kind} in {folder}", next="`pointsman init` takes what there is.")
         return plain.look(tree)
-    best = min(found, key=lambda each: (not any(one.handler for one in each.functions), each.depth))
+    best = min(
+        found, key=lambda each: (not any(one.handler or one.build == "image" for one in each.functions), each.depth)
+    )
     others = sorted({each.kind for each in found} - {best.kind})
     if not others:
         return best

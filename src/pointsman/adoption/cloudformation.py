@@ -13,7 +13,7 @@ from pointsman.adoption.compiled import builder
 from pointsman.adoption.found import Candidate, Found, fits
 from pointsman.adoption.plain import function as plain_function
 from pointsman.adoption.tree import Tree, items, table, text_of, within
-from pointsman.config import Bucket, Bundle, CloudFormation, CodeParameters, Region, Runtime, Stack
+from pointsman.config import Bucket, Bundle, CloudFormation, CodeParameters, Image, Region, Runtime, Stack
 from pointsman.model import FunctionName
 
 _LAMBDA, _SAM = "AWS::Lambda::Function", "AWS::Serverless::Function"
@@ -48,9 +48,11 @@ def look(tree: Tree) -> Found | None:
     given = _overrides(deploying.get("parameter_overrides"))
     needed = [key for key, each in table(template.get("Parameters")).items() if "Default" not in table(each)]
     places = _code_parameters(template)
+    asked = given
     if places:
-        ours = (places.bucket, places.key, places.version)
+        ours = (places.bucket, places.key, places.version, places.image)
         needed, given = [each for each in needed if each not in ours], {k: v for k, v in given.items() if k not in ours}
+    if places and places.key:
         notes.append(
             f"{path} takes the code's place by parameter {places.key}: on AWS an environment needs a `bucket`."
         )
@@ -65,6 +67,8 @@ def look(tree: Tree) -> Found | None:
         capabilities=_capabilities(template, deploying),
     )
     functions = _declared(tree, path, template, owner, told=told, notes=notes)
+    if places and places.image and fits(Image, image := asked.get(places.image)):
+        functions = tuple(replace(each, image=image) for each in functions)
     functions = _owning(functions, _own_aliases(template, path, notes))
     region, bucket = deploying.get("region"), deploying.get("s3_bucket")
     return Found(
@@ -126,7 +130,15 @@ def _declared(
         handler, runtime = (_literal(properties.get(key), template) for key in ("Handler", "Runtime"))
         runtime = runtime if fits(Runtime, runtime) else None
         if properties.get("PackageType") == "Image":
-            notes.append(f'{shown} is a container image: add it yourself, with build = "image".')
+            functions[shown] = Candidate(
+                owner=shown,
+                build="image",
+                image=_image(properties, template, owner.parameters),
+                provision=_of(owner, shown),
+                name=name if shown == name else _stack_name_in(properties.get("FunctionName"), owner.stack),
+                architecture=_architecture(properties.get("Architectures"), template),
+            )
+            told.append(f"{path}: function {shown}, a container image")
             continue
         place = _code_uri(tree, path, properties)
         made = _built(tree, path, resources, place, logical, handler=handler, runtime=runtime) if place else {}
@@ -174,6 +186,16 @@ def _code_uri(tree: Tree, path: str, properties: Mapping[str, Any]) -> str | Non
     return place if place and tree.is_folder(place) else None
 
 
+def _image(properties: Mapping[str, Any], template: Mapping[str, Any], given: Mapping[str, str]) -> str | None:
+    """Where a function's image lies in ECR, as the template says it, or a parameter's value."""
+    said = properties.get("ImageUri", table(properties.get("Code")).get("ImageUri"))
+    match said:
+        case {"Ref": str(parameter)} if given.get(parameter):
+            said = given[parameter]
+    found = _literal(said, template)
+    return found if fits(Image, found) else None
+
+
 def _inline(properties: Mapping[str, Any]) -> bool:
     return "InlineCode" in properties or "ZipFile" in table(properties.get("Code"))
 
@@ -195,6 +217,8 @@ def _code_parameters(template: Mapping[str, Any]) -> CodeParameters | None:
         name = next((table(code[key]).get("Ref") for key in keys if key in code), None)
         return name if isinstance(name, str) and name in declared else None
 
+    if image := table(properties.get("ImageUri") or code.get("ImageUri")).get("Ref"):
+        return CodeParameters(image=image) if isinstance(image, str) and image in declared else None
     key = named("Key", "S3Key")
     bucket, version = named("Bucket", "S3Bucket"), named("Version", "S3ObjectVersion")
     return CodeParameters(key=key, bucket=bucket, version=version) if key else None

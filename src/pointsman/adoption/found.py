@@ -10,14 +10,15 @@ from pointsman.model import Value
 
 Kind = Literal["lambroll", "serverless", "claudia", "sam", "cdk", "cloudformation", "terraform", "live", "plain"]
 
-Build = Literal["node", "python", "go", "rust", "java", "dotnet", "ruby", "make", "command", "zip"]
+Build = Literal["node", "python", "go", "rust", "java", "dotnet", "ruby", "make", "command", "zip", "image"]
 
 
 class Candidate(Value, frozen=True, kw_only=True):
     """A function that can be deployed from `source`. `owner` is how its owner calls it; `name` is AWS's, where known.
 
     `provision` is None where nobody is known to own it: then it exists already, under its own name. Its owner moves the
-    aliases `owned`; `aliases` are those that it leaves to others.
+    aliases `owned`; `aliases` are those that it leaves to others. `image`: where a container image lies in ECR, with
+    build "image"; None where that is not known here.
     """
 
     owner: str
@@ -32,6 +33,7 @@ class Candidate(Value, frozen=True, kw_only=True):
     bundle: Bundle | None = None
     command: str | None = None
     artifact: str | None = None
+    image: str | None = None
     test: Tests = Tests()
     provision: Provision | None = None
     name: str | None = None

@@ -123,6 +123,11 @@ class Module:
         found = self._expression(expression, 0) if expression else None
         return found if isinstance(found, Ref) else None
 
+    def variable(self, raw: object) -> str | None:
+        """The variable whose value something is, and nothing else."""
+        found = re.fullmatch(r"var\.([A-Za-z0-9_-]+)", _alone(raw) or "")
+        return found[1] if found else None
+
     def _template(self, text: str, deep: int) -> str | None:
         parts: list[str] = []
         at = 0

@@ -6,7 +6,7 @@ What HCL leaves open, a state that lies here tells. https://registry.terraform.i
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 from msgspec.structs import replace
@@ -15,7 +15,7 @@ from pointsman.adoption.code import candidate, home_of
 from pointsman.adoption.found import Candidate, Found, fits
 from pointsman.adoption.hcl import Module, Ref, files_of, values
 from pointsman.adoption.tree import Tree, items, table, text_of
-from pointsman.config import Existing, Outputs, Region, Terraform
+from pointsman.config import Existing, Image, Inputs, Outputs, Region, Terraform
 from pointsman.model import FunctionName
 from pointsman.model import Value as Frozen
 
@@ -29,7 +29,8 @@ _USUAL = ("terraform", "infra", "infrastructure", "tf", "deploy", ".")
 
 class _Declared(Frozen, frozen=True, kw_only=True):
     """A function as Terraform declares it, in the file `where`. `code` is the folder it is zipped from, `only` the one
-    file of it; `zip` a package that something else makes.
+    file of it; `zip` a package that something else makes. Of a container image, `uri` is where it lies, and `variable`
+    the root module's that says so.
     """
 
     address: str
@@ -45,6 +46,8 @@ class _Declared(Frozen, frozen=True, kw_only=True):
     only: str | None = None
     zip: str | None = None
     image: bool = False
+    uri: str | None = None
+    variable: str | None = None
     many: bool = False
 
 
@@ -127,6 +130,9 @@ def _declared(
 ) -> _Declared:
     ignoring = [table(block).get("ignore_changes") for block in items(body.get("lifecycle"))]
     ignored = {str(each) for one in ignoring for each in items(one)}
+    uri = module.text(body.get("image_uri"))
+    image = module.text(body.get("package_type")) == "Image" or "image_uri" in body
+    code_ = {"image_uri"} if image else {"filename", "source_code_hash", "s3_key", "s3_object_version"}
     return _Declared(
         address=address,
         path=module.path,
@@ -137,11 +143,13 @@ def _declared(
         architecture="arm64" if items(module.value(body.get("architectures")))[:1] == ["arm64"] else "x86_64",
         publishes=module.value(body.get("publish")) is True,
         ignores_code="all" in ignoring
-        or bool(ignored & {"filename", "source_code_hash", "s3_key", "s3_object_version"})
+        or bool(ignored & code_)
         or module.value(body.get("ignore_source_code_hash")) is True,
         code=code[0],
         only=code[1],
-        image=module.text(body.get("package_type")) == "Image" or module.text(body.get("image_uri")) is not None,
+        image=image,
+        uri=uri if fits(Image, uri) else None,
+        variable=module.variable(body.get("image_uri")) if not module.path else None,
         many="for_each" in body or "count" in body,
     )
 
@@ -195,16 +203,14 @@ def _found(tree: Tree, module: Module, declared: list[_Declared], notes: list[st
     aliases: list[str] = []
     left: list[_Declared] = []  # to whoever runs Terraform
     for each in declared:
-        if each.image:
-            notes.append(f'{each.where}: {each.address} is a container image: add it yourself, with build = "image".')
-            continue
         known = state.get((each.path, each.address)) or [{}]
         free, owned = _aliases(module, each, notes)
         if each.many and not known[0]:
             notes.append(f"{each.where}: {each.address} stands for several (count or for_each): one of them was taken.")
         for attributes in known:
             many = each.many or len(known) > 1
-            made = _candidate(tree, module, each, attributes, many=many, told=told, notes=notes)
+            make = _of_image if each.image else _candidate
+            made = make(tree, module, each, attributes, many=many, told=told, notes=notes)
             made = replace(made, aliases=free, owned=owned)
             functions.append(made)
             if not isinstance(made.provision, Terraform):
@@ -215,7 +221,7 @@ def _found(tree: Tree, module: Module, declared: list[_Declared], notes: list[st
         from pointsman.adoption.plain import function
 
         functions = [function(tree, notes)]
-    _variables(tree, module, notes)
+    _variables(tree, module, {each.variable for each in declared if each.variable}, notes)
     provider = next((body for labels, body in module.of("provider").items() if labels == ("aws",)), {})
     region, profile = (module.text(provider.get(key)) for key in ("region", "profile"))
     return Found(
@@ -288,9 +294,52 @@ def _candidate(
     )
 
 
+def _of_image(
+    _tree: Tree,
+    module: Module,
+    each: _Declared,
+    attributes: Mapping[str, Any],
+    *,
+    many: bool,
+    told: list[str],
+    notes: list[str],
+) -> Candidate:
+    """Terraform's, where it can be told the image by a variable, or leaves it to others."""
+    name = text_of(attributes.get("function_name")) or each.name
+    name = name if name and FunctionName.pattern.fullmatch(name) else None
+    shown = name or each.address.rpartition(".")[2]
+    outputs = {} if many else _outputs(module, each)
+    provision: Terraform | Existing | None = Existing(name=FunctionName(name)) if name else None
+    takes = each.variable or each.ignores_code
+    if "name" in outputs and takes:
+        provision = Terraform(
+            directory=module.folder,
+            workspace=module.workspace if module.workspace != "default" else None,
+            inputs=Inputs(image=each.variable if each.variable != "image_uri" else None),
+            outputs=Outputs(**outputs),
+        )
+    elif "name" in outputs:
+        notes.append(
+            f"{each.where}: {each.address} has its image from no variable of {module.folder}, so Terraform is left to "
+            'you. To have it applied by a deploy, add variable "image_uri" { type = string }, then init again.'
+        )
+    elif name is None:
+        notes.append(f"{each.where}: the name of {each.address} on AWS is not known here: put it into `provision`.")
+    known = text_of(attributes.get("image_uri"))
+    told.append(f"{each.where}: function {shown}, a container image")
+    return Candidate(
+        owner=shown,
+        build="image",
+        image=each.uri or (known if fits(Image, known) else None),
+        provision=provision,
+        name=name,
+        architecture="arm64" if items(attributes.get("architectures")) == ["arm64"] else each.architecture,
+    )
+
+
 def _leave(module: Module, left: list[_Declared], notes: list[str]) -> None:
     """What somebody should know whose Terraform goes on being run by hand."""
-    single = [each for each in left if not each.many]
+    single = [each for each in left if not each.many and not _outputs(module, each)]
     if single:
         names = ", ".join(each.address for each in single[:8])
         notes.append(
@@ -301,9 +350,10 @@ def _leave(module: Module, left: list[_Declared], notes: list[str]) -> None:
     fought = [each for each in left if not each.ignores_code]
     if fought:
         names = ", ".join(dict.fromkeys(each.address for each in fought[:8]))
+        brought = "image_uri" if all(each.image for each in fought) else "filename, source_code_hash"
         notes.append(
             "The next `terraform apply` brings its own code back to $LATEST (no alias serves that). To prevent it, add "
-            f"lifecycle {{ ignore_changes = [filename, source_code_hash] }} to {names}."
+            f"lifecycle {{ ignore_changes = [{brought}] }} to {names}."
         )
 
 
@@ -359,10 +409,10 @@ def _aliases(root: Module, each: _Declared, notes: list[str]) -> tuple[tuple[str
     return tuple(free), tuple(owned)
 
 
-def _variables(tree: Tree, module: Module, notes: list[str]) -> None:
+def _variables(tree: Tree, module: Module, ours: Collection[str], notes: list[str]) -> None:
     folder = module.folder
     variables = {labels[0]: body for labels, body in module.of("variable").items()}
-    needed = [name for name, body in variables.items() if "default" not in body and name not in module.given]
+    needed = [name for name, body in variables.items() if "default" not in body and name not in (*module.given, *ours)]
     if needed:
         notes.append(
             f"{folder} has variables without a value, to be given in `provision.variables`: {', '.join(needed[:12])}."

@@ -80,7 +80,11 @@ def _function(found: Found, candidate: Candidate, key: str, role: str | None) ->
     for what, patterns in (("include", candidate.include), ("exclude", candidate.exclude)):
         if patterns:
             yield f"{what} = {toml(patterns)}"
-    if candidate.build:
+    if candidate.build == "image":
+        if candidate.image is None:
+            yield "# A guess: put in the image that is to be deployed, as ECR has it."
+        yield f"image = {toml(candidate.image or _guessed_image(key, found.region))}"
+    elif candidate.build:
         yield f"build = {toml(candidate.build)}"
         more = {"target": candidate.target, "command": candidate.command, "artifact": candidate.artifact}
         for what, value in more.items():
@@ -106,6 +110,11 @@ def _function(found: Found, candidate: Candidate, key: str, role: str | None) ->
             against = {"against": test.against} if kind == "integration" else {}
             yield f"{kind} = {toml({'run': test.run, **junit, **against})}"
         yield ""
+
+
+def _guessed_image(key: str, region: str | None) -> str:
+    region = region if fits(Region, region) and region else "eu-west-1"
+    return f"123456789012.dkr.ecr.{region}.amazonaws.com/{re.sub('[^a-z0-9]+', '-', key.lower()).strip('-')}:latest"
 
 
 def _provision(candidate: Candidate, key: str, role: str | None) -> Mapping[str, object]:

@@ -25,7 +25,8 @@ class Code(NamedTuple):
     """Where the code is to be had for ten minutes (`location`, signed), or the image; tags and reserved concurrency."""
 
     location: str
-    image: str
+    image: str  # by its digest
+    image_uri: str  # as it was given: by a tag, say
     tags: dict[str, str]
     reserved: int | None
 
@@ -226,6 +227,7 @@ def _code(reply: Reply) -> Code:
     return Code(
         location=str(code.get("Location", "")),
         image=str(code.get("ResolvedImageUri") or code.get("ImageUri") or ""),
+        image_uri=str(code.get("ImageUri") or ""),
         tags=dict(reply.get("Tags") or {}),
         reserved=reply.get("Concurrency", {}).get("ReservedConcurrentExecutions"),
     )

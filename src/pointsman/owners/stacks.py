@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
+
 from pointsman.aws.stacks import Stack
 from pointsman.config import CloudFormation
 from pointsman.errors import GateRefused, NotFound, NotMade, UsageError
@@ -53,6 +55,8 @@ def find(session: Session, provision: CloudFormation, made: Artifact) -> Found:
         _must_be_mentioned(session, provision, wanted)
     name = _name(session, provision, stack, certain=not changes)
     function = session.gateway.function(name) if name else None
+    if changes and function and made.image and function.sha256 == made.sha256:
+        changes = _changes_but_its_name(session, provision, made, stack, changes)
     if function:
         drifted = _set_outside(session, wanted, stack, function)
         if changes:
@@ -208,6 +212,22 @@ def _changes(session: Session, provision: CloudFormation, made: Artifact, stack:
     after = deployed if wanted.document is None else wanted.document
     undone = wanted.logical_id if wanted.mode == "api" else None
     return templates.differences(deployed, after, function=undone, parameters=given)
+
+
+def _changes_but_its_name(
+    session: Session, provision: CloudFormation, made: Artifact, stack: Stack, changes: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Where the function has the image already, and the stack calls it by a tag: that alone is not worth an update."""
+    names, deployed = provision.code_parameters, _deployed(session, stack)
+    if names and names.image:
+        present = stack.parameters.get(names.image)
+    else:
+        logical = render(session, provision, made, deployed).logical_id
+        present = templates.image(deployed, logical) if logical in templates.functions(deployed) else None
+    if not isinstance(present, str) or "@" in present:
+        return changes
+    same = _changes(session, provision, msgspec.structs.replace(made, image=present), stack)
+    return changes if same else ()
 
 
 def _as_published(session: Session, function: Configuration) -> bool:

@@ -181,9 +181,8 @@ def _planned(
         # The same image by its tag, say as somebody deployed it before: not worth a write, and no other version.
         changed = changed and not terraform_plan.names_image_only(document, meant)
         version = version if changed else meant.had
-    version = (meant.version if meant else None) or (
-        version if not changed or meant is None or not meant.action else None
-    )
+    stays = not changed or meant is None or meant.action is None
+    version = (meant.version if meant else None) or (version if stays else None)
     takes = place is not None or _taken(session, provision)
     publishes = brings = _brings(meant, made, takes=bool(takes))
     published = _published(session, function, version, made, build) if brings and version else None
@@ -223,10 +222,13 @@ def _planned(
 def _must_take_image(session: Session, provision: Terraform) -> None:
     """Of a module that says which image its function has: a variable must tell it ours."""
     if not _taken(session, provision):
+        taken = [each for each in provision.variables if each in terraform_module.OBVIOUS_OF_IMAGES["image"]]
         raise UsageError(
             f"no variable of the module in {provision.directory} takes the image, so Terraform would set its own",
             where=f"function.{session.function.name}.provision",
-            next='Add variable "image_uri" { type = string } and image_uri = var.image_uri to it; or name a variable '
+            next=f"Take {taken[0]} out of `variables`: it is told by itself then. Nothing was changed."
+            if taken
+            else 'Add variable "image_uri" { type = string } and image_uri = var.image_uri to it; or name a variable '
             'of yours: inputs = { image = "…" }. Or leave the image to Pointsman: '
             "lifecycle { ignore_changes = [image_uri] } in the function's resource. Nothing was changed.",
         )
@@ -249,7 +251,7 @@ def _must_fit(session: Session, provision: Terraform, document: Any, meant: Plan
     if not made.image or meant.sha256 in (None, made.sha256) or not terraform_plan.sets_image(document, meant):
         return
     leaves = any(terraform_module.leaves_images(_directory(session, provision)))
-    if meant.action == "create" and leaves:
+    if meant.action in ("create", "replace") and leaves:
         return  # with an image to begin with, which ours takes the place of
     _must_take_image(session, provision)
     raise UsageError(

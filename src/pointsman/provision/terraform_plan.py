@@ -192,13 +192,18 @@ def code_only(change: Change) -> bool:
 def sets_image(plan: Json, meant: Planned) -> bool:
     """Whether the function is made with, or given, an image."""
     told = [each for each in changes(plan) if each.address == meant.address]
-    return any(each.action == "create" or "image_uri" in each.attributes for each in told)
+    return any(each.action in ("create", "replace") or "image_uri" in each.attributes for each in told)
 
 
 def names_image_only(plan: Json, meant: Planned) -> bool:
-    """Whether all that would be done is to name the function's image otherwise."""
+    """Whether all that would be done is to name the function's image otherwise, which goes by a tag so far."""
     told = changes(plan)
-    return [each.address for each in told] == [meant.address] and code_only(told[0]) and sets_image(plan, meant)
+    there = [
+        each["change"].get("before") or {} for each in plan["resource_changes"] if each["address"] == meant.address
+    ]
+    by_tag = any("@" not in (each.get("image_uri") or "@") for each in there)
+    alone = [each.address for each in told] == [meant.address] and code_only(told[0])
+    return by_tag and alone and sets_image(plan, meant)
 
 
 def outputs(document: Json, *, name: str, version: str) -> tuple[FunctionName | None, Version | None]:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pointsman import adoption, config
-from pointsman.config import CloudFormation, Direct, Existing, Function, Project
+from pointsman.config import CloudFormation, CodeParameters, Direct, Existing, Function, Project
 from pointsman.errors import UsageError
 from pointsman.model import FunctionName
 
@@ -236,17 +236,54 @@ def test_of_many_functions_those_whose_code_is_here(tmp_path: Path) -> None:
         "One": function("one.handler"),
         "Two": function("two.main.handler"),
         "Elsewhere": function("x.y"),
-        "Image": function("", PackageType="Image"),
+        "Image": {"Type": "AWS::Lambda::Function", "Properties": {"PackageType": "Image"}},
     }
     lay(tmp_path, {"template.json": {"Resources": resources}, "a/one.py": "", "b/two/main.py": ""})
     lay(tmp_path, {"b/other.py": "", "two/main.py": ""})
 
     project = written(tmp_path)
 
-    assert {name: each.source for name, each in project.functions.items()} == {"One": "a", "Two": "."}
+    assert {name: each.source for name, each in project.functions.items()} == {"One": "a", "Two": ".", "Image": "."}
+    assert project.functions["Image"].image == "123456789012.dkr.ecr.eu-west-1.amazonaws.com/image:latest"
     notes = " ".join(adoption.look(tmp_path).notes)
     assert "Elsewhere was left out" in notes
-    assert "Image is a container image" in notes
+
+
+IMAGE = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/greeting:live"
+
+
+@pytest.mark.parametrize(
+    ("said", "default", "given", "parameter"),
+    [
+        (IMAGE, "", "", None),
+        ("!Ref Picture", IMAGE, "", "Picture"),
+        ("!Ref Picture", "", IMAGE, "Picture"),
+    ],
+)
+def test_a_function_of_an_image_is_taken_with_the_parameter_that_says_which(
+    tmp_path: Path, said: str, default: str, given: str, parameter: str | None
+) -> None:
+    parameters = (
+        ""
+        if parameter is None
+        else f"Parameters: {{Picture: {{Type: String{f', Default: {default!r}' if default else ''}}}}}\n"
+    )
+    resource = f"  Hello: {{Type: AWS::Serverless::Function, Properties: {{PackageType: Image, ImageUri: {said}}}}}\n"
+    overrides = f'parameter_overrides = "Picture={given}"\n' if given else ""
+    lay(
+        tmp_path,
+        {
+            "template.yaml": parameters + "Resources:\n" + resource,
+            "samconfig.toml": f'[default.deploy.parameters]\nstack_name = "hello"\n{overrides}',
+        },
+    )
+
+    function = only(written(tmp_path))
+
+    assert (function.build, function.image) == ("image", IMAGE)
+    assert isinstance(function.provision, CloudFormation)
+    assert function.provision.code_parameters == (CodeParameters(image=parameter) if parameter else None)
+    assert function.provision.parameters == {}
 
 
 def test_a_template_whose_code_is_elsewhere_still_gives_a_file(tmp_path: Path) -> None:

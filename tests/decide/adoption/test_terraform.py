@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from pointsman.config import Existing, Outputs, Terraform
+from pointsman.config import Existing, Inputs, Outputs, Terraform
+from pointsman.model import FunctionName
 from tests.decide.adoption.conftest import Seen
 
 S3_OBJECT = """
@@ -325,3 +326,65 @@ def test_what_expressions_come_to(seen: Seen, expression: str, value: str | None
     _, found = seen({"main.tf": code})
 
     assert found.functions[0].name == value
+
+
+IMAGE = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/greeting:live"
+OF_IMAGE = """
+resource "aws_lambda_function" "f" {
+  function_name = "greeting"
+  package_type  = "Image"
+  image_uri     = SAID
+  publish       = true
+  MORE
+}
+output "name" { value = aws_lambda_function.f.function_name }
+output "version" { value = aws_lambda_function.f.version }
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "more", "inputs"),
+    [
+        ("var.image_uri", "", Inputs()),
+        ("var.picture", "", Inputs(image="picture")),
+        (f'"{IMAGE}"', "lifecycle {\n    ignore_changes = [image_uri]\n  }", Inputs()),
+    ],
+)
+def test_a_function_of_an_image_that_terraform_can_be_told(seen: Seen, said: str, more: str, inputs: Inputs) -> None:
+    given = f'variable "image_uri" {{}}\nvariable "picture" {{ default = "{IMAGE}" }}\n'
+    files = {
+        "main.tf": given + OF_IMAGE.replace("SAID", said).replace("MORE", more),
+        "terraform.tfvars": f'image_uri = "{IMAGE}"\n',
+    }
+
+    project, found = seen(files)
+    function = project.functions["greeting"]
+
+    assert (function.build, function.image) == ("image", IMAGE)
+    assert function.provision == Terraform(
+        directory=".", inputs=inputs, outputs=Outputs(name="name", version="version")
+    )
+    assert found.notes == ()
+
+
+def test_an_image_that_terraform_cannot_be_told_is_left_to_who_runs_it(seen: Seen) -> None:
+    project, found = seen({"main.tf": OF_IMAGE.replace("SAID", f'"{IMAGE}"').replace("MORE", "")})
+    function = project.functions["greeting"]
+
+    assert (function.image, function.provision) == (IMAGE, Existing(name=FunctionName("greeting")))
+    notes = " ".join(found.notes)
+    assert 'add variable "image_uri" { type = string }' in notes
+    assert "lifecycle { ignore_changes = [image_uri] } to aws_lambda_function.f" in notes
+
+
+def test_an_image_that_only_the_state_knows(seen: Seen) -> None:
+    attributes = {"function_name": "greeting", "image_uri": IMAGE, "package_type": "Image"}
+    state = {"type": "aws_lambda_function", "mode": "managed", "name": "f", "instances": [{"attributes": attributes}]}
+    given = 'resource "aws_ecr_repository" "r" { name = "greeting" }\nvariable "image_uri" {}\n'
+
+    project, _ = seen(
+        {"main.tf": given + OF_IMAGE.replace("SAID", "var.image_uri").replace("MORE", ""),
+         "terraform.tfstate": {"version": 4, "resources": [state]}}
+    )  # fmt: skip
+
+    assert project.functions["greeting"].image == IMAGE
