@@ -511,6 +511,25 @@ def test_the_role_that_sam_makes_of_a_function_is_its_live_role_too(shop: Shop) 
     assert told in refused.err
 
 
+def test_of_environments_that_go_with_a_replaced_function_no_role_is_told(shop: Shop) -> None:
+    shop.write("stack.json", template(name=f"{shop.name}-a"))
+    own(shop, "Greeter")
+    shop.ok("deploy", "--build-id", "101")
+    shop.ok("promote", "101", "--to", "PROD", "--approve")
+    shop.aws("iam").put_role_policy(
+        RoleName=physical(shop, "Role"), PolicyName="more", PolicyDocument=json.dumps(reads("*"))
+    )
+    for name, build in (("b", "102"), ("a", "103")):
+        shop.write("stack.json", template(name=f"{shop.name}-{name}"))
+        shop.greet(f"from {name}")
+        done = shop.ok("deploy", "--build-id", build, "--allow-replace", "--json").result[0]
+        assert not any("PROD" in each for each in done["warnings"])
+
+    shop.greet("again")
+    last = shop.ok("deploy", "--build-id", "104", "--json").result[0]
+    assert not any("PROD" in each for each in last["warnings"])
+
+
 def test_the_plan_says_that_another_logical_id_or_name_needs_to_be_allowed(shop: Shop) -> None:
     document = json.loads(template(name=f"{shop.name}-a"))
     shop.write("stack.json", json.dumps(document))

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pointsman.aws.stacks import Change, Detail
+from pointsman.plan import WITH_IT
 from pointsman.provision import template as templates
 from pointsman.provision.template import Json
 
@@ -28,7 +29,7 @@ _POLLED = {"SQS", "Kinesis", "DynamoDB", "MSK", "MQ", "SelfManagedKafka", "Docum
 def lost(changes: Iterable[Change]) -> tuple[str, ...]:
     """Which functions' versions and aliases would be gone, a line each."""
     gone = (each for each in changes if each.type == _FUNCTION and (each.action == "Remove" or _replaced(each)))
-    return tuple(f"{line(each)}, and every version and alias with it" for each in gone)
+    return tuple(f"{line(each)}, {WITH_IT}" for each in gone)
 
 
 def touched(changes: Iterable[Change]) -> bool:
