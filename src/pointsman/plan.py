@@ -42,10 +42,6 @@ from pointsman.model import (
 )
 
 
-WITH_IT = "and every version and alias with it"
-"""How a line of `losses` ends that tells of a function's end."""
-
-
 class ApplyStack(Value, frozen=True, kw_only=True, tag_field="step"):
     """Create or update a CloudFormation stack by a change set. `template` is the digest of what is sent.
 

@@ -11,9 +11,8 @@ import msgspec
 
 from pointsman import branch_roles
 from pointsman.errors import AccessDenied, AwsError, GateRefused
-from pointsman.model import FunctionArn, Value, role_name
+from pointsman.model import WITH_IT, FunctionArn, Value, role_name
 from pointsman.plan import (
-    WITH_IT,
     ApplyStack,
     ApplyTerraform,
     CreateAlias,

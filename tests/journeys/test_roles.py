@@ -181,7 +181,7 @@ def test_what_the_guard_will_refuse_stands_in_the_plan(shop: Shop, staff: Staff)
 
 
 def test_of_an_alias_that_is_gone_nothing_is_said(shop: Shop, staff: Staff) -> None:
-    """Gone behind our back, say with the function that another took the place of: the ledger still names its version."""
+    """Say with the function that another took the place of: the ledger still names its version."""
     in_production(shop)
     staff.says("queue", "sqs:SendMessage")
     shop.aws("lambda").delete_alias(FunctionName=shop.name, Name="PROD")

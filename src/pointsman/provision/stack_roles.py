@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pointsman.aws.stacks import Change, Detail
-from pointsman.plan import WITH_IT
+from pointsman.model import WITH_IT
 from pointsman.provision import template as templates
 from pointsman.provision.template import Json
 

@@ -9,8 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from pointsman.model import FunctionArn, FunctionName, Value, Version
-from pointsman.plan import WITH_IT
+from pointsman.model import WITH_IT, FunctionArn, FunctionName, Value, Version
 
 Json = Mapping[str, Any]
 Action = Literal["create", "update", "delete", "replace"]
