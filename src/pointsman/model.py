@@ -25,6 +25,10 @@ if _detour is None:
 T = TypeVar("T")
 
 
+WITH_IT = "and every version and alias with it"
+"""How a line ends that tells of a function an owner would remove or replace."""
+
+
 class Text(str):
     """A `str` with a rule: building one that breaks it raises ValueError with the rule in words."""
 

@@ -126,6 +126,7 @@ def observe(
         terraform=found.terraform,
         furnishing=furnishing.look(session, function.arn.name if function else None, alias),
         stack_changes=found.changes,
+        stack_losses=found.losses,
         rolling=_rolling(session, wanted, function, alias) if function and alias else None,
     )
     if function and alias and seen.rolling is None and session.run:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias
 
+import msgspec
+
 from pointsman import belongings
 from pointsman.belongings import (
     ChangeUrl,
@@ -43,7 +45,8 @@ from pointsman.model import (
 class ApplyStack(Value, frozen=True, kw_only=True, tag_field="step"):
     """Create or update a CloudFormation stack by a change set. `template` is the digest of what is sent.
 
-    `changes` says what differs from the stack as it is. `makes_alias`: the plan's alias may be there afterwards.
+    `changes` says what differs from the stack as it is; `losses` is what needs `--allow`. `makes_alias`: the plan's
+    alias may be there afterwards.
     """
 
     stack: str
@@ -51,6 +54,7 @@ class ApplyStack(Value, frozen=True, kw_only=True, tag_field="step"):
     create: bool
     reason: str
     changes: tuple[str, ...] = ()
+    losses: tuple[str, ...] = ()
     makes_alias: bool = False
 
 
@@ -321,6 +325,7 @@ class Seen(Value, frozen=True, kw_only=True):
     terraform: ApplyTerraform | None = None
     furnishing: Furnishing = belongings.NOTHING  # what the alias lacks
     stack_changes: tuple[str, ...] = ()
+    stack_losses: tuple[str, ...] = ()
     rolling: Version | None = None  # an interrupted rollout of ours is trying this version, made of the wanted bits
 
 
@@ -522,7 +527,7 @@ def details(step: Step) -> tuple[str, ...]:
         case ApplyTerraform():
             return (*step.changes, *(f"needs --allow: {line}" for line in step.losses), *step.notes)
         case ApplyStack():
-            return step.changes
+            return (*step.changes, *(f"needs --allow: {line}" for line in step.losses))
         case PublishLayer(retain=int(kept)):
             return (f"of the versions that Pointsman published the newest {kept} stay, the others are deleted",)
         case ShiftTraffic():
@@ -543,7 +548,7 @@ def differences(saved: Plan, now: Plan) -> tuple[str, ...]:
     lines += [f"not in the plan: {line}" for line in today if line not in then]
     if now.why_nothing and not saved.why_nothing:
         lines.append(f"nothing is left to do: {now.why_nothing}")
-    if not lines and saved != now:
+    if not lines and msgspec.structs.replace(saved, notes=now.notes) != now:
         lines.append("the steps are the same, but what they would send differs")
     return tuple(lines)
 
@@ -586,6 +591,7 @@ def _stack(wanted: Wanted, seen: Seen) -> ApplyStack:
         create=create,
         reason=f"{reason}; it brings the code" if wanted.stack_brings_code else reason,
         changes=seen.stack_changes,
+        losses=seen.stack_losses,
         makes_alias=wanted.stack_makes_alias,
     )
 

@@ -12,7 +12,18 @@ from typing import Any, Literal
 
 import msgspec
 
-from pointsman import building, carrying, furnishing, images, owners, places, preflight, rolling, rollout_record
+from pointsman import (
+    building,
+    carrying,
+    furnishing,
+    images,
+    owners,
+    places,
+    preflight,
+    role_guard,
+    rolling,
+    rollout_record,
+)
 from pointsman.config import Environment, Function
 from pointsman.errors import (
     BuildFailed,
@@ -175,7 +186,7 @@ def planned_deploy(session: Session, made: Artifact, name: BuildId) -> Plan:
     preflight.check(session, made)
     gates = (*unit_gate(session.function), *release_gates(session.function))
     wanted, seen = observe(session, made, name, gates=gates)
-    planned = _planned(session, wanted, seen)
+    planned = role_guard.planned(session, _planned(session, wanted, seen))
     for each in session.warnings:
         session.world.show(f"warning: {each}")
     return planned
@@ -207,7 +218,8 @@ def _move(session: Session, made: Plan) -> Released:
 
 
 def plan_promote(world: World, function: Function, environment: Environment, target: str) -> Plan:
-    return planned_promotion(world.session(function, environment), target)
+    session = world.session(function, environment)
+    return role_guard.planned(session, planned_promotion(session, target))
 
 
 def planned_promotion(session: Session, target: str, *, asked: BuildId | None = None, carried: bool = False) -> Plan:

@@ -5,22 +5,72 @@ Which versions run with which role is read off the ledger; IAM is asked only whe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+
+import msgspec
 
 from pointsman import branch_roles
 from pointsman.errors import AccessDenied, AwsError, GateRefused
-from pointsman.model import FunctionArn, role_name
-from pointsman.plan import CreateAlias, Plan, PointAlias, PublishVersion, ShiftTraffic
+from pointsman.model import WITH_IT, FunctionArn, Value, role_name
+from pointsman.plan import (
+    ApplyStack,
+    ApplyTerraform,
+    CreateAlias,
+    Plan,
+    PointAlias,
+    PublishVersion,
+    ShiftTraffic,
+)
 from pointsman.roles import Finding, Parts, Served, changed, is_clone, other, parts, shared
 from pointsman.world import Session
 
 
+class _Told(Value, frozen=True, kw_only=True):
+    """What was found. `now`: what the roles of `rest`, that others serve, come to; remembered where that was meant."""
+
+    common: tuple[Finding, ...] = ()
+    drifted: tuple[Finding, ...] = ()
+    another: tuple[Finding, ...] = ()
+    unseen: str = ""
+    rest: tuple[Served, ...] = ()
+    now: Mapping[str, Parts] = msgspec.field(default_factory=dict)
+
+    @property
+    def all(self) -> list[Finding]:
+        return [*self.common, *self.drifted, *self.another]
+
+
 def check(session: Session, made: Plan) -> None:
     """Adds a warning to the session for each finding. Raises GateRefused where `role_guard` or common sense refuses."""
+    found = _look(session, made)
+    session.warnings += [str(each) for each in found.all]
+    if found.unseen:
+        session.warnings.append(found.unseen)
+    if session.world.project.branches.role_guard == "refuse":
+        if (found.all or found.unseen) and not session.world.options.allow_replace:
+            session.warnings.clear()
+            raise _refused(session, found.all, found.unseen)
+        _accept(session, session.arn, found.drifted, found.rest, found.now)
+
+
+def planned(session: Session, made: Plan) -> Plan:
+    """The same plan, with a note on each thing that `check` would refuse. Where that is nothing, IAM is not asked."""
+    if session.world.project.branches.role_guard != "refuse":
+        return made
+    try:
+        found = _look(session, made)
+    except GateRefused as error:
+        return msgspec.structs.replace(made, notes=(*made.notes, f"is refused: {error.what}"))
+    needs = [each.what for each in found.all] + ([found.unseen] if found.unseen else [])
+    return msgspec.structs.replace(made, notes=(*made.notes, *(f"needs --allow: {each}" for each in needs)))
+
+
+def _look(session: Session, made: Plan) -> _Told:
+    """Raises GateRefused where an environment's alias would move onto a branch's clone."""
     publishes = next((step for step in made.steps if isinstance(step, PublishVersion)), None)
     moves = any(isinstance(step, CreateAlias | PointAlias | ShiftTraffic) for step in made.steps)
     if not publishes and not moves:
-        return
+        return _Told()
     arn, guard = session.arn, session.world.project.branches.role_guard
     role = publishes.role if publishes else session.role
     if arn and not role and made.version:
@@ -29,8 +79,8 @@ def check(session: Session, made: Plan) -> None:
     if role and is_clone(role) and not branch:
         raise _refused(session, [_clone(session, made, role)], "")
     if guard == "off" or (made.kind == "rollback" and not publishes):
-        return  # going back must never wait
-    known = served(session, arn) if arn else ()
+        return _Told()  # going back must never wait
+    known = served(session, arn) if arn and not _replaces(made) else ()
     before = next((each for each in known if each.alias == session.environment.alias), None)
     rest = tuple(each for each in known if each is not before)
     target = Served(
@@ -40,20 +90,31 @@ def check(session: Session, made: Plan) -> None:
         role=role,
     )
     now, unseen = looked(session, {role, *(each.role for each in rest if each.environment)}) if publishes else ({}, "")
-    common = shared((*rest, target)) if role else ()
-    drifted = changed(rest, now)
-    another = other(before, made.version, role) if before and not branch else ()
-    session.warnings += [str(each) for each in (*common, *drifted, *another)]
-    if unseen:
-        session.warnings.append(unseen)
-    if guard == "refuse":
-        # That branches share a role with an environment is a branch's doing: a deploy to an environment is not held up.
-        mine = [each for each in common if branch and role_name(role) in each.what]
-        refused = [*mine, *drifted, *another]
-        if (refused or unseen) and not session.world.options.allow_replace:
-            session.warnings.clear()
-            raise _refused(session, refused, unseen)
-        _accept(session, arn, drifted, rest, now)
+    # That branches share a role with an environment is a branch's doing: an environment's deploy hears nothing of it.
+    with_it = [each for each in rest if each.role == role] if role and branch else []
+    return _Told(
+        common=shared((*_standing(session, with_it), target)) if with_it else (),
+        drifted=changed(_standing(session, [each for each in rest if changed([each], now)]), now),
+        another=other(before, made.version, role) if before and not branch else (),
+        unseen=unseen,
+        rest=rest,
+        now=now,
+    )
+
+
+def _replaces(made: Plan) -> bool:
+    """Whether the owner's step takes what aliases serve away: nobody will run with any role of it."""
+    owners = (each for each in made.steps if isinstance(each, ApplyStack | ApplyTerraform))
+    return any(line.endswith(WITH_IT) for each in owners for line in each.losses)
+
+
+def _standing(session: Session, known: Iterable[Served]) -> list[Served]:
+    """Without the environments whose alias is gone, say with the function that another took the place of.
+
+    The ledger does not hear of that; it costs a read for each that something would be said of, and no other.
+    """
+    arn = session.arn
+    return [each for each in known if not each.environment or (arn and session.gateway.alias(arn.name, each.alias))]
 
 
 def served(session: Session, arn: FunctionArn) -> tuple[Served, ...]:
@@ -142,7 +203,7 @@ def _accept(
     arn: FunctionArn | None,
     drifted: Iterable[Finding],
     served: Iterable[Served],
-    now: dict[str, Parts],
+    now: Mapping[str, Parts],
 ) -> None:
     """What `--allow` let pass is what those versions are compared with from now on."""
     if arn is None or not tuple(drifted):
@@ -158,4 +219,4 @@ def _accept(
             session.ledger.role(session.run, arn, each.version, each.role, now[each.role])
 
 
-__all__ = ["check", "looked", "served"]
+__all__ = ["check", "looked", "planned", "served"]

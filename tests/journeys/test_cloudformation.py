@@ -382,3 +382,167 @@ def test_a_secret_parameter_is_kept_and_never_shown(shop: Shop) -> None:
     assert "hush" not in shown
     found = shop.aws("lambda").get_function_configuration(FunctionName=named(shop), Qualifier="STAGE")
     assert found["Environment"]["Variables"] == {"SECRET": "hush", "LEVEL": "debug"}
+
+
+def reads(resource: str) -> dict[str, Any]:
+    statement = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": resource}
+    return {"Version": "2012-10-17", "Statement": [statement]}
+
+
+def with_policy(document: dict[str, Any], resource: str) -> str:
+    document["Resources"]["Role"]["Properties"]["Policies"] = [
+        {"PolicyName": "reads", "PolicyDocument": reads(resource)}
+    ]
+    return json.dumps(document)
+
+
+@pytest.mark.parametrize("guard", ["warn", "refuse"])
+def test_a_stack_that_changes_a_role_that_is_live_is_refused_before_it_does(shop: Shop, guard: str) -> None:
+    """PROD runs with the role that the deploy to STAGE widens: what it may do is read whenever its code runs."""
+    document = json.loads(template())
+    shop.write("stack.json", with_policy(document, "arn:aws:s3:::a/*"))
+    own(shop, "Greeter")
+    text = (shop.folder / "pointsman.toml").read_text()
+    shop.write("pointsman.toml", f'{text}\n[branches]\nrole_guard = "{guard}"\n')
+    shop.ok("deploy", "--build-id", "101")
+    shop.ok("promote", "101", "--to", "PROD", "--approve")
+    shop.write("stack.json", with_policy(document, "*"))
+    shop.greet("with more")
+    told = "modify AWS::IAM::Role Role: Policies, the role of STAGE, PROD"
+
+    assert f"needs --allow: {told}" in shop.ok("plan", "deploy", "--build-id", "102").out
+    (planned,) = shop.ok("plan", "deploy", "--build-id", "102", "--json").result
+    assert planned["steps"][0]["losses"] == [told]
+    refused = shop.run("deploy", "--build-id", "102")
+
+    assert refused.code == 3
+    assert told in refused.err
+    assert "`--allow` does it all the same" in refused.err
+    iam, name = shop.aws("iam"), physical(shop, "Role")
+    held = iam.get_role_policy(RoleName=name, PolicyName="reads")["PolicyDocument"]
+    assert held["Statement"][0]["Resource"] == "arn:aws:s3:::a/*"
+    assert shop.aws("cloudformation").list_change_sets(StackName=shop.name)["Summaries"] == []
+
+    shop.ok("deploy", "--build-id", "102", "--allow")
+    held = iam.get_role_policy(RoleName=name, PolicyName="reads")["PolicyDocument"]
+    assert held["Statement"][0]["Resource"] == "*"
+
+
+def physical(shop: Shop, logical: str) -> str:
+    resources = shop.aws("cloudformation").list_stack_resources(StackName=shop.name)["StackResourceSummaries"]
+    return next(each["PhysicalResourceId"] for each in resources if each["LogicalResourceId"] == logical)
+
+
+@pytest.mark.parametrize("kind", ["AWS::IAM::Policy", "AWS::IAM::RolePolicy", "AWS::IAM::ManagedPolicy"])
+def test_so_is_one_that_gives_a_live_role_a_policy_from_beside_it_and_takes_it_away(shop: Shop, kind: str) -> None:
+    document = json.loads(template())
+    shop.write("stack.json", json.dumps(document))
+    own(shop, "Greeter")
+    shop.ok("deploy", "--build-id", "101")
+    holder = {"RoleName": {"Ref": "Role"}} if kind == "AWS::IAM::RolePolicy" else {"Roles": [{"Ref": "Role"}]}
+    named = {} if kind == "AWS::IAM::ManagedPolicy" else {"PolicyName": "beside"}
+    beside = {"Type": kind, "Properties": {"PolicyDocument": reads("*"), **holder, **named}}
+    document["Resources"]["Beside"] = beside
+    shop.write("stack.json", json.dumps(document))
+
+    told = f"add {kind} Beside, a policy of the role of STAGE"
+    assert f"needs --allow: {told}" in shop.ok("plan", "deploy", "--build-id", "102").out
+    refused = shop.run("deploy", "--build-id", "102")
+    assert refused.code == 3
+    assert told in refused.err
+    if kind == "AWS::IAM::RolePolicy":
+        return  # which the local CloudFormation does not make
+
+    shop.ok("deploy", "--build-id", "102", "--allow")
+    del document["Resources"]["Beside"]
+    shop.write("stack.json", json.dumps(document))
+    refused = shop.run("deploy", "--build-id", "103")
+    assert refused.code == 3
+    assert f"remove {kind} Beside, a policy of the role of STAGE" in refused.err
+
+
+def test_a_role_of_nobody_and_the_tags_of_a_live_one_are_free(shop: Shop) -> None:
+    document = json.loads(template())
+    shop.write("stack.json", json.dumps(document))
+    own(shop, "Greeter")
+    shop.ok("deploy", "--build-id", "101")
+    document["Resources"]["Other"] = {**document["Resources"]["Role"]}
+    document["Resources"]["Role"]["Properties"]["Tags"] = [{"Key": "team", "Value": "greeters"}]
+    shop.write("stack.json", json.dumps(document))
+    assert "needs --allow" not in shop.ok("plan", "deploy", "--build-id", "102").out
+    shop.ok("deploy", "--build-id", "102")
+
+    document["Resources"]["Other"]["Properties"] = {
+        **document["Resources"]["Role"]["Properties"],
+        "Policies": [{"PolicyName": "reads", "PolicyDocument": reads("*")}],
+    }
+    shop.write("stack.json", json.dumps(document))
+    shop.ok("deploy", "--build-id", "103")
+
+    document["Resources"]["Greeter"]["Properties"]["Role"] = {"Fn::GetAtt": ["Other", "Arn"]}
+    shop.write("stack.json", json.dumps(document))
+    told = "Greeter would run with another role than STAGE"
+    assert f"needs --allow: {told}" in shop.ok("plan", "deploy", "--build-id", "104").out
+    refused = shop.run("deploy", "--build-id", "104")
+    assert refused.code == 3
+    assert told in refused.err
+
+
+def test_the_role_that_sam_makes_of_a_function_is_its_live_role_too(shop: Shop) -> None:
+    def sam(resource: str) -> str:
+        function = {
+            "CodeUri": ".",
+            "Handler": "app.handler",
+            "Runtime": control_runtime(),
+            "Policies": [reads(resource)],
+        }
+        greeter = {"Type": "AWS::Serverless::Function", "Properties": function}
+        return json.dumps({"Transform": "AWS::Serverless-2016-10-31", "Resources": {"Greeter": greeter}})
+
+    shop.write("stack.json", sam("arn:aws:s3:::a/*"))
+    own(shop, "Greeter", ', capabilities = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]')
+    shop.ok("deploy", "--build-id", "101")
+    shop.write("stack.json", sam("*"))
+
+    told = "modify AWS::IAM::Role GreeterRole: Policies, the role of STAGE"
+    assert f"needs --allow: {told}" in shop.ok("plan", "deploy", "--build-id", "102").out
+    refused = shop.run("deploy", "--build-id", "102")
+    assert refused.code == 3
+    assert told in refused.err
+
+
+def test_of_environments_that_go_with_a_replaced_function_no_role_is_told(shop: Shop) -> None:
+    shop.write("stack.json", template(name=f"{shop.name}-a"))
+    own(shop, "Greeter")
+    shop.ok("deploy", "--build-id", "101")
+    shop.ok("promote", "101", "--to", "PROD", "--approve")
+    shop.aws("iam").put_role_policy(
+        RoleName=physical(shop, "Role"), PolicyName="more", PolicyDocument=json.dumps(reads("*"))
+    )
+    for name, build in (("b", "102"), ("a", "103")):
+        shop.write("stack.json", template(name=f"{shop.name}-{name}"))
+        shop.greet(f"from {name}")
+        done = shop.ok("deploy", "--build-id", build, "--allow-replace", "--json").result[0]
+        assert not any("PROD" in each for each in done["warnings"])
+
+    shop.greet("again")
+    last = shop.ok("deploy", "--build-id", "104", "--json").result[0]
+    assert not any("PROD" in each for each in last["warnings"])
+
+
+def test_the_plan_says_that_another_logical_id_or_name_needs_to_be_allowed(shop: Shop) -> None:
+    document = json.loads(template(name=f"{shop.name}-a"))
+    shop.write("stack.json", json.dumps(document))
+    own(shop, f"{shop.name}-a")
+    shop.ok("deploy", "--build-id", "101")
+
+    renamed = json.loads(json.dumps(document).replace("Greeter", "Welcomer"))
+    shop.write("stack.json", json.dumps(renamed))
+    shown = shop.ok("plan", "deploy", "--build-id", "102").out
+    assert "needs --allow: remove AWS::Lambda::Function Greeter, and every version and alias with it" in shown
+
+    own(shop, "Greeter")
+    shop.write("stack.json", template(name=f"{shop.name}-b"))
+    shown = shop.ok("plan", "deploy", "--build-id", "102").out
+    told = "modify AWS::Lambda::Function Greeter, replacing it, and every version and alias with it"
+    assert f"needs --allow: {told}" in shown

@@ -155,10 +155,41 @@ def test_a_branch_edits_the_role_for_itself_and_the_next_deploy_tells_that_prod_
     shop.greet("and again")
     again = shop.ok("deploy", "--build-id", "103").err
     assert "warning: role" in again
-    assert "share role" in again
+    assert "share role" not in again, "that is a branch's doing, and was told when it was deployed"
 
-    shop.ok("branch", "delete", "feature-tables", "--yes")
-    assert "share role" not in shop.ok("promote", "102", "--to", "STAGE").err, "the branch is gone"
+
+def test_what_the_guard_will_refuse_stands_in_the_plan(shop: Shop, staff: Staff) -> None:
+    guarded(shop, role_guard="refuse")
+    in_production(shop)
+    shop.greet("for a branch")
+    told = "share role"
+
+    shown = shop.ok("plan", "deploy", "--branch", "feature-x", "--build-id", "f1")
+    assert "Note: needs --allow: STAGE's version 1 and PROD's version 1 and" in shown.out
+    assert told in shown.out
+    (planned,) = shop.ok("plan", "deploy", "--branch", "feature-x", "--build-id", "f1", "--json").result
+    assert any(note.startswith("needs --allow: ") and told in note for note in planned["notes"])
+    refused = shop.run("deploy", "--branch", "feature-x", "--build-id", "f1")
+    assert refused.code == 3
+    assert told in refused.err
+
+    staff.says("queue", "sqs:SendMessage")
+    shown = shop.ok("plan", "deploy", "--build-id", "102", "--out", "saved.plan").out
+    assert f"needs --allow: role {staff.name} changed since" in shown
+    assert shop.run("apply", "saved.plan").code == 3
+    shop.ok("apply", "saved.plan", "--allow")
+
+
+def test_of_an_alias_that_is_gone_nothing_is_said(shop: Shop, staff: Staff) -> None:
+    """Say with the function that another took the place of: the ledger still names its version."""
+    in_production(shop)
+    staff.says("queue", "sqs:SendMessage")
+    shop.aws("lambda").delete_alias(FunctionName=shop.name, Name="PROD")
+    shop.greet("without PROD")
+
+    assert "PROD" not in " ".join(shop.ok("deploy", "--build-id", "102", "--json").result[0]["warnings"])
+    shop.greet("of a branch")
+    assert "PROD" not in " ".join(deploy(shop, "feature-x", "f1").warnings)
 
 
 def test_a_deploy_that_publishes_nothing_asks_nothing_of_iam(shop: Shop, staff: Staff) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from pointsman import places
-from pointsman.config import CloudFormation, Direct, Existing, Terraform
+from pointsman.config import CloudFormation, Direct, Environment, Existing, Terraform
 from pointsman.model import Artifact, BuildId, Configuration, FunctionArn, FunctionName, Value, Version
 from pointsman.world import Session
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Found(Value, frozen=True, kw_only=True):
     """Where the function is, and how its stack stands. `template` is the digest of what the stack is to be.
 
-    `changes` says what differs, a line each. `brings_code`: the stack does, not we. `makes_alias`: the template makes
-    the environment's alias, too.
+    `changes` says what differs, a line each, `losses` what of it needs `--allow`. `brings_code`: the stack does, not
+    we. `makes_alias`: the template makes the environment's alias, too.
     `terraform` would change what Terraform owns; `published` is the version it tells of, where that is the package.
     """
 
@@ -30,6 +30,7 @@ class Found(Value, frozen=True, kw_only=True):
     stack: Literal["absent", "same", "differs"] = "same"
     template: str = ""
     changes: tuple[str, ...] = ()
+    losses: tuple[str, ...] = ()
     brings_code: bool = False
     makes_alias: bool = False
     terraform: ApplyTerraform | None = None
@@ -70,6 +71,19 @@ def name(session: Session) -> FunctionName:
             return terraform.name(session, module)
         case Direct(name=own) | Existing(name=own):
             return FunctionName(own or session.function.name)
+
+
+def place_of(environment: Environment) -> tuple[str, ...]:
+    """Environments with the same account, region and credentials share a function."""
+    return tuple(
+        each or "-" for each in (environment.account, environment.region, environment.profile, environment.role_arn)
+    )
+
+
+def aliases_there(session: Session) -> list[str]:
+    """The aliases of all environments that share this one's function."""
+    environments, here = session.world.project.environments.values(), place_of(session.environment)
+    return [str(each.alias) for each in environments if place_of(each) == here]
 
 
 def shared(session: Session) -> str:

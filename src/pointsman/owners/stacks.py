@@ -8,14 +8,14 @@ from pathlib import Path
 
 import msgspec
 
-from pointsman.aws.stacks import Stack
+from pointsman.aws.stacks import ChangeSet, Stack
 from pointsman.config import CloudFormation
 from pointsman.errors import GateRefused, NotFound, NotMade, UsageError
 from pointsman.model import Artifact, Configuration, FunctionName
-from pointsman.owners import Found, remember
+from pointsman.owners import Found, aliases_there, remember
 from pointsman.owners.rendering import Rendered, render, url
 from pointsman.plan import ApplyStack
-from pointsman.provision import cloudformation, uploads
+from pointsman.provision import cloudformation, stack_roles, uploads
 from pointsman.provision import template as templates
 from pointsman.provision.template import Json
 from pointsman.world import Session
@@ -50,7 +50,7 @@ def find(session: Session, provision: CloudFormation, made: Artifact) -> Found:
             brings_code=brings_code,
             makes_alias=makes_alias,
         )
-    changes = _changes(session, provision, made, stack) if ours else ()
+    changes, losses = _changes(session, provision, made, stack) if ours else ((), ())
     if changes:
         _must_be_mentioned(session, provision, wanted)
     name = _name(session, provision, stack, certain=not changes)
@@ -69,6 +69,7 @@ def find(session: Session, provision: CloudFormation, made: Artifact) -> Found:
         stack="differs" if changes else "same",
         template=digest,
         changes=changes,
+        losses=losses,
         brings_code=brings_code,
         makes_alias=makes_alias,
     )
@@ -115,6 +116,7 @@ def apply(session: Session, provision: CloudFormation, step: ApplyStack, made: A
         say=session.say,
         show=world.show,
         wait_s=max(world.options.wait_s, 900),
+        live=lambda made: () if step.create else _roles_changed(session, provision, made, wanted),
     )
     found = gateway.function(name)
     if found:
@@ -199,8 +201,10 @@ def _everything(wanted: Rendered | None) -> tuple[str, ...]:
     return tuple(f"add {body['Type']} {name}" for name, body in there.items())
 
 
-def _changes(session: Session, provision: CloudFormation, made: Artifact, stack: Stack) -> tuple[str, ...]:
-    """What differs from the stack as it is, in words; nothing where it is the same."""
+def _changes(
+    session: Session, provision: CloudFormation, made: Artifact, stack: Stack
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What differs from the stack as it is, in words, nothing where it is the same; and what of it needs `--allow`."""
     deployed = _deployed(session, stack)
     wanted = render(session, provision, made, deployed)
     # A parameter with NoEcho reads "****": whether it is the same cannot be seen, and is taken for granted.
@@ -211,7 +215,65 @@ def _changes(session: Session, provision: CloudFormation, made: Artifact, stack:
     }
     after = deployed if wanted.document is None else wanted.document
     undone = wanted.logical_id if wanted.mode == "api" else None
-    return templates.differences(deployed, after, function=undone, parameters=given)
+    changes = templates.differences(deployed, after, function=undone, parameters=given)
+    return changes, _losses(session, provision, deployed, after, tuple(given)) if changes else ()
+
+
+def _losses(
+    session: Session, provision: CloudFormation, deployed: Json, after: Json, given: tuple[str, ...]
+) -> tuple[str, ...]:
+    """As far as the templates tell: what the change set says decides, and there is none yet."""
+    expected = stack_roles.expected(deployed, after, given, {})
+    lost = stack_roles.lost(expected)
+    if not stack_roles.touched(expected):
+        return lost
+    physical = _physical(session, provision.stack)
+    expected = stack_roles.expected(deployed, after, given, physical)
+    processed = templates.read(session.gateway.stack_template(provision.stack, "Processed"))
+    served = _served(session, provision, provision.stack)
+    return (*lost, *stack_roles.role_changes(expected, served, (deployed, processed, after), physical))
+
+
+def _roles_changed(
+    session: Session, provision: CloudFormation, made: ChangeSet, wanted: Rendered, *, stack: str = "", depth: int = 0
+) -> tuple[str, ...]:
+    """What a change set would change of roles that are live; nested stacks' too. `stack` is a nested one's ARN."""
+    gateway = session.gateway
+    found: list[str] = []
+    if stack_roles.touched(made.changes):
+        name = stack or provision.stack
+        processed = templates.read(gateway.stack_template(name, "Processed"))
+        documents = (processed,) if stack or wanted.document is None else (processed, wanted.document)
+        served = _served(session, provision, provision.stack)
+        if stack:
+            served |= _served(session, provision, stack)
+        found += stack_roles.role_changes(made.changes, served, documents, _physical(session, name))
+    for each in made.changes:
+        inner = gateway.change_set(None, each.nested) if each.nested and each.physical_id and depth < 5 else None
+        if inner is not None and each.action != "Add":
+            found += _roles_changed(session, provision, inner, wanted, stack=each.physical_id, depth=depth + 1)
+    return tuple(found)
+
+
+def _physical(session: Session, stack: str) -> dict[str, str]:
+    return {each.logical_id: each.physical_id for each in session.gateway.stack_resources(stack)}
+
+
+def _served(session: Session, provision: CloudFormation, stack: str) -> dict[str, dict[str, str]]:
+    """Of each of the stack's functions, by the ARN of a role that an environment's version has, whose it is."""
+    served: dict[str, dict[str, str]] = {}
+    for each in session.gateway.stack_resources(stack):
+        if each.type != templates.PLAIN_FUNCTION or not each.physical_id:
+            continue
+        roles = served.setdefault(each.physical_id, {})
+        ours = session.arn is not None and each.physical_id == session.arn.name
+        ours = ours or provision.function in (each.logical_id, each.physical_id)
+        for alias in aliases_there(session):
+            whose = alias if ours else f"{alias} of {each.physical_id}"
+            live = session.gateway.function(FunctionName(each.physical_id), alias)
+            if live and (role := live.settings.get("Role")):
+                roles[role] = f"{roles[role]}, {whose}" if role in roles else whose
+    return served
 
 
 def _changes_but_its_name(
@@ -226,7 +288,7 @@ def _changes_but_its_name(
         present = templates.image(deployed, logical) if logical in templates.functions(deployed) else None
     if not isinstance(present, str) or "@" in present:
         return changes
-    same = _changes(session, provision, msgspec.structs.replace(made, image=present), stack)
+    same, _ = _changes(session, provision, msgspec.structs.replace(made, image=present), stack)
     return changes if same else ()
 
 

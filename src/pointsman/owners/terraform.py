@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pointsman.config import Environment, Terraform
+from pointsman.config import Terraform
 from pointsman.errors import GateRefused, NotFound, StalePlan, TerraformFailed, UsageError
 from pointsman.execute import Applied
 from pointsman.model import Artifact, Bits, BuildId, Configuration, FunctionArn, FunctionName, Version
-from pointsman.owners import Found, remember
+from pointsman.owners import Found, aliases_there, place_of, remember
 from pointsman.plan import ApplyTerraform
 from pointsman.provision import terraform, terraform_module, terraform_plan
 from pointsman.provision.terraform import Work
@@ -310,9 +310,7 @@ def _published(
 
 
 def _losses(session: Session, document: Any, meant: Planned | None) -> tuple[str, ...]:
-    place = session.environment
-    environments = [e for e in session.world.project.environments.values() if _where(e) == _where(place)]
-    aliases = [str(each.alias) for each in environments]
+    aliases = aliases_there(session)
     served: dict[FunctionName, dict[str, str]] = {}
     for name in terraform_plan.functions_before(document) if terraform_plan.roles_touched(document) else ():
         roles = served.setdefault(name, {})
@@ -547,16 +545,9 @@ def _module(session: Session, provision: Terraform) -> str:
     workspace = provision.workspace or environ.get("TF_WORKSPACE") or ""
     backend = ",".join(f"{key}={each}" for key, each in sorted(provision.backend.items()))
     return fill(
-        f"{'/'.join(_where(session.environment))}/{provision.directory}@{workspace}"
+        f"{'/'.join(place_of(session.environment))}/{provision.directory}@{workspace}"
         f"/{backend}{provision.backend_file or ''}"
     )
-
-
-def _where(environment: Environment) -> tuple[str, str, str, str]:
-    """Environments with the same account, region and credentials share a function."""
-    return tuple(
-        each or "-" for each in (environment.account, environment.region, environment.profile, environment.role_arn)
-    )  # type: ignore[return-value]
 
 
 # Files

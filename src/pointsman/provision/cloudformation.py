@@ -20,6 +20,7 @@ from pointsman.errors import (
     UsageError,
 )
 from pointsman.model import FunctionName, Value
+from pointsman.provision import stack_roles
 
 # Stacks that hold nothing: reviewed and never made, deleted, or rolled back while being created.
 _NEVER_WAS = ("REVIEW_IN_PROGRESS", "DELETE_COMPLETE", "ROLLBACK_COMPLETE")
@@ -97,11 +98,13 @@ def apply(
     say: Callable[[str], None],
     show: Callable[[str], None],
     wait_s: float,
+    live: Callable[[ChangeSet], tuple[str, ...]] = lambda _made: (),
 ) -> FunctionName:
     """Makes the change set called `name`, shows it, executes it, waits. Returns the function's name.
 
     Raises FunctionFailed with CloudFormation's own reasons when the stack rolls back, GateRefused when the change set
-    would remove or replace the function (its versions and aliases would be lost).
+    would remove or replace the function (its versions and aliases would be lost), or change a role that is live:
+    `live` says what of that it would do.
     """
     made = _change_set(gateway, update, name, clock=clock, say=say, wait_s=wait_s)
     if made.status == "FAILED":
@@ -113,6 +116,7 @@ def apply(
         for line in _shown(gateway, update, made):
             show(f"stack {update.stack}: {line}")
         _keep_the_function(gateway, update, name, made.changes)
+        _keep_the_roles(gateway, update, name, live(made))
         _execute(gateway, update.stack, name, made)
     stack = settled(gateway, update.stack, clock, wait_s, after=made.id if made.status != "FAILED" else "")
     if made.status != "FAILED" and "ROLLBACK" in stack.status:
@@ -232,6 +236,17 @@ def _keep_the_function(gateway: Gateway, update: Update, name: str, changes: tup
     )
 
 
+def _keep_the_roles(gateway: Gateway, update: Update, name: str, changed: tuple[str, ...]) -> None:
+    if not changed or update.allow_replace:
+        return
+    gateway.delete_change_set(update.stack, name)
+    raise GateRefused(
+        "this change set would\n" + "\n".join(f"  {line}" for line in changed),
+        where=f"stack {update.stack}",
+        next="Nothing of the stack was changed. `--allow` does it all the same.",
+    )
+
+
 # A change set in words
 
 
@@ -252,10 +267,9 @@ def _shown(gateway: Gateway, update: Update, made: ChangeSet, depth: int = 0) ->
 
 
 def _line(change: Change) -> str:
-    replaced = {"True": ", replacing it", "Conditional": ", perhaps replacing it"}.get(change.replacement, "")
     scope = f" ({', '.join(change.scope)})" if change.scope and not change.details else ""
     kept = ", which stays in the account" if change.kept else ""
-    return f"{change.action.lower()} {change.type} {change.logical_id}{replaced}{scope}{kept}"
+    return f"{stack_roles.line(change)}{scope}{kept}"
 
 
 def _detail(detail: Any) -> str:

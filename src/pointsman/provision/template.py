@@ -19,7 +19,9 @@ SERVERLESS = "AWS::Serverless-2016-10-31"
 PLAIN_FUNCTION, SAM_FUNCTION = "AWS::Lambda::Function", "AWS::Serverless::Function"
 _CODE = {PLAIN_FUNCTION: ("Code",), SAM_FUNCTION: ("CodeUri", "InlineCode", "ImageUri")}
 _ECR = re.compile(r"[0-9]{12}\.dkr[.-]ecr(-fips)?\.")
-_REPLACING = ("FunctionName", "PackageType", "TenancyConfig")  # createOnlyProperties of AWS::Lambda::Function's schema
+REPLACING = frozenset(
+    {"FunctionName", "PackageType", "TenancyConfig"}
+)  # createOnlyProperties of AWS::Lambda::Function's schema
 _SHOWN = 25
 _LONGEST = 60
 
@@ -279,7 +281,7 @@ def differences(
             where = ".".join([name, *(path[1:] if path[:1] == ("Properties",) else path)])
             hidden = "Variables" in path or "NoEcho" in path
             line = f"{where}: changed" if hidden else f"{where}: {_short(was)} → {_short(now)}"
-            if path[1:2] and path[1] in _REPLACING and body["Type"] in _CODE:
+            if path[1:2] and path[1] in REPLACING and body["Type"] in _CODE:
                 line += " (replaces the function: every version and alias of it goes)"
             if name == function and path[1:2] and path[1] in _CODE[body["Type"]]:
                 line += " (the stack sets $LATEST to it, then this build goes up)"

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from pointsman.model import FunctionArn, FunctionName, Value, Version
+from pointsman.model import WITH_IT, FunctionArn, FunctionName, Value, Version
 
 Json = Mapping[str, Any]
 Action = Literal["create", "update", "delete", "replace"]
@@ -112,7 +112,7 @@ def lost(plan: Json) -> tuple[str, ...]:
     Any function's, not only the one deployed: an apply for one carries out what the module says of all.
     """
     return tuple(
-        f"{each}, and every version and alias with it"
+        f"{each}, {WITH_IT}"
         for each in changes(plan)
         if each.type == "aws_lambda_function" and each.action in ("delete", "replace")
     )
