@@ -273,7 +273,7 @@ def pipfile(lock: str, asked: str = "") -> Locked:
         document = json.loads(lock)
     except ValueError as error:
         raise BuildFailed(str(error), where="Pipfile.lock") from error
-    locked = {
+    locked: dict[str, list[str]] = {
         canonical(name): [each.get("version", "").lstrip("=")] for name, each in document.get("default", {}).items()
     }
     wanted = [

@@ -79,7 +79,7 @@ def _refuse_project(package: Manifest, folder: str, manifest: Manifest, target: 
     for group in _used_groups(manifest):
         listed += metadata.get("requires-dev", {}).get(group, ())
     # Sources of a workspace's root hold for its members too.
-    sources = {canonical(name) for name, each in _sources(manifest) if set(_ELSEWHERE) & set(each)}
+    sources: set[str] = {canonical(name) for name, each in _sources(manifest) if set(_ELSEWHERE) & set(each)}
     sources |= {each["name"] for each in listed if set(_ELSEWHERE) & set(each)}
     try:
         asked = set(_from_text([*project.get("dependencies", ()), *_groups(manifest)], sources, target))
@@ -141,7 +141,7 @@ def _used_groups(manifest: Manifest) -> list[str]:
 
 
 def _groups(manifest: Manifest) -> Iterator[str]:
-    groups = {canonical(name): each for name, each in manifest.get("dependency-groups", {}).items()}
+    groups: dict[str, Any] = {canonical(name): each for name, each in manifest.get("dependency-groups", {}).items()}
 
     def listed(name: str, above: tuple[str, ...] = ()) -> Iterator[str]:
         for each in groups.get(name, ()) if name not in above else ():
