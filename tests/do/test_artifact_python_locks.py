@@ -357,7 +357,7 @@ def test_a_newer_lock_says_itself_what_is_for_production() -> None:
 
 
 def test_a_lock_that_does_not_know_a_dependency_is_out_of_step() -> None:
-    with pytest.raises(BuildFailed, match=r"poetry.lock does not know flask\nRun `poetry lock`"):
+    with pytest.raises(BuildFailed, match=r"asks for flask, and the lock does not know it\nRun `poetry lock`"):
         locked(OLD, manifest=poetry(flask="*"))
 
 

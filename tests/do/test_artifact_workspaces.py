@@ -339,6 +339,35 @@ def call_in(made: Artifact, there: Path) -> object:
     return json.loads(done.stdout)
 
 
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("export const handle = () => 1", "it exports no handler, but handle"),
+        ("export * from './lib/one'", "it exports no handler, but one"),
+        ("export default () => 1", "it exports no handler, but default"),
+        ("export { handler } from './lib/more'", ""),
+        ("export * from './lib/more'", ""),
+        ("export * from './lib/old.cjs'", ""),  # only running it tells
+        ("export * from 'semver'", ""),
+        ("const api = require('./lib/more'); module.exports = api", ""),
+        ("exports['hand' + 'ler'] = () => 1", ""),
+    ],
+)
+def test_a_bundle_whose_entry_exports_another_name_is_refused(
+    tmp_path: Path, bundled: Callable[[Path], Path], entry: str, said: str
+) -> None:
+    """A minified bundle does not tell: it was found when the function was called."""
+    more = {"src/lib/more.ts": "export const handler = () => 1", "src/lib/old.cjs": "exports.handler = () => 1"}
+    source = lay(bundled(tmp_path / "fn"), {**more, "src/index.ts": entry})
+
+    for how in (Bundle(), Bundle(format="esm", minify=False, external=("semver",))):
+        if not said:
+            make(source, ".", tmp_path, ENVIRONMENT, handler="src/index.handler", runtime="nodejs20.x", bundle=how)
+            continue
+        with pytest.raises(BuildFailed, match=rf"is not in src/index.ts: {said}\nCorrect"):
+            make(source, ".", tmp_path, ENVIRONMENT, handler="src/index.handler", runtime="nodejs20.x", bundle=how)
+
+
 def test_a_bundle_that_cannot_be_made_says_why(tmp_path: Path, bundled: Callable[[Path], Path]) -> None:
     source = bundled(tmp_path / "fn")
 

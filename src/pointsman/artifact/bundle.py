@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pointsman.artifact import node_tree
+from pointsman.artifact import checks, node_tree
 from pointsman.artifact.node_tree import manifest as package_json
 from pointsman.artifact.tools import Program, Tools, run
 from pointsman.errors import BuildFailed, UsageError
@@ -41,12 +42,57 @@ def bundle(
         # As a copy, by hard links: a link to the cache would leave the cache's path in what is written.
         shutil.copytree(modules / "node_modules", project / "node_modules", symlinks=True, copy_function=node_tree.link)
     target = how.target or _target(runtime)
-    command = [*_esbuild(project, source, tools), entry, "--bundle", "--platform=node", "--log-level=warning"]
+    tool = _esbuild(project, source, tools)
+    command = [*tool, entry, "--bundle", "--platform=node", "--log-level=warning"]
     command += [f"--format={how.format}", f"--outfile={out / place}{'.mjs' if how.format == 'esm' else '.js'}"]
     command += [*([f"--target={target}"] if target else ()), *(["--minify"] if how.minify else ())]
     command += [*(["--sourcemap"] if how.sourcemap else ()), *(f"--external:{each}" for each in external), *how.options]
     tools.say(f"esbuild {entry}")
     run(command, cwd=project, environment=tools.environment, explain=_unresolved, halted=tools.halted)
+    _refuse_without_handler(
+        [*tool, entry], how, project, tools, out.with_name("exports"), handler=handler or "", external=external
+    )
+
+
+def _refuse_without_handler(
+    command: list[str], how: Bundle, project: Path, tools: Tools, out: Path, *, handler: str, external: tuple[str, ...]
+) -> None:
+    """Where the entry exports by another name. A bundle of CommonJS does not tell, minified or not: so esbuild is asked
+    for the entry's own exports as a module, first alone, then with all that it hands on from its own files."""
+    wanted = handler.rpartition("/")[2].partition(".")[2].partition(".")[0]
+    if not wanted or any(each.startswith(_DECIDE_EXPORTS) for each in how.options):
+        return
+    found: set[str] = set()
+    for whole in ((), ("--bundle", *(f"--external:{each}" for each in external), *how.options)):
+        made, about = out / "exports.mjs", out / "exports.json"
+        asked = ["--platform=node", "--format=esm", "--log-level=silent", f"--outfile={made}", f"--metafile={about}"]
+        try:
+            run([*command, *whole, *asked], cwd=project, environment=tools.environment, halted=tools.halted)
+            told = json.loads(about.read_text())
+            (exported,) = (each["exports"] for each in told["outputs"].values() if "entryPoint" in each)
+            kinds = {name: each.get("format") for name, each in told["inputs"].items()}
+        except (BuildFailed, OSError, ValueError, KeyError):
+            return
+        found = set(exported)
+        if wanted in found or kinds.get(command[-1]) != "esm" or _HANDED_ON.search(made.read_text() if whole else ""):
+            return
+    raise BuildFailed(
+        f'handler = "{handler}" is not in {command[-1]}: {checks.offer(wanted, found, "it exports")}',
+        next="Correct `handler`.",
+    )
+
+
+_DECIDE_EXPORTS = (
+    "--footer",
+    "--banner",
+    "--global-name",
+    "--format",
+    "--inject",
+    "--metafile",
+    "--out",
+    "--splitting",
+)
+_HANDED_ON = re.compile(r"(?m)^export \* from|__reExport\(")  # what others export, only running it tells
 
 
 def _entry(project: Path, handler: str | None) -> tuple[str, str]:

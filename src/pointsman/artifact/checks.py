@@ -270,7 +270,7 @@ def _not_in_python(text: bytes, called: str, runtime: str) -> str:
     )
     if called in bound or beyond or b"sys.modules" in text:
         return ""
-    return _offer(called, bound, "it defines")
+    return offer(called, bound, "it defines")
 
 
 _DYNAMIC = ("globals", "exec", "eval", "vars", "locals", "setattr", "__import__")
@@ -302,7 +302,7 @@ def _not_in_node(text: bytes, called: str) -> str:
             if named is None:
                 return ""
             found.add(named[2] or named[1])
-    return "" if called in found else _offer(called, found - {"__esModule"}, "it exports")
+    return "" if called in found else offer(called, found - {"__esModule"}, "it exports")
 
 
 _NAME = r"[A-Za-z_$][\w$]*"
@@ -319,7 +319,8 @@ _UNKNOWN_EXPORTS = re.compile(
 )
 
 
-def _offer(called: str, found: set[str], it: str) -> str:
+def offer(called: str, found: set[str], it: str) -> str:
+    """What there is instead of the name that is called."""
     from difflib import get_close_matches
 
     near = get_close_matches(called, found, 1, 0.7)
@@ -401,4 +402,4 @@ _MACHINES = {
     258: "LoongArch",
 }
 
-__all__ = ["ZIPPED", "Problem", "check", "native", "problems", "refuse", "too_large"]
+__all__ = ["ZIPPED", "Problem", "check", "native", "offer", "problems", "refuse", "too_large"]

@@ -123,6 +123,7 @@ def _is_pure(tree: Path, name: str) -> bool:
 
 def _wanted(source: Path, tools: Tools, root: Path, python: str, arch: str) -> Wanted | None:
     if lock := _uv_lock(source, root):
+        _refuse_stale(lock, source, python, arch)
         options = ["--frozen", "--no-dev", "--no-emit-project", "--no-header", "--no-annotate", "--no-python-downloads"]
         text = output([_uv(tools.environment), "export", *options, "--quiet"], tools.environment, cwd=source)
         wanted = _read(text, "uv.lock", lock.parent)
@@ -200,6 +201,21 @@ def _uv_lock(source: Path, root: Path) -> Path | None:
     return None
 
 
+def _refuse_stale(lock: Path, source: Path, python: str, arch: str) -> None:
+    """Where uv.lock is of another pyproject.toml: uv would look at what is published, and we only at what lies here."""
+    import tomllib
+
+    from pointsman.artifact import python_locks, stale_locks
+
+    try:
+        document = tomllib.loads(lock.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise BuildFailed(str(error), where=str(lock)) from error
+    own = os.path.relpath(source, lock.parent).replace(os.sep, "/")
+    target = python_locks.environment(python, arch)
+    stale_locks.refuse_uv(document, own, lambda folder: _manifest(lock.parent / folder), target)
+
+
 def _from_lock(source: Path, name: str, python: str, arch: str) -> Wanted | None:
     text = (source / name).read_text()
     if name == "pylock.toml":
@@ -211,14 +227,15 @@ def _from_lock(source: Path, name: str, python: str, arch: str) -> Wanted | None
         case "poetry.lock":
             locked = locks.poetry(text, _manifest(source), target)
         case "pdm.lock":
-            locked = locks.pdm(text, target)
+            locked = locks.pdm(text, target, _manifest(source))
         case _:
-            locked = locks.pipfile(text, target)
+            asked = source / "Pipfile"
+            locked = locks.pipfile(text, target, asked.read_text() if asked.is_file() else "")
     local = [source / pin.path for pin in locked.pins if pin.path]
     lines = [pin.line for pin in locked.pins if not pin.path] + [f"\0{i}\0" for i in range(len(local))]
     # In the file, where uv puts the environment's variables into them, and no error shows them.
-    asked = [f"--extra-index-url {each}" for each in locked.indexes]
-    return Wanted(name, [*asked, *lines], local, closed=True) if lines else None
+    indexes = [f"--extra-index-url {each}" for each in locked.indexes]
+    return Wanted(name, [*indexes, *lines], local, closed=True) if lines else None
 
 
 _LOCAL = re.compile(
@@ -263,8 +280,20 @@ def _read(text: str, name: str, base: Path, file: Path | None = None, above: tup
         elif bare.startswith("-") and not bare.startswith(("-e", "--editable")):
             lines.append(bare)
         else:
+            if file and "--hash" in bare and not _PINNED.match(bare):
+                asked = bare.partition("--hash")[0].strip()
+                raise BuildFailed(
+                    f"{file.name} has a --hash for `{asked}`, which is not pinned: nobody would look at it",
+                    next="Pin it with ==, or write the file by `uv pip compile --generate-hashes`.",
+                )
             lines.append(_line(bare, name, base, file, here))
     return Wanted(name, lines, local)
+
+
+# One release, or a place: an address, a path, an archive.
+_PINNED = re.compile(
+    r"[\w.-]+\s*(\[[^\]]*\]\s*)?(@|\(?===?\s*[^\s,;*)]+\s*\)?\s*(;|--hash))|[^;]*?(/|\.(whl|zip|tar\.gz)\b)"
+)
 
 
 def _moved(line: str, by: int) -> str:

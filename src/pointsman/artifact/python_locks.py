@@ -19,6 +19,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name as canonical
 from packaging.version import Version
 
+from pointsman.artifact import stale_locks
 from pointsman.errors import BuildFailed
 
 
@@ -56,6 +57,7 @@ def poetry(lock: str, manifest: Mapping[str, Any], target: Mapping[str, str]) ->
     """What the project's main dependencies come to. Groups and extras of its own are left out."""
     document = _toml(lock, "poetry.lock")
     packages = document.get("package", [])
+    _refuse_stale_poetry(document, manifest, target)
     old_hashes = document.get("metadata", {}).get("files", {})  # lock-version 1.0
     if any("groups" in each for each in packages):  # 2.1: the lock itself says what belongs to what
         chosen = [each for each in packages if not each.get("optional") and _in_main(each, target)]
@@ -79,6 +81,25 @@ def poetry(lock: str, manifest: Mapping[str, Any], target: Mapping[str, str]) ->
                     indexes.append(source["url"])
                 pins.append(Pin(_pinned(f"{name}=={version}", hashes)))
     return Locked(pins, _beside_pypi(indexes))
+
+
+def _refuse_stale_poetry(document: Mapping[str, Any], manifest: Mapping[str, Any], target: Mapping[str, str]) -> None:
+    locked: dict[str, list[str]] = {}
+    for each in document.get("package", ()):
+        if "main" in each.get("groups", ("main",)):
+            from_index = each.get("source", {}).get("type", "legacy") == "legacy"
+            locked.setdefault(canonical(each["name"]), []).append(str(each["version"]) if from_index else "")
+    table = manifest.get("tool", {}).get("poetry", {})
+    itself = canonical(str(table.get("name") or manifest.get("project", {}).get("name") or ""))
+    asked = [
+        (name, _specifiers(str(said.get("version", "*") if isinstance(said, dict) else said)))
+        for name, said in _main(manifest)
+        if name not in (itself, *UNLOCKED)
+        and _wanted(said, target)
+        and not (isinstance(said, dict) and "platform" in said)
+    ]
+    stale_locks.refuse("poetry.lock", asked, locked, "poetry lock")
+    stale_locks.refuse_by_hash(document, manifest)
 
 
 def _in_main(package: Mapping[str, Any], target: Mapping[str, str]) -> bool:
@@ -209,8 +230,11 @@ def _specifiers(text: str) -> SpecifierSet | None:
         return None
 
 
-def pdm(lock: str, target: Mapping[str, str]) -> Locked:
-    """The default group. uv judges the markers, but for local packages, of which a wheel is built before."""
+def pdm(lock: str, target: Mapping[str, str], manifest: Mapping[str, Any] | None = None) -> Locked:
+    """The default group. uv judges the markers, but for local packages, of which a wheel is built before.
+
+    With what the project asks for, a lock without it is refused.
+    """
     document = _toml(lock, "pdm.lock")
     packages = document.get("package", [])
     if packages and not any("groups" in each for each in packages):
@@ -218,6 +242,17 @@ def pdm(lock: str, target: Mapping[str, str]) -> Locked:
             "pdm.lock does not tell which packages are for production",
             next="Write it with `pdm lock -S inherit_metadata`, and commit it.",
         )
+    locked: dict[str, list[str]] = {}
+    for each in packages:
+        if "default" in each.get("groups", ()):
+            from_index = not {"path", "git", "url"} & each.keys()
+            locked.setdefault(canonical(each["name"]), []).append(str(each.get("version", "")) if from_index else "")
+    asked = [
+        (name, SpecifierSet(said["version"]))
+        for name, said in _main({"project": (manifest or {}).get("project", {})})
+        if _wanted(said, target)
+    ]
+    stale_locks.refuse("pdm.lock", asked, locked, "pdm lock")
     pins = []
     for each in packages:
         if "default" not in each.get("groups", ()) or each.get("extras"):  # an entry with extras repeats one without
@@ -235,12 +270,23 @@ def pdm(lock: str, target: Mapping[str, str]) -> Locked:
     return Locked(pins, [])
 
 
-def pipfile(lock: str, target: Mapping[str, str]) -> Locked:
-    """The default section. uv judges the markers, but for local packages, of which a wheel is built before."""
+def pipfile(lock: str, target: Mapping[str, str], asked: str = "") -> Locked:
+    """The default section. uv judges the markers, but for local packages, of which a wheel is built before.
+
+    `asked`: Pipfile, without all of which a lock is refused.
+    """
     try:
         document = json.loads(lock)
     except ValueError as error:
         raise BuildFailed(str(error), where="Pipfile.lock") from error
+    locked: dict[str, list[str]] = {
+        canonical(name): [each.get("version", "").lstrip("=")] for name, each in document.get("default", {}).items()
+    }
+    wanted = [
+        (canonical(name), _specifiers(str(said.get("version", "*") if isinstance(said, dict) else said)))
+        for name, said in _toml(asked, "Pipfile").get("packages", {}).items()
+    ]
+    stale_locks.refuse("Pipfile.lock", wanted, locked, "pipenv lock")
     pins = []
     for name, each in document.get("default", {}).items():
         hashes, marker = each.get("hashes", ()), each.get("markers", "")
