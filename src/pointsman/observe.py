@@ -206,7 +206,9 @@ def _missing(session: Session, found: owners.Found, made: Artifact) -> Configura
         raise NotFound(
             f"there is no function {found.name} in {session.wire.region}",
             where=f"function.{session.function.name}",
-            next="Check its name, the region and the credentials; or let `provision` create it.",
+            next="`pointsman --local deploy` makes a stand-in for it; a plan, which changes nothing, does not."
+            if world.staged
+            else "Check its name, the region and the credentials; or let `provision` create it.",
         )
     if isinstance(provision, CloudFormation) and found.stack == "same":
         raise NotFound(
