@@ -204,6 +204,8 @@ def comment(document: Mapping[str, Any], folder: str = "") -> str:
 
 
 def _counts(report: Mapping[str, Any]) -> str:
+    if not report["tests"]:
+        return "passed"
     named = ((report["failures"], "failed"), (report["errors"], "with errors"), (report["skipped"], "skipped"))
     return ", ".join((f"{report['tests']} run", *(f"{count} {word}" for count, word in named if count)))
 
