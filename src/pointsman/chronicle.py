@@ -173,6 +173,9 @@ def names(entries: Iterable[Entry]) -> Names:
     )
 
 
+_TOLD_BY_STEPS = (None, "", "done", "unchanged")  # outcomes of a run whose own line is dated by its beginning
+
+
 class _Runs:
     """What is known of runs and builds, from all entries."""
 
@@ -194,7 +197,7 @@ class _Runs:
                 case "run":
                     self.runs[each.run] = body["run"]
                 case "ended":
-                    self.ended[each.run] = {**body, "at": each.at}
+                    self.ended[each.run] = {**body, "at": each.at, "seq": each.seq}
                 case "settled":
                     self.settled[body["intent"]] = (each.at, str(body["outcome"]))
                 case "packaged":
@@ -240,6 +243,11 @@ class _Runs:
         ended = self.ended.get(call.run, {})
         return (ended["at"], "done") if ended.get("outcome") == "done" else (None, "")
 
+    def told_at(self, entry: Entry) -> tuple[float, int]:
+        """Where its line belongs: that of a run which ended badly tells its end, and not how it began."""
+        ended = self.ended.get(entry.run, {}) if entry.kind == "run" else {}
+        return (ended["at"], ended["seq"]) if ended.get("outcome") not in _TOLD_BY_STEPS else (entry.at, entry.seq)
+
     def commit(self, arn: str, build: str, run: Mapping[str, Any]) -> str:
         """A build's own commit; else, of a deploy, what was checked out."""
         if known := self.commits.get((arn, build)):
@@ -255,7 +263,7 @@ def history(entries: Iterable[Entry], wanted: Wanted, limit: int | None = None) 
     known = sorted(entries, key=lambda each: (each.at, each.seq))
     runs = _Runs(known)
     found: list[Line] = []
-    for entry in reversed(known):
+    for entry in sorted(known, key=runs.told_at, reverse=True):
         if len(found) == limit:
             break
         line = _line(entry, runs)
@@ -275,7 +283,7 @@ def _line(entry: Entry, runs: _Runs) -> Line | None:
     # A rebuilt ledger's entries are all of one run, which is no release: of such a build says nothing.
     build = str(more.pop("build", "") or (runs.builds.get(entry.run, "") if run else ""))
     return Line(
-        at=entry.at,
+        at=runs.told_at(entry)[0],
         function=layer or runs.name(arn or entry.function, run),
         what=what,
         by=str(more.pop("by", "") or entry.body.get("by") or run.get("by", "")),

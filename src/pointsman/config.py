@@ -105,7 +105,8 @@ Bucket = Annotated[
 ]
 Stack = Annotated[str, _shape("[A-Za-z][A-Za-z0-9-]{0,127}", "a letter, then letters, digits and -, 128 at most")]
 Handler = Annotated[str, _shape(r"\S{1,128}", "a handler without spaces, such as index.handler")]
-Variable = Annotated[str, _shape("[A-Za-z][A-Za-z0-9_]+", "a variable's name: a letter, then letters, digits and _")]
+_VARIABLE = "a variable's name: a letter, then letters, digits and _; AWS wants two characters at least"
+Variable = Annotated[str, _shape("[A-Za-z][A-Za-z0-9_]+", _VARIABLE)]
 RoleArn = Annotated[
     str, _shape("arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+", "a role: arn:aws:iam::ACCOUNT:role/NAME")
 ]

@@ -340,7 +340,10 @@ class Verdict(IntEnum):
 
 
 class TestReport(Value, frozen=True, kw_only=True):
-    """What JUnit files say. `failed` names the failed tests, at most a few."""
+    """What JUnit files say. `failed` names the failed tests, at most a few.
+
+    No tests at all: the command passed, and no file tells how many there were.
+    """
 
     __test__ = False  # pytest: not a test class
 
@@ -352,6 +355,8 @@ class TestReport(Value, frozen=True, kw_only=True):
     files: tuple[str, ...] = ()
 
     def __str__(self) -> str:
+        if not self.tests:
+            return "passed"
         counts = ((self.failures, "failed"), (self.errors, "with errors"), (self.skipped, "skipped"))
         return ", ".join((counted(self.tests, "test"), *(f"{n} {word}" for n, word in counts if n)))
 

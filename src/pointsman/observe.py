@@ -52,9 +52,22 @@ def same_build(session: Session, wanted: Wanted, seen: Seen) -> None:
     known = session.ledger.build(seen.function.arn.unqualified, wanted.build)
     if known and known.sha256 != wanted.artifact.sha256:
         raise taken(wanted.build, known.sha256, wanted.artifact.sha256, where="the ledger")
-    if seen.alias and seen.serving and _build_of(seen.alias) == wanted.build:  # noqa: SIM102 (two thoughts)
-        if seen.serving.sha256 != wanted.artifact.sha256:
-            raise taken(wanted.build, seen.serving.sha256, wanted.artifact.sha256, where=f"alias {seen.alias.name}")
+    if known and known.version:  # the alias may be described as it, and serve another: moved by hand
+        return
+    alias, serving = seen.alias, seen.serving
+    if alias is None or serving is None or _build_of(alias) != wanted.build:
+        return
+    if serving.sha256 != wanted.artifact.sha256 and not _moved_by_hand(session, wanted, alias, seen.function):
+        raise taken(wanted.build, serving.sha256, wanted.artifact.sha256, where=f"alias {alias.name}")
+
+
+def _moved_by_hand(session: Session, wanted: Wanted, alias: Alias, function: Configuration) -> bool:
+    """Whether another version is the build that the alias is described as: who moves an alias elsewhere leaves its
+    description as it was, and that counts only for the version it was written for."""
+    named = [each for each in session.gateway.versions(function.arn.name) if each.description == wanted.build]
+    return bool(named) and all(
+        each.version != alias.version and each.sha256 == wanted.artifact.sha256 for each in named
+    )
 
 
 def hex_of(made: Artifact) -> str:
@@ -194,7 +207,9 @@ def _missing(session: Session, found: owners.Found, made: Artifact) -> Configura
         raise NotFound(
             f"there is no function {found.name} in {session.wire.region}",
             where=f"function.{session.function.name}",
-            next="Check its name, the region and the credentials; or let `provision` create it.",
+            next="`pointsman --local deploy` makes a stand-in for it; a plan, which changes nothing, does not."
+            if world.staged
+            else "Check its name, the region and the credentials; or let `provision` create it.",
         )
     if isinstance(provision, CloudFormation) and found.stack == "same":
         raise NotFound(
@@ -355,8 +370,12 @@ def of_alias(session: Session, arn: FunctionArn, found: Alias) -> tuple[Version,
             f"{name} is half-way through a shift: {found.routing}", next="End the shift first, or say a version."
         )
     newest = next((move for move in reversed(session.ledger.moves(arn, name)) if move.version == found.version), None)
-    build = newest.build if newest else None
-    return found.version, build or _build_of(found)
+    if newest and newest.build:
+        return found.version, newest.build
+    described_as = _build_of(found)
+    known = session.ledger.build(arn, described_as) if described_as else None
+    # Moved by hand, it is still described as what it served before.
+    return found.version, None if known and known.version not in (None, found.version) else described_as
 
 
 def _build_of(alias: Alias) -> BuildId | None:

@@ -445,6 +445,12 @@ def still_true(session: Session, then: Plan) -> Plan:
         session.ledger.append(session.run, "packaged", function=then.function, artifact=made, build=build)
     session.saved = then
     now = asked_again(session, then)
+    if then.steps and not now.steps and now.why_nothing:
+        raise StalePlan(
+            f"nothing is left of this plan: it was applied already, or a release did the same ({now.why_nothing})",
+            where=f"applying the plan of {then.function}",
+            next="Nothing was changed. `pointsman history` tells who did.",
+        )
     if lines := differences(then, now):
         raise StalePlan(
             "the world is no longer what this plan saw:\n" + "\n".join(f"  {line}" for line in lines),

@@ -509,6 +509,8 @@ class ReleaseSet:
             error.add_note(line)
         if isinstance(error, PointsmanError):
             error.release = self.facts("restored")
+            if isinstance(error, Ambiguous):  # it said to resume
+                error.next = "Nothing is left to resume: deploy again when you want it."
 
     def _not_restored(self, shifts: Iterable[Shift], why: Mapping[str, BaseException]) -> NotRestored:
         lines = []

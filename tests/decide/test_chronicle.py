@@ -147,6 +147,20 @@ def test_a_limit_takes_the_newest_of_what_is_wanted(book: Book) -> None:
     assert [each.version for each in found] == ["2"]
 
 
+def test_a_run_that_was_refused_is_told_when_it_ended(book: Book) -> None:
+    book.begin(6 * HOUR, "r", "deploy", alias="STAGE")
+    book.begin(6 * HOUR + 5, "other", "promote")
+    book.move(6 * HOUR + 6, "2", "1", kind="promote", run="other", build="102")
+    book.write(6 * HOUR + 7, "ended", of="other", outcome="done")
+    book.write(6 * HOUR + 60, "ended", of="r", outcome="refused", error="its tests failed")
+
+    newest, before, *_ = book.lines()
+
+    assert (newest.at, newest.what) == (6 * HOUR + 60, "deploy to STAGE ended refused: its tests failed")
+    assert before.what == "promote: PROD → version 2 (was 1), build 102"
+    assert not [line for line in book.lines(since=6 * HOUR + 30) if line.run != "r"]
+
+
 def test_deletions_are_told_where_they_took_effect_or_may_have() -> None:
     book = Book()
     book.begin(1, "r1", "branch delete")
@@ -237,7 +251,7 @@ def test_a_spreadsheet_gets_rows_of_rfc_4180_and_no_formula(book: Book) -> None:
     assert {len(row) for row in rows} == {len(COLUMNS)}
     assert len(rows) == 1 + len(book.lines())
     assert rows[1][COLUMNS.index("by")] == '\'=HYPERLINK("http://x","a, b")'
-    assert rows[1][COLUMNS.index("at")] == "1970-01-01T09:00:00.000Z"
+    assert rows[1][COLUMNS.index("at")] == "1970-01-01T09:00:01.000Z"
     assert "\n" not in text.replace("\r\n", "")
 
 

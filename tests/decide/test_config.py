@@ -447,7 +447,7 @@ def test_a_variables_value_is_not_repeated(folder: Path) -> None:
     assert said == (
         "function.greeting.provision.environment.PIN is a number; must be a string, in quotes",
         "function.greeting.provision.environment.1X cannot be called so; must be a variable's name: a letter, then "
-        "letters, digits and _",
+        "letters, digits and _; AWS wants two characters at least",
     )
 
 

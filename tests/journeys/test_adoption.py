@@ -314,6 +314,32 @@ def test_a_sam_stack_that_sam_deployed_is_found_in_sync(checkout: Shop) -> None:
     assert "nothing to do: STAGE serves exactly this" in checkout.ok("plan").out
 
 
+def test_of_a_plain_folder_it_tells_what_was_recognised_what_is_guessed_and_that_the_function_must_be_there(
+    checkout: Shop,
+) -> None:
+    told = checkout.ok("init", "--offline").out
+
+    assert f": index.handler, {control_runtime()}, code in ." in told
+    assert f"{control_runtime()} is what this machine has. Check `runtime`." in told
+    assert "must be on AWS already" in told
+    assert "must be on AWS already" not in checkout.ok("init", "--offline", "--force", "--role", checkout.role).out
+    checkout.write("pyproject.toml", '[project]\nrequires-python = ">=3.12"\n')
+    assert "this machine has" not in checkout.ok("init", "--offline", "--force").out
+
+
+def test_of_lambroll_it_tells_a_name_that_cannot_be_from_a_value_that_is_not_known(checkout: Shop) -> None:
+    variables = {"B": "2", "TOKEN": "{{ must_env `TOKEN` }}"}
+    said = {"FunctionName": checkout.name, "Handler": "index.handler", "Role": checkout.role}
+    said |= {"Runtime": control_runtime(), "Environment": {"Variables": variables}}
+    lay(checkout, {"function.json": said})
+
+    told = checkout.ok("init", "--offline").out
+
+    assert "variables TOKEN are not known here" in told
+    assert "variables B cannot be called so" in told
+    assert "`pointsman --local deploy --approve` rehearses it" in told
+
+
 # Container images
 
 

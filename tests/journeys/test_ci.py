@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.journeys.ci import git
 from tests.journeys.conftest import Shop
@@ -166,3 +167,60 @@ def test_a_branchs_preview_is_in_summary_outputs_and_comment(shop: Shop, tmp_pat
 
     shop.ok("deploy", "--branch", "feature/x", "--build-id", "2")
     assert f"<{url}>" in shop.ok("ci", "comment").out, "an unchanged build has its preview still"
+
+
+def two_projects(shop: Shop) -> tuple[Shop, Shop]:
+    git(shop.folder, "init", "--quiet", "--initial-branch", "main")
+    (shop.folder / "svc").mkdir()
+    return shop.another(shop.folder / "svc" / "api", "api"), shop.another(shop.folder / "svc" / "web", "web")
+
+
+def test_on_github_a_second_project_of_a_repository_gets_a_workflow_of_its_own(shop: Shop) -> None:
+    api, web = two_projects(shop)
+    workflows = shop.folder / ".github" / "workflows"
+
+    api.ok("ci", "github")
+    first = (workflows / "pointsman.yml").read_text()
+    web.ok("ci", "github")
+
+    assert (workflows / "pointsman.yml").read_text() == first
+    text = (workflows / "pointsman-svc-web.yml").read_text()
+    assert "-f svc/web/pointsman.toml" in text
+    workflow = yaml.safe_load(text)
+    assert workflow["name"] == "pointsman svc/web"
+    assert workflow[True]["push"]["paths"] == ["svc/web/**", ".github/workflows/pointsman-svc-web.yml"]
+    groups = {job["concurrency"]["group"] for job in workflow["jobs"].values()}
+    assert not groups & {job["concurrency"]["group"] for job in yaml.safe_load(first)["jobs"].values()}
+    for project in (api, web):
+        assert "is as it should be" in project.ok("ci", "github").out
+    (workflows / "pointsman.yml").unlink()
+    assert "pointsman-svc-web.yml is as it should be" in web.ok("ci", "github").out
+
+
+@pytest.mark.parametrize("system", ["gitlab", "circleci", "jenkins", "bitbucket"])
+def test_where_a_system_has_one_file_a_second_project_does_not_replace_the_firsts(shop: Shop, system: str) -> None:
+    api, web = two_projects(shop)
+    path = Path(api.ok("ci", system, "--json").result["file"])
+    before = path.read_text()
+
+    refused = web.run("ci", system)
+
+    assert refused.code == 2
+    assert "is the pipeline of another project, svc/api/pointsman.toml" in refused.err
+    assert "One pointsman.toml with the functions of both has one pipeline" in refused.err
+    assert path.read_text() == before
+    web.ok("ci", system, "--out", str(web.folder / "pipeline"))
+    web.ok("ci", system, "--force")
+    assert "svc/web/pointsman.toml" in path.read_text()
+
+
+def test_each_project_of_a_repository_has_its_own_comment_on_a_pull_request(shop: Shop) -> None:
+    _, web = two_projects(shop)
+    web.configure(more="[branches]\npreview = true")
+    document = web.folder / "result.json"
+    document.write_text(json.dumps({"result": [], "ok": True}))
+
+    told = web.ok("ci", "comment", "--from", str(document)).out
+
+    assert told.startswith("<!-- pointsman svc-web -->\n")
+    assert 'startswith("<!-- pointsman svc-web -->")' in web.ok("ci", "github", "--out", "-").out

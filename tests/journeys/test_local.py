@@ -70,7 +70,9 @@ def test_the_nearest_local_aws_above_is_meant_where_there_is_no_project(alone: S
 def test_a_function_of_somebody_else_is_rehearsed_on_a_stand_in(alone: Shop) -> None:
     alone.configure(provision=f'{{ with = "existing", name = "{alone.name}" }}')
 
-    assert "there is no function" in alone.run("--local", "plan").err
+    planned = alone.run("--local", "plan").err
+    assert "there is no function" in planned
+    assert "`pointsman --local deploy` makes a stand-in for it" in planned
     told = alone.ok("--local", "deploy", "--build-id", "101", "-v").err
 
     assert "made a stand-in" in told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ import pytest
 
 from pointsman.aws.budget import lane_of
 from pointsman.aws.operation import Operation, R, Transport
+from pointsman.cli import main
 from pointsman.errors import AccessDenied, Ambiguous, PointsmanError, Unreachable
 from pointsman.ledger import born
 from tests.journeys.conftest import CHECK, Shop, control_runtime
@@ -87,8 +89,8 @@ def trio(shop: Shop) -> Shop:
 class On:
     """Breaks the nth call (from 1) of an action; of every function's calls together, whatever thread sends them."""
 
-    def __init__(self, action: str, nth: int, error: BaseException, *, after: bool = False) -> None:
-        self.action, self.nth, self.error, self.after = action, nth, error, after
+    def __init__(self, action: str, nth: int, error: BaseException, *, after: bool = False, times: int = 1) -> None:
+        self.action, self.nth, self.error, self.after, self.times = action, nth, error, after, times
         self.lock = Lock()
         self.count = 0
 
@@ -101,7 +103,7 @@ class On:
                 if operation.action == outer.action:
                     with outer.lock:
                         outer.count += 1
-                        struck = outer.count == outer.nth
+                        struck = outer.nth <= outer.count < outer.nth + outer.times
                 if struck and not outer.after:
                     raise outer.error
                 reply = inner.send(operation)
@@ -329,7 +331,7 @@ def test_a_saved_plan_of_several_functions_is_run_exactly_or_refused(trio: Shop)
 
     stale = trio.run("apply", "set.plan")
     assert stale.code == 4
-    assert "the world is no longer what this plan saw" in stale.err
+    assert "nothing is left of this plan: it was applied already" in stale.err
 
 
 def test_without_a_build_id_and_a_commit_one_name_is_made_for_all(trio: Shop) -> None:
@@ -724,3 +726,68 @@ def test_interrupted_while_it_builds_it_ends_at_once_and_so_do_the_commands(trio
     assert process.returncode == 130, err
     shell = int(began[0].name.removeprefix("began-"))
     assert born(shell) == ""  # dead, though perhaps not reaped yet
+
+
+def test_a_move_without_an_answer_that_is_taken_back_says_nothing_of_resuming(trio: Shop) -> None:
+    trio.ok("deploy", "--build-id", "1")
+    write(trio, "two")
+    error = Ambiguous("no answer", next="It may have taken effect: `pointsman resume` looks, and goes on from there.")
+
+    failed = trio.run("deploy", "--build-id", "2", wrap=On("UpdateAlias", 2, error, times=3))
+
+    assert failed.code == 1
+    assert "Moved back: STAGE of first, to version 1." in failed.err
+    assert "pointsman resume" not in failed.err
+    assert "Nothing is left to resume: deploy again" in failed.err
+    assert serves(trio) == dict.fromkeys(NAMES, "1")
+    assert trio.ok("resume").out.startswith("Nothing to resume")
+
+
+class Pressed(io.StringIO):
+    """Somebody presses Ctrl-C at its first line."""
+
+    def write(self, text: str, /) -> int:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("words", [("build",), ("plan",)])
+def test_interrupted_before_anything_began_there_is_nothing_to_resume(
+    trio: Shop, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in trio.variables.items():
+        monkeypatch.setenv(name, value)
+    err = io.StringIO()
+
+    code = main(("-f", str(trio.folder / "pointsman.toml"), *words), out=Pressed(), err=err)
+
+    assert code == 130
+    assert "Nothing is left to resume" in err.getvalue()
+    assert "goes on where it stopped" not in err.getvalue()
+    assert "Nothing to resume" in trio.ok("resume").out
+
+
+def test_interrupted_once_it_began_resume_goes_on(shop: Shop) -> None:
+    shop.configure(test='[function.greeting.test]\nunit = { run = "kill -INT $PPID; sleep 20" }')
+
+    done = disturbed(shop, "before", -1, "SIGINT", "deploy")
+
+    assert done.returncode == 130, done.stderr
+    assert "`pointsman resume` goes on where it stopped" in done.stderr
+    shop.configure()
+    shop.ok("resume")
+    assert shop.serves("STAGE") == "1"
+
+
+def test_tests_that_passed_without_a_report_are_told_as_passed(trio: Shop) -> None:
+    configure(trio, tested=("first", "third"))
+    file = trio.folder / "pointsman.toml"
+    file.write_text(file.read_text().replace(', junit = "report.xml"', ""))
+
+    done = trio.ok("deploy", "--build-id", "1")
+    assert [line.count("integration: passed") for line in done.out.splitlines() if line.startswith("first")] == [1]
+    assert [line.count("passed") for line in done.out.splitlines() if line.startswith("second")] == [0]
+
+    write(trio, "two")
+    told = trio.ok("deploy", "--build-id", "2", "--json").result
+    nothing_counted = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0, "failed": [], "files": []}
+    assert [each["tests"] for each in told] == [{"integration": nothing_counted}, {}, {"integration": nothing_counted}]

@@ -175,7 +175,12 @@ def _direct(said: Mapping[str, Any], role: str, name: str | None, path: str, not
     """The settings that stand there in plain; what is left out is left as it is on AWS."""
     variables = table(table(said.get("Environment")).get("Variables"))
     literal = {key: each for key, each in variables.items() if _plain(each) is not None and fits(Variable, key)}
-    if open_ := sorted(variables.keys() - literal.keys()):
+    if unnamed := sorted(key for key in variables if not fits(Variable, key)):
+        notes.append(
+            f"{path}: variables {', '.join(unnamed[:12])} cannot be called so (a letter, then letters, digits and _, "
+            "two characters at least), and are left out."
+        )
+    if open_ := sorted(variables.keys() - literal.keys() - {*unnamed}):
         notes.append(f"{path}: variables {', '.join(open_[:12])} are not known here, and stay as they are on AWS.")
     layers = [each for each in items(said.get("Layers")) if fits(LayerArn, each)]
     if len(layers) != len(items(said.get("Layers"))):

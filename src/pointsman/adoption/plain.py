@@ -16,17 +16,20 @@ _PYTHON = ("lambda_function.py", "app.py", "main.py", "handler.py", "index.py")
 
 def look(tree: Tree) -> Found:
     notes: list[str] = []
-    functions = programs(tree, ".", notes) or (function(tree, notes),)
+    functions = programs(tree, ".", notes) or (function(tree, notes, alone=True),)
     if functions[0].build is None:  # nothing here: below, perhaps
         below = next((found for folder in tree.folders[1:] if (found := programs(tree, folder, []))), ())
         if below:
             functions = below
             notes[:] = [f"{below[0].source} is the nearest folder with something to compile."]
-    return Found(kind="plain", functions=functions, notes=tuple(notes))
+    told = tuple(
+        f"{each.owner}: {each.handler}, {each.runtime}, code in {each.source}" for each in functions if each.handler
+    )
+    return Found(kind="plain", functions=functions, told=told, notes=tuple(notes))
 
 
-def function(tree: Tree, notes: list[str], *, owner: str | None = None) -> Candidate:
-    """The function that the folder holds; a note where none was recognised."""
+def function(tree: Tree, notes: list[str], *, owner: str | None = None, alone: bool = False) -> Candidate:
+    """The function that the folder holds; a note where none was recognised. `alone`: no tool tells its runtime."""
     said = package(tree)
     main = said.get("main")
     mains = [main, f"{main}.js"] if isinstance(main, str) else []
@@ -43,12 +46,16 @@ def function(tree: Tree, notes: list[str], *, owner: str | None = None) -> Candi
         )
         version = re.search(r"requires-python\s*=\s*\"[~>=]*\s*(3\.(?:9|1[0-4]))\b", tree.text("pyproject.toml"))
         # Without a word of it in the folder: what this machine has, so that it can be rehearsed here.
+        says = "`requires-python` in pyproject.toml"
         runtime = f"python{version[1] if version else python_here()}"
     else:
         called = _exported(text)
         called = called or re.search(r"exports\.(\w+)\s*=", text)
         version = re.search(r"(18|20|22|24)\b", str(table(said.get("engines")).get("node", "")))
+        says = "`engines` in package.json"
         runtime = f"nodejs{version[1] if version else node_here()}.x"
+    if alone and not version:
+        notes.append(f"No {says} tells which runtime it wants: {runtime} is what this machine has. Check `runtime`.")
     found = next(filter(None, called.groups()), "") if called else ""
     if not found:
         found = "lambda_handler" if name.endswith(".py") else "handler"

@@ -8,6 +8,8 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from pointsman import __version__, config, pipelines
 from pointsman.cli import reports
 from pointsman.config import Project, Terraform
@@ -30,16 +32,27 @@ def _write(typed: Typed) -> int:
         raise UsageError("pointsman.toml declares no environment", next='Add [environment.staging] alias = "STAGE".')
     top = Path(git(project.root, "rev-parse", "--show-toplevel") or project.root)
     seen, notes = _look(project, top, install=asked.install, main=asked.main)
+    path = Path(asked.out) if asked.out else _place(asked.system, top, seen)
+    if not asked.out and path != top / pipelines.PLACES[asked.system]:
+        seen = msgspec.structs.replace(seen, beside=path.relative_to(top).as_posix())
     text = pipelines.pipeline(asked.system, project, seen)
     if asked.out == "-":
         if not screen.json:
             screen.print(text.rstrip("\n"))
         screen.result({"system": asked.system, "file": None, "changed": True, "text": text, "notes": notes})
         return 0
-    path = Path(asked.out) if asked.out else top / pipelines.PLACES[asked.system]
     before = path.read_text(encoding="utf-8") if path.exists() else None
     if before is not None and before != text and not screen.json:
         screen.print(_difference(path, before, text))
+    whose = pipelines.folder_of(before or "")
+    if whose not in (None, seen.folder) and not asked.force:
+        beside = pipelines.ONE_FILE.get(asked.system, "`--out FILE` writes beside it.")
+        raise UsageError(
+            f"{path} is the pipeline of another project, {whose}pointsman.toml",
+            where=f"ci {asked.system}",
+            next=f"Nothing was written. One pointsman.toml with the functions of both has one pipeline. {beside} "
+            "`--force` overwrites it.",
+        )
     if before not in (None, text) and not pipelines.untouched(before or "") and not asked.force:
         raise UsageError(
             f"{path} was edited, or written by somebody else",
@@ -58,6 +71,16 @@ def _write(typed: Typed) -> int:
     return 0
 
 
+def _place(system: pipelines.System, top: Path, seen: pipelines.Seen) -> Path:
+    """GitHub reads all files of its folder, so a second project gets one of its own. The others read one."""
+    first = top / pipelines.PLACES[system]
+    if system != "github" or not seen.slug:
+        return first
+    own = first.with_name(f"pointsman-{seen.slug}.yml")
+    other = first.exists() and pipelines.folder_of(first.read_text(encoding="utf-8")) not in (None, seen.folder)
+    return own if own.exists() or other else first
+
+
 def _difference(path: Path, before: str, after: str) -> str:
     import difflib
 
@@ -68,7 +91,7 @@ def _difference(path: Path, before: str, after: str) -> str:
 def _look(project: Project, top: Path, *, install: str | None, main: str | None) -> tuple[pipelines.Seen, list[str]]:
     """What the file alone does not tell, and what to tell of it."""
     root = project.root.resolve()
-    folder = "" if root == top.resolve() else f"{root.relative_to(top.resolve()).as_posix()}/"
+    folder = _folder(root, top)
     notes: list[str] = []
     if install is None:
         install = _vendored(top) or _installed_from()
@@ -104,8 +127,26 @@ def _look(project: Project, top: Path, *, install: str | None, main: str | None)
         folder=folder,
         prepare=tuple(dict.fromkeys(prepare)),
         locks=tuple(dict.fromkeys(locks)),
+        made_of=_made_of(project, top.resolve(), folder),
     )
     return seen, notes
+
+
+def _folder(root: Path, top: Path | None = None) -> str:
+    """The project's, in its repository: "" or "services/greeting/"."""
+    above = (top or Path(git(root, "rev-parse", "--show-toplevel") or root)).resolve()
+    return "" if root.resolve() == above else f"{root.resolve().relative_to(above).as_posix()}/"
+
+
+def _made_of(project: Project, top: Path, folder: str) -> tuple[str, ...]:
+    """Folders of the repository whose change is one of the functions, as a workflow's `paths`."""
+    root = project.root.resolve()
+    places = [root / each.source for each in project.functions.values()]
+    places += [root / e.provision.directory for e in project.functions.values() if isinstance(e.provision, Terraform)]
+    inside = (each.resolve().relative_to(top) for each in places if each.resolve().is_relative_to(top))
+    found = dict.fromkeys((folder, *(f"{each.as_posix()}/" if each.parts else "" for each in inside)))
+    kept = [each for each in found if not any(each != other and each.startswith(other) for other in found)]
+    return tuple(re.sub(r"([*?+\[\]!])", r"\\\1", each) + "**" for each in kept)
 
 
 _NEEDS = ("requirements-dev.txt", "dev-requirements.txt", "requirements-test.txt", "requirements.txt")
@@ -150,7 +191,7 @@ def _comment(typed: Typed) -> int:
     path = Path(asked.source) if asked.source else reports.last(root)
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        text = reports.comment(document)
+        text = reports.comment(document, _folder(root))
     except OSError as error:
         raise UsageError(
             f"there is no result to tell of: {path}: {error.strerror}",

@@ -51,6 +51,15 @@ class Typed:
     def world(self) -> World:
         return self._world or self.open(config.load(self.file()))
 
+    def left_open(self) -> bool:
+        """Whether there is a run to resume; True also where the ledger cannot tell."""
+        if self._world is None or self.asked.command == "build":
+            return False
+        try:
+            return self._world.ledger.unfinished() is not None
+        except (PointsmanError, OSError):
+            return True
+
     def open(self, project: config.Project) -> World:
         """The world of a project's file, which need not be written yet."""
         if self._world is None:
@@ -146,12 +155,19 @@ def run(
         screen.failed(PointsmanError(str(error)))
         return 1
     except KeyboardInterrupt:
-        again = "The same command" if asked.command in ("backup", "restore") else "`pointsman resume`"
-        stopped = Interrupted("interrupted", next=f"{again} goes on where it stopped.")
+        stopped = Interrupted("interrupted", next=_after_interrupt(typed))
         screen.failed(stopped)
         return stopped.exit_code
     finally:
         typed.close()
+
+
+def _after_interrupt(typed: Typed) -> str:
+    if typed.asked.command in ("backup", "restore"):
+        return "The same command goes on where it stopped."
+    if not typed.left_open():
+        return "Nothing is left to resume: run it again when you want it."
+    return "`pointsman resume` goes on where it stopped."
 
 
 def _dispatch(typed: Typed) -> int:
@@ -251,7 +267,7 @@ def _init(typed: Typed) -> int:
     found = replace(found, region=asked.region or found.region, profile=asked.profile or found.profile)
     found = _looked_up(typed, found, path)
     text = adoption.write(found, name=asked.name, role=asked.role)
-    _parsed(text, path)
+    project = _parsed(text, path)
     path.write_text(text, encoding="utf-8")
     if not screen.json:
         screen.print(f"wrote {path}")
@@ -259,14 +275,25 @@ def _init(typed: Typed) -> int:
             screen.print(f"  {line}")
         for note in found.notes:
             screen.print(f"  - {note}")
+        if found.kind == "plain" and (theirs := [n for n, each in project.functions.items() if _exists(each)]):
+            screen.print(
+                f"  - `existing`: {', '.join(theirs)} must be on AWS already, made by somebody else. "
+                "`pointsman init --force --role ARN` writes a file that creates it."
+            )
+        approve = " --approve" if next(iter(project.environments.values())).approve else ""
         ready = all(each.handler for each in found.functions)
         screen.print(
-            "Next: read it; `pointsman plan` shows what a deploy would do, `pointsman --local deploy` rehearses it."
+            "Next: read it; `pointsman plan` shows what a deploy would do, "
+            f"`pointsman --local deploy{approve}` rehearses it."
             if ready
             else "Next: fill in what is missing (`pointsman config explain` describes every key)."
         )
     screen.result({"file": str(path), "found": plain(found)})
     return 0
+
+
+def _exists(function: config.Function) -> bool:
+    return isinstance(function.provision, config.Existing)
 
 
 def _parsed(text: str, path: Path) -> config.Project:

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from pointsman.model import plain
+from pointsman.pipelines import marker
 
 if TYPE_CHECKING:
     from pointsman.errors import PointsmanError
     from pointsman.hands import Released
-
-MARKER = "<!-- pointsman"
 
 
 def last(root: Path) -> Path:
@@ -199,12 +198,14 @@ def _failure(document: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def comment(document: Mapping[str, Any]) -> str:
+def comment(document: Mapping[str, Any], folder: str = "") -> str:
     """For a pull request: begins with a marker that nobody sees, so that the next one can take its place."""
-    return f"{MARKER} -->\n{summary({'command': 'deploy', **document})}"
+    return f"{marker(folder)}\n{summary({'command': 'deploy', **document})}"
 
 
 def _counts(report: Mapping[str, Any]) -> str:
+    if not report["tests"]:
+        return "passed"
     named = ((report["failures"], "failed"), (report["errors"], "with errors"), (report["skipped"], "skipped"))
     return ", ".join((f"{report['tests']} run", *(f"{count} {word}" for count, word in named if count)))
 

@@ -26,6 +26,8 @@ _MARK = re.compile(r"pointsman-ci: ([0-9a-f]{12})")
 class Seen(Value, frozen=True, kw_only=True):
     """What the file alone does not tell. `folder` is where it lies in the repository: "" or "services/greeting/".
 
+    `beside` is the pipeline's own file where the repository has another project's, too: it is then for a change of
+    `made_of` only.
     `prepare` are the shell lines that bring what the tests need; `locks` the files that decide what those lines bring.
     """
 
@@ -34,6 +36,17 @@ class Seen(Value, frozen=True, kw_only=True):
     folder: str = ""
     prepare: tuple[str, ...] = ()
     locks: tuple[str, ...] = ()
+    beside: str = ""
+    made_of: tuple[str, ...] = ()
+
+    @property
+    def slug(self) -> str:
+        return slug(self.folder)
+
+    @property
+    def marker(self) -> str:
+        """What a comment on a pull request begins with: of each project the repository has, one."""
+        return marker(self.folder)
 
 
 class Recipe(Value, frozen=True, kw_only=True):
@@ -139,10 +152,8 @@ def pipeline(system: System, project: Project, seen: Seen) -> str:
         "bitbucket": bitbucket.write,
     }
     mark = "//" if system == "jenkins" else "#"
-    head = (
-        f"{mark} Written by `pointsman ci {system}` from pointsman.toml. Edit it as you like: it is written anew only\n"
-    )
-    head += f"{mark} where nobody edited it, or with --force.\n"
+    head = f"{mark} Written by `pointsman ci {system}` from {seen.folder}pointsman.toml. Edit it as you like: it is\n"
+    head += f"{mark} written anew only where nobody edited it, or with --force.\n"
     text = head + f"{mark} pointsman-ci: {'0' * 12}\n" + writers[system](recipe(project, seen))
     return text.replace(f"pointsman-ci: {'0' * 12}", f"pointsman-ci: {_digest(text)}", 1)
 
@@ -163,6 +174,27 @@ def untouched(text: str) -> bool:
     return bool(found) and _digest(text) == found[1]  # type: ignore[index]
 
 
+def folder_of(text: str) -> str | None:
+    """The folder of the project that a file was written from, as `Seen.folder`; None where it is no file of ours."""
+    if not _MARK.search(text):
+        return None
+    head = re.search(r"Written by `pointsman ci \w+` from (.*?)pointsman\.toml\. ", text)
+    if head and head[1]:
+        return head[1]
+    # A head of before did not tell its folder, but its commands do.
+    named = re.search(r"pointsman -v -f [\\']*([^'\n]*?)pointsman\.toml", text)
+    return named[1] if named else ""
+
+
+def slug(folder: str) -> str:
+    """ "svc/web/" → "svc-web"."""
+    return re.sub(r"[^A-Za-z0-9_.]+", "-", folder).strip("-.")
+
+
+def marker(folder: str) -> str:
+    return f"<!-- pointsman {slug(folder)} -->" if folder else "<!-- pointsman -->"
+
+
 def _digest(text: str) -> str:
     return hashlib.sha256(_MARK.sub("", text, count=1).encode()).hexdigest()[:12]
 
@@ -175,4 +207,24 @@ PLACES: Mapping[System, str] = {
     "bitbucket": "bitbucket-pipelines.yml",
 }
 
-__all__ = ["PLACES", "Recipe", "Seen", "System", "pipeline", "recipe", "untouched"]
+# Where a system has one file for a repository: what a second project does instead.
+ONE_FILE: Mapping[System, str] = {
+    "gitlab": "`--out FILE` writes beside it, for a file that you include.",
+    "circleci": "`--out .circleci/NAME.yml` writes beside it: a second pipeline of the CircleCI project can name it.",
+    "jenkins": "`--out FOLDER/Jenkinsfile` writes beside it: a second job has it as its Script Path.",
+    "bitbucket": "`--out FILE` writes beside it, to copy from.",
+}
+
+__all__ = [
+    "ONE_FILE",
+    "PLACES",
+    "Recipe",
+    "Seen",
+    "System",
+    "folder_of",
+    "marker",
+    "pipeline",
+    "recipe",
+    "slug",
+    "untouched",
+]

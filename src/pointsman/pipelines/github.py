@@ -29,12 +29,12 @@ def write(recipe: Recipe) -> str:
     jobs.append(_clean_up(recipe))
     return f"""\
 {recipe.comments("#", *needs, carried="from job to job and from build to build")}
-name: pointsman
+name: pointsman{" " + recipe.seen.folder.rstrip("/") if recipe.seen.beside else ""}
 
 on:
   push:
     branches: ["**"]
-{_opened(recipe)}  delete:
+{_paths(recipe)}{_opened(recipe)}  delete:
   schedule:
     - cron: "17 3 * * *" # branches whose deletion nobody heard of
   workflow_dispatch:
@@ -46,6 +46,19 @@ env:
 
 jobs:
 {chr(10).join(jobs)}"""
+
+
+def _paths(recipe: Recipe) -> str:
+    """What a workflow beside others is for. One that is alone misses nothing by running always."""
+    if not recipe.seen.beside:
+        return ""
+    paths = "".join(f"      - {yaml(each)}\n" for each in (*recipe.seen.made_of, recipe.seen.beside))
+    return f"    paths: # what else goes into these functions (a lock file above, common code) goes here\n{paths}"
+
+
+def _group(recipe: Recipe) -> str:
+    """Groups are the whole repository's: two workflows in one would cancel what waits. No ref has a colon."""
+    return f"pointsman:{recipe.seen.slug}:" if recipe.seen.beside else "pointsman-"
 
 
 def _opened(recipe: Recipe) -> str:
@@ -105,7 +118,7 @@ def _deploy(recipe: Recipe, main: str) -> str:
       contents: read
       id-token: write # OIDC{comment}
     concurrency: # one after the other, and none cut short
-      group: pointsman-${{{{ github.head_ref || github.ref_name }}}}
+      group: {_group(recipe)}${{{{ github.head_ref || github.ref_name }}}}
       cancel-in-progress: false
     steps:
 {indented(steps, 6)}
@@ -151,7 +164,7 @@ def _promote(recipe: Recipe, environment: Environment, before: str, main: str) -
       contents: read
       id-token: write # OIDC{approvals}
     concurrency:
-      group: pointsman-{name}
+      group: {_group(recipe)}{name}
       cancel-in-progress: false
     steps:
 {indented(steps, 6)}
@@ -178,7 +191,7 @@ def _clean_up(recipe: Recipe) -> str:
       contents: read
       id-token: write # OIDC
     concurrency: # not while that branch is being deployed
-      group: pointsman-${{{{ github.event_name == 'delete' && github.event.ref || 'clean-up' }}}}
+      group: {_group(recipe)}${{{{ github.event_name == 'delete' && github.event.ref || 'clean-up' }}}}
       cancel-in-progress: false
     steps:
 {indented(steps, 6)}
@@ -285,7 +298,7 @@ def _comment(recipe: Recipe, main: str) -> list[str]:
         f'    {recipe.pointsman.replace(" -v", "")} ci comment --to "$RUNNER_TEMP/comment.md"',
         "    # The comment of last time is changed; the first time there is none.",
         '    mine=$(gh api --paginate "repos/$GITHUB_REPOSITORY/issues/$number/comments" |',
-        """      jq -r 'map(select(.body | startswith("<!-- pointsman")))[0].id // empty' | head -n 1)""",
+        f"""      jq -r 'map(select(.body | startswith("{recipe.seen.marker}")))[0].id // empty' | head -n 1)""",
         '    if [ -n "$mine" ]; then',
         '      gh api --silent --method PATCH "repos/$GITHUB_REPOSITORY/issues/comments/$mine" \\',
         '        --field "body=@$RUNNER_TEMP/comment.md"',
