@@ -19,6 +19,7 @@ from pointsman.config import Direct, Function, Layer, Project
 from pointsman.model import Artifact, BuiltLayer, CodeSha256, counted, size
 
 if TYPE_CHECKING:
+    from pointsman.artifact.checks import Problem
     from pointsman.artifact.contents import Contents
 
 
@@ -81,6 +82,21 @@ def recipe(project: Project, function: Function) -> packaging.Recipe:
         bundle=function.bundle,
         target=function.target,
         never=tuple(path for test in tests if test for path in test.junit),
+    )
+
+
+def problems(function: Function, made: Artifact, *, bucket: str | None) -> list[Problem]:
+    """What Lambda would refuse of a package, or could not start, as far as AWS need not be asked."""
+    from pointsman.artifact import checks
+
+    return checks.problems(
+        made,
+        function.handler,
+        function.runtime,
+        bucket,
+        # Of a function that somebody else made only a look at it tells: `preflight.check_there`.
+        function.architecture if isinstance(function.provision, Direct) else None,
+        elsewhere=isinstance(function.provision, Direct) and bool(function.provision.layers),  # may be in another's
     )
 
 

@@ -2,41 +2,39 @@
 
 from __future__ import annotations
 
-from pointsman import layers, runtimes
+from collections.abc import Callable
+
+from pointsman import building, layers, runtimes
 from pointsman.artifact import checks
-from pointsman.config import Direct
 from pointsman.errors import BuildFailed
 from pointsman.model import UNZIPPED, Artifact
 from pointsman.plan import CreateFunction, Plan, Seen, UpdateCode, UpdateConfiguration, Wanted
 from pointsman.world import Session
 
 
-def check(session: Session, made: Artifact) -> None:
-    """What Lambda would refuse, before it is asked: all of it at once. A handler may lie in another's layer."""
+def check(session: Session, made: Artifact, tell: Callable[[str], None] = lambda _line: None) -> None:
+    """What Lambda would refuse, before it is asked: all of it at once. A handler may lie in another's layer.
+
+    `tell`: at once what nobody would hear of later, because AWS refuses it, a runtime that we do not know.
+    """
     function, runtime = session.function, session.function.runtime
     found: list[checks.Problem] = []
     if runtime:
         judged = runtimes.judge(runtime, session.world.clock.now())
         where = f"function.{function.name}.runtime"
-        # Our table of days may be behind AWS's: what it alone says is a warning, and AWS itself refuses or not.
+        # Our table of days may be behind AWS's, which moved those ahead of it more than once: only what was over when
+        # it was read is sure. All else is a warning, and AWS itself refuses or not.
         # A rehearsal runs what this machine has, whatever AWS makes of it by now.
-        if judged.verdict == "never" and not session.world.local:
+        over = judged.verdict == "blocked" and runtimes.table()[runtime].no_update <= runtimes.read()
+        if (over or judged.verdict == "never") and not session.world.local:
             found.append(checks.Problem(where, judged.what, judged.next))
         elif judged.verdict not in ("ok", "soon"):
             session.warnings.append(f"{where}: {judged.what}. {judged.next}")
-    if made.image:
-        checks.refuse(found)
-        return
-    checks.check(
-        made,
-        handler=function.handler,
-        runtime=runtime,
-        bucket=session.environment.bucket,
-        # Of a function that somebody else made only a look at it tells: `check_there`.
-        architecture=function.architecture if isinstance(function.provision, Direct) else None,
-        layers=isinstance(function.provision, Direct) and bool(function.provision.layers),
-        more=found,
-    )
+            if judged.verdict == "new":
+                tell(f"warning: {session.warnings[-1]}")
+    if not made.image:
+        found += building.problems(function, made, bucket=session.environment.bucket)
+    checks.refuse(found)
 
 
 def check_there(session: Session, wanted: Wanted, seen: Seen, made: Plan) -> None:

@@ -162,7 +162,7 @@ def proposed(
     session: Session, made: Artifact, build: BuildId, *, check: Callable[[Seen], None] = lambda _seen: None
 ) -> Plan:
     """The deploy of this package, planned on what is there now, and the build's id taken."""
-    preflight.check(session, made)
+    preflight.check(session, made, session.world.show)
     session.ledger.append(session.run, "packaged", function=session.function.name, artifact=made, build=build)
     wanted, seen = observe(session, made, build, gates=release_gates(session.function))
     check(seen)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pointsman.artifact import inspect
+from pointsman.artifact import contents, inspect
 from pointsman.artifact.checks import Problem, check, problems
 from pointsman.errors import BuildFailed
 from pointsman.model import UNZIPPED, Artifact, BuiltLayer
@@ -183,6 +183,33 @@ def test_native_code_for_another_machine_is_named(
     assert said(tmp_path, {name: content}, architecture=architecture) == [
         f"{name} is made for {made_for}, not for {architecture}"
     ]
+
+
+@pytest.mark.parametrize(
+    ("files", "origins", "build", "expected", "remedy"),
+    [
+        ({"native/x86.so": X86}, "o", "python", ["native/x86.so"], "Build native/x86.so for arm64, leave it out with"),
+        ({"native/fast.so": X86}, "s", "python", ["native/fast.so"], "Build native/fast.so for arm64"),
+        ({"native/arm.so": ARM, "native/x86.so": X86}, "oo", "python", [], ""),  # it has one for each
+        ({"native/x86.so": X86}, "d", "python", [], ""),  # a package's: it may choose
+        ({"native/x86.so": X86}, "o", "command", [], ""),  # nobody knows whose it is
+        (
+            {"node_modules/esbuild/bin/esbuild": X86},
+            *("d", "node", ["node_modules/esbuild/bin/esbuild"]),
+            "An install script of esbuild brought this machine's: run the build on arm64",
+        ),
+    ],
+)
+def test_native_code_of_ones_own_and_of_packages_is_told_apart(
+    tmp_path: Path, *, files: dict[str, bytes | str], origins: str, build: str, expected: list[str], remedy: str
+) -> None:
+    made = package(tmp_path, files)
+    contents.keep(made, contents.About(settings={"build": build}, origins=origins))
+
+    found = problems(made, None, PYTHON, None, "arm64")
+
+    assert [each.what for each in found] == [f"{name} is made for x86_64, not for arm64" for name in expected]
+    assert "".join(each.next for each in found).startswith(remedy)
 
 
 def test_a_zip_that_does_not_tell_files_from_links_is_looked_into_all_the_same(tmp_path: Path) -> None:

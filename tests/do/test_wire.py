@@ -147,6 +147,22 @@ def test_what_aws_says_becomes_our_error(
     assert len(aws.requests) == 1, "botocore must not retry by itself"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Value python3.99 at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: [nodejs20.x]",
+        "The runtime parameter of python3.7 is no longer supported for creating or updating AWS Lambda functions.",
+    ],
+)
+def test_a_runtime_that_aws_refuses_has_a_remedy(aws: Answering, words: str) -> None:
+    aws.refuses(400, "InvalidParameterValueException", words)
+
+    with pytest.raises(errors.InvalidRequest) as raised:
+        move(gateway())
+
+    assert raised.value.next.startswith("Correct `runtime` of the function in pointsman.toml. AWS lists those it has: ")
+
+
 def test_a_missing_permission_is_named(aws: Answering) -> None:
     aws.refuses(403, "AccessDeniedException")
 

@@ -26,13 +26,13 @@ class _Content:
     """What is in a package's zip, which is opened when that is first asked for: it takes time with many files."""
 
     def __init__(self, path: str) -> None:
-        self._path = path
+        self.path = path
 
     @functools.cached_property
     def _zipped(self) -> zipfile.ZipFile:
         import zipfile
 
-        return zipfile.ZipFile(self._path)
+        return zipfile.ZipFile(self.path)
 
     def read(self, name: str, most: int = -1) -> bytes:
         with self._zipped.open(name) as file:
@@ -334,27 +334,66 @@ def offer(called: str, found: set[str], it: str) -> str:
 
 def _foreign(content: _Content, files: Files, architectures: Sequence[str], where: str) -> list[Problem]:
     """Programs and libraries that are made for another machine. Only the first bytes of each are read."""
-    found: dict[str, dict[str, list[str]]] = collections.defaultdict(lambda: collections.defaultdict(list))
-    for name, (size, mode) in files.items():
-        if size < 20 or not _may_be_native(name, mode) or _one_of_several(name):
+    found: dict[tuple[str, str], dict[str, list[str]]] = collections.defaultdict(lambda: collections.defaultdict(list))
+    build, origins = _origins(content.path, files)
+    there = [name for name, (size, mode) in files.items() if size >= 20 and _may_be_native(name, mode)]
+    several = {name for name in there if _one_of_several(name)}
+    # What a package brings for each platform it chooses from when it runs; of one's own so does what has the right one.
+    looked_at = [name for name in there if name not in several or origins.get(name, "d") != "d"]
+    made = {name: _made_for(content.read(name, 20), name) for name in looked_at}
+    chosen_from = {_top(name) for name, made_for in made.items() if made_for in architectures}
+    for name, made_for in made.items():
+        if not made_for or all(made_for == each for each in architectures):
             continue
-        made_for = _made_for(content.read(name, 20), name)
-        if made_for and any(made_for != each for each in architectures):
-            parts = [each for each in name.split("/") if each not in ("python", "nodejs", "node_modules")]
-            found[made_for][next(iter(parts), name)].append(name)
+        if name not in several or _top(name) not in chosen_from:
+            found[made_for, origins.get(name, "")][_top(name) or name].append(name)
     wanted = " and ".join(architectures)
     return [
         Problem(
             where,
             f"{few(sorted(names))} {'is' if len(names) == 1 else 'are'} made for {made_for}, not for {wanted}",
-            _REMEDY.format(package=package, wanted=wanted),
+            _remedy(origin, build).format(package=package, names=few(sorted(names)), wanted=wanted),
         )
-        for made_for, packages in found.items()
+        for (made_for, origin), packages in found.items()
         for package, names in packages.items()
     ]
 
 
-_REMEDY = "Install {package} for Lambda on {wanted} (build = python or node does), or set `architecture`."
+def _origins(path: str, files: Files) -> tuple[str, Mapping[str, str]]:
+    """(how a package was built, of each file whether it is own, shared, or a dependency's); nothing where that is not
+    known, as of a ready zip or of what a command made."""
+    from pathlib import Path
+
+    from pointsman.artifact import contents
+
+    about = contents.of(Path(path))
+    build = about.settings.get("build", "") if about else ""
+    if about is None or build not in ("python", "node", "ruby") or len(about.origins) != len(files):
+        return build, {}
+    return build, dict(zip(sorted(files, key=str.encode), about.origins, strict=True))
+
+
+def _top(name: str) -> str:
+    """The package, or folder at the root, that a file belongs to; "" for one at the root."""
+    parts = [each for each in name.split("/") if each not in ("python", "nodejs", "node_modules")]
+    return parts[0] if len(parts) > 1 else ""
+
+
+def _remedy(origin: str, build: str) -> str:
+    match origin, build:
+        case (("o" | "s"), _):
+            return "Build {names} for {wanted}, leave it out with `exclude`, or set `architecture`."
+        case "d", "node":
+            return (
+                "An install script of {package} brought this machine's: run the build on {wanted}, or set"
+                " `architecture`. Where the function does not need {package} when it runs, make it a devDependency."
+            )
+        case "d", _:
+            return "Take a release of {package} that has a build for {wanted}, or set `architecture`."
+        case _:
+            return "Install {package} for Lambda on {wanted} (build = python or node does), or set `architecture`."
+
+
 _NATIVE = re.compile(r"(\.so(\.\d+)*|\.node)$|(^|/)bootstrap$")
 _PLATFORM = re.compile(r"(^|[^a-z0-9])(x64|x86_64|x86|amd64|ia32|arm64|aarch64|armv?[678]?l?|linux\w*|musl|glibc|darwin\w*|macos\w*|win32|win\d*|windows)($|[^a-z0-9])")  # fmt: skip  # noqa: E501
 

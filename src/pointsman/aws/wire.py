@@ -8,6 +8,7 @@ while somebody else is waited for.
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,7 +16,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from pointsman import errors
+from pointsman import errors, runtimes
 from pointsman.aws import permissions
 from pointsman.aws.identity import Identity, Role, client_config
 from pointsman.aws.operation import Operation, R
@@ -298,4 +299,6 @@ def _refused(error: Any, operation: Operation[Any]) -> errors.AwsError:
         next_ = _ASSUMING.get(code, next_)
     if code == "CodeStorageExceededException":
         next_ = "Old versions fill the account's code storage (75 GB by default): delete some, or ask AWS for more."
+    if operation.service == "lambda" and re.search(r"at 'runtime' failed|runtime parameter of \S+ is no longer", what):
+        next_ = f"Correct `runtime` of the function in pointsman.toml. AWS lists those it has: {runtimes.PAGE}"
     return kind(what, where=str(operation), next=next_, aws_code=code)

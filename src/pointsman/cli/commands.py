@@ -335,6 +335,7 @@ def _looked_up(typed: Typed, found: adoption.Found, path: Path) -> adoption.Foun
 
 def _build(typed: Typed) -> int:
     from pointsman import artifact, building
+    from pointsman.artifact import checks
     from pointsman.artifact.builds import Builds
     from pointsman.cli import packages
 
@@ -344,6 +345,7 @@ def _build(typed: Typed) -> int:
     builds = Builds()
     made: list[Artifact | BuiltLayer] = []
     results: list[dict[str, object]] = []
+    found: list[checks.Problem] = []
 
     def add(project: config.Project, built: config.Function | config.Layer) -> None:
         before = building.last(project, built) if asked.explain else None
@@ -354,6 +356,8 @@ def _build(typed: Typed) -> int:
         else:
             package = building.build(project, built, environ=typed.environ, say=screen.say, builds=builds)
             made.append(package)
+            # Whether it must go through a bucket is the environment's matter.
+            found.extend(building.problems(built, package, bucket="an environment's"))
         results.append(
             {
                 **plain(made[-1]),
@@ -389,6 +393,7 @@ def _build(typed: Typed) -> int:
                 packages.show_listing(screen, listing)
             if isinstance(explanation := result.get("explanation"), packages.Difference):
                 packages.show_difference(screen, explanation)
+    checks.refuse(found)  # last, for the list of what is in a package tells why
     screen.result(results)
     return 0
 
