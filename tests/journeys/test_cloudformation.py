@@ -515,7 +515,9 @@ def test_of_environments_that_go_with_a_replaced_function_no_role_is_told(shop: 
     shop.write("stack.json", template(name=f"{shop.name}-a"))
     own(shop, "Greeter")
     shop.ok("deploy", "--build-id", "101")
-    shop.ok("promote", "101", "--to", "PROD", "--approve")
+    shop.greet("with a role that is known")
+    shop.ok("deploy", "--build-id", "1011")
+    shop.ok("promote", "1011", "--to", "PROD", "--approve")
     shop.aws("iam").put_role_policy(
         RoleName=physical(shop, "Role"), PolicyName="more", PolicyDocument=json.dumps(reads("*"))
     )
