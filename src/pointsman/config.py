@@ -1207,6 +1207,12 @@ def _fitting(kind: mi.Type, raw: Any, extra: Mapping[str, Any]) -> Any:
     return _BROKEN
 
 
+def fits(kind: Any, raw: object) -> bool:
+    """Whether a plain type of this file, such as `Region`, takes a value."""
+    bare, extra = _bare(mi.type_info(kind))
+    return _fitting(bare, raw, extra) is not _BROKEN
+
+
 def _within(kind: mi.IntType | mi.FloatType, raw: float) -> bool:
     """Asked positively, so that nan is never within."""
     return (
@@ -2041,6 +2047,7 @@ __all__ = [
     "Window",
     "explain",
     "find",
+    "fits",
     "load",
     "parse",
     "schema",

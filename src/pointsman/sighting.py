@@ -14,8 +14,7 @@ from msgspec.structs import replace
 
 from pointsman import artifact as packaging
 from pointsman.adoption import Candidate, Found, sources_of
-from pointsman.adoption.found import fits
-from pointsman.config import CloudFormation, Existing, Image, toml
+from pointsman.config import CloudFormation, Existing, Image, fits, toml
 from pointsman.errors import NotFound, PointsmanError
 from pointsman.model import Alias, Configuration, FunctionName, few
 from pointsman.world import Session, World

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 from pointsman.adoption.code import candidate, node_here, package
-from pointsman.adoption.found import Found, fits
+from pointsman.adoption.found import Found
 from pointsman.adoption.plain import function as plain_function
 from pointsman.adoption.tree import Tree, table, text_of
-from pointsman.config import Existing, Region
+from pointsman.config import Existing, Region, fits
 from pointsman.model import FunctionName
 
 

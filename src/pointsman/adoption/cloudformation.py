@@ -10,10 +10,10 @@ from msgspec.structs import replace
 
 from pointsman.adoption.code import candidate, has_esbuild, holds, home_of
 from pointsman.adoption.compiled import builder
-from pointsman.adoption.found import Candidate, Found, fits
+from pointsman.adoption.found import Candidate, Found
 from pointsman.adoption.plain import function as plain_function
 from pointsman.adoption.tree import Tree, items, table, text_of, within
-from pointsman.config import Bucket, Bundle, CloudFormation, CodeParameters, Image, Region, Runtime, Stack
+from pointsman.config import Bucket, Bundle, CloudFormation, CodeParameters, Image, Region, Runtime, Stack, fits
 from pointsman.model import FunctionName
 
 _LAMBDA, _SAM = "AWS::Lambda::Function", "AWS::Serverless::Function"

@@ -12,9 +12,9 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, Literal
 
-from pointsman.adoption.found import Candidate, fits, named
+from pointsman.adoption.found import Candidate, named
 from pointsman.adoption.tree import Tree, table
-from pointsman.config import Handler, Provision, Runtime, Test, Tests
+from pointsman.config import Handler, Provision, Runtime, Test, Tests, fits
 
 NODE = (".js", ".mjs", ".cjs")
 TYPESCRIPT = (".ts", ".mts", ".tsx")

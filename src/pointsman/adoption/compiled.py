@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from pointsman.adoption.code import candidate
-from pointsman.adoption.found import Build, Candidate, fits, named
+from pointsman.adoption.found import Build, Candidate, named
 from pointsman.adoption.tree import Tree, items, table, text_of, within
-from pointsman.config import Handler, Runtime
+from pointsman.config import Handler, Runtime, fits
 
 _OWN = "provided.al2023"  # the runtime of what brings a `bootstrap`
 _GRADLE = ("build.gradle", "build.gradle.kts")

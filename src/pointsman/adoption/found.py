@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal, get_args
+from typing import Literal
 
 from pointsman.config import Bundle, Provision, Tests
 from pointsman.model import Value
@@ -57,11 +57,6 @@ class Found(Value, frozen=True, kw_only=True):
     profile: str | None = None
     bucket: str | None = None
     depth: int = 0
-
-
-def fits(kind: Any, text: object) -> bool:
-    """Whether a value is one that the config's annotated string type takes."""
-    return isinstance(text, str) and re.fullmatch(get_args(kind)[1].extra["pattern"], text) is not None
 
 
 def named(text: str) -> str:

@@ -9,9 +9,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from pointsman.adoption.code import candidate
-from pointsman.adoption.found import Found, fits
+from pointsman.adoption.found import Found
 from pointsman.adoption.tree import Tree, items, parsed, table, text_of
-from pointsman.config import Direct, Existing, LayerArn, RoleArn, Variable
+from pointsman.config import Direct, Existing, LayerArn, RoleArn, Variable, fits
 from pointsman.model import FunctionName
 
 _KEPT = {  # what `direct` looks after, and what is no setting

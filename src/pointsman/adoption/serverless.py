@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from pointsman.adoption.code import candidate, holds, npm_install
-from pointsman.adoption.found import Found, fits
+from pointsman.adoption.found import Found
 from pointsman.adoption.tree import Tree, items, table, text_of, within
-from pointsman.config import Existing, Region
+from pointsman.config import Existing, Region, fits
 from pointsman.model import FunctionName
 
 _UNKNOWN = object()

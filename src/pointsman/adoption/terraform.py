@@ -12,10 +12,10 @@ from typing import Any, Literal
 from msgspec.structs import replace
 
 from pointsman.adoption.code import candidate, home_of
-from pointsman.adoption.found import Candidate, Found, fits
+from pointsman.adoption.found import Candidate, Found
 from pointsman.adoption.hcl import Module, Ref, files_of, values
 from pointsman.adoption.tree import Tree, items, table, text_of
-from pointsman.config import Existing, Image, Inputs, Outputs, Region, Terraform
+from pointsman.config import Existing, Image, Inputs, Outputs, Region, Terraform, fits
 from pointsman.model import FunctionName
 from pointsman.model import Value as Frozen
 

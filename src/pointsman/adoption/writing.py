@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from pointsman.adoption.found import Candidate, Found, fits, named
-from pointsman.config import Existing, Region, toml
+from pointsman.adoption.found import Candidate, Found, named
+from pointsman.config import Existing, Region, fits, toml
 from pointsman.errors import UsageError
 from pointsman.model import AliasName, FunctionName
 

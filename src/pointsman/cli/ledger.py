@@ -116,10 +116,8 @@ def _copy(typed: Typed) -> int:
 
 def _checked(world: World, url: str, *, must_be_there: bool) -> Ledger:
     """Raises UsageError for what is no ledger's url, or a file that is not there."""
-    try:
-        msgspec.convert(url, config.LedgerUrl)
-    except ValueError as error:
-        raise UsageError(f'{url!r} is neither "sqlite:PATH" nor "dynamodb://TABLE"', where="ledger copy") from error
+    if not config.fits(config.LedgerUrl, url):
+        raise UsageError(f'{url!r} is neither "sqlite:PATH" nor "dynamodb://TABLE"', where="ledger copy")
     if must_be_there and url.startswith("sqlite:"):
         path = world.project.root / url.removeprefix("sqlite:")
         if not path.exists():
