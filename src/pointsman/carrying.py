@@ -13,7 +13,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from pointsman import artifact as packaging
-from pointsman import branches, images, owners, places
+from pointsman import branches, home, images, owners, places
 from pointsman.aws.gateway import Package
 from pointsman.config import CloudFormation, Direct, Environment, Existing, Terraform
 from pointsman.errors import AwsError, BuildFailed, NotFound, PointsmanError, UnknownTarget, UsageError
@@ -249,7 +249,7 @@ def there(session: Session) -> Found:
 
 def package_of(session: Session, source: Source) -> Artifact:
     """The package as it was built; where no ledger tells that, as much as Lambda knows of it."""
-    folder = session.world.project.root / ".pointsman" / "artifacts"
+    folder = session.world.project.root / home.NAME / "artifacts"
     if source.sha256.image:
         return images.at(session, source.sha256)
     layered = _layered(session)

@@ -47,7 +47,7 @@ def alone(ledger: Ledger, name: str, run: str, seconds: float, taken: Callable[[
 
 
 def renewed(ledger: Ledger, lease: Lease, seconds: float = LEASE_S) -> Lease | None:
-    """The lease, for so long again; None where another watcher had it meanwhile, though it may be free by now."""
+    """The lease, for so long again; None where another had it meanwhile, though it may be free by now."""
     now = ledger.lease(lease.name, lease.holder, seconds)
     if now and now.token != lease.token:
         ledger.release(now)
@@ -59,7 +59,7 @@ def renewed(ledger: Ledger, lease: Lease, seconds: float = LEASE_S) -> Lease | N
 def beating(ledger: Ledger, lease: Lease, every_s: float, seconds: float = LEASE_S) -> Iterator[None]:
     """Renews a lease from beside, in real time, each time for so long.
 
-    One that was lost meanwhile stays lost: it is for `hold` to find.
+    One that was lost meanwhile stays lost: its holder finds that when it renews it.
     """
     done = threading.Event()
 

@@ -38,14 +38,8 @@ from pointsman.retention import Policy, Retained, spans, within
 from pointsman.world import Door, World
 
 COMMAND = "prune"
-
-
 AT_ONCE = 16  # deletions under way together
-
-
 LEASE_S = 60.0
-
-
 BeforeDelete = Callable[[World, Door, Sequence[Configuration], Fleet], object]
 """Called with the versions that are to go, before the first of them does. Where it raises PointsmanError they stay."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
@@ -52,6 +53,15 @@ def rebuild(world: World, functions: tuple[Function, ...]) -> Rebuilt:
     tell when aliases were moved and by whom: as moves that were observed. Without them Lambda alone tells, and a note.
     """
     aside = world.begin_ledger_anew()
+    try:
+        return _written(world, functions, aside)
+    except PointsmanError as error:
+        if aside:
+            error.add_note(f"The old ledger is kept as {aside}.")
+        raise
+
+
+def _written(world: World, functions: tuple[Function, ...], aside: Path | None) -> Rebuilt:
     run, now = world.run_id(), world.clock.now()
     entries: list[Entry] = []
     trails: dict[int, tuple[Trace, ...] | None] = {}  # by the connection: of one account and region
@@ -71,10 +81,6 @@ def rebuild(world: World, functions: tuple[Function, ...]) -> Rebuilt:
         except NotFound as error:  # it was never deployed there: the other places still tell
             notes.append(f"{where} is not there: {error.what}")
             continue
-        except PointsmanError as error:
-            if aside:
-                error.add_note(f"The old ledger is kept as {aside}.")
-            raise
         if there:
             session.check_account(there[0].arn)
             if there[0].arn.unqualified in written:  # other credentials reach the same

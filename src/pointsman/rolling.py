@@ -163,9 +163,8 @@ def shift(session: Session, arn: FunctionArn, asked: Asked) -> Alias:
     Raises GateRefused where the canary was rolled back, LostRace where somebody else moved the alias meanwhile.
     """
     there = rollout_record.known(session.ledger, arn, asked.alias)
-    mine = rollout_record.begun_by(
-        session.ledger, session.run
-    )  # ended or not: what is resumed must not be tried a second time
+    # Ended or not: what is resumed must not be tried a second time.
+    mine = rollout_record.begun_by(session.ledger, session.run)
     if mine and there and mine.opened.id == there.opened.id and mine.canary == asked.version:
         return follow(session, mine)
     if there is None or not there.open or there.canary != asked.version:

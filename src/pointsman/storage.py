@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 
-from pointsman import inventory, prune_plan, storing
+from pointsman import home, inventory, prune_plan, storing
 from pointsman.aws.gateway import Quotas
 from pointsman.config import Environment
 from pointsman.errors import AccountMismatch, AwsError, LedgerError
@@ -107,7 +107,7 @@ def _layers(world: World, door: Door, notes: list[str]) -> list[LayerVersion]:
     """Every version of every layer with its size: a list does not tell that, so it is asked for once, and kept."""
     course = Course(world, f"reading layers of {door.wire.region}")
     found: list[LayerVersion] = []
-    file = world.project.root / ".pointsman" / "cache" / "layers.json"
+    file = world.project.root / home.NAME / "cache" / "layers.json"
     known: dict[str, tuple[int, str]] = {}
     if not world.local:  # a local AWS that was reset uses the same ARNs again
         with suppress(OSError, ValueError):

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from pointsman import home as kept
 from pointsman import owners
 from pointsman import places as located
 from pointsman.branches import told
@@ -454,7 +455,7 @@ def _files(world: World, one: Configuration, other: Configuration) -> dict[str, 
     """{path: "added" | "removed" | "changed"}, or None where a package is no longer in this checkout."""
     import zipfile
 
-    folder = world.project.root / ".pointsman" / "artifacts"
+    folder = world.project.root / kept.NAME / "artifacts"
     contents = []
     for each in (one, other):
         path = _artifact(folder, each.sha256)

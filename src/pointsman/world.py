@@ -363,7 +363,7 @@ class World:
         region = self.options.region
         found = tuple(place for each in self.project.environments.values() for place in places.each(each))
         if not found:
-            raise _no_environment()
+            raise no_environment()
         if not region:
             return found
         there = tuple(places.in_region(each, region) for each in found if each.region in (None, region))
@@ -376,7 +376,7 @@ class World:
         """The same with all its regions, whatever was asked for."""
         environments = self.project.environments
         if not environments:
-            raise _no_environment()
+            raise no_environment()
         if to is None:
             return next(iter(environments.values()))
         if to.startswith("branch:") or pull_request(to):
@@ -820,7 +820,7 @@ def _local_role(environment: Environment) -> str | None:
     return f"arn:aws:iam::{account}:role/pointsman" if account and account != places.REHEARSED else None
 
 
-def _no_environment() -> UsageError:
+def no_environment() -> UsageError:
     return UsageError("pointsman.toml declares no environment", next='Add [environment.staging] alias = "STAGE".')
 
 

@@ -8,7 +8,7 @@ import os
 import textwrap
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +84,7 @@ class Shop:
     def another(self, folder: Path, name: str) -> Shop:
         """A second project with a function of its own, on the same local AWS, nothing deployed."""
         folder.mkdir()
-        made = Shop(
-            folder=folder, name=name[:64], aws=self.aws, role=self.role, variables=self.variables, local=self.local
-        )
+        made = replace(self, folder=folder, name=name[:64])
         made.configure()
         made.greet("hello")
         return made
@@ -221,7 +219,7 @@ def shop(
     aws: Callable[[str], Any],
     role: str,
     monkeypatch: pytest.MonkeyPatch,
-) -> Shop:
+) -> Iterator[Shop]:
     """A Python function that Pointsman creates itself, nothing deployed yet."""
     for name in list(os.environ):
         if name.startswith(("AWS_", "POINTSMAN_", "GITHUB_", "CI")):
@@ -237,7 +235,8 @@ def shop(
     made.folder.mkdir()
     made.configure()
     made.greet("hello")
-    return made
+    yield made
+    control.down(made.folder / ".pointsman" / "local" / "aws")  # of a rehearsal, which has its own
 
 
 @pytest.fixture

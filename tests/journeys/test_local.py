@@ -144,7 +144,7 @@ def test_it_takes_the_port_it_is_given_and_says_when_it_cannot(alone: Shop) -> N
     elsewhere = alone.folder / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "pointsman.toml").write_text((alone.folder / "pointsman.toml").read_text())
-    other = Shop(folder=elsewhere, name=alone.name, aws=alone.aws, role=alone.role, variables=alone.variables)
+    other = replace(alone, folder=elsewhere)
     taken = other.run("local", "up", "--port", port)
     assert taken.code == 1
     assert port in taken.err

@@ -53,6 +53,7 @@ REMEMBERING = {
 set -euo pipefail
 shopt -s nullglob
 home=$(dirname "$(dirname "$(realpath -s "$0")")")
+[ "${1-}" = install ] || exec "$home/bin/python" -m pip "$@"
 key=$({ printf '%s\\n' "$@"; for word; do if [ -f "$word" ]; then cat "$word"; fi; done; } | sha256sum | cut -c1-16)
 kept=STORE/$key
 exec 9>"$kept.lock"

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -467,7 +468,7 @@ provision = {{ with = "direct", name = "{second}", {settings} }}
     rolling.write("index.py", handler(0.0, "2"))
     rolling.write("second/index.py", handler(0.4, "2"))
     rolling.ok("deploy", "--build-id", "2")
-    other = Shop(folder=rolling.folder, name=second, aws=rolling.aws, role=rolling.role, variables=rolling.variables)
+    other = replace(rolling, name=second)
 
     with traffic(rolling), traffic(other):
         answer = rolling.run("promote", "2", "--to", "PROD", "--approve")

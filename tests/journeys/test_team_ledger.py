@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def elsewhere(shop: Shop, folder: Path) -> Shop:
     folder.mkdir()
     for name in ("pointsman.toml", "index.py"):
         (folder / name).write_text((shop.folder / name).read_text())
-    return Shop(folder=folder, name=shop.name, aws=shop.aws, role=shop.role, variables=shop.variables)
+    return replace(shop, folder=folder)
 
 
 def costs(answer: Answer) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """Packages: a recipe in, one immutable zip and its digest out. Nothing is written but in `out` and `cache`.
 
-`build` makes a package, `inspect` reads one that exists, `checks.check` says what Lambda would refuse, before any call.
+`build` makes a package, `inspect` reads one that exists, `checks` says what Lambda would refuse, before any call.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ def compiled(
             )
         return Installed(tree, {})
 
-    sources = digest(mirror, kind="copied")
+    sources = digest(mirror, kind="installed")  # all: what is not meant was not copied
     key = (str(project.relative_to(mirror)), manifest.name, sources, runtime, architecture, target)
     if language == "make":
         return tools.builds.once((language, *key), lambda: make(tools.builds.folder(tools.cache)))

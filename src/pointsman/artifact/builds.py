@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable
+from copy import copy
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,10 +27,10 @@ class Builds:
                 wanted.tried = True
                 try:
                     wanted.made = make()
-                except BaseException as error:  # noqa: BLE001 (raised below, to each who asks)
+                except BaseException as error:  # noqa: BLE001 - raised below, to each who asks
                     wanted.error = error
         if wanted.error:
-            raise wanted.error
+            raise copy(wanted.error)  # each says where it was met
         made: T = wanted.made
         return made
 

@@ -72,6 +72,8 @@ def _refuse_without_handler(
             (exported,) = (each["exports"] for each in told["outputs"].values() if "entryPoint" in each)
             kinds = {name: each.get("format") for name, each in told["inputs"].items()}
         except (BuildFailed, OSError, ValueError, KeyError):
+            if tools.halted and tools.halted():
+                raise
             return
         found = set(exported)
         if wanted in found or kinds.get(command[-1]) != "esm" or _HANDED_ON.search(made.read_text() if whole else ""):
@@ -120,20 +122,23 @@ def _esbuild(project: Path, source: Path, tools: Tools) -> list[str]:
     """The project's own, as its lock has it; else one that is installed beside the sources; else that on PATH."""
     if (own := project / "node_modules" / "esbuild" / "bin" / "esbuild").is_file():
         return [str(own)]
-    for folder in (source, *source.parents):
-        if (beside := folder / "node_modules" / ".bin" / "esbuild").is_file():
-            return [str(beside)]
+    if beside := _beside(source):
+        return [str(beside)]
     if found := shutil.which(ESBUILD.name, path=tools.environment.get("PATH")):
         return [found]
     raise BuildFailed("there is no esbuild: neither in package.json, nor installed, nor on PATH", next=ESBUILD.get)
+
+
+def _beside(source: Path) -> Path | None:
+    places = (each / "node_modules" / ".bin" / "esbuild" for each in (source, *source.parents))
+    return next((each for each in places if each.is_file()), None)
 
 
 def programs(source: Path) -> list[Program]:
     """What has to be on PATH to bundle: nothing where the project has its own."""
     asked = package_json(source)
     own = any("esbuild" in asked.get(section, {}) for section in ("devDependencies", "dependencies"))
-    beside = any((each / "node_modules" / ".bin" / "esbuild").is_file() for each in (source, *source.parents))
-    return [] if own or beside else [ESBUILD]
+    return [] if own or _beside(source) else [ESBUILD]
 
 
 ESBUILD = Program("esbuild", "`npm install --save-dev esbuild`, and commit the lock file.")

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -149,7 +149,11 @@ def _wanted(source: Path, tools: Tools, root: Path, python: str, arch: str) -> W
     if (source / "Pipfile").is_file():
         raise BuildFailed("Pipfile is not locked", where=str(source), next="Run `pipenv lock`.")
     listed: list[str] = table.get("dependencies", [])
-    local = [name for name, each in _sources(manifest) if {"path", "workspace"} & set(each)]
+    local: list[str] = []
+    if manifest.get("tool", {}).get("uv", {}).get("sources"):
+        from pointsman.artifact.stale_locks import uv_sources  # for those who have some: it takes its time
+
+        local = [name for name, each in uv_sources(manifest) if {"path", "workspace"} & set(each)]
     local += [each for each in listed if re.search(r"@\s*(file:|\.{0,2}/)", each)]
     if local:
         raise BuildFailed(
@@ -170,12 +174,6 @@ def _manifest(folder: Path) -> dict[str, Any]:
         return tomllib.loads(file.read_text())
     except tomllib.TOMLDecodeError as error:
         raise BuildFailed(str(error), where=str(file)) from error
-
-
-def _sources(manifest: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for name, each in manifest.get("tool", {}).get("uv", {}).get("sources", {}).items():
-        for one in each if isinstance(each, list) else [each]:
-            yield name, one
 
 
 def _uv_settings(source: Path) -> str:
@@ -292,7 +290,7 @@ def _read(text: str, name: str, base: Path, file: Path | None = None, above: tup
 
 # One release, or a place: an address, a path, an archive.
 _PINNED = re.compile(
-    r"[\w.-]+\s*(\[[^\]]*\]\s*)?(@|\(?===?\s*[^\s,;*)]+\s*\)?\s*(;|--hash))|[^;]*?(/|\.(whl|zip|tar\.gz)\b)"
+    r"[\w.-]+\s*(\[[^\]]*\]\s*)?(@|\(?===?\s*[^\s,;*)]+\s*(,[^;)]*?)?\)?\s*(;|--hash))|[^;]*?(/|\.(whl|zip|tar\.gz)\b)"
 )
 
 

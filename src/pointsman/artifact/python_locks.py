@@ -7,14 +7,15 @@ https://github.com/pypa/pipfile (Pipfile.lock 6).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from packaging.markers import InvalidMarker, Marker
-from packaging.requirements import Requirement
+from packaging.markers import InvalidMarker, Marker, default_environment
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name as canonical
 from packaging.version import Version
@@ -174,7 +175,10 @@ def _asked(name: str, package: Mapping[str, Any], said: Any, seen: set[tuple[str
 def _main(manifest: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """(name, version or table) of what the project needs in production."""
     for text in manifest.get("project", {}).get("dependencies", ()):
-        asked = Requirement(text)
+        try:
+            asked = Requirement(text)
+        except InvalidRequirement as error:
+            raise BuildFailed(f"{text!r} is no requirement: {error}", where="pyproject.toml") from error
         said = {"version": str(asked.specifier), "extras": sorted(asked.extras), "markers": str(asked.marker or "")}
         yield canonical(asked.name), said
     for name, specs in manifest.get("tool", {}).get("poetry", {}).get("dependencies", {}).items():
@@ -247,11 +251,15 @@ def pdm(lock: str, target: Mapping[str, str], manifest: Mapping[str, Any] | None
         if "default" in each.get("groups", ()):
             from_index = not {"path", "git", "url"} & each.keys()
             locked.setdefault(canonical(each["name"]), []).append(str(each.get("version", "")) if from_index else "")
-    asked = [
-        (name, SpecifierSet(said["version"]))
-        for name, said in _main({"project": (manifest or {}).get("project", {})})
-        if _wanted(said, target)
-    ]
+    project, settings = (manifest or {}).get("project", {}), (manifest or {}).get("tool", {}).get("pdm", {})
+    overridden = {canonical(each) for each in settings.get("resolution", {}).get("overrides", {})}
+    asked: list[tuple[str, SpecifierSet | None]] = []
+    with contextlib.suppress(BuildFailed):  # of requirements that are none nothing is claimed
+        asked = [
+            (name, None if name in overridden else SpecifierSet(said["version"]))
+            for name, said in _main({"project": project})
+            if _wanted(said, target)
+        ]
     stale_locks.refuse("pdm.lock", asked, locked, "pdm lock")
     pins = []
     for each in packages:
@@ -285,6 +293,8 @@ def pipfile(lock: str, target: Mapping[str, str], asked: str = "") -> Locked:
     wanted = [
         (canonical(name), _specifiers(str(said.get("version", "*") if isinstance(said, dict) else said)))
         for name, said in _toml(asked, "Pipfile").get("packages", {}).items()
+        # `sys_platform = "…"` and the like are markers, too
+        if not isinstance(said, dict) or (_wanted(said, target) and not default_environment().keys() & said.keys())
     ]
     stale_locks.refuse("Pipfile.lock", wanted, locked, "pipenv lock")
     pins = []

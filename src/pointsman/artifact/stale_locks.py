@@ -1,6 +1,7 @@
 """Whether a lock is of what the project asks for today. Pure, and without the tool that wrote it: nothing is resolved.
 
-Only what decides the package is compared: for the function's Python and machine, production's groups. What cannot be
+Only what decides the package is compared: for the function's Python and machine, production's groups (but Poetry's
+content-hash is of all groups). What cannot be
 told (requirements that are none, what only a build of the project tells) makes no claim.
 uv.lock: of each project of one's own `[package.metadata]` is what it asked for when it was locked.
 """
@@ -79,7 +80,7 @@ def _refuse_project(package: Manifest, folder: str, manifest: Manifest, target: 
     for group in _used_groups(manifest):
         listed += metadata.get("requires-dev", {}).get(group, ())
     # Sources of a workspace's root hold for its members too.
-    sources: set[str] = {canonical(name) for name, each in _sources(manifest) if set(_ELSEWHERE) & set(each)}
+    sources: set[str] = {canonical(name) for name, each in uv_sources(manifest) if set(_ELSEWHERE) & set(each)}
     sources |= {each["name"] for each in listed if set(_ELSEWHERE) & set(each)}
     try:
         asked = set(_from_text([*project.get("dependencies", ()), *_groups(manifest)], sources, target))
@@ -127,7 +128,7 @@ def _holds(marker: Marker | None, target: Mapping[str, str] | None) -> bool:
     return marker is None or target is None or marker.evaluate(dict(target))
 
 
-def _sources(manifest: Manifest) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def uv_sources(manifest: Manifest) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for name, each in manifest.get("tool", {}).get("uv", {}).get("sources", {}).items():
         for one in each if isinstance(each, list) else [each]:
             yield name, one

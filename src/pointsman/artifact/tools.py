@@ -61,9 +61,24 @@ class Installed(NamedTuple):
 
 
 def once(tools: Tools, kind: str, key: object, install: Callable[[Path], Installed]) -> Installed:
-    """The cache's entry for `key`; made by `install(scratch)`, whose `tree` is kept, if there is none."""
+    """The cache's entry for `key`; made by `install(scratch)`, whose `tree` is kept, if there is none.
+
+    Of the builds of one command that ask for it at once one makes it.
+    """
     digest = hashlib.sha256(json.dumps([FORMAT, key], sort_keys=True).encode()).hexdigest()[:32]
     entry = tools.cache / f"{kind}-{digest}"
+    mine = False
+
+    def make() -> Installed:
+        nonlocal mine
+        mine = True
+        return _once(tools, entry, install)
+
+    made = tools.builds.once(entry, make)
+    return made if mine else made._replace(made_now=False)
+
+
+def _once(tools: Tools, entry: Path, install: Callable[[Path], Installed]) -> Installed:
     if found := _entry(entry):
         return found
     import tempfile
@@ -93,7 +108,8 @@ def _entry(entry: Path) -> Installed | None:
     except FileNotFoundError:
         return None
     except (ValueError, LookupError, TypeError):  # half written, when the machine went down: made anew
-        entry.rename(entry.with_name(f".gone-{entry.name}-{os.urandom(4).hex()}"))
+        with contextlib.suppress(OSError):  # another command was first
+            entry.rename(entry.with_name(f".gone-{entry.name}-{os.urandom(4).hex()}"))
         return None
 
 
@@ -105,9 +121,9 @@ class _Known(NamedTuple):
 
 
 class _Found(msgspec.Struct, array_like=True):
-    """What a walk over an entry's tree found. `folders`: name → (mtime_ns, ctime_ns, inode)."""
+    """What a walk over an entry's tree found, by which rules. `folders`: name → (mtime_ns, ctime_ns, inode)."""
 
-    rules: tuple[str, ...]
+    by: tuple[str, ...]
     folders: dict[str, tuple[int, int, int]]
     members: list[_Known]
 
@@ -121,27 +137,29 @@ def files(installed: Installed, *, young: int = YOUNG) -> list[Member]:
     noted, tree = installed.tree.with_name("files"), str(installed.tree)
     with contextlib.suppress(OSError, ValueError):  # there is none, or it is damaged
         found = _decode(noted.read_bytes())
-        if found.rules == RULES["installed"] and all(
-            _changed(f"{tree}/{name}") == changed for name, changed in found.folders.items()
-        ):
+        if found.by == _BY and all(_changed(f"{tree}/{name}") == changed for name, changed in found.folders.items()):
             return [
                 Member(name, f"{tree}/{name}", executable, link, seen) for name, executable, link, seen in found.members
             ]
     members = choose(installed.tree, kind="installed")
+    with contextlib.suppress(OSError):  # the cache may be read only, or deleted meanwhile
+        _note(tree, members, noted, young)
+    return members
+
+
+def _note(tree: str, members: list[Member], noted: Path, young: int) -> None:
+    import time
+
     folders = {"": _changed(tree)}
     for each in members:
         name = each.name
         while (cut := name.rfind("/")) > 0 and (name := name[:cut]) not in folders:
             folders[name] = _changed(f"{tree}/{name}")
-    import time
-
     if max(max(each[:2]) for each in folders.values()) < time.time_ns() - young:
         known = [_Known(each.name, each.executable, each.link, each.seen) for each in members]
         part = noted.with_name(f".files-{os.urandom(8).hex()}.part")
-        with contextlib.suppress(OSError):  # the cache may be read only
-            part.write_bytes(msgspec.msgpack.encode(_Found(RULES["installed"], folders, known)))
-            part.replace(noted)
-    return members
+        part.write_bytes(msgspec.msgpack.encode(_Found(_BY, folders, known)))
+        part.replace(noted)
 
 
 def _changed(folder: str) -> tuple[int, int, int]:
@@ -149,6 +167,7 @@ def _changed(folder: str) -> tuple[int, int, int]:
     return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
 
 
+_BY = (str(FORMAT), *RULES["installed"])
 _decode = msgspec.msgpack.Decoder(_Found).decode
 
 

@@ -12,10 +12,10 @@ import msgspec
 
 from pointsman import __version__, config, pipelines
 from pointsman.cli import reports
-from pointsman.config import Project, Terraform
+from pointsman.config import CloudFormation, Project, Terraform
 from pointsman.errors import UsageError
 from pointsman.provision import terraform_module
-from pointsman.world import git
+from pointsman.world import git, no_environment
 
 if TYPE_CHECKING:
     from pointsman.cli.commands import Typed
@@ -29,12 +29,12 @@ def _write(typed: Typed) -> int:
     asked, screen = typed.asked, typed.screen
     project = config.load(typed.file())
     if not project.environments:
-        raise UsageError("pointsman.toml declares no environment", next='Add [environment.staging] alias = "STAGE".')
+        raise no_environment()
     top = Path(git(project.root, "rev-parse", "--show-toplevel") or project.root)
     seen, notes = _look(project, top, install=asked.install, main=asked.main)
     path = Path(asked.out) if asked.out else _place(asked.system, top, seen)
-    if not asked.out and path != top / pipelines.PLACES[asked.system]:
-        seen = msgspec.structs.replace(seen, beside=path.relative_to(top).as_posix())
+    if beside := _beside(asked.system, top, path):
+        seen = msgspec.structs.replace(seen, beside=beside)
     text = pipelines.pipeline(asked.system, project, seen)
     if asked.out == "-":
         if not screen.json:
@@ -74,11 +74,19 @@ def _write(typed: Typed) -> int:
 def _place(system: pipelines.System, top: Path, seen: pipelines.Seen) -> Path:
     """GitHub reads all files of its folder, so a second project gets one of its own. The others read one."""
     first = top / pipelines.PLACES[system]
-    if system != "github" or not seen.slug:
+    if system != "github":
         return first
-    own = first.with_name(f"pointsman-{seen.slug}.yml")
+    own = first.with_name(f"pointsman-{seen.slug or 'root'}.yml")
     other = first.exists() and pipelines.folder_of(first.read_text(encoding="utf-8")) not in (None, seen.folder)
     return own if own.exists() or other else first
+
+
+def _beside(system: pipelines.System, top: Path, path: Path) -> str:
+    """The workflow's place in the repository, where it is one beside others, by our choice or by `--out`."""
+    first, whole = (top / pipelines.PLACES["github"]).resolve(), Path(path).resolve()
+    if system != "github" or whole == first or whole.parent != first.parent:
+        return ""
+    return whole.relative_to(top.resolve()).as_posix()
 
 
 def _difference(path: Path, before: str, after: str) -> str:
@@ -139,14 +147,26 @@ def _folder(root: Path, top: Path | None = None) -> str:
 
 
 def _made_of(project: Project, top: Path, folder: str) -> tuple[str, ...]:
-    """Folders of the repository whose change is one of the functions, as a workflow's `paths`."""
-    root = project.root.resolve()
-    places = [root / each.source for each in project.functions.values()]
-    places += [root / e.provision.directory for e in project.functions.values() if isinstance(e.provision, Terraform)]
-    inside = (each.resolve().relative_to(top) for each in places if each.resolve().is_relative_to(top))
-    found = dict.fromkeys((folder, *(f"{each.as_posix()}/" if each.parts else "" for each in inside)))
+    """What of the repository is, when it changes, a change of the functions: as a workflow's `paths`."""
+    root, functions = project.root.resolve(), project.functions.values()
+    places = [*(each.source for each in functions), *(each.source for each in project.layers.values())]
+    places += [text.partition(" as ")[0].strip() for each in functions for text in each.shared]
+    for each in functions:
+        match each.provision:
+            case Terraform(directory=directory):
+                places.append(directory)
+            case CloudFormation(template=str(template)):
+                places.append(template)
+    inside = [(root / each).resolve() for each in places]
+    found = dict.fromkeys([folder, *(_path(each, top) for each in inside if each.is_relative_to(top))])
     kept = [each for each in found if not any(each != other and each.startswith(other) for other in found)]
-    return tuple(re.sub(r"([*?+\[\]!])", r"\\\1", each) + "**" for each in kept)
+    return tuple(re.sub(r"([*?+\[\]!])", r"\\\1", each) + ("" if each and each[-1] != "/" else "**") for each in kept)
+
+
+def _path(place: Path, top: Path) -> str:
+    """Of a folder with a `/` at its end, of all of the repository "". What is not there is taken for a folder."""
+    relative = place.relative_to(top)
+    return "" if not relative.parts else relative.as_posix() + ("" if place.is_file() else "/")
 
 
 _NEEDS = ("requirements-dev.txt", "dev-requirements.txt", "requirements-test.txt", "requirements.txt")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from pointsman import config
+from pointsman import config, home
 from pointsman.cli import chaos
 from pointsman.cli.terminal import at
 from pointsman.errors import LocalAwsFailed, UsageError
@@ -27,7 +27,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def directory(root: Path) -> Path:
-    return root / ".pointsman" / "local" / "aws"
+    return root / home.NAME / "local" / "aws"
 
 
 def join(root: Path, *, wanted: bool, say: Callable[[str], None]) -> bool:

@@ -38,8 +38,6 @@ def run(typed: Typed) -> int:
     world, asked = typed.world, typed.asked
     named_places = (place for each in asked.env or () for place in places.each(world.environment(each)))
     environments = tuple(named_places) or world.everywhere()
-    if not environments:
-        raise UsageError("pointsman.toml declares no environment", next='Add [environment.staging] alias = "STAGE".')
     named = prune_plan.functions_named(world, environments[0], asked.function or ())
     policy = prune_plan.policy_of(
         world.project.retention,

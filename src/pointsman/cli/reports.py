@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from pointsman import home
 from pointsman.model import plain
 from pointsman.pipelines import marker
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 def last(root: Path) -> Path:
     """Where the result of the last deploy of a CI job is kept."""
-    return root / ".pointsman" / "reports" / "last.json"
+    return root / home.NAME / "reports" / "last.json"
 
 
 def released(done: Sequence[Released], command: str, environ: Mapping[str, str], root: Path, err: TextIO) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pointsman import artifact as packaging
+from pointsman import home
 from pointsman.config import CloudFormation
 from pointsman.errors import UsageError
 from pointsman.model import Artifact, Value, counted, to_json
@@ -385,12 +386,12 @@ class _Rendering:
 
     def _archive(self, name: str, path: Path, kind: Literal["python", "node", "zip"], runtime: str | None) -> Path:
         world = self.session.world
-        home = world.project.root / ".pointsman"
+        kept = home.make(world.project.root)
         recipe = packaging.Recipe(
             function=name, source=str(path), build=kind, runtime=runtime, artifact="." if kind == "zip" else None
         )
         made = packaging.build(
-            recipe, out=home / "artifacts", cache=home / "cache", environment=world.environ, say=world.say
+            recipe, out=kept / "artifacts", cache=kept / "cache", environment=world.environ, say=world.say
         )
         return Path(made.path)
 
@@ -399,15 +400,15 @@ class _Rendering:
         if not path.exists():
             raise UsageError(f"there is no asset {path}", next="`cdk synth` makes it anew.")
         if path.is_dir():
-            home = self.session.world.project.root / ".pointsman"
+            kept = home.make(self.session.world.project.root)
             # By its hash, which is CDK's key as well: "asset" keeps its name short.
             recipe = packaging.Recipe(function="asset", source=str(path), build="zip", artifact=".")
             world = self.session.world
             path = Path(
                 packaging.build(
                     recipe,
-                    out=home / "artifacts" / Path(asset.key).stem,
-                    cache=home / "cache",
+                    out=kept / "artifacts" / Path(asset.key).stem,
+                    cache=kept / "cache",
                     environment=world.environ,
                     say=world.say,
                 ).path
@@ -424,9 +425,9 @@ class _Rendering:
         if document == inner.document:
             return path
         text = templates.written(document)
-        home = self.session.world.project.root / ".pointsman" / "artifacts"
-        home.mkdir(parents=True, exist_ok=True)
-        made = home / f"{path.stem}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.template"
+        kept = home.make(self.session.world.project.root) / "artifacts"
+        kept.mkdir(exist_ok=True)
+        made = kept / f"{path.stem}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.template"
         made.write_text(text)
         return made
 

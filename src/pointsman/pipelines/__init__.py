@@ -209,7 +209,7 @@ PLACES: Mapping[System, str] = {
 
 # Where a system has one file for a repository: what a second project does instead.
 ONE_FILE: Mapping[System, str] = {
-    "gitlab": "`--out FILE` writes beside it, for a file that you include.",
+    "gitlab": "`--out FILE` writes beside it: a job with `trigger: {include: FILE}` runs it, and shares STAGE's turns.",
     "circleci": "`--out .circleci/NAME.yml` writes beside it: a second pipeline of the CircleCI project can name it.",
     "jenkins": "`--out FOLDER/Jenkinsfile` writes beside it: a second job has it as its Script Path.",
     "bitbucket": "`--out FILE` writes beside it, to copy from.",

@@ -29,7 +29,7 @@ def write(recipe: Recipe) -> str:
     jobs.append(_clean_up(recipe))
     return f"""\
 {recipe.comments("#", *needs, carried="from job to job and from build to build")}
-name: pointsman{" " + recipe.seen.folder.rstrip("/") if recipe.seen.beside else ""}
+name: pointsman{" " + (recipe.seen.folder.rstrip("/") or "root") if recipe.seen.beside else ""}
 
 on:
   push:
