@@ -331,7 +331,8 @@ def roll_back(world: World, function: Function, environment: Environment, to: st
 
 
 def plan_rollback(world: World, function: Function, environment: Environment, to: str | None) -> Plan:
-    return planned_rollback(world.session(function, environment), to)
+    session = world.session(function, environment)
+    return role_guard.planned(session, planned_rollback(session, to))
 
 
 def planned_rollback(session: Session, to: str | None, *, asked: BuildId | None = None) -> Plan:

@@ -55,9 +55,10 @@ def check(session: Session, made: Plan) -> None:
 
 def planned(session: Session, made: Plan) -> Plan:
     """The same plan, with a note on each thing that `check` would refuse. Where that is nothing, IAM is not asked."""
-    if session.world.project.branches.role_guard != "refuse":
-        return made
     try:
+        if session.world.project.branches.role_guard != "refuse":
+            _refuse_clone(session, made)
+            return made
         found = _look(session, made)
     except GateRefused as error:
         return msgspec.structs.replace(made, notes=(*made.notes, f"is refused: {error.what}"))
@@ -68,16 +69,11 @@ def planned(session: Session, made: Plan) -> Plan:
 def _look(session: Session, made: Plan) -> _Told:
     """Raises GateRefused where an environment's alias would move onto a branch's clone."""
     publishes = next((step for step in made.steps if isinstance(step, PublishVersion)), None)
-    moves = any(isinstance(step, CreateAlias | PointAlias | ShiftTraffic) for step in made.steps)
-    if not publishes and not moves:
+    if not publishes and not _moves(made):
         return _Told()
     arn, guard = session.arn, session.world.project.branches.role_guard
-    role = publishes.role if publishes else session.role
-    if arn and not role and made.version:
-        role = session.ledger.role_of(arn, made.version).role
     branch = bool(session.environment.branch)
-    if role and is_clone(role) and not branch:
-        raise _refused(session, [_clone(session, made, role)], "")
+    role = _refuse_clone(session, made)
     if guard == "off" or (made.kind == "rollback" and not publishes):
         return _Told()  # going back must never wait
     known = served(session, arn) if arn and not _replaces(made) else ()
@@ -100,6 +96,21 @@ def _look(session: Session, made: Plan) -> _Told:
         rest=rest,
         now=now,
     )
+
+
+def _moves(made: Plan) -> bool:
+    return any(isinstance(step, CreateAlias | PointAlias | ShiftTraffic) for step in made.steps)
+
+
+def _refuse_clone(session: Session, made: Plan) -> str:
+    """The role that the version has, or will have. Raises GateRefused for a clone made for a branch. No call."""
+    publishes = next((step for step in made.steps if isinstance(step, PublishVersion)), None)
+    role = publishes.role if publishes else session.role
+    if session.arn and not role and made.version:
+        role = session.ledger.role_of(session.arn, made.version).role
+    if (publishes or _moves(made)) and role and is_clone(role) and not session.environment.branch:
+        raise _refused(session, [_clone(session, made, role)], "")
+    return role
 
 
 def _replaces(made: Plan) -> bool:

@@ -99,6 +99,44 @@ def test_a_policy_that_no_template_shows_is_in_doubt() -> None:
     assert told(change) == ("add AWS::IAM::ManagedPolicy Connector, perhaps a policy of the role of STAGE, PROD",)
 
 
+def test_a_custom_resource_may_answer_with_another_role_though_it_stays() -> None:
+    own = modified({"type": "Custom::Role", "logical_id": "Maker", "physical_id": "maker"}, "Tags")
+    role = Detail(name="Role", dynamic=True, cause="Maker.RoleArn")
+
+    found = told(own, Change(action="Modify", details=(role,), **GREETER))
+
+    assert found == ("Greeter would run with another role than STAGE, PROD",)
+
+
+@pytest.mark.parametrize(
+    ("other", "line"),
+    [
+        (("AWS::IAM::Role", {"ManagedPolicyArns": ["arn:aws:iam::123456789012:policy/shared"]}), "a policy"),
+        (("AWS::CloudFormation::Stack", {"Parameters": {"Policy": {"Ref": "Shared"}}}), "perhaps a policy"),
+        (("AWS::CloudFormation::Stack", {"Parameters": {"Table": "t"}}), None),
+    ],
+)
+def test_a_managed_policy_is_found_by_its_name_and_where_a_nested_stack_gets_it(other: Any, line: str | None) -> None:
+    template = document(Shared=("AWS::IAM::ManagedPolicy", {"ManagedPolicyName": "shared"}), Role=other)
+    of = {"type": "AWS::IAM::ManagedPolicy", "logical_id": "Shared", "physical_id": PHYSICAL["Shared"]}
+
+    found = told(modified(of, "PolicyDocument"), template=template)
+
+    of_whom = "of the role of STAGE, PROD"
+    assert found == ((f"modify AWS::IAM::ManagedPolicy Shared: PolicyDocument, {line} {of_whom}",) if line else ())
+
+
+def test_another_role_in_sams_globals_is_another_role_of_the_function() -> None:
+    before, after = (
+        document(Greeter=("AWS::Serverless::Function", {})) | {"Globals": {"Function": {"Role": role}}}
+        for role in ("arn:aws:iam::1:role/a", "arn:aws:iam::1:role/b")
+    )
+
+    (found,) = (each for each in stack_roles.expected(before, after, (), PHYSICAL) if each.logical_id == "Greeter")
+
+    assert told(found) == ("Greeter would run with another role than STAGE, PROD",)
+
+
 @pytest.mark.parametrize("holder", ["Role", "Other"])
 def test_a_managed_policy_is_told_where_a_live_role_names_it(holder: str) -> None:
     template = document(
@@ -123,11 +161,20 @@ def test_a_parameter_that_changes_is_looked_for_in_roles_and_policies() -> None:
     assert stack_roles.expected(same, same, ["Memory"], PHYSICAL) == ()
 
 
+def queue(name: str, **more: Any) -> dict[str, Any]:
+    return {"Orders": {"Type": "SQS", "Properties": {"Queue": name, **more}}}
+
+
 @pytest.mark.parametrize(
     ("was", "now", "names"),
     [
         ({"Policies": ["A"]}, {"Policies": ["A", "B"]}, ["Policies"]),
         ({}, {"Tracing": "Active"}, ["Tracing"]),
+        ({"Tracing": "Active"}, {"Tracing": "PassThrough"}, None),
+        ({"VpcConfig": {"SubnetIds": ["a"]}}, {"VpcConfig": {"SubnetIds": ["b"]}}, None),
+        ({"VpcConfig": {"SubnetIds": ["a"]}}, {}, ["VpcConfig"]),
+        ({"Events": queue("q", BatchSize=1)}, {"Events": queue("q", BatchSize=10)}, None),
+        ({"Events": queue("q")}, {"Events": queue("p")}, ["Events"]),
         ({}, {"Events": {"Queue": {"Type": "SQS"}}}, ["Events"]),
         ({}, {"Events": {"Get": {"Type": "Api"}}}, None),
         ({"MemorySize": 128}, {"MemorySize": 256}, None),

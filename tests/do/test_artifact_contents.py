@@ -6,6 +6,8 @@ import os
 import threading
 import time
 import zipfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -268,14 +270,17 @@ def entry(tools: Tools, key: str, size: int = 1000) -> Installed:
 
 def test_the_cache_forgets_what_was_unused_for_longest_and_says_so(tmp_path: Path) -> None:
     said: list[str] = []
-    tools = Tools(tmp_path, {}, said.append, Builds(), limit=2500)
+
+    def command() -> Tools:
+        return Tools(tmp_path, {}, said.append, Builds(), limit=2500)
+
     now = time.time()
-    first, second = entry(tools, "first"), entry(tools, "second")
+    first, second = entry(command(), "first"), entry(command(), "second")
     for age, each in ((9000, first), (8000, second)):
         os.utime(each.tree.parent, (now - age, now - age))
-    assert entry(tools, "first").made_now is False  # used: now the second is the oldest
+    assert entry(command(), "first").made_now is False  # used: now the second is the oldest
 
-    third = entry(tools, "third")
+    third = entry(command(), "third")
 
     assert [each.tree.is_dir() for each in (first, second, third)] == [True, False, True]
     assert said == ["the cache passed 0.0 GB: forgot 0 MB unused for longest"]
@@ -302,21 +307,35 @@ def test_what_killed_builds_and_older_releases_left_behind_is_cleared(tmp_path: 
     assert {path.name for path in tmp_path.iterdir()} == {".making-alive", entry(tools, "first").tree.parent.name}
 
 
-def test_an_entry_is_made_whole_or_not_at_all_by_several_at_once(tmp_path: Path) -> None:
-    tools = Tools(tmp_path, {}, lambda line: None, Builds())
-    barrier = threading.Barrier(4)
-    found: list[Installed] = []
+def at_once(each: Sequence[Tools], install: Callable[[Path], Installed]) -> list[Installed]:
+    """What `once` gives each, all asking for the same entry."""
+    with ThreadPoolExecutor(len(each)) as pool:
+        return list(pool.map(lambda tools: once(tools, "node", "key", install), each))
+
+
+def test_an_entry_is_made_whole_or_not_at_all_by_several_commands_at_once(tmp_path: Path) -> None:
+    barrier = threading.Barrier(4, timeout=60)
 
     def install(scratch: Path) -> Installed:
         barrier.wait()  # all four are at it, and none has finished
         return Installed(lay(scratch / "tree", {"a": "x"}), {"a": ["1"]})
 
-    threads = [threading.Thread(target=lambda: found.append(once(tools, "node", "key", install))) for _ in range(4)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
+    found = at_once([Tools(tmp_path, {}, lambda line: None, Builds()) for _ in range(4)], install)
 
     assert len({each.tree for each in found}) == 1
     assert [path.name for path in tmp_path.iterdir()] == [found[0].tree.parent.name]
     assert (found[0].tree / "a").read_text() == "x"
+
+
+def test_an_entry_is_made_once_by_the_builds_of_one_command(tmp_path: Path) -> None:
+    calls: list[Path] = []
+
+    def install(scratch: Path) -> Installed:
+        calls.append(scratch)
+        return Installed(lay(scratch / "tree", {"a": "x"}), {"a": ["1"]})
+
+    found = at_once([Tools(tmp_path, {}, lambda line: None, Builds())] * 4, install)
+
+    assert len(calls) == 1
+    assert sorted(each.made_now for each in found) == [False, False, False, True]
+    assert len({each.tree for each in found}) == 1

@@ -245,7 +245,8 @@ def _built(
         return {}
     if method == "esbuild" and handler and holds(tree, place, handler, runtime):
         return {}  # plain JavaScript runs unbundled, too
-    if method == "esbuild" and handler and has_esbuild(tree, f"{place}/" if place != "." else ""):
+    ours = handler and holds(tree, place, handler, runtime, typescript=True)  # or its entry is another
+    if method == "esbuild" and ours and has_esbuild(tree, f"{place}/" if place != "." else ""):
         return {"bundle": _bundle(asked)}
     if build := builder(tree, place, method, family):
         target = logical if build == "make" else text_of(asked.get("Binary"))
@@ -256,7 +257,7 @@ def _built(
 def _bundle(asked: Mapping[str, Any]) -> Bundle:
     """https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/serverless-sam-cli-using-build-typescript.html"""
     return Bundle(
-        minify=asked.get("Minify") is True,
+        minify=asked.get("Minify") is not False,
         sourcemap=asked.get("Sourcemap") is True,
         external=tuple(each for each in items(asked.get("External")) if isinstance(each, str) and each),
         target=text_of(asked.get("Target")),

@@ -81,12 +81,14 @@ def _programs(tree: Tree, home: str) -> Iterator[Program]:
         module = re.search(r"^module\s+\"?([^\s\"]+)", tree.text(f"{home}go.mod"), re.M)
         name = named(re.sub(r"/v\d+$", "", module[1]).rpartition("/")[2] if module else tree.name)
         folders = _mains(tree, home)
-        if "." in folders or not folders:
+        if "." in folders:
             yield Program("go", name, None, "bootstrap", _OWN)
         else:
             for folder in folders:
                 yield Program("go", named(folder.rpartition("/")[2]), folder, "bootstrap", _OWN)
-    elif any(tree.is_file(f"{home}{name}") for name in ("pom.xml", *_GRADLE)):
+    elif any(tree.is_file(f"{home}{name}") for name in ("pom.xml", *_GRADLE)) and not tree.is_file(
+        f"{home}package.json"
+    ):
         yield Program("java", named(tree.name), None, _java_handler(tree, home), _java(tree, home))
     elif projects := _projects(tree, home):
         framework = re.search(r"<TargetFramework>net(\d+)\.", tree.text(projects[0]))
@@ -118,7 +120,9 @@ def _binaries(tree: Tree, home: str) -> Iterator[str]:
         if name := text_of(table(each).get("name")):
             yield name
     package = text_of(table(said.get("package")).get("name"))
-    if package and (tree.is_file(f"{home}src/main.rs") or not said.get("bin")) and not _is_a_bin(said, "src/main.rs"):
+    own = tree.is_file(f"{home}src/main.rs") and not _is_a_bin(said, "src/main.rs")
+    others = not said.get("bin") and any(path.startswith(f"{home}src/bin/") for path in tree.ending(".rs"))
+    if package and (own or others):
         yield package
     for member in items(table(said.get("workspace")).get("members")):
         place = within(home, member) if isinstance(member, str) and "*" not in member else None

@@ -131,7 +131,8 @@ def _declared(
     ignoring = [table(block).get("ignore_changes") for block in items(body.get("lifecycle"))]
     ignored = {str(each) for one in ignoring for each in items(one)}
     uri = module.text(body.get("image_uri"))
-    image = module.text(body.get("package_type")) == "Image" or "image_uri" in body
+    zipped = {"handler", "runtime", "filename", "s3_key"} & body.keys()  # a module may be written for both
+    image = module.text(body.get("package_type")) == "Image" or ("image_uri" in body and not zipped)
     code_ = {"image_uri"} if image else {"filename", "source_code_hash", "s3_key", "s3_object_version"}
     return _Declared(
         address=address,
@@ -262,11 +263,7 @@ def _candidate(
             workspace=module.workspace if module.workspace != "default" else None,
             outputs=Outputs(**outputs),
         )
-        if each.publishes and "version" not in outputs:
-            notes.append(
-                f"{each.where}: {each.address} publishes versions, but no output tells which: add "
-                f'output "lambda_version" {{ value = {_attribute(each, "version")} }} to {module.folder}.'
-            )
+        _must_tell_versions(module, each, outputs, notes)
     elif name is None:
         notes.append(f"{each.where}: the name of {each.address} on AWS is not known here: put it into `provision`.")
     more: dict[str, Any] = {}
@@ -318,6 +315,7 @@ def _of_image(
             inputs=Inputs(image=each.variable if each.variable != "image_uri" else None),
             outputs=Outputs(**outputs),
         )
+        _must_tell_versions(module, each, outputs, notes)
     elif "name" in outputs:
         notes.append(
             f"{each.where}: {each.address} has its image from no variable of {module.folder}, so Terraform is left to "
@@ -335,6 +333,14 @@ def _of_image(
         name=name,
         architecture="arm64" if items(attributes.get("architectures")) == ["arm64"] else each.architecture,
     )
+
+
+def _must_tell_versions(module: Module, each: _Declared, outputs: Mapping[str, str], notes: list[str]) -> None:
+    if each.publishes and "version" not in outputs:
+        notes.append(
+            f"{each.where}: {each.address} publishes versions, but no output tells which: add "
+            f'output "lambda_version" {{ value = {_attribute(each, "version")} }} to {module.folder}.'
+        )
 
 
 def _leave(module: Module, left: list[_Declared], notes: list[str]) -> None:

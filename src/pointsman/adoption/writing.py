@@ -114,7 +114,8 @@ def _function(found: Found, candidate: Candidate, key: str, role: str | None) ->
 
 def _guessed_image(key: str, region: str | None) -> str:
     region = region if fits(Region, region) and region else "eu-west-1"
-    return f"123456789012.dkr.ecr.{region}.amazonaws.com/{re.sub('[^a-z0-9]+', '-', key.lower()).strip('-')}:latest"
+    name = re.sub("[^a-z0-9]+", "-", key.lower()).strip("-") or "function"
+    return f"123456789012.dkr.ecr.{region}.amazonaws.com/{name}:latest"
 
 
 def _provision(candidate: Candidate, key: str, role: str | None) -> Mapping[str, object]:

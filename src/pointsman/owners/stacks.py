@@ -10,7 +10,7 @@ import msgspec
 
 from pointsman.aws.stacks import ChangeSet, Stack
 from pointsman.config import CloudFormation
-from pointsman.errors import GateRefused, NotFound, NotMade, UsageError
+from pointsman.errors import AccessDenied, GateRefused, NotFound, NotMade, UsageError
 from pointsman.model import Artifact, Configuration, FunctionName
 from pointsman.owners import Found, aliases_there, remember
 from pointsman.owners.rendering import Rendered, render, url
@@ -270,7 +270,12 @@ def _served(session: Session, provision: CloudFormation, stack: str) -> dict[str
         ours = ours or provision.function in (each.logical_id, each.physical_id)
         for alias in aliases_there(session):
             whose = alias if ours else f"{alias} of {each.physical_id}"
-            live = session.gateway.function(FunctionName(each.physical_id), alias)
+            try:
+                live = session.gateway.function(FunctionName(each.physical_id), alias)
+            except AccessDenied:
+                if ours:
+                    raise
+                break  # a helper of the stack's own, which nobody here deploys
             if live and (role := live.settings.get("Role")):
                 roles[role] = f"{roles[role]}, {whose}" if role in roles else whose
     return served

@@ -16,6 +16,7 @@ from pointsman.errors import (
     InvalidRequest,
     LostRace,
     NotFound,
+    PointsmanError,
     TimedOut,
     UsageError,
 )
@@ -116,7 +117,12 @@ def apply(
         for line in _shown(gateway, update, made):
             show(f"stack {update.stack}: {line}")
         _keep_the_function(gateway, update, name, made.changes)
-        _keep_the_roles(gateway, update, name, live(made))
+        try:
+            roles = live(made)
+        except PointsmanError:
+            gateway.delete_change_set(update.stack, name)
+            raise
+        _keep_the_roles(gateway, update, name, roles)
         _execute(gateway, update.stack, name, made)
     stack = settled(gateway, update.stack, clock, wait_s, after=made.id if made.status != "FAILED" else "")
     if made.status != "FAILED" and "ROLLBACK" in stack.status:

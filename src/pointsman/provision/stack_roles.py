@@ -16,13 +16,21 @@ from pointsman.provision.template import Json
 
 _FUNCTION, _ROLE, _MANAGED = "AWS::Lambda::Function", "AWS::IAM::Role", "AWS::IAM::ManagedPolicy"
 _POLICIES = {"AWS::IAM::Policy": "Roles", "AWS::IAM::RolePolicy": "RoleName", _MANAGED: "Roles"}
+_CUSTOM = ("Custom::", "AWS::CloudFormation::CustomResource")
 _HARMLESS = {"Tags", "Description"}
 _BESIDE = {"Metadata", "Tags", "CreationPolicy", "UpdatePolicy", "DeletionPolicy", "UpdateReplacePolicy"}
 # https://github.com/aws/serverless-application-model/blob/develop/samtranslator/model/sam_resources.py
 _OF_SAMS_ROLE = (
     *("Policies", "PermissionsBoundary", "AssumeRolePolicyDocument", "RolePath"),
-    *("Tracing", "VpcConfig", "DeadLetterQueue", "EventInvokeConfig"),
+    *("DeadLetterQueue", "EventInvokeConfig"),
 )
+_IF_ANY = ("Tracing", "VpcConfig")  # each has a managed policy, whatever it says
+# What of a polled event is no matter of the role's.
+_HOW_OFTEN = {
+    *("BatchSize", "MaximumBatchingWindowInSeconds", "Enabled", "FilterCriteria", "FunctionResponseTypes"),
+    *("StartingPosition", "ParallelizationFactor", "BisectBatchOnFunctionError", "MaximumRetryAttempts"),
+    *("MaximumRecordAgeInSeconds", "TumblingWindowInSeconds", "ScalingConfig"),
+}
 _POLLED = {"SQS", "Kinesis", "DynamoDB", "MSK", "MQ", "SelfManagedKafka", "DocumentDB"}
 
 
@@ -58,7 +66,12 @@ def role_changes(
     if not roles:
         return ()
     everybody = ", ".join(dict.fromkeys(roles.values()))
-    stay = {each.logical_id for each in changes if each.action == "Modify" and not _replaced(each)}
+    # A custom resource may answer with another name or ARN though it stays.
+    stay = {
+        each.logical_id
+        for each in changes
+        if each.action == "Modify" and not _replaced(each) and not each.type.startswith(_CUSTOM)
+    }
     found = []
     for change in changes:
         if change.kept or _harmless(change, stay):
@@ -128,9 +141,14 @@ def _holders(logical: str, documents: Sequence[Json], physical: Mapping[str, str
         said = templates.properties(body).get(_POLICIES[body["Type"]])
         for each in said if isinstance(said, list) else [] if said is None else [said]:
             yield from _named(each, there, physical)
+        called = str(templates.properties(body).get("ManagedPolicyName") or "") if body["Type"] == _MANAGED else ""
         for name, other in there.items():
-            if other["Type"] == _ROLE and refers(templates.properties(other).get("ManagedPolicyArns"), {logical}):
+            given = templates.properties(other).get("ManagedPolicyArns")
+            named = called and f"/{called}" in str(given)
+            if other["Type"] == _ROLE and (named or refers(given, {logical})):
                 yield physical.get(name, "")
+            if other["Type"] == "AWS::CloudFormation::Stack" and refers(templates.properties(other), {logical}):
+                yield None
             if other["Type"] == templates.SAM_FUNCTION and refers(templates.properties(other), {logical}):
                 yield physical.get(f"{name}Role", "")
     if not seen:
@@ -194,7 +212,11 @@ def expected(before: Json, after: Json, parameters: Iterable[str], physical: Map
                 found.append(_change("Remove", _ROLE, f"{name}Role", physical))
         elif name not in old:
             found.append(_change("Add", plain, name, physical))
-        elif differing := _differing(old[name], new[name], given):
+        elif (
+            differing := _of_function(before, after, name, given)
+            if kind == templates.SAM_FUNCTION
+            else _differing(old[name], new[name], given)
+        ):
             replaced = plain == _FUNCTION and bool(templates.REPLACING & {*differing})
             found.append(_change("Modify", plain, name, physical, differing, replaced=replaced))
         if kind == templates.SAM_FUNCTION and name in old and name in new and old[name]["Type"] == kind:
@@ -233,13 +255,32 @@ def _of_sams_role(before: Json, after: Json, name: str, given: frozenset[str]) -
         was, now = templates.setting(before, name, key), templates.setting(after, name, key)
         if was != now or refers(now, given):
             found.append(key)
+    for key in _IF_ANY:
+        was, now = (templates.setting(each, name, key) for each in (before, after))
+        if (was in (None, "Disabled")) != (now in (None, "Disabled")) or refers(now, given):
+            found.append(key)
     was, now = (_polled(templates.setting(each, name, "Events")) for each in (before, after))
     return [*found, *(["Events"] if was != now else [])]
 
 
 def _polled(events: Any) -> Any:
-    there = events if isinstance(events, dict) else {}
-    return {key: each for key, each in there.items() if isinstance(each, dict) and each.get("Type") in _POLLED}
+    return {
+        key: [each["Type"], *(one for one in _table(each.get("Properties")).items() if one[0] not in _HOW_OFTEN)]
+        for key, each in _table(events).items()
+        if _table(each).get("Type") in _POLLED
+    }
+
+
+def _table(value: Any) -> Json:
+    return value if isinstance(value, dict) else {}
+
+
+def _of_function(before: Json, after: Json, name: str, given: frozenset[str]) -> list[str]:
+    """Of a function of SAM's, whose role may stand in Globals."""
+    found = _differing(templates.resources(before)[name], templates.resources(after)[name], given)
+    was, now = (templates.setting(each, name, "Role") for each in (before, after))
+    role = ["Role"] if was != now or refers(now, given) else []
+    return [each for each in found if each != "Role"] + role
 
 
 def _differing(old: Json, new: Json, given: frozenset[str]) -> list[str]:
