@@ -101,7 +101,7 @@ def test_a_policy_that_no_template_shows_is_in_doubt() -> None:
 
 def test_a_custom_resource_may_answer_with_another_role_though_it_stays() -> None:
     own = modified({"type": "Custom::Role", "logical_id": "Maker", "physical_id": "maker"}, "Tags")
-    role = Detail(name="Role", dynamic=True, cause="Maker.RoleArn")
+    role = Detail(name="Role", dynamic=True, cause="Maker.Arn")
 
     found = told(own, Change(action="Modify", details=(role,), **GREETER))
 

@@ -228,6 +228,27 @@ def test_code_that_stands_in_the_template_is_told(tmp_path: Path, place: str) ->
     assert f"{place}: Cron's code stands in the template: put it into a file to have it versioned." in notes
 
 
+@pytest.mark.parametrize(
+    ("source", "bundle"),
+    [("app.ts", config.Bundle(minify=True)), ("other.ts", None)],
+)
+def test_sams_bundle_is_taken_where_it_starts_at_the_handlers_file_and_is_minified_unless_told_not_to_be(
+    tmp_path: Path, source: str, bundle: config.Bundle | None
+) -> None:
+    made_by = {"BuildMethod": "esbuild", "BuildProperties": {"EntryPoints": [source]}}
+    said = {"CodeUri": "src/", "Handler": "app.handler", "Runtime": "nodejs22.x", "FunctionName": "Greeting"}
+    template = {
+        "Transform": "AWS::Serverless-2016-10-31",
+        "Resources": {"G": {"Type": "AWS::Serverless::Function", "Properties": said, "Metadata": made_by}},
+    }
+    lay(tmp_path, {"template.json": template, f"src/{source}": "export const handler = async () => 1"})
+    lay(tmp_path, {"src/package.json": {"devDependencies": {"esbuild": "1"}}})
+
+    found = written(tmp_path).functions
+
+    assert [each.bundle for each in found.values()] == [bundle]
+
+
 def test_of_many_functions_those_whose_code_is_here(tmp_path: Path) -> None:
     def function(handler: str, **more: str) -> dict[str, Any]:
         return {"Type": "AWS::Lambda::Function", "Properties": {"Handler": handler, "Runtime": "python3.13", **more}}
@@ -394,8 +415,19 @@ name = "function_b"
             {"Hello": ("make", "Hello", "main.handler")},
         ),
         ({"Hello.csproj": "<TargetFramework>net8.0</TargetFramework>"}, {"Hello": ("dotnet", None, None)}),
+        (
+            {"Cargo.toml": '[package]\nname = "hello"\n', "src/bin/one.rs": "", "src/lib.rs": ""},
+            {"hello": ("rust", None, "bootstrap")},
+        ),
+        (
+            {"build.gradle": "", "package.json": "{}", "index.js": "exports.handler = async () => 1"},
+            {"api": ("node", None, "index.handler")},
+        ),
     ],
-    ids=["rust", "rust's binaries", "a rust workspace", "go", "go's programs", "java", "make", "dotnet"],
+    ids=[
+        *("rust", "rust's binaries", "a rust workspace", "go", "go's programs", "java", "make", "dotnet"),
+        *("rust's usual folder", "node beside Gradle"),
+    ],
 )
 def test_what_is_compiled_is_told_by_its_manifest(
     tmp_path: Path, files: dict[str, str], expected: dict[str, tuple[str, str | None, str | None]]
@@ -406,6 +438,20 @@ def test_what_is_compiled_is_told_by_its_manifest(
     functions = written(tmp_path / "api").functions
 
     assert {name: (each.build, each.target, each.handler) for name, each in functions.items()} == expected
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"go.mod": "module them\n", "lib.go": "package lib\n"},
+        {"Cargo.toml": '[package]\nname = "lib"\n', "src/lib.rs": ""},
+    ],
+    ids=["go", "rust"],
+)
+def test_a_library_is_no_function(tmp_path: Path, files: dict[str, str]) -> None:
+    lay(tmp_path, files)
+
+    assert only(written(tmp_path)).build == "zip"
 
 
 def test_a_program_in_a_folder_below_is_found(tmp_path: Path) -> None:

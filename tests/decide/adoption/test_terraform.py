@@ -388,3 +388,34 @@ def test_an_image_that_only_the_state_knows(seen: Seen) -> None:
     )  # fmt: skip
 
     assert project.functions["greeting"].image == IMAGE
+
+
+def test_a_module_that_is_written_for_both_has_a_package(seen: Seen) -> None:
+    both = """
+variable "image_uri" { default = null }
+variable "package" { default = "function.zip" }
+resource "aws_lambda_function" "f" {
+  function_name = "greeting"
+  role          = "arn:aws:iam::123456789012:role/r"
+  handler       = "app.handler"
+  runtime       = "python3.13"
+  filename      = var.package
+  image_uri     = var.image_uri
+}
+output "name" { value = aws_lambda_function.f.function_name }
+"""
+
+    project, _ = seen({"main.tf": both, "app.py": "def handler(event, context): pass"})
+
+    assert project.functions["greeting"].image is None
+    assert project.functions["greeting"].runtime == "python3.13"
+
+
+def test_versions_that_terraform_publishes_of_an_image_must_be_told(seen: Seen) -> None:
+    given = f'variable "image_uri" {{ default = "{IMAGE}" }}\n'
+    said = given + OF_IMAGE.replace("SAID", "var.image_uri").replace("MORE", "")
+
+    _, found = seen({"main.tf": said.replace('output "version" { value = aws_lambda_function.f.version }\n', "")})
+
+    (note,) = found.notes
+    assert 'add output "lambda_version" { value = aws_lambda_function.f.version } to .' in note
