@@ -12,7 +12,7 @@ import pytest
 from pointsman import footing, sharing
 from pointsman.aws.operation import Operation, R, Transport
 from pointsman.config import load
-from pointsman.errors import Ambiguous, FunctionFailed, Interrupted, UsageError
+from pointsman.errors import Ambiguous, FunctionFailed, Interrupted, Throttled, UsageError
 from pointsman.localaws import control
 from pointsman.model import AliasName, Canary, Configuration, FunctionArn, Routing, Version, Weight
 from pointsman.synthetic import Synthetic, traffic
@@ -36,7 +36,11 @@ class Kill:
         if not operation.mutates:
             return self.inner.send(operation)
         self.die()
-        reply = self.inner.send(operation)
+        try:
+            reply = self.inner.send(operation)
+        except Throttled:
+            self.left += 1  # changed nothing, and is tried again
+            raise
         self.die()
         return reply
 
