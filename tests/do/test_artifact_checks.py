@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import struct
 import sys
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -108,6 +110,35 @@ def test_a_python_module_without_the_handlers_name_is_refused(tmp_path: Path, te
     assert said(tmp_path, {"app.py": text}, handler="app.handler") == [
         f'handler = "app.handler" is not in app.py: {expected}'
     ]
+
+
+def test_several_packages_are_looked_at_by_threads(tmp_path: Path) -> None:
+    """CPython's parser counts one depth for all threads, which shows where the GIL is let go between two nodes."""
+    long = "\n".join(f"def f{n}(a):\n    return [a, {{'x': a}}, (a, a)]" for n in range(200))
+    package(tmp_path, {"app.py": f"{long}\nhandler = f1"})
+
+    def look(number: int) -> list[Problem]:
+        artifact = inspect(tmp_path / "greeting.zip", f"greeting-{number}")
+        return problems(artifact, handler="app.handler", runtime=PYTHON, bucket=None, architecture=None)
+
+    def let_go(phase: str, info: dict[str, int]) -> None:
+        time.sleep(0.0001)
+
+    often = gc.get_threshold()
+    gc.callbacks.append(let_go)
+    gc.set_threshold(100)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(look, range(32)))
+    finally:
+        gc.set_threshold(*often)
+        gc.callbacks.remove(let_go)
+
+    assert found == [[]] * 32
+
+
+def test_a_module_too_deep_to_read_is_not_judged(tmp_path: Path) -> None:
+    assert said(tmp_path, {"app.py": f"x = {'-' * 3000}1"}, handler="app.handler") == []
 
 
 def test_a_newer_pythons_syntax_is_not_judged(tmp_path: Path) -> None:

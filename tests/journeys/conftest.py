@@ -202,6 +202,10 @@ def aws(local_aws: control.Running) -> Callable[[str], Any]:
 
 @pytest.fixture(scope="session")
 def role(aws: Callable[[str], Any]) -> str:
+    return made_role(aws)
+
+
+def made_role(aws: Callable[[str], Any]) -> str:
     trust = {
         "Version": "2012-10-17",
         "Statement": [
@@ -249,4 +253,23 @@ def tested(shop: Shop) -> Shop:
         test=f"""[function.greeting.test]
 integration = {{ run = "{sys.executable} check.py", junit = "report.xml" }}"""
     )
+    return shop
+
+
+@pytest.fixture
+def account(shop: Shop, local_aws: control.Running) -> Shop:
+    """The shop in an account where nobody else is, for what asks after every function of one.
+
+    The local AWS keeps accounts apart by the access key. Before fixtures that deploy the shop.
+    """
+    number = str(uuid.uuid4().int)[:12]
+    session = botocore.session.Session()
+    session.set_credentials(number, "local")
+
+    def client(service: str, region: str = "eu-west-1") -> Any:
+        return session.create_client(service, region_name=region, endpoint_url=local_aws.url)
+
+    shop.aws, shop.role = client, made_role(client)
+    shop.variables = control.environment(local_aws, account=number)
+    shop.configure()
     return shop

@@ -60,7 +60,9 @@ def furnish(shop: Shop) -> None:
     )
     aws.put_function_event_invoke_config(FunctionName=name, Qualifier="PROD", MaximumRetryAttempts=1)
     aws.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=7)
-    aws.tag_resource(Resource=f"arn:aws:lambda:eu-west-1:123456789012:function:{name}", Tags={"team": "shop"})
+    aws.tag_resource(
+        Resource=aws.get_function_configuration(FunctionName=name)["FunctionArn"], Tags={"team": "shop"}
+    )
     aws.create_event_source_mapping(
         FunctionName=f"{name}:PROD", EventSourceArn=asked["Attributes"]["QueueArn"], Enabled=False
     )
@@ -237,6 +239,7 @@ def documents(shop: Shop, place: str = PLACE) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted((shop.folder / place).rglob("functions/**/*.json"))]
 
 
+@pytest.mark.usefixtures("account")
 def test_into_s3_and_back(furnished: Shop) -> None:
     shop = furnished
     shop.aws("s3").create_bucket(Bucket=shop.name, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})

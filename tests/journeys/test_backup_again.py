@@ -113,6 +113,7 @@ def test_a_document_that_was_set_aside_is_restored_by_its_name(served: Shop) -> 
     assert has(shop, "PROD")[0] == "hello"
 
 
+@pytest.mark.usefixtures("account")
 @pytest.mark.parametrize(
     ("cut", "meanwhile"),
     [

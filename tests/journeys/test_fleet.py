@@ -25,26 +25,6 @@ from pointsman.errors import AccessDenied, Unreachable
 from pointsman.localaws import control
 from tests.journeys.conftest import Shop, control_runtime
 
-TRUST = {"Version": "2012-10-17", "Statement": []}
-
-
-@pytest.fixture
-def account(shop: Shop, local_aws: control.Running) -> Shop:
-    """A shop in an account where nobody else is: the local AWS keeps accounts apart by the access key."""
-    number = str(uuid.uuid4().int)[:12]
-    session = botocore.session.Session()
-    session.set_credentials(number, "local")
-
-    def client(service: str, region: str = "eu-west-1") -> Any:
-        return session.create_client(service, region_name=region, endpoint_url=local_aws.url)
-
-    role = client("iam").create_role(RoleName="r", AssumeRolePolicyDocument=json.dumps(TRUST))["Role"]["Arn"]
-    shop.aws, shop.role = client, role
-    shop.variables = {**shop.variables, "AWS_ACCESS_KEY_ID": number, "AWS_SECRET_ACCESS_KEY": "local"}
-    shop.configure()
-    return shop
-
-
 def code(word: str) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:

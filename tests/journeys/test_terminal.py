@@ -163,6 +163,7 @@ def test_a_release_of_several_functions_is_a_table_redrawn_in_place_and_asks_onc
     assert shop.serves("STAGE") == "1"
 
 
+@pytest.mark.usefixtures("account")
 @pytest.mark.parametrize("words", [("history",), ("status",), ("status", "--all"), ("versions",), ("--json", "status")])
 def test_a_reader_that_went_away_or_a_full_disk_ends_it_in_words(shop: Shop, words: tuple[str, ...]) -> None:
     shop.ok("deploy", "--build-id", "101")

@@ -7,6 +7,7 @@ import functools
 import re
 import struct
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import zipfile
 
 ZIPPED = 50 * 1024 * 1024  # in a request; more goes through S3
+_PARSING = threading.Lock()  # CPython counts the depth of all its threads in one: SystemError, now and then
 
 Files = Mapping[str, tuple[int, int]]  # of each file its size and mode
 
@@ -248,7 +250,10 @@ def _not_in_python(text: bytes, called: str, runtime: str) -> str:
     import ast
 
     try:
-        tree = ast.parse(text)
+        with _PARSING:
+            tree = ast.parse(text)
+    except RecursionError:
+        return ""
     except (SyntaxError, ValueError) as error:
         # A newer Python may take what this one does not; an older one takes less.
         newer = [int(each) for each in re.findall("[0-9]+", runtime)] > list(sys.version_info[:2])
