@@ -60,9 +60,7 @@ def furnish(shop: Shop) -> None:
     )
     aws.put_function_event_invoke_config(FunctionName=name, Qualifier="PROD", MaximumRetryAttempts=1)
     aws.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=7)
-    aws.tag_resource(
-        Resource=aws.get_function_configuration(FunctionName=name)["FunctionArn"], Tags={"team": "shop"}
-    )
+    aws.tag_resource(Resource=aws.get_function_configuration(FunctionName=name)["FunctionArn"], Tags={"team": "shop"})
     aws.create_event_source_mapping(
         FunctionName=f"{name}:PROD", EventSourceArn=asked["Attributes"]["QueueArn"], Enabled=False
     )

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import fcntl
 import io
-import json
 import os
 import pty
 import struct
 import subprocess
 import sys
 import termios
-import uuid
 import zipfile
 from contextlib import suppress
 from typing import Any
 
-import botocore.session
 import pytest
 
 from pointsman.aws.operation import Operation, R, Transport
 from pointsman.aws.transports import Faults
 from pointsman.errors import AccessDenied, Unreachable
-from pointsman.localaws import control
 from tests.journeys.conftest import Shop, control_runtime
+
 
 def code(word: str) -> bytes:
     packed = io.BytesIO()
