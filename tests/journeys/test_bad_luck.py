@@ -441,6 +441,7 @@ KILLED = """
 
 
 def killed(shop: Shop, when: str, number: int, how: str, *words: str) -> subprocess.CompletedProcess[str]:
+    shop.rest()
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(KILLED), when, str(number), how, *words],
         cwd=shop.folder,

@@ -436,6 +436,7 @@ sys.exit(code)
 def disturbed(shop: Shop, when: str, k: int | str, kind: str, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", textwrap.dedent(STEP_BY_STEP), when, str(k), kind, *words]
     environ = {**os.environ, **shop.variables}
+    shop.rest()
     return subprocess.run(command, cwd=shop.folder, env=environ, capture_output=True, text=True, check=False)
 
 
