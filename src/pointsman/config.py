@@ -487,7 +487,12 @@ class Function(Value, frozen=True, kw_only=True):
         Filled | None, _about('With build = "command": the shell command that makes it.', "make package", aside=True)
     ] = None
     artifact: Annotated[
-        Filled | None, _about('With build = "command" or "zip": the zip.', "target/greeting.zip", aside=True)
+        Filled | None,
+        _about(
+            'With build = "command" or "zip": the zip, or folder; cdk.out/TEMPLATE#FUNCTION is that function\'s asset.',
+            "target/greeting.zip",
+            aside=True,
+        ),
     ] = None
     image: Annotated[
         Image | None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import json
 import os
 import shutil
 import signal
@@ -577,6 +578,56 @@ def odd_zip(path: Path, name: str = "app.py", data: bytes = b"x" * 100, method: 
     with zipfile.ZipFile(path, "w", method) as zipped:
         zipped.writestr(name, data)
     return path
+
+
+def assembly(folder: Path, word: str) -> None:
+    """What `cdk synth` leaves of a function whose code is `word`."""
+    code = {"S3Bucket": {"Fn::Sub": "assets-${AWS::AccountId}"}, "S3Key": f"{word}.zip"}
+    function = {"Type": "AWS::Lambda::Function", "Properties": {"Code": code}}
+    to = {"here": {"bucketName": "assets", "objectKey": f"{word}.zip"}}
+    files = {word: {"source": {"path": f"asset.{word}", "packaging": "zip"}, "destinations": to}}
+    lay(folder, {f"asset.{word}/index.js": f"exports.handler = async () => '{word}'"})
+    lay(folder, {"App.template.json": json.dumps({"Resources": {"F1": function}})})
+    lay(folder, {"App.assets.json": json.dumps({"files": files})})
+
+
+def test_an_asset_of_the_cdks_is_found_by_the_template_whatever_it_is_called(tmp_path: Path) -> None:
+    source = lay(tmp_path / "src", {"cdk.json": "{}"})
+    for word in ("one", "two"):
+        assembly(source / "cdk.out", word)  # the folders of earlier ones stay
+
+        made = make(source, tmp_path, build="zip", artifact="cdk.out/App.template.json#F1")
+
+        with zipfile.ZipFile(made.path) as zipped:
+            assert (zipped.namelist(), word.encode() in zipped.read("index.js")) == (["index.js"], True)
+
+
+@pytest.mark.parametrize(
+    ("artifact", "what"),
+    [
+        ("cdk.out/App.template.json#Nothing", "App.template.json has no function Nothing"),
+        ("cdk.out/Other.template.json#F1", "there is no .*Other.template.json"),
+    ],
+)
+def test_an_asset_that_is_not_there_is_said_with_what_to_do(tmp_path: Path, artifact: str, what: str) -> None:
+    source = lay(tmp_path / "src", {})
+    assembly(source / "cdk.out", "one")
+
+    with pytest.raises(BuildFailed, match=what) as caught:
+        make(source, tmp_path, build="zip", artifact=artifact)
+
+    assert caught.value.next
+
+
+def test_an_asset_that_was_cleared_away_is_said_to_be_synthesised_again(tmp_path: Path) -> None:
+    source = lay(tmp_path / "src", {})
+    assembly(source / "cdk.out", "one")
+    shutil.rmtree(source / "cdk.out/asset.one")
+
+    with pytest.raises(BuildFailed, match="F1 has no asset in") as caught:
+        make(source, tmp_path, build="zip", artifact="cdk.out/App.template.json#F1")
+
+    assert caught.value.next == "Run `npx cdk synth` first."
 
 
 def test_zips_that_lambda_could_not_unzip_are_refused(tmp_path: Path) -> None:

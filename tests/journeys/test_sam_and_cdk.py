@@ -492,6 +492,38 @@ def test_a_cdk_stack_gets_its_assets_and_our_package(bootstrapped: Shop) -> None
     assert writes(changed.document) == ["UpdateFunctionCode", "PublishVersion", "UpdateAlias"]
 
 
+def test_code_that_the_cdk_bundles_is_our_package_after_each_synthesis(bootstrapped: Shop) -> None:
+    """Another folder each time, named in the template: as `cdk synth` leaves it."""
+    shop, path = bootstrapped, "cdk.out/Greeting.template.json"
+    shop.configure(
+        provision=f'{{ with = "cloudformation", stack = "{shop.name}", template = "{path}",'
+        ' function = "GreeterA41DC22A" }',
+        function=f'artifact = "{path}#GreeterA41DC22A"',
+    )
+    config = shop.folder / "pointsman.toml"
+    config.write_text(config.read_text().replace('build     = "python"', 'build     = "zip"'))
+    shop.ok("deploy", "--build-id", "1")
+    first = word(shop, physical(shop, "GreeterA41DC22A"), "STAGE")
+    assert shop.ok("deploy", "--build-id", "2", "--json").calls == (2, 0)
+
+    folder, manifest = shop.folder / "cdk.out", shop.folder / "cdk.out/Greeting.assets.json"
+    text = (shop.folder / path).read_text()
+    (old,) = {each for each in json.loads(manifest.read_text())["files"] if f'"S3Key": "{each}.zip"' in greeter(text)}
+    new = "0" * 64
+    shutil.copytree(folder / f"asset.{old}", folder / f"asset.{new}")
+    code = folder / f"asset.{new}" / "index.py"
+    code.write_text(code.read_text().replace(first, "synthesised"))
+    (shop.folder / path).write_text(text.replace(old, new))
+    manifest.write_text(manifest.read_text().replace(old, new))
+    shop.ok("deploy", "--build-id", "3")
+
+    assert word(shop, physical(shop, "GreeterA41DC22A"), "STAGE") == "synthesised"
+
+
+def greeter(template: str) -> str:
+    return json.dumps(json.loads(template)["Resources"]["GreeterA41DC22A"])
+
+
 def test_a_cdk_stack_is_rehearsed_in_an_account_that_was_never_bootstrapped(bootstrapped: Shop) -> None:
     own(bootstrapped, "GreeterA41DC22A", template="cdk.out/Greeting.template.json")
 

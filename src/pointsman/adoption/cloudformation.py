@@ -13,11 +13,19 @@ from pointsman.adoption.compiled import builder
 from pointsman.adoption.found import Candidate, Found
 from pointsman.adoption.plain import function as plain_function
 from pointsman.adoption.tree import Tree, items, table, text_of, within
+from pointsman.assembly import place as place_of
 from pointsman.config import Bucket, Bundle, CloudFormation, CodeParameters, Image, Region, Runtime, Stack, fits
+from pointsman.errors import BuildFailed
 from pointsman.model import FunctionName
 
 _LAMBDA, _SAM = "AWS::Lambda::Function", "AWS::Serverless::Function"
-_STACK_NAME = re.compile(r"stack[_-]name[ =:]+[\"']?([A-Za-z][A-Za-z0-9-]{0,127})\b", re.IGNORECASE)
+# As an option or as an assignment, perhaps as the default of a variable; never as a word of a sentence.
+_STACK_NAME = re.compile(
+    r"(?:--stack-name[ =]+|^[ \t]*(?:(?:export|readonly|local|-)[ \t]+)?[\"']?\w*stack[_-]name[\"']?[ \t]*[=:]+[ \t]*)"
+    r"[\"']?(?:\$\{\w+:?-)?[\"']?([A-Za-z][A-Za-z0-9-]{0,127})(?![\w.$(])",
+    re.IGNORECASE | re.MULTILINE,
+)
+_NESTED = {"AWS::Serverless::Application": "Location", "AWS::CloudFormation::Stack": "TemplateURL"}
 _CAPABILITIES = ("CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND")
 # Functions that constructs of the CDK's own bring along: https://docs.aws.amazon.com/cdk/v2/guide/resources.html
 _OF_THE_CDK = re.compile(
@@ -36,6 +44,11 @@ def look(tree: Tree) -> Found | None:
         return None
     path, template = next(iter(templates.items()))
     told, notes = [], []
+    if outer := _outer(tree, path):
+        notes.append(
+            f"{path} is a nested stack of {outer}: it is not to be deployed by itself. Deploy {outer} as you do, and "
+            'name each function as it is on AWS: provision = { with = "existing", name = "…" }.'
+        )
     if len(templates) > 1:
         notes.append(f"{path} was taken; there are other templates: {', '.join([*templates][1:][:5])}.")
     sam = _is_sam(template)
@@ -93,6 +106,20 @@ def _templates(tree: Tree) -> Iterator[tuple[str, Mapping[str, Any]]]:
         template = tree.table(path)
         if any(_is_function(each) for each in _resources(template).values()):
             yield path, template
+
+
+def _outer(tree: Tree, path: str) -> str | None:
+    """The template that has this one as a nested stack."""
+    for other in tree.ending(".template", ".json", ".yaml", ".yml"):
+        if other == path or not any(kind in tree.text(other) for kind in _NESTED):
+            continue
+        for each in _resources(tree.table(other)).values():
+            if table(each).get("Type") in _NESTED:
+                said = table(table(each).get("Properties"))
+                inner = said.get(_NESTED[table(each)["Type"]])
+                if isinstance(inner, str) and within(other.rpartition("/")[0], inner) == path:
+                    return other
+    return None
 
 
 def _resources(template: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -262,7 +289,22 @@ def _bundle(asked: Mapping[str, Any]) -> Bundle:
         external=tuple(each for each in items(asked.get("External")) if isinstance(each, str) and each),
         target=text_of(asked.get("Target")),
         format="esm" if asked.get("Format") == "esm" else "cjs",
+        options=tuple(_options(asked)),
     )
+
+
+def _options(asked: Mapping[str, Any]) -> Iterator[str]:
+    """What else SAM hands to esbuild."""
+    if fields := asked.get("MainFields"):
+        yield f"--main-fields={fields if isinstance(fields, str) else ','.join(map(str, items(fields)))}"
+    for name in ("Loader", "Define", "Banner", "Footer"):
+        said = asked.get(name)
+        for each in (f"{key}={value}" for key, value in table(said).items()) if table(said) else items(said):
+            yield f"--{name.lower()}:{each}"
+    if asked.get("KeepNames") is True:
+        yield "--keep-names"
+    if asked.get("SourcesContent") is False:
+        yield "--sources-content=false"
 
 
 def _literal(value: object, template: Mapping[str, Any]) -> str | None:
@@ -393,16 +435,14 @@ def look_cdk(tree: Tree) -> Found | None:
         template = tree.table(path, largest=20_000_000)
         for logical, each in _resources(template).items():
             resource = table(each)
-            properties, metadata = table(resource.get("Properties")), table(resource.get("Metadata"))
+            properties = table(resource.get("Properties"))
             if resource.get("Type") != _LAMBDA or _OF_THE_CDK.search(logical):
                 continue
             handler, runtime = text_of(properties.get("Handler")), text_of(properties.get("Runtime"))
             if properties.get("PackageType") == "Image" or handler is None:
                 notes.append(f'{logical} of {stack} is a container image: add it yourself, with build = "image".')
                 continue
-            asset = text_of(metadata.get("aws:asset:path"))
-            bundled = metadata.get("aws:asset:is-bundled") is True
-            source, more = _asset(tree, path, asset, handler=handler, runtime=runtime, bundled=bundled)
+            source, more = _asset(tree, path, logical, resource, handler=handler, runtime=runtime)
             name = text_of(properties.get("FunctionName"))
             if _inline(properties) and home_of(tree, handler, runtime) is None:
                 notes.append(_to_a_file(path, logical))
@@ -456,17 +496,23 @@ def _stacks(tree: Tree, output: str, deep: int = 0) -> Iterator[tuple[str, str, 
 
 
 def _asset(
-    tree: Tree, template: str, asset: str | None, *, handler: str, runtime: str | None, bundled: bool
+    tree: Tree, template: str, logical: str, resource: Mapping[str, Any], *, handler: str, runtime: str | None
 ) -> tuple[str, dict[str, Any]]:
     """Where a function's sources are: the folder whose files the asset is a copy of, else the asset as it is."""
-    place = within(template.rpartition("/")[0], asset) if asset else None
-    if not bundled:
-        copied = _names(tree, place) if place else set()
+    try:
+        asset = place_of(tree.root / template, resource)
+    except BuildFailed:
+        asset = None
+    copied = {each.name for each in asset.iterdir()} if asset and asset.is_dir() else set()
+    bundled = table(resource.get("Metadata")).get("aws:asset:is-bundled")
+    if bundled is not True:
         likely = [folder for folder in tree.folders if holds(tree, folder, handler, runtime)]
-        if likely:
-            return max(likely, key=lambda folder: len(copied & _names(tree, folder))), {}
-    if place and tree.is_folder(place):
-        return ".", {"build": "command", "command": "npx cdk synth --quiet", "artifact": place}
+        folder = max(likely, key=lambda folder: len(copied & _names(tree, folder)), default=None)
+        # An app that was not run by the CDK's command does not say: then every file must be there.
+        if folder and (bundled is False or not asset or copied <= _names(tree, folder)):
+            return folder, {}
+    if asset:
+        return ".", {"build": "zip", "artifact": f"{template}#{logical}"}
     return home_of(tree, handler, runtime) or ".", {}
 
 

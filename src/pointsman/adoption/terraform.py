@@ -30,7 +30,8 @@ _USUAL = ("terraform", "infra", "infrastructure", "tf", "deploy", ".")
 class _Declared(Frozen, frozen=True, kw_only=True):
     """A function as Terraform declares it, in the file `where`. `code` is the folder it is zipped from, `only` the one
     file of it; `zip` a package that something else makes. Of a container image, `uri` is where it lies, and `variable`
-    the root module's that says so.
+    the root module's that says so. `brought`: the arguments by which an apply brings code. `rendered`: Terraform makes
+    the files themselves.
     """
 
     address: str
@@ -49,6 +50,8 @@ class _Declared(Frozen, frozen=True, kw_only=True):
     uri: str | None = None
     variable: str | None = None
     many: bool = False
+    brought: tuple[str, ...] = ("filename", "source_code_hash")
+    rendered: bool = False
 
 
 def look(tree: Tree) -> Found | None:
@@ -152,11 +155,25 @@ def _declared(
         uri=uri if fits(Image, uri) else None,
         variable=module.variable(body.get("image_uri")) if not module.path else None,
         many="for_each" in body or "count" in body,
+        brought=_brought(body, image=image),
+        rendered=_rendered(module, body),
     )
+
+
+def _brought(body: Mapping[str, Any], *, image: bool) -> tuple[str, ...]:
+    if image:
+        return ("image_uri",)
+    first = ("s3_key", "s3_object_version") if "s3_key" in body else ("filename",)
+    return (*first, "source_code_hash") if "filename" in first or "source_code_hash" in body else first
 
 
 def _code(module: Module, body: Mapping[str, Any]) -> tuple[str | None, str | None]:
     """The folder (and the one file of it) that a function's zip is made of, by whichever archive_file makes it."""
+    found = _archive(module, body)
+    return _archived(*found) if found else (None, None)
+
+
+def _archive(module: Module, body: Mapping[str, Any]) -> tuple[Module, Mapping[str, Any]] | None:
     ref = module.ref(body.get("filename"))
     if ref is None and (uploaded := module.ref(body.get("s3_key")) or module.ref(body.get("s3_object_version"))):
         # of an aws_s3_object, whose `source` is the archive
@@ -166,12 +183,19 @@ def _code(module: Module, body: Mapping[str, Any]) -> tuple[str | None, str | No
     if ref is not None and "archive_file" in ref.address:
         owner = module.at(ref.module)
         archive = owner.body(ref.address) if owner else None
-        return _archived(owner, archive) if owner and archive else (None, None)
+        return (owner, archive) if owner and archive else None
     zipped = module.place(body.get("filename"))
     blocks = [*module.of("data").items(), *module.of("resource").items()]
     archives = [body for labels, body in blocks if labels[0] == "archive_file"]
     same = [each for each in archives if zipped and module.place(each.get("output_path")) == zipped]
-    return _archived(module, same[0]) if same else (None, None)
+    return (module, same[0]) if same else None
+
+
+def _rendered(module: Module, body: Mapping[str, Any]) -> bool:
+    """Whether Terraform fills in the files that it zips: then those that lie here are templates, and no code."""
+    found = _archive(module, body)
+    contents = [str(table(each).get("content")) for each in items(found[1].get("source"))] if found else []
+    return any("templatefile(" in each or "template_file." in each for each in contents)
 
 
 def _archived(module: Module, archive: Mapping[str, Any]) -> tuple[str | None, str | None]:
@@ -268,7 +292,14 @@ def _candidate(
         notes.append(f"{each.where}: the name of {each.address} on AWS is not known here: put it into `provision`.")
     more: dict[str, Any] = {}
     compiled = runtime and not runtime.startswith(("nodejs", "python"))
-    if each.zip and (compiled or (source is None and tree.is_file(each.zip))):  # the sources are elsewhere
+    if each.rendered:
+        notes.append(
+            f"{each.where}: Terraform renders the code of {shown} from templates (archive_file's `source`), so its zip "
+            "is the package, as of the last apply. Better: hand the values over as environment variables."
+        )
+    if each.zip and (
+        compiled or each.rendered or (source is None and tree.is_file(each.zip))
+    ):  # the sources are elsewhere
         more = {"build": "zip", "artifact": each.zip}
     elif source is None:
         notes.append(f"{each.where}: the code of {shown} was not found ({handler}): say where in `source`.")
@@ -339,7 +370,7 @@ def _must_tell_versions(module: Module, each: _Declared, outputs: Mapping[str, s
     if each.publishes and "version" not in outputs:
         notes.append(
             f"{each.where}: {each.address} publishes versions, but no output tells which: add "
-            f'output "lambda_version" {{ value = {_attribute(each, "version")} }} to {module.folder}.'
+            f"{_new_output(module, each, 'version')} to {module.folder}."
         )
 
 
@@ -348,19 +379,29 @@ def _leave(module: Module, left: list[_Declared], notes: list[str]) -> None:
     single = [each for each in left if not each.many and not _outputs(module, each)]
     if single:
         names = ", ".join(each.address for each in single[:8])
+        outputs = ", ".join(_new_output(module, each, "function_name") for each in single[:8])
         notes.append(
             f"{module.folder} has no output with the name of {names}, so Terraform is left to you. To have it applied "
-            f'by a deploy, add output "lambda_name" {{ value = {_attribute(single[0], "function_name")} }}, then init '
-            "again."
+            f"by a deploy, add {outputs}, then init again."
         )
     fought = [each for each in left if not each.ignores_code]
     if fought:
         names = ", ".join(dict.fromkeys(each.address for each in fought[:8]))
-        brought = "image_uri" if all(each.image for each in fought) else "filename, source_code_hash"
+        brought = ", ".join(dict.fromkeys(name for each in fought for name in each.brought))
         notes.append(
             "The next `terraform apply` brings its own code back to $LATEST (no alias serves that). To prevent it, add "
             f"lifecycle {{ ignore_changes = [{brought}] }} to {names}."
         )
+
+
+def _new_output(module: Module, each: _Declared, attribute: str) -> str:
+    """An output of a name that is free, and that another function would not be told, too."""
+    what, taken = attribute.removeprefix("function_"), {name for name, *_ in module.of("output")}
+    alone = sum(kind == "aws_lambda_function" for kind, *_ in module.of("resource")) <= 1
+    label = re.sub("[^A-Za-z0-9_-]", "_", each.address.rpartition(".")[2])
+    names = [*(["lambda"] if alone else []), label, *(f"{label}{n}" for n in range(2, 99))]
+    name = next((name for each in names if (name := f"{each}_{what}") not in taken), f"{label}_{what}")
+    return f'output "{name}" {{ value = {_attribute(each, attribute)} }}'
 
 
 def _attribute(each: _Declared, attribute: str) -> str:

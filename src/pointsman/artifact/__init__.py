@@ -217,7 +217,10 @@ def held(path: Path | IO[bytes]) -> dict[str, Held]:
 
 
 def _ready(recipe: Recipe, source: Path, tools: Tools) -> Path:
-    """The zip or folder that `artifact` names; by build = "command", made by this very run of the command."""
+    """The zip or folder that `artifact` names; by build = "command", made by this very run of the command.
+
+    TEMPLATE#FUNCTION is that function's asset in what `cdk synth` made.
+    """
     from pointsman.artifact.tools import run
 
     if not recipe.artifact:
@@ -234,6 +237,10 @@ def _ready(recipe: Recipe, source: Path, tools: Tools) -> Path:
                 f"`{recipe.command}` ended well, but did not touch {recipe.artifact}, which is from before",
                 next="Let the command write it each time (make -B), or correct `artifact`.",
             )
+    if not path.exists() and (named := path.name.rpartition("#"))[0]:
+        from pointsman import assembly
+
+        return assembly.asset(path.with_name(named[0]), named[2])
     if not path.exists():
         done = f"`{recipe.command}` ended well, but " if recipe.build == "command" else ""
         raise BuildFailed(f"{done}there is no {recipe.artifact}", next="Correct `artifact`.")

@@ -266,7 +266,10 @@ def run(
         process.stdout.close()
     if code:
         output = "\n".join(f"  {line}" for line in tail) or "  (it printed nothing)"
-        raise BuildFailed(f"`{shown}` ended with exit code {code}:\n{output}", next=explain("\n".join(tail)))
+        remedy = explain("\n".join(tail))
+        if code == 127 and isinstance(command, str):  # as shells have it
+            remedy = remedy or "Install that program, or correct `command`: it must be on PATH here."
+        raise BuildFailed(f"`{shown}` ended with exit code {code}:\n{output}", next=remedy)
 
 
 def _end_once(halted: Halted, process: subprocess.Popen[str]) -> threading.Event:

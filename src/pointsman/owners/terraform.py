@@ -176,7 +176,7 @@ def _planned(
     if meant:
         _must_fit(session, provision, document, meant, made)
     if function and meant and (meant.action, meant.name) == ("create", function.arn.name):
-        _must_be_known(provision, document, meant)
+        _must_be_known(session, provision, document, meant)
     if made.image and meant and function and function.sha256 == made.sha256:
         # The same image by its tag, say as somebody deployed it before: not worth a write, and no other version.
         changed = changed and not terraform_plan.names_image_only(document, meant)
@@ -262,14 +262,16 @@ def _must_fit(session: Session, provision: Terraform, document: Any, meant: Plan
     )
 
 
-def _must_be_known(provision: Terraform, document: Any, meant: Planned) -> None:
+def _must_be_known(session: Session, provision: Terraform, document: Any, meant: Planned) -> None:
     """Of a function that is there and would be created: by a state without it, all else is made, and that fails."""
     if not terraform_plan.lost(document):  # else it was renamed in the module, and that is refused as a loss
         raise TerraformFailed(
             f"Terraform would create {meant.address}, and Lambda has {meant.name} already: "
             f"the state of {provision.directory} does not know it",
             where=f"planning {provision.directory}",
-            next="A local state that another machine has, another workspace or backend? Else `terraform import "
+            next="An earlier rehearsal made it: `pointsman local reset` forgets that, then rehearse again."
+            if session.world.staged
+            else "A local state that another machine has, another workspace or backend? Else `terraform import "
             f"{meant.address} {meant.name}`. Nothing was changed.",
         )
 

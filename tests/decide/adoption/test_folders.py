@@ -249,6 +249,80 @@ def test_sams_bundle_is_taken_where_it_starts_at_the_handlers_file_and_is_minifi
     assert [each.bundle for each in found.values()] == [bundle]
 
 
+FUNCTION = {"Type": "AWS::Lambda::Function", "Properties": {"Handler": "app.handler", "Runtime": "python3.13"}}
+
+
+@pytest.mark.parametrize(
+    ("script", "stack"),
+    [
+        ("aws cloudformation deploy --stack-name shop-prod --template-file t.yaml", "shop-prod"),
+        ('sam deploy --stack-name="shop"', "shop"),
+        ("STACK_NAME=shop\n", "shop"),
+        ('  export MY_STACK_NAME="${STACK_NAME:-shop-api}"', "shop-api"),
+        ('echo "Please specify STACK_NAME environment variable"', None),
+        ('echo "Deleting stack: $STACK_NAME in region: $REGION"', None),
+        ("sam deploy --stack-name $STACK_NAME --region eu-west-1", None),
+        ('STACK_NAME="$1"', None),
+    ],
+)
+def test_the_stacks_name_is_an_option_or_an_assignment_and_no_prose(
+    tmp_path: Path, script: str, stack: str | None
+) -> None:
+    lay(
+        tmp_path, {"template.json": {"Resources": {"F": FUNCTION}}, "app.py": "def handler(e, c): ...", "go.sh": script}
+    )
+
+    provision = only(written(tmp_path)).provision
+
+    assert isinstance(provision, CloudFormation)
+    guessed = any("is a guess" in note for note in adoption.look(tmp_path).notes)
+    assert (None if guessed else provision.stack) == stack
+
+
+def test_a_nested_stack_is_said_to_be_one(tmp_path: Path) -> None:
+    inner = {"Type": "AWS::Serverless::Application", "Properties": {"Location": "./admin.yaml"}}
+    lay(tmp_path, {"template.yaml": {"Resources": {"Admin": inner}}, "admin.yaml": {"Resources": {"F": FUNCTION}}})
+    lay(tmp_path, {"app.py": "def handler(e, c): ..."})
+
+    assert any("admin.yaml is a nested stack of template.yaml" in note for note in adoption.look(tmp_path).notes)
+
+
+def test_what_sam_tells_esbuild_is_told_to_it_here(tmp_path: Path) -> None:
+    asked = {"Format": "esm", "MainFields": "module,main", "Loader": [".txt=text"], "KeepNames": True}
+    said = {"CodeUri": "src/", "Handler": "app.handler", "Runtime": "nodejs22.x", "FunctionName": "Greeting"}
+    made_by = {"BuildMethod": "esbuild", "BuildProperties": asked}
+    function = {"Type": "AWS::Serverless::Function", "Properties": said, "Metadata": made_by}
+    lay(tmp_path, {"template.yaml": {"Resources": {"G": function}}, "src/app.ts": "export const handler = 1"})
+    lay(tmp_path, {"src/package.json": {"devDependencies": {"esbuild": "1"}}})
+
+    bundle = only(written(tmp_path)).bundle
+
+    assert bundle
+    assert (bundle.format, bundle.options) == (
+        "esm",
+        ("--main-fields=module,main", "--loader:.txt=text", "--keep-names"),
+    )
+
+
+@pytest.mark.parametrize("metadata", [{"aws:asset:path": "asset.1", "aws:asset:is-bundled": True}, {}])
+def test_what_the_cdk_bundled_is_the_package_wherever_it_lies_next_time(
+    tmp_path: Path, metadata: dict[str, Any]
+) -> None:
+    """Its folder is named after its content, and is not written again where that is the same."""
+    code = {"S3Bucket": {"Fn::Sub": "assets-${AWS::AccountId}"}, "S3Key": "1.zip"}
+    properties = {"Handler": "index.handler", "Runtime": "nodejs22.x", "Code": code}
+    function = {"Type": "AWS::Lambda::Function", "Properties": properties, "Metadata": metadata}
+    stack = {"type": "aws:cloudformation:stack", "properties": {"templateFile": "App.template.json"}}
+    files = {"1": {"source": {"path": "asset.1"}, "destinations": {"here": {"objectKey": "1.zip"}}}}
+    lay(tmp_path, {"cdk.json": {}, "cdk.out/manifest.json": {"artifacts": {"App": stack}}})
+    lay(tmp_path, {"cdk.out/App.template.json": {"Resources": {"F1": function}}, "src/get.ts": ""})
+    lay(tmp_path, {"cdk.out/App.assets.json": {"files": files}, "cdk.out/asset.1/index.js": "exports.handler = 1"})
+
+    found = only(written(tmp_path))
+
+    assert (found.build, found.artifact, found.command) == ("zip", "cdk.out/App.template.json#F1", None)
+
+
 def test_of_many_functions_those_whose_code_is_here(tmp_path: Path) -> None:
     def function(handler: str, **more: str) -> dict[str, Any]:
         return {"Type": "AWS::Lambda::Function", "Properties": {"Handler": handler, "Runtime": "python3.13", **more}}

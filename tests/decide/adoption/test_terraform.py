@@ -3,6 +3,8 @@ terraform-aws-modules/terraform-aws-lambda and aws-samples/serverless-patterns."
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from pointsman.config import Existing, Inputs, Outputs, Terraform
@@ -63,7 +65,7 @@ def test_without_an_output_it_exists_and_how_to_have_it_applied_is_said(seen: Se
 
     assert project.functions["HelloWorld"].provision == Existing(name="HelloWorld")
     assert 'add output "lambda_name" { value = aws_lambda_function.hello_world.function_name }' in found.notes[0]
-    assert "ignore_changes = [filename, source_code_hash]" in found.notes[1]
+    assert "ignore_changes = [s3_key, s3_object_version, source_code_hash]" in found.notes[1]
 
 
 MODULE = """
@@ -419,3 +421,62 @@ def test_versions_that_terraform_publishes_of_an_image_must_be_told(seen: Seen) 
 
     (note,) = found.notes
     assert 'add output "lambda_version" { value = aws_lambda_function.f.version } to .' in note
+
+
+TWO = """
+resource "aws_lambda_function" "one" {
+  function_name = "one"
+  filename      = "one.zip"
+  handler       = "one.handler"
+  runtime       = "python3.13"
+}
+resource "aws_lambda_function" "two" {
+  function_name = "two"
+  s3_bucket     = "b"
+  s3_key        = "two.zip"
+  handler       = "two.handler"
+  runtime       = "python3.13"
+}
+"""
+
+
+def test_each_of_several_functions_gets_an_output_of_its_own(seen: Seen) -> None:
+    files: dict[str, Any] = {"main.tf": TWO, "one.py": "def handler(e, c): ...", "two.py": "def handler(e, c): ..."}
+
+    _, found = seen(files)
+
+    notes = " ".join(found.notes)
+    assert 'add output "one_name" { value = aws_lambda_function.one.function_name }' in notes
+    assert 'output "two_name" { value = aws_lambda_function.two.function_name }, then init again' in notes
+    assert "[filename, source_code_hash, s3_key, s3_object_version]" in notes
+    told = 'output "one_name" { value = aws_lambda_function.one.function_name }\n'
+    told += 'output "two_name" { value = aws_lambda_function.two.function_name }\n'
+    project, _ = seen({**files, "outputs.tf": told})
+    owners = {name: each.provision for name, each in project.functions.items()}
+    assert owners == {name: Terraform(directory=".", outputs=Outputs(name=f"{name}_name")) for name in ("one", "two")}
+
+
+def test_code_that_terraform_renders_is_not_taken_from_its_templates(seen: Seen) -> None:
+    rendered = """
+data "archive_file" "p" {
+  type = "zip"
+  source {
+    content  = templatefile("files/producer.py", { queue_url = "u" })
+    filename = "producer.py"
+  }
+  output_path = "files/producer.zip"
+}
+resource "aws_lambda_function" "f" {
+  function_name = "producer"
+  filename      = "files/producer.zip"
+  handler       = "producer.handler"
+  runtime       = "python3.13"
+}
+"""
+    code = 'QUEUE = "${queue_url}"\ndef handler(event, context): ...'
+
+    project, found = seen({"main.tf": rendered, "files/producer.py": code})
+
+    function = project.functions["producer"]
+    assert (function.build, function.artifact) == ("zip", "files/producer.zip")
+    assert any("Terraform renders the code of producer from templates" in note for note in found.notes)
