@@ -163,6 +163,30 @@ def test_a_build_id_that_was_taken_while_it_was_claimed_is_refused(table: Machin
     assert found.sha256 == TWO
 
 
+def test_a_build_id_that_another_process_with_this_mirror_takes_between_look_and_claim_is_refused(
+    table: Machines,
+) -> None:
+    """What it wrote is in the mirror at once, so that nothing stands where the claim would go: it must not go behind."""
+    mine, theirs = table.opened(), table.opened()
+    look, looked = mine.build, list[str]()
+
+    def build(*asked: Any) -> Any:
+        found = look(*asked)
+        if not looked:
+            theirs.built("r", ARN, BuildId("b"), ONE)
+        looked.append("once")
+        return found
+
+    mine.build = build  # type: ignore[method-assign]
+
+    with pytest.raises(BuildIdTaken):
+        mine.built("r", ARN, BuildId("b"), TWO)
+
+    assert len(looked) == 2
+    mine.built("r", ARN, BuildId("c"), TWO)
+    assert [each.subject for each in reversed(mine.entries()) if each.kind == "built"] == ["b", "c"]
+
+
 def test_the_same_bits_may_be_claimed_by_two(table: Machines) -> None:
     other = table.opened("two")
     racing = [BuildId("101")]

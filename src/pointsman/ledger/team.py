@@ -267,6 +267,7 @@ class TeamLedger(Ledger):
         body = to_json({"sha256": sha256, **facts}).decode()
         with self._lock:
             for _ in self._tries(where):
+                seen = self._end()  # before looking: another process of this machine may write on in the same mirror
                 known = self.build(function, build)
                 if known and known.sha256 != sha256:
                     raise taken(build, known.sha256, sha256, where=f"the ledger {self.place}")
@@ -276,7 +277,7 @@ class TeamLedger(Ledger):
                 if known:  # the id is claimed: that it became a version may wait
                     return
                 try:
-                    written = self._write()
+                    written = self._write(after=seen)
                 except BaseException:
                     self._forget(id_)
                     raise
@@ -336,34 +337,49 @@ class TeamLedger(Ledger):
 
     def _renumber(self) -> None:
         """What waits comes after what is written."""
-        head = self._head()
+        end = self._end()
         with self._guard("writing to the ledger"):
             ids = self._db.execute("SELECT id FROM waiting ORDER BY id").fetchall()
-            numbered = [(seq, each) for seq, (each,) in enumerate(ids, (head.last if head else 0) + 1)]
+            numbered = [(seq, each) for seq, (each,) in enumerate(ids, end + 1)]
             self._db.executemany("UPDATE waiting SET seq = ? WHERE id = ?", numbered)
 
     def _settled(self, ids: Sequence[int], first: int) -> None:
         self._numbers |= {each: first + index for index, each in enumerate(ids)}
         self._forget(*ids)
 
-    def _write(self) -> bool:
-        """Puts what waits. False where somebody was first: what they wrote is known now, and it can be tried again."""
+    def _end(self) -> int:
+        """The number of the last entry that is written, as far as the mirror knows."""
+        head = self._head()
+        return head.last if head else 0
+
+    def _write(self, *, after: int | None = None) -> bool:
+        """Puts what waits; with `after`, right behind the entry of that number, and nowhere else.
+
+        False where somebody was first: what they wrote is known now, and it can be tried again.
+        """
         if self._waiting() and self.now() - self._synced > _STALE_S:
             # Who slept for longer than items are kept would find a number free that was given before.
             self.sync()
         parts = list(_parts(self._waiting(), self.place))  # before the first is put: one may be too large
-        return all(self._put(*each) for each in parts)
+        if after not in (None, self._end()):
+            return False
+        for ids, rows, packed in parts:
+            if not self._put(ids, rows, packed, after=after):
+                return False
+            after = None if after is None else after + len(rows)
+        return True
 
     def _waiting(self) -> list[tuple[int, tuple[Any, ...]]]:
         with self._guard("writing to the ledger"):
             asked = "SELECT id, at, run, kind, function, subject, body FROM waiting ORDER BY id"
             return [(row[0], row[1:]) for row in self._db.execute(asked)]
 
-    def _put(self, ids: tuple[int, ...], rows: Sequence[Sequence[Any]], packed: bytes) -> bool:
+    def _put(
+        self, ids: tuple[int, ...], rows: Sequence[Sequence[Any]], packed: bytes, *, after: int | None = None
+    ) -> bool:
         lost = 0
         while True:
-            head = self._head()
-            first = (head.last if head else 0) + 1
+            first = (self._end() if after is None else after) + 1
             writer = secrets.token_hex(12)
             item: dict[str, str | float | bytes] = {
                 "ledger": self.name,
@@ -392,8 +408,7 @@ class TeamLedger(Ledger):
                         where=error.where,
                         next="Nothing that it announces was done. When the network is back: `pointsman resume`.",
                     ) from error
-                head = self._head()
-                if (head.last if head else 0) + 1 != first:
+                if self._end() + 1 != first:
                     return False  # somebody wrote there: our own can arrive no more
                 self._sleep(self._draw() * min(2.0, 0.1 * 2**lost))
             else:
@@ -409,8 +424,7 @@ class TeamLedger(Ledger):
         """Our own item into the mirror, where that knows all before it; else another process made the mirror anew."""
         where = "writing the ledger's mirror"
         with self._transaction(where), self._guard(where):
-            head = self._head()
-            follows = (head.last if head else 0) + 1 == item.first
+            follows = self._end() + 1 == item.first
             if follows:
                 self._mirror(item)
         if not follows:
