@@ -404,6 +404,8 @@ def test_a_member_of_a_uv_workspace_is_installed_from_the_lock_above(tmp_path: P
 
     assert packages(made) == {"six-1.17.0", "common-1"}
     assert [name for name in names(made) if "/" not in name] == ["app.py", "six.py"]
+    (root / ".git").mkdir()
+    assert make(root / "fn", ".", tmp_path / "alone").sha256 == made.sha256  # with a pointsman.toml of its own
 
 
 def test_a_local_package_with_compiled_code_is_refused(tmp_path: Path) -> None:

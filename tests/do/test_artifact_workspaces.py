@@ -129,6 +129,18 @@ def test_a_member_gets_what_it_needs_and_nothing_of_the_others(
     assert again.sha256 == made.sha256
 
 
+def test_a_member_with_a_pointsman_toml_of_its_own_is_installed_from_the_workspace_above_it(tmp_path: Path) -> None:
+    root = workspace(tmp_path / "repository", "npm", with_path(""))
+    member = root / "functions/fn"
+    whole = make(root, "functions/fn", tmp_path / "one", with_path(""))
+    (root / ".git").mkdir()
+
+    alone = make(member, ".", tmp_path / "two", with_path(""))
+
+    assert alone.sha256 == whole.sha256
+    assert call(alone, tmp_path / "there") == [["5.7.2", "1s"], "7.6.3"]
+
+
 def test_members_share_one_install_and_a_changed_member_asks_no_registry(
     tmp_path: Path, managers: dict[str, str]
 ) -> None:

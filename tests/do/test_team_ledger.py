@@ -166,7 +166,7 @@ def test_a_build_id_that_was_taken_while_it_was_claimed_is_refused(table: Machin
 def test_a_build_id_that_another_process_with_this_mirror_takes_between_look_and_claim_is_refused(
     table: Machines,
 ) -> None:
-    """What it wrote is in the mirror at once, so that nothing stands where the claim would go: it must not go behind."""
+    """What it wrote is in the mirror at once: nothing stands where the claim would go, and it must not go behind."""
     mine, theirs = table.opened(), table.opened()
     look, looked = mine.build, list[str]()
 

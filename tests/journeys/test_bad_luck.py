@@ -417,7 +417,7 @@ def test_an_update_that_fails_is_told_with_awss_reason(shop: Shop) -> None:
 
 
 KILLED = """
-    import os, signal, sys
+    import os, signal, sys, threading
     from pointsman.cli import main
 
     when, number, how = sys.argv[1], int(sys.argv[2]), getattr(signal, sys.argv[3])
@@ -429,6 +429,8 @@ KILLED = """
         def send(self, operation):
             global count
             mine, count = count, count + 1
+            if how == signal.SIGKILL and mine > number:
+                threading.Event().wait()  # sent by another thread, and not before death comes
             if when == "before" and mine == number:
                 os.kill(os.getpid(), how)
             reply = self.inner.send(operation)

@@ -22,6 +22,7 @@ from pointsman.artifact.tools import (
     Installed,
     Program,
     Tools,
+    checkout,
     copy,
     digest,
     machine,
@@ -97,7 +98,8 @@ def home(source: Path, root: Path) -> Path:
 
 
 def _workspace(source: Path, root: Path) -> Workspace:
-    above = [folder for folder in source.parents if folder.is_relative_to(root)]
+    top = checkout(root)  # a member may have a pointsman.toml of its own
+    above = [folder for folder in source.parents if folder.is_relative_to(top)]
     for folder in [] if _lock(source) and not _globs(source) else [source, *above]:
         if (globs := _globs(folder)) and (folder == source or source in _members(folder, globs)):
             lock = _lock(folder)

@@ -13,7 +13,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pointsman import runtimes
-from pointsman.artifact.tools import Installed, Program, Tools, copy, digest, machine, once, output, run, version
+from pointsman.artifact.tools import (
+    Installed,
+    Program,
+    Tools,
+    checkout,
+    copy,
+    digest,
+    machine,
+    once,
+    output,
+    run,
+    version,
+)
 from pointsman.errors import BuildFailed, UsageError
 
 OTHER_LOCKS = ("poetry.lock", "pdm.lock", "Pipfile.lock", "pylock.toml")  # asked in this order, after requirements.txt
@@ -188,13 +200,14 @@ def _uv_lock(source: Path, root: Path) -> Path | None:
         return source / "uv.lock"
     if not (source / "pyproject.toml").is_file() or not source.is_relative_to(root):
         return None
+    top = checkout(root)  # a member may have a pointsman.toml of its own
     for folder in source.parents:
         if (folder / "uv.lock").is_file():
             table = _manifest(folder).get("tool", {}).get("uv", {}).get("workspace", {})
             relative = source.relative_to(folder)
             member = any(relative.match(each) for each in table.get("members", ()))
             return folder / "uv.lock" if member else None
-        if folder == root:
+        if folder == top:
             return None
     return None
 

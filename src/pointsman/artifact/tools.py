@@ -403,6 +403,11 @@ def copy(path: Path, to: Path, *, kind: Kind = "sources", never: Iterable[str] =
             goal.chmod(0o755 if member.executable else 0o644)
 
 
+def checkout(root: Path) -> Path:
+    """The repository's folder that `root` is in; `root` itself where it is in none."""
+    return next((folder for folder in (root, *root.parents) if (folder / ".git").exists()), root)
+
+
 def digest(path: Path, *, kind: Kind = "sources") -> str:
     """Of a file, or of what `copy` would copy of a folder: names, modes and content, not where it lies."""
     if path.is_file():

@@ -249,6 +249,7 @@ def _run(work: Work, *words: str, quiet: bool = False, selecting: bool = False) 
         environ["TF_WORKSPACE"] = work.workspace  # whatever is selected meanwhile
     plain = () if quiet else ("-no-color",)
     at = 2 if words[0] == "workspace" else 1
+    later = _Later()
     try:
         process = subprocess.Popen(
             [work.binary, *words[:at], *plain, *words[at:]],
@@ -262,6 +263,7 @@ def _run(work: Work, *words: str, quiet: bool = False, selecting: bool = False) 
             start_new_session=True,  # a terminal's Ctrl-C would reach it twice, and twice means: drop everything
         )
     except OSError as error:
+        later.now()  # nothing was started
         raise UsageError(f"cannot run {work.binary}: {error.strerror}", where=f"{work.name} {words[0]}") from error
     assert process.stdout
     assert process.stderr
@@ -272,12 +274,42 @@ def _run(work: Work, *words: str, quiet: bool = False, selecting: bool = False) 
     ]
     for reader in readers:
         reader.start()
-    if _stopped(work, process, readers):
+    if _stopped(work, process, readers, later):
         raise KeyboardInterrupt
     return Ended(code=process.returncode, out="".join(told[0]), err="".join(told[1]))
 
 
-def _stopped(work: Work, process: subprocess.Popen[str], readers: Sequence[threading.Thread]) -> bool:
+class _Later:
+    """Ctrl-C, and what else asks to stop, waits from here on until `now`, which raises KeyboardInterrupt if it came.
+
+    Of a program that is just being started nobody would know else, and it would go on alone.
+    """
+
+    def __init__(self) -> None:
+        import signal
+        import threading
+
+        self._came = False
+        here = threading.current_thread() is threading.main_thread()  # elsewhere no signal arrives
+        asking = (signal.SIGINT, signal.SIGTERM) if here else ()
+        self._before = {each: handler for each in asking if callable(handler := signal.getsignal(each))}
+        for each in self._before:
+            signal.signal(each, self._note)
+
+    def _note(self, _number: int, _frame: object) -> None:
+        self._came = True
+
+    def now(self) -> None:
+        import signal
+
+        while self._before:
+            signal.signal(*self._before.popitem())
+        if self._came:
+            self._came = False
+            raise KeyboardInterrupt
+
+
+def _stopped(work: Work, process: subprocess.Popen[str], readers: Sequence[threading.Thread], later: _Later) -> bool:
     """Waits for its end; whether it was asked to stop, by a Ctrl-C that came here or to another thread.
 
     By what it says: a thread's end is seen at once, a process's only every twentieth of a second.
@@ -287,6 +319,7 @@ def _stopped(work: Work, process: subprocess.Popen[str], readers: Sequence[threa
     asked = False
     while True:
         try:
+            later.now()
             for reader in readers:
                 reader.join(0.2 if work.halted and not asked else None)
             if not any(reader.is_alive() for reader in readers):
