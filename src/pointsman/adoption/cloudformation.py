@@ -50,7 +50,10 @@ def look(tree: Tree) -> Found | None:
             'name each function as it is on AWS: provision = { with = "existing", name = "…" }.'
         )
     if len(templates) > 1:
-        notes.append(f"{path} was taken; there are other templates: {', '.join([*templates][1:][:5])}.")
+        notes.append(
+            f"{path} was taken; there are other templates: {', '.join([*templates][1:][:5])}. For one of those, set "
+            "`template` and `stack`; or init in its folder, where it lies in another."
+        )
     sam = _is_sam(template)
     samconfig, deploying = _samconfig(tree, path) if sam else (None, {})
     stack = text_of(deploying.get("stack_name"))
