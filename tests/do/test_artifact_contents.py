@@ -258,6 +258,17 @@ def test_damaged_notes_cost_an_explanation_and_nothing_else(tmp_path: Path) -> N
     assert make(source, tmp_path).sha256 == made.sha256
 
 
+@pytest.mark.parametrize("pattern", ["docs\\", "!"])
+def test_what_is_no_pattern_is_said_in_words(tmp_path: Path, pattern: str) -> None:
+    source = lay(tmp_path / "src", {"app.py": ""})
+
+    with pytest.raises(UsageError, match="Invalid git pattern") as caught:
+        make(source, tmp_path, exclude=(pattern,))
+
+    assert caught.value.where == "building greeting"
+    assert "gitignore's patterns" in caught.value.next
+
+
 # The cache
 
 

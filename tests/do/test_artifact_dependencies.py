@@ -471,3 +471,14 @@ def test_the_users_own_file_lies_over_a_dependencys(tmp_path: Path) -> None:
     lay(source, {"requirements.txt": "markupsafe==3.0.2\n"})
     with pytest.raises(BuildFailed, match="markupsafe is a folder, and at once a file"):
         make(source, tmp_path, runtime="python3.13")
+
+
+def test_programs_that_a_wheel_brings_stay_and_scripts_of_this_machine_do_not(tmp_path: Path) -> None:
+    """ruff is a program, and nothing else; what uvicorn puts there starts with the path of a Python."""
+    source = lay(tmp_path / "src", {"app.py": "", "requirements.txt": "ruff==0.8.4\nuvicorn==0.32.1\n"})
+
+    made = make(source, tmp_path, runtime="python3.12")
+
+    assert [name for name in names(made) if name.startswith("bin/")] == ["bin/ruff"]
+    with zipfile.ZipFile(made.path) as zipped:
+        assert zipped.getinfo("bin/ruff").external_attr >> 16 & 0o111

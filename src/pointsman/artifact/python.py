@@ -9,6 +9,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -357,7 +358,13 @@ def _as_wheel(path: Path, scratch: Path, uv: str, tools: Tools) -> Path:
 
 def _tidy(tree: Path, built: list[str]) -> None:
     """Leave out what tells of the install, not of the package: it differs between machines. METADATA stays."""
-    shutil.rmtree(tree / "bin", ignore_errors=True)  # scripts whose first line is the path of this machine's Python
+    scripts = tree / "bin"
+    for each in scripts.iterdir() if scripts.is_dir() else ():
+        # Programs stay, as ruff's or an adapter's. Scripts begin with the path of this machine's Python.
+        if not each.is_file() or each.read_bytes()[:4] != b"\x7fELF":
+            shutil.rmtree(each) if each.is_dir() and not each.is_symlink() else each.unlink()
+    with suppress(OSError):  # there is none, or something stays
+        scripts.rmdir()
     (tree / ".lock").unlink(missing_ok=True)
     for name in ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json"):
         for file in tree.glob(f"*.dist-info/{name}"):

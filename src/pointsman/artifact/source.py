@@ -12,7 +12,7 @@ from posixpath import dirname, isabs, join, normpath, realpath
 from typing import Literal, NamedTuple
 
 from pointsman.artifact.archive import Member
-from pointsman.errors import BuildFailed
+from pointsman.errors import BuildFailed, UsageError
 
 # Globs over one component of a path. A leading `/`: only at the root; a trailing `/`: only folders.
 BYTECODE = ("__pycache__", "*.pyc", "*.pyo")
@@ -162,7 +162,13 @@ def matcher(patterns: Sequence[str]) -> Matches:
     from pathspec import GitIgnoreSpec  # 60 ms, so only for those who have patterns
 
     # `data/**` means all that is in it, and not the folder itself: or nothing in it could be brought back by a `!`.
-    return GitIgnoreSpec.from_lines(f"{each}/*" if each.endswith("/**") else each for each in patterns).match_file
+    try:
+        return GitIgnoreSpec.from_lines(f"{each}/*" if each.endswith("/**") else each for each in patterns).match_file
+    except ValueError as error:
+        said = ", ".join(f'"{each}"' for each in patterns)
+        raise UsageError(
+            f"{error}, of {said}", next="`include` and `exclude` are .gitignore's patterns: folders end in a slash."
+        ) from error
 
 
 class _Choice:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 Halted = Callable[[], bool]
 
-FORMAT = 2  # of an entry: a new number leaves those of an older Pointsman to be forgotten
+FORMAT = 3  # of an entry: a new number leaves those of an older Pointsman to be forgotten
 IN_USE = 3600.0  # seconds since its last use after which an entry may be forgotten
 LEFT_BEHIND = 86_400.0  # seconds after which a scratch folder must be that of a build that was killed
 
