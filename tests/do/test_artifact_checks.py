@@ -137,6 +137,16 @@ def test_several_packages_are_looked_at_by_threads(tmp_path: Path) -> None:
     assert found == [[]] * 32
 
 
+@pytest.mark.parametrize("handler", ["run.sh", "newrelic_lambda_wrapper.handler", "datadog_lambda.handler.handler"])
+def test_what_a_wrapper_starts_is_not_looked_for_as_a_module(tmp_path: Path, handler: str) -> None:
+    assert said(tmp_path, {"app.py": "", "run.sh": "exec python app.py"}, handler=handler) == []
+
+
+def test_a_script_that_is_not_there_is_missed(tmp_path: Path) -> None:
+    (problem,) = said(tmp_path, {"app.py": ""}, handler="run.sh")
+    assert 'handler = "run.sh" is looked for in run.py' in problem
+
+
 def test_a_module_too_deep_to_read_is_not_judged(tmp_path: Path) -> None:
     assert said(tmp_path, {"app.py": f"x = {'-' * 3000}1"}, handler="app.handler") == []
 
