@@ -142,6 +142,24 @@ def test_what_a_wrapper_starts_is_not_looked_for_as_a_module(tmp_path: Path, han
     assert said(tmp_path, {"app.py": "", "run.sh": "exec python app.py"}, handler=handler) == []
 
 
+@pytest.mark.parametrize(("handler", "runtime"), [("app.py", PYTHON), ("app.js", NODE)])
+def test_a_source_file_is_no_handler_of_a_wrapper(tmp_path: Path, handler: str, runtime: str) -> None:
+    """Lambda would look for `py` in app.py, as whoever wrote that forgot what to call."""
+    assert said(tmp_path, {handler: "handler = 1"}, handler=handler, runtime=runtime) != []
+
+
+def test_a_custom_runtimes_handler_does_not_excuse_its_bootstrap(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "greeting.zip", "w") as zipped:
+        info = zipfile.ZipInfo("bootstrap")
+        info.external_attr = 0o100644 << 16
+        zipped.writestr(info, "#!/bin/sh")
+    made = inspect(tmp_path / "greeting.zip", "greeting")
+
+    (found,) = problems(made, handler="bootstrap", runtime="provided.al2023", bucket=None, architecture=None)
+
+    assert found.what == "bootstrap is not executable"
+
+
 def test_a_script_that_is_not_there_is_missed(tmp_path: Path) -> None:
     (problem,) = said(tmp_path, {"app.py": ""}, handler="run.sh")
     assert 'handler = "run.sh" is looked for in run.py' in problem

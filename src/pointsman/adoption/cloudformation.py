@@ -8,14 +8,14 @@ from typing import Any, Literal
 
 from msgspec.structs import replace
 
+from pointsman import assembly
 from pointsman.adoption.code import candidate, has_esbuild, holds, home_of
 from pointsman.adoption.compiled import builder
 from pointsman.adoption.found import Candidate, Found
 from pointsman.adoption.plain import function as plain_function
 from pointsman.adoption.tree import Tree, items, table, text_of, within
-from pointsman.assembly import place as place_of
 from pointsman.config import Bucket, Bundle, CloudFormation, CodeParameters, Image, Region, Runtime, Stack, fits
-from pointsman.errors import BuildFailed
+from pointsman.errors import UsageError
 from pointsman.model import FunctionName
 
 _LAMBDA, _SAM = "AWS::Lambda::Function", "AWS::Serverless::Function"
@@ -503,8 +503,8 @@ def _asset(
 ) -> tuple[str, dict[str, Any]]:
     """Where a function's sources are: the folder whose files the asset is a copy of, else the asset as it is."""
     try:
-        asset = place_of(tree.root / template, resource)
-    except BuildFailed:
+        asset = assembly.place(tree.root / template, resource)
+    except UsageError:
         asset = None
     copied = {each.name for each in asset.iterdir()} if asset and asset.is_dir() else set()
     bundled = table(resource.get("Metadata")).get("aws:asset:is-bundled")

@@ -297,9 +297,8 @@ def _candidate(
             f"{each.where}: Terraform renders the code of {shown} from templates (archive_file's `source`), so its zip "
             "is the package, as of the last apply. Better: hand the values over as environment variables."
         )
-    if each.zip and (
-        compiled or each.rendered or (source is None and tree.is_file(each.zip))
-    ):  # the sources are elsewhere
+    elsewhere = compiled or each.rendered or (source is None and each.zip and tree.is_file(each.zip))
+    if each.zip and elsewhere:
         more = {"build": "zip", "artifact": each.zip}
     elif source is None:
         notes.append(f"{each.where}: the code of {shown} was not found ({handler}): say where in `source`.")

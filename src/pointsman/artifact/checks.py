@@ -162,7 +162,6 @@ def _too_large_zipped(artifact: Artifact, where: str, bucket: str | None) -> lis
 
 # The handler: its file, and the name in it. What cannot be told is not claimed.
 
-
 # What layers of observers bring. A wrapper's handler is a file as it is: run.sh of the Lambda Web Adapter, as a rule.
 # https://docs.aws.amazon.com/lambda/latest/dg/runtimes-modify.html#runtime-wrapper
 _OF_WRAPPERS = ("newrelic_lambda_wrapper.", "datadog_lambda.")
@@ -173,7 +172,8 @@ def _handler(
 ) -> list[Problem]:
     """Only runtimes whose search is known are judged. `elsewhere`: it may be in a layer instead."""
     name = handler.removeprefix("./")
-    if name in files or name.startswith(_OF_WRAPPERS):
+    wrapped = name.startswith(_OF_WRAPPERS) or (name in files and not _is_source(name))
+    if wrapped and not runtime.startswith("provided"):
         return []
     folder, _, last = name.rpartition("/")
     prefix = f"{folder}/" if folder else ""

@@ -358,13 +358,11 @@ def _as_wheel(path: Path, scratch: Path, uv: str, tools: Tools) -> Path:
 
 def _tidy(tree: Path, built: list[str]) -> None:
     """Leave out what tells of the install, not of the package: it differs between machines. METADATA stays."""
-    scripts = tree / "bin"
-    for each in scripts.iterdir() if scripts.is_dir() else ():
-        # Programs stay, as ruff's or an adapter's. Scripts begin with the path of this machine's Python.
-        if not each.is_file() or each.read_bytes()[:4] != b"\x7fELF":
+    for each in [*(tree / "bin").glob("*")]:
+        if not _is_program(each):  # a script: it begins with the path of this machine's Python
             shutil.rmtree(each) if each.is_dir() and not each.is_symlink() else each.unlink()
-    with suppress(OSError):  # there is none, or something stays
-        scripts.rmdir()
+    with suppress(OSError):  # there is none, or programs stay
+        (tree / "bin").rmdir()
     (tree / ".lock").unlink(missing_ok=True)
     for name in ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json"):
         for file in tree.glob(f"*.dist-info/{name}"):
@@ -372,6 +370,14 @@ def _tidy(tree: Path, built: list[str]) -> None:
     for name in built:
         if (about := _about(tree, name)) and about.is_file():  # whichever release of its back end built it here
             about.write_text(re.sub(r"(?m)^Generator:.*\n", "", about.read_text()))
+
+
+def _is_program(path: Path) -> bool:
+    """As ruff's is, or a server's: compiled for Lambda, and the same on any machine."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4) == b"\x7fELF"
 
 
 def _packages(tree: Path) -> dict[str, list[str]]:

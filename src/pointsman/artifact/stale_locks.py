@@ -1,8 +1,8 @@
 """Whether a lock is of what the project asks for today. Pure, and without the tool that wrote it: nothing is resolved.
 
 Only what decides the package is compared: for the function's Python and machine, production's groups (but Poetry's
-content-hash is of all groups). What cannot be
-told (requirements that are none, what only a build of the project tells) makes no claim.
+content-hash is of all groups). What cannot be told (requirements that are none, what only a build of the project tells)
+makes no claim.
 uv.lock: of each project of one's own `[package.metadata]` is what it asked for when it was locked.
 """
 

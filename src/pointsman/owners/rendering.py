@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import re
 import tomllib
 import zipfile
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pointsman import artifact as packaging
-from pointsman import home
+from pointsman import assembly, home
 from pointsman.config import CloudFormation
 from pointsman.errors import UsageError
 from pointsman.model import Artifact, Value, counted, to_json
@@ -469,21 +468,13 @@ def _assets(template: Path) -> tuple[dict[str, Upload], tuple[str, ...]]:
     manifest = template.with_name(f"{name}.assets.json")
     if name == template.name or not manifest.is_file():
         return {}, ()
-    try:
-        said = json.loads(manifest.read_text())
-        found: dict[str, Upload] = {}
-        for each in said["files"].values():
-            path = template.parent / each["source"]["path"] if "path" in each["source"] else None
-            if path is None or path.name == template.name:
-                continue
-            for destination in each["destinations"].values():
-                bucket, key = destination["bucketName"], destination["objectKey"]
-                found[key] = Upload(bucket=bucket, key=key, path=str(path))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(
-            f"{manifest} is no assets manifest that is known here: {error!r}", next="`cdk synth` writes it anew."
-        ) from error
-    return found, tuple(said.get("dockerImages") or ())
+    said = assembly.read(manifest)
+    files = {
+        each.key: Upload(bucket=each.bucket, key=each.key, path=str(each.path))
+        for each in said.files
+        if each.path.name != template.name
+    }
+    return files, said.images
 
 
 def _samconfig(template: Path, root: Path) -> dict[str, Any]:

@@ -313,7 +313,8 @@ def test_what_the_cdk_bundled_is_the_package_wherever_it_lies_next_time(
     properties = {"Handler": "index.handler", "Runtime": "nodejs22.x", "Code": code}
     function = {"Type": "AWS::Lambda::Function", "Properties": properties, "Metadata": metadata}
     stack = {"type": "aws:cloudformation:stack", "properties": {"templateFile": "App.template.json"}}
-    files = {"1": {"source": {"path": "asset.1"}, "destinations": {"here": {"objectKey": "1.zip"}}}}
+    to = {"bucketName": "assets", "objectKey": "1.zip"}
+    files = {"1": {"source": {"path": "asset.1"}, "destinations": {"here": to}}}
     lay(tmp_path, {"cdk.json": {}, "cdk.out/manifest.json": {"artifacts": {"App": stack}}})
     lay(tmp_path, {"cdk.out/App.template.json": {"Resources": {"F1": function}}, "src/get.ts": ""})
     lay(tmp_path, {"cdk.out/App.assets.json": {"files": files}, "cdk.out/asset.1/index.js": "exports.handler = 1"})
